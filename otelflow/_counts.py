@@ -1,0 +1,70 @@
+"""What was left out, counted by reason: nothing is lost in silence."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+
+__all__ = ["EVENTS", "LISTENER_ERRORS", "MESSAGES", "TASKS", "VALUES", "Counts", "after_end", "counts", "log_once"]
+
+LISTENER_ERRORS = "listener_errors"
+"""A listener raised; the event went on to the next one."""
+
+VALUES = "values_cut"
+"""A value on a span was larger than ``OTELFLOW_MAX_VALUE_BYTES``."""
+
+EVENTS = "events_over_span_limit"
+"""The SDK's limit of events a span was reached; the oldest went."""
+
+MESSAGES = "messages_not_kept"
+"""``FlowRunConfig.max_messages`` was reached; the oldest left the Flow object."""
+
+TASKS = "tasks_not_kept"
+"""``FlowRunConfig.max_tasks`` was reached; the oldest left the Flow object."""
+
+_logger = logging.getLogger("otelflow")
+
+
+def after_end(what: str) -> str:
+    """The reason for a ``message``, an ``artifact``, a ``result`` or a ``task`` that came after its run had ended."""
+    return f"{what}s_after_end"
+
+
+class Counts:
+    """Numbers by reason, exact under threads, and zero again in a forked child (its parent counts its own)."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._numbers: dict[str, int] = {}
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self.clear)
+
+    def add(self, reason: str, number: int = 1) -> None:
+        """Count ``number`` more of ``reason``."""
+        with self._lock:
+            self._numbers[reason] = self._numbers.get(reason, 0) + number
+
+    def snapshot(self) -> dict[str, int]:
+        """All numbers as they stand."""
+        with self._lock:
+            return dict(self._numbers)
+
+    def clear(self) -> None:
+        """Begin at zero. The lock is new: after a fork the old one may be held by a thread that is not there."""
+        self._lock = threading.Lock()
+        self._numbers = {}
+
+
+counts = Counts()
+
+_said: set[str] = set()
+
+
+def log_once(key: str, message: str, *arguments: object, exc_info: bool = False) -> None:
+    """Log a failure of ours at WARNING the first time that ``key`` comes, never again: a broken telemetry path must
+    not fill the user's log."""
+    if key in _said or len(_said) > 1000:
+        return
+    _said.add(key)
+    _logger.warning(message, *arguments, exc_info=exc_info)

@@ -1,0 +1,216 @@
+"""The four ways through a run's lifecycle: one driver for each shape of callable.
+
+A driver opens the run, calls the body, and closes the run with what came of it. Exceptions go through as they are.
+Every driver calls its run ``run``: see :data:`otelflow._run.DRIVERS`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncGenerator, Callable, Generator
+from typing import Any
+
+from otelflow import _emit
+from otelflow._run import DRIVERS, Run
+from otelflow._shapes import Shape
+
+__all__ = ["DRIVER_FOR", "body_of"]
+
+Body = Callable[..., Any]
+Args = tuple[Any, ...]
+Kwargs = dict[str, Any]
+
+
+def drive_call(run: Run, body: Body, args: Args, kwargs: Kwargs, bound: bool) -> Any:
+    """Run a plain function."""
+    run._open()
+    try:
+        _emit.started(run)
+        value = body(*args, **run._inject(args, kwargs, bound))
+    except BaseException as error:
+        if run._close(None, error):
+            raise
+        return None
+    run._close(value, None)
+    return value
+
+
+async def drive_coroutine(run: Run, body: Body, args: Args, kwargs: Kwargs, bound: bool) -> Any:
+    """Run a coroutine function. Nothing happens before the coroutine is awaited."""
+    run._open()
+    try:
+        _emit.started(run)
+        value = await body(*args, **run._inject(args, kwargs, bound))
+    except BaseException as error:
+        if run._close(None, error, Shape.COROUTINE):
+            raise
+        return None
+    run._close(value, None)
+    return value
+
+
+def drive_generator(
+    run: Run, body: Body, args: Args, kwargs: Kwargs, bound: bool
+) -> Generator[Any, Any, Any]:
+    """Run a generator function: the run lasts from the first step to the last."""
+    run._open()
+    try:
+        _emit.started(run)
+        value = yield from _steps(run, body(*args, **run._inject(args, kwargs, bound)))
+    except BaseException as error:
+        if run._close(None, error, Shape.GENERATOR):
+            raise
+        return None
+    run._close(value, None)
+    return value
+
+
+def _steps(run: Run, inner: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+    """The steps of ``inner``, with the run current during each of them and not between them."""
+    sent, thrown = None, None
+    while True:
+        try:
+            item = inner.send(sent) if thrown is None else inner.throw(thrown)
+        except StopIteration as stop:
+            return stop.value
+        sent = thrown = None
+        run._pause()
+        try:
+            sent = yield item
+        except GeneratorExit:
+            run._resume()
+            inner.close()
+            raise
+        except BaseException as error:
+            thrown = error
+        run._resume()
+
+
+async def drive_async_generator(
+    run: Run, body: Body, args: Args, kwargs: Kwargs, bound: bool
+) -> AsyncGenerator[Any, Any]:
+    """Run an async generator function: the run lasts from the first step to the last."""
+    run._open()
+    try:
+        _emit.started(run)
+        inner = body(*args, **run._inject(args, kwargs, bound))
+        sent, thrown = None, None
+        while True:
+            try:
+                item = await (inner.asend(sent) if thrown is None else inner.athrow(thrown))
+            except StopAsyncIteration:
+                break
+            sent = thrown = None
+            run._pause()
+            try:
+                sent = yield item
+            except GeneratorExit:
+                run._resume()
+                await inner.aclose()
+                raise
+            except BaseException as error:
+                thrown = error
+            run._resume()
+    except BaseException as error:
+        if run._close(None, error, Shape.ASYNC_GENERATOR):
+            raise
+        return
+    run._close(None, None)
+
+
+DRIVER_FOR: dict[Shape, Callable[..., Any]] = {
+    Shape.CALL: drive_call,
+    Shape.COROUTINE: drive_coroutine,
+    Shape.GENERATOR: drive_generator,
+    Shape.ASYNC_GENERATOR: drive_async_generator,
+}
+
+DRIVERS.update(driver.__code__ for driver in DRIVER_FOR.values())
+
+
+# --- hooks: a run whose class has on_start or on_stop runs a body that calls them ---------------------------------------
+
+
+def body_of(run: Run, target: Body, shape: Shape) -> Body:
+    """What a driver of ``shape`` has to call: the target, or ``main`` where the class overrides it, with its hooks."""
+    body = run.main if run._own_main else target
+    return _WITH_HOOKS[shape](run, body) if run._hooked else body
+
+
+def _call_with_hooks(run: Run, body: Body) -> Body:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        run.on_start()
+        try:
+            return body(*args, **kwargs)
+        finally:
+            run.on_stop()
+
+    return call
+
+
+async def _hook(hook: Callable[[], Any]) -> None:
+    made = hook()
+    if inspect.isawaitable(made):
+        await made
+
+
+def _coroutine_with_hooks(run: Run, body: Body) -> Body:
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        await _hook(run.on_start)
+        try:
+            return await body(*args, **kwargs)
+        finally:
+            await _hook(run.on_stop)
+
+    return call
+
+
+def _generator_with_hooks(run: Run, body: Body) -> Body:
+    def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        run.on_start()
+        try:
+            return (yield from body(*args, **kwargs))
+        finally:
+            run.on_stop()
+
+    return call
+
+
+def _async_generator_with_hooks(run: Run, body: Body) -> Body:
+    """The hooks stand before the first and after the last step; the steps in between are the generator's own."""
+
+    class Steps:
+        def __init__(self, inner: Any) -> None:
+            self.inner, self.begun = inner, False
+
+        async def asend(self, value: Any) -> Any:
+            if not self.begun:
+                await _hook(run.on_start)
+                self.begun = True
+            return await self._step(self.inner.asend(value))
+
+        async def athrow(self, error: BaseException) -> Any:
+            return await self._step(self.inner.athrow(error))
+
+        async def aclose(self) -> None:
+            try:
+                await self.inner.aclose()
+            finally:
+                await _hook(run.on_stop)
+
+        async def _step(self, step: Any) -> Any:
+            try:
+                return await step
+            except BaseException:
+                await _hook(run.on_stop)
+                raise
+
+    return lambda *args, **kwargs: Steps(body(*args, **kwargs))
+
+
+_WITH_HOOKS: dict[Shape, Callable[[Run, Body], Body]] = {
+    Shape.CALL: _call_with_hooks,
+    Shape.COROUTINE: _coroutine_with_hooks,
+    Shape.GENERATOR: _generator_with_hooks,
+    Shape.ASYNC_GENERATOR: _async_generator_with_hooks,
+}

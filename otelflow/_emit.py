@@ -1,0 +1,249 @@
+"""The one door out: each event of a run becomes, here and only here, all that the world sees of it.
+
+Span, memory, console, history and listeners are fed from the same facts in the same call, so that what a listener saw
+and what the backend shows cannot differ. Nothing in here raises into the run, but for KeyboardInterrupt of a listener.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+import traceback
+from time import time_ns
+from typing import Any, Protocol
+
+from opentelemetry.trace import Status, StatusCode
+
+from otelflow import attributes as wire
+from otelflow._counts import VALUES, after_end, counts, log_once
+from otelflow._journal import Journal
+from otelflow._naming import error_type
+from otelflow._stdout import muted, terminal
+from otelflow._tracebacks import format_error
+from otelflow._values import attribute, cut, safe_str, to_json, without_colours
+from otelflow.context import current_run
+from otelflow.events import FlowRunEventType, event_of
+from otelflow.listeners import flow_events
+from otelflow.records import Artifact, Message, Result
+
+__all__ = ["Emitter", "artifact", "console", "failure", "message", "result", "stack_trace", "started", "stopped"]
+
+_INFO = logging.INFO
+_NOTHING: dict[str, Any] = {}
+
+
+class Emitter(Protocol):
+    """What this module needs of a run; :class:`otelflow._run.Run` is one."""
+
+    _START: FlowRunEventType
+    _STOP: FlowRunEventType
+    _cut: int
+    _ended_ns: int
+    _events: int
+    _origin: tuple[Any, ...]
+    _span: Any
+    _started_ns: int
+    error: BaseException | None
+    return_value: Any
+    status: str
+
+    @property
+    def _journal(self) -> Journal: ...
+
+    @property
+    def _settings(self) -> Any: ...
+
+    def _task_identity(self) -> tuple[str | None, str | None]: ...
+
+    def _title(self) -> str: ...
+
+
+def _deliver(event_type: FlowRunEventType, ns: int, origin: tuple[Any, ...], heard: Any, remembered: Any, level: int) -> None:
+    """To the history (which holds no values of the user's) and to the listeners."""
+    flow_events.remember((event_type, ns, origin, remembered, level))
+    if flow_events.event_listeners:
+        flow_events.raise_event(event_of((event_type, ns, origin, heard, level)))
+
+
+def started(run: Emitter) -> None:
+    """A run began: its span carries the attributes of the start already."""
+    _deliver(run._START, run._started_ns, run._origin, _NOTHING, _NOTHING, _INFO)
+
+
+def stopped(run: Emitter, attributes: dict[str, Any]) -> None:
+    """A run ended: status and ``attributes`` on its span, and the event with its payload."""
+    span = run._span
+    if span is not None and span.is_recording():
+        _end_attributes(run, span, attributes)
+    duration = (run._ended_ns - run._started_ns) / 1e9
+    error = run.error
+    heard = remembered = (run.status, duration, None, None if error is None else safe_str(error))
+    if flow_events.event_listeners:
+        heard = (run.status, duration, run.return_value, error)
+    _deliver(run._STOP, run._ended_ns, run._origin, heard, remembered, _INFO)
+
+
+def _end_attributes(run: Emitter, span: Any, attributes: dict[str, Any]) -> None:
+    try:
+        span.set_attribute(wire.STATUS, run.status)
+        if run.status == "failed" and run.error is not None:
+            kind = error_type(run.error)
+            span.set_attribute(wire.ERROR_TYPE, kind)
+            description = cut(f"{kind}: {safe_str(run.error)}")[0]
+            span.set_status(Status(StatusCode.ERROR, description))
+        if run._cut:
+            attributes[wire.DROPPED_VALUES] = run._cut
+        for key, value in attributes.items():
+            span.set_attribute(key, value)
+    except Exception as error:
+        _broken("set_attribute", error)
+
+
+def _span_event(run: Emitter, name: str, attributes: dict[str, Any], ns: int) -> None:
+    span = run._span
+    if span is None or not span.is_recording():
+        return
+    try:
+        span.add_event(name, attributes, ns)
+        run._events += 1
+    except Exception as error:
+        _broken("add_event", error)
+
+
+def _broken(where: str, error: Exception) -> None:
+    log_once(
+        f"span {where} {type(error).__name__}",
+        "The span in use raised %s in %s(); the run goes on without it.",
+        type(error).__name__,
+        where,
+        exc_info=True,
+    )
+
+
+def _cut(run: Emitter, text: str) -> str:
+    kept, was_cut = cut(text)
+    if was_cut:
+        run._cut += 1
+        counts.add(VALUES)
+    return kept
+
+
+def _origin(run: Emitter) -> tuple[Any, ...]:
+    """The origin of what ``run`` was told to emit: its ids, and the function that told it to."""
+    inner = current_run()
+    return run._origin if inner is None or inner is run else (inner._origin[0], *run._origin[1:])
+
+
+def _over(run: Emitter, what: str) -> bool:
+    """Whether ``run`` has ended: what comes after that reaches nobody, and is counted."""
+    if run._ended_ns:
+        counts.add(after_end(what))
+    return bool(run._ended_ns)
+
+
+def message(run: Emitter, level: int, given: object, attributes: dict[str, Any] | None = None) -> None:
+    """A log message or printed line: span event, memory, console, history, listeners."""
+    config = run._settings
+    if not config.logging_enabled or level < config.log_level or _over(run, "message"):
+        return
+    raw = given if isinstance(given, str) else safe_str(given)
+    text = without_colours(raw)
+    severity = logging.getLevelName(level)
+    ns = time_ns()
+    short = _cut(run, text)
+    _span_event(run, wire.MESSAGE_EVENT, _message_attributes(run, short, severity, attributes), ns)
+    if config.log_to_memory:
+        task_name, task_run = run._task_identity()
+        run._journal.add_message(Message(text, level, ns, task_name, task_run, raw, attributes))
+    if config.log_to_console:
+        console(f"{_clock(ns)} | {severity:<8} | {raw}")
+    heard = {"message_data": {"log_level": level, "message": raw, "message_text": text}}
+    remembered = {"message_data": {"log_level": level, "message": short, "message_text": short}}
+    _deliver(FlowRunEventType.FLOW_MESSAGE, ns, _origin(run), heard, remembered, level)
+
+
+def _message_attributes(run: Emitter, text: str, severity: str, extra: dict[str, Any] | None) -> dict[str, Any]:
+    made: dict[str, Any] = {wire.MESSAGE_TEXT: text, wire.MESSAGE_SEVERITY: severity}
+    for key, value in (extra or _NOTHING).items():
+        made[key], was_cut = attribute(value)
+        if was_cut:
+            run._cut += 1
+            counts.add(VALUES)
+    return made
+
+
+def _clock(ns: int) -> str:
+    return f"{time.strftime('%H:%M:%S', time.localtime(ns // 1_000_000_000))}.{ns // 1_000_000 % 1000:03d}"
+
+
+def console(text: str) -> None:
+    """Print a line to the terminal that is no message itself."""
+    try:
+        with muted():
+            print(text, file=terminal())
+    except Exception as error:  # a closed stream, an encoding that lacks a character
+        log_once("console", "Could not print to the standard output: %s", safe_str(error))
+
+
+def artifact(run: Emitter, key: str, data: object, description: str, kind: str) -> None:
+    """Something that the run made: span event with a preview, the object itself in memory and for listeners."""
+    if _over(run, "artifact"):
+        return
+    ns = time_ns()
+    payload = {"description": description, "key": key, "data": data, "type": kind}
+    preview = to_json(data)
+    made: dict[str, Any] = {
+        wire.ARTIFACT_KEY: _cut(run, key),
+        wire.ARTIFACT_TYPE: _cut(run, kind),
+        wire.ARTIFACT_DESCRIPTION: _cut(run, description),
+        wire.ARTIFACT_DATA: preview.text,
+    }
+    if preview.was_cut:
+        run._cut += 1
+        counts.add(VALUES)
+    if preview.size is not None:
+        made[wire.ARTIFACT_SIZE] = preview.size
+        made[wire.ARTIFACT_SHA256] = preview.sha256
+    _span_event(run, wire.ARTIFACT_EVENT, made, ns)
+    run._journal.artifacts.append(Artifact(key, data, description, kind, ns, run._task_identity()[1]))
+    remembered = {**payload, "key": made[wire.ARTIFACT_KEY], "description": made[wire.ARTIFACT_DESCRIPTION], "data": preview.text}
+    _deliver(
+        FlowRunEventType.NEW_ARTIFACT, ns, _origin(run), {"artifact_data": payload}, {"artifact_data": remembered}, _INFO
+    )
+
+
+def result(run: Emitter, key: str, description: str) -> None:
+    """A result that the run wants to be seen."""
+    if _over(run, "result"):
+        return
+    ns = time_ns()
+    made = {wire.RESULT_KEY: _cut(run, key), wire.RESULT_DESCRIPTION: _cut(run, description)}
+    _span_event(run, wire.RESULT_EVENT, made, ns)
+    run._journal.results.append(Result(key, description, ns, run._task_identity()[1]))
+    payload = {"result_data": {"key": key, "description": description}}
+    remembered = {"result_data": {"key": made[wire.RESULT_KEY], "description": made[wire.RESULT_DESCRIPTION]}}
+    _deliver(FlowRunEventType.NEW_RESULT, ns, _origin(run), payload, remembered, _INFO)
+
+
+def failure(run: Emitter, error: BaseException) -> None:
+    """An exception that began in ``run``: recorded on its span, and said in a message."""
+    ns = time_ns()
+    span = run._span
+    text = safe_str(error)
+    if span is not None and span.is_recording():
+        attributes = {
+            wire.EXCEPTION_TYPE: error_type(error),
+            wire.EXCEPTION_MESSAGE: _cut(run, text),
+            wire.EXCEPTION_STACKTRACE: format_error(error),
+        }
+        _span_event(run, wire.EXCEPTION_EVENT, attributes, ns)
+    message(run, logging.ERROR, f"Error executing {run._title()}: {text}")
+
+
+def stack_trace(error: BaseException) -> None:
+    """Print the whole traceback to the standard error."""
+    try:
+        traceback.print_exception(error, file=sys.stderr)
+    except Exception as problem:  # its own __str__, a closed stream
+        log_once("stack trace", "Could not print a stack trace: %s", type(problem).__name__)

@@ -1,0 +1,134 @@
+"""Injection: which parameters of a function otelflow fills in when the caller left them out.
+
+The plan is worked out once for each function; a call only looks whether the caller gave the value.
+"""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+__all__ = ["NAMES", "Plan", "plan_for"]
+
+NAMES = ("this_flow", "this_task", "flow_data", "task_data")
+"""Parameter names that are filled in wherever they appear."""
+
+
+class _Parameter(NamedTuple):
+    name: str
+    position: int | None
+    """Index among the positional arguments; None for a keyword-only parameter."""
+    classes: tuple[type, ...]
+    """What its annotation names, Optional and unions taken apart."""
+    positional_only: bool
+
+
+class Plan:
+    """The injectable parameters of one function."""
+
+    __slots__ = ("_bind_first", "fixed", "parameters")
+
+    def __init__(self, parameters: tuple[_Parameter, ...], fixed: tuple[tuple[_Parameter, str], ...]) -> None:
+        self.parameters = parameters
+        """Every parameter of the function that may be passed by keyword."""
+        self.fixed = fixed
+        """Those that are filled in whenever the caller leaves them out, with what fills them (one of NAMES)."""
+
+    def fill(
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        values: Callable[[str], Any],
+        dependencies: Mapping[str, Any] | None,
+        skip: int = 0,
+    ) -> dict[str, Any]:
+        """``kwargs`` with what was left out. What the caller passed always wins; ``values`` looks one of NAMES up.
+
+        ``skip`` is 1 where the arguments lack the first parameter, ``self`` of a bound method. A value of None is not
+        injected: the parameter's default stays, and without one Python's own TypeError names it.
+        """
+        given = len(args) + skip
+        filled: dict[str, Any] | None = None
+        for parameter, name in self.fixed:
+            if parameter.name in kwargs or (parameter.position is not None and parameter.position < given):
+                continue
+            value = values(name)
+            if value is not None:
+                filled = dict(kwargs) if filled is None else filled
+                filled[parameter.name] = value
+        if dependencies:
+            filled = self._fill_dependencies(given, dict(kwargs) if filled is None else filled, dependencies)
+        return kwargs if filled is None else filled
+
+    def _fill_dependencies(
+        self, given: int, kwargs: dict[str, Any], dependencies: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        for parameter in self.parameters:
+            if parameter.name in kwargs or (parameter.position is not None and parameter.position < given):
+                continue
+            if parameter.name in dependencies:
+                kwargs[parameter.name] = dependencies[parameter.name]
+            elif parameter.classes:
+                matches = [value for value in dependencies.values() if isinstance(value, parameter.classes)]
+                if len(matches) == 1:  # two of one type: only the name can tell them apart
+                    kwargs[parameter.name] = matches[0]
+        return kwargs
+
+
+_NOTHING = Plan((), ())
+
+
+def plan_for(function: Any, flow_class: type, task_class: type) -> Plan:
+    """The plan for ``function``: parameters named as in NAMES, and those annotated with the Flow or Task class."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # builtins without one
+        return _NOTHING
+    hints = _hints(function)
+    parameters = tuple(
+        _Parameter(
+            name,
+            None if parameter.kind is parameter.KEYWORD_ONLY else index,
+            _classes(hints.get(name, parameter.annotation)),
+            parameter.kind is parameter.POSITIONAL_ONLY,
+        )
+        for index, (name, parameter) in enumerate(signature.parameters.items())
+        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    )
+    usable = tuple(parameter for parameter in parameters if not parameter.positional_only)
+    fixed = ((parameter, _source(parameter, flow_class, task_class)) for parameter in usable)
+    return Plan(usable, tuple((parameter, name) for parameter, name in fixed if name is not None))
+
+
+def _source(parameter: _Parameter, flow_class: type, task_class: type) -> str | None:
+    if parameter.name in NAMES:
+        return parameter.name
+    if any(issubclass(cls, flow_class) for cls in parameter.classes):
+        return "this_flow"
+    if any(issubclass(cls, task_class) for cls in parameter.classes):
+        return "this_task"
+    return None
+
+
+def _hints(function: Any) -> dict[str, Any]:
+    """Annotations with strings resolved; those that cannot be (names under TYPE_CHECKING) are left out."""
+    inner = inspect.unwrap(getattr(function, "__func__", function))
+    try:
+        return typing.get_type_hints(inner)
+    except Exception:  # evaluating an annotation runs the user's expressions
+        return {}
+
+
+def _classes(annotation: Any) -> tuple[type, ...]:
+    """The classes that an annotation names: ``Flow``, ``Flow | None``, ``Optional[Flow]``, ``Flow[int]``."""
+    origin = typing.get_origin(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return tuple(cls for part in typing.get_args(annotation) for cls in _classes(part))
+    if isinstance(origin, type):
+        annotation = origin
+    if isinstance(annotation, type) and annotation not in (type(None), object, inspect.Parameter.empty):
+        return (annotation,)
+    return ()

@@ -1,0 +1,301 @@
+"""The lifecycle of a run, once: entered and left the same way by a function, coroutine and generator, flow and task."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from time import time_ns
+from types import TracebackType
+from typing import Any, ClassVar
+
+from opentelemetry.context import Context
+from opentelemetry.trace import Span, SpanContext
+
+from otelflow import _emit, _stdout
+from otelflow import attributes as wire
+from otelflow._counts import EVENTS, counts, log_once
+from otelflow._journal import Journal
+from otelflow._naming import next_order
+from otelflow._shapes import Shape
+from otelflow._spec import Spec
+from otelflow._telemetry import Source, current_source
+from otelflow._values import cut
+from otelflow.context import RUN_KEY, SPAN_KEY, SUPPRESS_KEY, attach, get_current, give_back
+from otelflow.events import FlowRunEventType
+
+__all__ = ["DRIVERS", "Run"]
+
+DRIVERS: set[Any] = set()
+"""Code objects of the functions that drive runs. Each has its run in a local variable named ``run``: so a traceback
+tells through which runs an exception came, without anything being written on it."""
+
+_lines_lock = threading.Lock()
+
+
+class Run:
+    """One run of a function: what Flow and Task have in common.
+
+    ``status`` is ``pending``, ``running``, ``completed``, ``failed`` or ``cancelled``; ``error`` the exception that
+    ended the run (None when it completed); ``return_value`` what the function returned.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_context",
+        "_cut",
+        "_ended_ns",
+        "_events",
+        "_lines",
+        "_order",
+        "_origin",
+        "_span",
+        "_span_context",
+        "_spec",
+        "_started_ns",
+        "_token",
+        "error",
+        "name",
+        "return_value",
+        "status",
+    )
+
+    _START: ClassVar[FlowRunEventType]
+    _STOP: ClassVar[FlowRunEventType]
+    _hooked: ClassVar[bool] = False
+    """Whether the class has an ``on_start`` or ``on_stop`` of its own: where it has none, a call does not look."""
+    _own_main: ClassVar[bool] = False
+    """Whether the class has a ``main`` of its own."""
+    _links: Any = None
+    """Links of the span, where there are any."""
+
+    name: str
+    _spec: Spec
+    _context: Context
+    _lines: _stdout.Lines | None
+    _origin: tuple[Any, ...]
+    _span: Span | None
+    _span_context: SpanContext | None
+
+    def __init_subclass__(cls, **given: Any) -> None:
+        super().__init_subclass__(**given)
+        cls._hooked = cls.on_start is not Run.on_start or cls.on_stop is not Run.on_stop
+        cls._own_main = cls.main is not Run.main
+
+    # --- hooks -------------------------------------------------------------------------------------------------------
+
+    def on_start(self) -> Any:
+        """Hook: called when the run has begun, before the function. Prepare resources here. May be ``async`` where the
+        function is. What it raises ends the run as if the function had raised it."""
+
+    def on_stop(self) -> Any:
+        """Hook: called when the function has ended, however it ended, if ``on_start`` went well. Clean up here."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Hook: the work. Calls the target; override it to do something else, or something around it."""
+        return self._target(*args, **kwargs)
+
+    def dependencies(self) -> Mapping[str, Any]:
+        """Hook: more values to inject, by parameter name. Asked once a run."""
+        return {}
+
+    # --- what a subclass says of itself ------------------------------------------------------------------------------
+
+    def _join(self, above: Any) -> None:
+        """Take the place below the run ``above`` (None: there is none)."""
+        raise NotImplementedError
+
+    def _start_attributes(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def _end_attributes(self) -> dict[str, Any]:
+        return {}
+
+    def _make_origin(self) -> tuple[Any, ...]:
+        raise NotImplementedError
+
+    def _tolerates(self, error: BaseException) -> bool:
+        raise NotImplementedError
+
+    def _task_identity(self) -> tuple[str | None, str | None]:
+        raise NotImplementedError
+
+    def _title(self) -> str:
+        raise NotImplementedError
+
+    @property
+    def _target(self) -> Any:
+        raise NotImplementedError
+
+    @property
+    def _journal(self) -> Journal:
+        raise NotImplementedError
+
+    @property
+    def _settings(self) -> Any:
+        raise NotImplementedError
+
+    @property
+    def _captures(self) -> bool:
+        raise NotImplementedError
+
+    # --- the lifecycle -----------------------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        """Start the span and make this run the current one."""
+        context = get_current()
+        self.status = "running"
+        self._order = next_order()
+        self._ended_ns = self._cut = self._events = 0
+        self.error = self.return_value = self._lines = None
+        self._join(context.get(RUN_KEY))
+        self._started_ns = time_ns()
+        source = current_source()
+        if source is None or SUPPRESS_KEY in context:
+            self._span = self._span_context = None
+            self._token = attach(self._context_below(Context(context, **{RUN_KEY: self})))
+        else:
+            span = self._span = self._start_span(source, context)
+            self._span_context = None if span is None else span.get_span_context()
+            below = Context(context, **{RUN_KEY: self}) if span is None else Context(context, **{RUN_KEY: self, SPAN_KEY: span})
+            self._token = attach(self._context_below(below))
+        self._origin = self._make_origin()
+
+    def _start_span(self, source: Source, context: Context) -> Span | None:
+        try:
+            name = self._spec.wire_name if self.name is self._spec.name else cut(self.name)[0]
+            return source.start(name, context, self._start_attributes(), self._started_ns, self._links)
+        except Exception as error:  # a sampler or processor of the user's; never in the way of the call
+            log_once(
+                f"start_span {type(error).__name__}",
+                "OpenTelemetry raised %s when a span was started; the run goes on without one.",
+                type(error).__name__,
+                exc_info=True,
+            )
+            return None
+
+    def _context_below(self, context: Context) -> Context:
+        return context
+
+    def _pause(self) -> None:
+        """Between two steps of a generator: the consumer must not see this run as the current one. What the generator
+        itself made current (a span around its ``yield``) waits with it."""
+        self._context = get_current()
+        give_back(self._token)
+
+    def _resume(self) -> None:
+        self._token = attach(self._context)
+
+    def _inject(self, args: tuple[Any, ...], kwargs: dict[str, Any], bound: bool) -> dict[str, Any]:
+        plan = self._spec.plan
+        dependencies = self._all_dependencies()
+        if not plan.fixed and not dependencies:
+            return kwargs
+        return plan.fill(args, kwargs, self._injectable, dependencies, 1 if bound and self._spec.binds else 0)
+
+    def _all_dependencies(self) -> Mapping[str, Any] | None:
+        raise NotImplementedError
+
+    def _injectable(self, name: str) -> Any:
+        raise NotImplementedError
+
+    def _close(self, value: Any, error: BaseException | None, shape: Shape = Shape.CALL) -> bool:
+        """End the run with ``value`` or ``error``; returns whether the error has to reach the caller.
+
+        Never raises, but for a listener's KeyboardInterrupt.
+        """
+        self.status = status = _status_of(error, shape)
+        if status == "completed":
+            self.return_value = value
+        else:
+            self.error = error
+            if status == "failed" and error is not None:
+                self._report_failure(error)
+        if self._lines:
+            _stdout.flush_lines(self._lines, self._line)
+        self._before_stop()
+        self._ended_ns = time_ns()
+        try:
+            _emit.stopped(self, self._end_attributes())
+        finally:
+            give_back(self._token)
+            self._token = None
+            self._end_span()
+        return error is not None and not self._tolerates(error)
+
+    def _report_failure(self, error: BaseException) -> None:
+        if not _came_from_inside(self, error):
+            _emit.failure(self, error)
+            if self._settings.print_error_stack_trace:
+                _emit.stack_trace(error)
+
+    def _before_stop(self) -> None:
+        """What is to be said before STOP: the messages that the configuration asks for."""
+
+    def _end_span(self) -> None:
+        span, self._span = self._span, None
+        if span is None:
+            return
+        try:
+            if self._events:
+                _count_dropped_events(span)
+            span.end(self._ended_ns)
+        except Exception as error:  # a processor of the user's
+            log_once(
+                f"end {type(error).__name__}",
+                "OpenTelemetry raised %s when a span ended.",
+                type(error).__name__,
+                exc_info=True,
+            )
+
+    # --- printed lines -----------------------------------------------------------------------------------------------
+
+    def printed(self, text: str) -> None:
+        """What the run printed, as it came; whole lines become messages. Called by the stand-in for ``sys.stdout``."""
+        if not self._captures or self.status != "running":
+            return
+        with _lines_lock:
+            lines = self._lines
+            if lines is None:
+                lines = self._lines = {}
+        _stdout.feed(lines, text, self._line)
+
+    def _line(self, line: str) -> None:
+        _emit.message(self, 20, line)
+
+
+def _status_of(error: BaseException | None, shape: Shape) -> str:
+    """How a run ended that ``error`` left: what only stops it is no failure."""
+    if error is None:
+        return "completed"
+    if isinstance(error, Exception):
+        return "failed"
+    if isinstance(error, SystemExit):
+        return "completed" if error.code in (None, 0) else "failed"
+    if isinstance(error, GeneratorExit):
+        return "cancelled" if shape is Shape.COROUTINE else "completed"
+    # By name: asyncio's and trio's are both not Exceptions, and trio may not be installed.
+    stops = isinstance(error, KeyboardInterrupt) or type(error).__name__ in ("CancelledError", "Cancelled")
+    return "cancelled" if stops else "failed"
+
+
+def _came_from_inside(run: Run, error: BaseException) -> bool:
+    """Whether ``error`` passed through a run that began within ``run``: then it is recorded there.
+
+    The traceback says so: it has the frames of the drivers that the error came through on its way. Kept on nothing,
+    it cannot go stale: the same exception object raised again in another run is recorded again.
+    """
+    traceback: TracebackType | None = error.__traceback__
+    while traceback is not None:
+        if traceback.tb_frame.f_code in DRIVERS:
+            inner = traceback.tb_frame.f_locals.get("run")
+            if isinstance(inner, Run) and inner._order > run._order:
+                return True
+        traceback = traceback.tb_next
+    return False
+
+
+def _count_dropped_events(span: Any) -> None:
+    dropped = getattr(span, "dropped_events", 0)
+    if isinstance(dropped, int) and dropped:
+        counts.add(EVENTS, dropped)
+        span.set_attribute(wire.DROPPED_EVENTS, dropped)

@@ -1,0 +1,94 @@
+"""The facts of one decorated function, worked out once: all that a call does not have to find out again."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from otelflow import attributes as wire
+from otelflow._inject import Plan, plan_for
+from otelflow._naming import function_name, target_name
+from otelflow._shapes import Shape, shape_of
+from otelflow._values import attribute, cut
+from otelflow.config import FlowRunConfig
+from otelflow.errors import ArgumentError
+
+__all__ = ["Spec"]
+
+
+class Spec:
+    """What is known of a function before it is called."""
+
+    __slots__ = (
+        "_flow_class",
+        "_plan",
+        "_task_class",
+        "attributes",
+        "binds",
+        "config",
+        "dependencies",
+        "is_named",
+        "kind",
+        "name",
+        "new_trace",
+        "raise_on_error",
+        "shape",
+        "source",
+        "target",
+        "wire_name",
+    )
+
+    def __init__(
+        self,
+        kind: str,
+        target: Any,
+        *,
+        flow_class: type,
+        task_class: type,
+        name: str | None = None,
+        config: FlowRunConfig | None = None,
+        raise_on_error: bool = True,
+        new_trace: bool = False,
+        attributes: Mapping[str, Any] | None = None,
+        dependencies: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.kind = kind
+        self.target = target
+        self.is_named = name is not None
+        self.name = _checked_name(kind, name) or target_name(target)
+        self.wire_name, _ = cut(self.name)
+        self.source = function_name(target)
+        self.shape: Shape = shape_of(target)
+        self.config = config
+        self.raise_on_error = raise_on_error
+        self.new_trace = new_trace
+        self.dependencies = dict(dependencies or {})
+        self.binds = inspect.isfunction(target) or isinstance(target, classmethod)
+        """Whether the signature names a first parameter (self, cls) that a bound call does not pass."""
+        self.attributes = self._static(kind, attributes)
+        self._flow_class, self._task_class = flow_class, task_class
+        self._plan: Plan | None = None
+
+    def _static(self, kind: str, attributes: Mapping[str, Any] | None) -> dict[str, Any]:
+        name = wire.TASK_NAME if kind == "task" else wire.FLOW_NAME
+        made: dict[str, Any] = {wire.KIND: kind, name: self.wire_name, wire.CODE_FUNCTION_NAME: cut(self.source)[0]}
+        for key, value in (attributes or {}).items():
+            if not isinstance(key, str) or not key:
+                raise ArgumentError(f"@{kind} of {self.name!r}: attribute name {key!r} is no text. Use a str.")
+            made[key], _ = attribute(value)
+        return made
+
+    @property
+    def plan(self) -> Plan:
+        """The injection plan, made at the first call: annotations may name what is defined below the function."""
+        if self._plan is None:
+            function = self.target.__func__ if isinstance(self.target, classmethod) else self.target
+            self._plan = plan_for(function, self._flow_class, self._task_class)
+        return self._plan
+
+
+def _checked_name(kind: str, name: object) -> str | None:
+    if name is not None and (not isinstance(name, str) or not name):
+        raise ArgumentError(f"@{kind}(name={name!r}): a name is a text that is not empty. Use name='…' or leave it out.")
+    return name

@@ -1,0 +1,113 @@
+"""Printed lines as messages of the run that printed them: by context, never by swapping the terminal away.
+
+While at least one run captures, ``sys.stdout`` is a :class:`_Tee` in front of the stream that was there: everything
+reaches that stream first, then complete lines go to the run of the current context, if that one captures. After the
+last such run the original object is put back.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from otelflow.context import current_run
+
+__all__ = ["Lines", "feed", "flush_lines", "muted", "start_capture", "stop_capture", "terminal"]
+
+_LONGEST_LINE = 65_536
+"""Characters of an unfinished line that are held; more than that is handed on in pieces."""
+
+_lock = threading.Lock()
+_captures = 0
+_quiet = threading.local()
+
+
+class _Tee:
+    """Stands in for a text stream: all its attributes are the stream's own, and ``write`` also feeds the run."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def __iter__(self) -> Any:
+        return iter(self._stream)
+
+    def write(self, text: str) -> Any:
+        written = self._stream.write(text)
+        run = current_run()
+        if run is not None and not getattr(_quiet, "on", False):
+            run.printed(text)
+        return written
+
+    def writelines(self, lines: Any) -> None:
+        for line in lines:
+            self.write(line)
+
+
+class muted:  # noqa: N801  # reads as a word: with muted():
+    """Within this block, on this thread, what is printed is no message: for listeners, whose prints would otherwise
+    cause events that cause prints, and for lines that we print ourselves."""
+
+    def __enter__(self) -> None:
+        self._before = getattr(_quiet, "on", False)
+        _quiet.on = True
+
+    def __exit__(self, *_: object) -> None:
+        _quiet.on = self._before
+
+
+def terminal() -> Any:
+    """The stream that printed text reaches in the end, past our own stand-in."""
+    stream = sys.stdout
+    return stream._stream if isinstance(stream, _Tee) else stream
+
+
+def start_capture() -> None:
+    """One more run captures: put the tee in place unless it is."""
+    global _captures
+    with _lock:
+        _captures += 1
+        if sys.stdout is not None and not isinstance(sys.stdout, _Tee):
+            sys.stdout = _Tee(sys.stdout)
+
+
+def stop_capture() -> None:
+    """One run less captures: after the last one, put the original stream back, unless the user replaced the tee."""
+    global _captures
+    with _lock:
+        _captures -= 1
+        if _captures == 0 and isinstance(sys.stdout, _Tee):
+            sys.stdout = sys.stdout._stream
+
+
+Lines = dict[int, str]
+"""Unfinished lines, one a thread: two threads of one run may each be in the middle of one."""
+
+
+
+
+def feed(lines: Lines, text: str, emit: Callable[[str], None]) -> None:
+    """Add printed ``text``; ``emit`` each line that is complete now and not empty."""
+    thread = threading.get_ident()
+    text = lines.pop(thread, "") + text
+    *complete, rest = text.split("\n")
+    if len(rest) > _LONGEST_LINE:
+        complete.append(rest)
+        rest = ""
+    if rest:
+        lines[thread] = rest
+    for line in complete:
+        if line.strip():
+            emit(line.rstrip("\r"))
+
+
+def flush_lines(lines: Lines, emit: Callable[[str], None]) -> None:
+    """``emit`` what was printed without a line end."""
+    while lines:
+        _, rest = lines.popitem()
+        if rest.strip():
+            emit(rest)

@@ -1,0 +1,202 @@
+"""Values on their way to a span: bounded in size and time, whatever they are, and never raising."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+from otelflow.config import OTELFLOW_MAX_VALUE_BYTES, number_from_environment
+
+__all__ = ["MAX_VALUE_BYTES", "JsonText", "attribute", "cut", "plain_text", "safe_str", "to_json", "without_colours"]
+
+MAX_VALUE_BYTES = int(number_from_environment(OTELFLOW_MAX_VALUE_BYTES, 2048, least=64))
+"""Largest size of one value on a span, in bytes of UTF-8, its mark included."""
+
+_COLOURS = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
+
+
+def without_colours(text: str) -> str:
+    """``text`` without terminal control sequences (ECMA-48 CSI: colours, cursor moves)."""
+    return _COLOURS.sub("", text) if "\x1b" in text else text
+
+
+def safe_str(value: object) -> str:
+    """``str(value)``; where that raises, the class of the value and of what it raised."""
+    try:
+        return str(value)
+    except Exception as error:
+        return f"<{type(value).__name__}: str() raised {type(error).__name__}>"
+
+
+def _safe_repr(value: object) -> str:
+    try:
+        return repr(value)
+    except Exception as error:
+        return f"<{type(value).__name__}: repr() raised {type(error).__name__}>"
+
+
+def plain_text(text: str) -> str:
+    """``text`` as it can be encoded: lone surrogates become ``\\udcXX``, which UTF-8 and protobuf refuse."""
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace").decode()
+    return text
+
+
+def cut(text: str, limit: int = MAX_VALUE_BYTES) -> tuple[str, bool]:
+    """``text`` in at most ``limit`` bytes of UTF-8, and whether something was cut.
+
+    The cut is on a character boundary and ends in a mark that says how much is left out.
+    """
+    if len(text) > limit * 2:  # do not encode 10 MB to keep 2 kB
+        shortened, left_out = text[: limit * 2], len(text) - limit * 2
+    else:
+        shortened, left_out = text, 0
+    shortened = plain_text(shortened)
+    if not left_out and len(shortened) <= limit and (shortened.isascii() or len(shortened.encode()) <= limit):
+        return shortened, False
+    room = limit - len(f"… [{len(text)} characters left out]".encode())
+    kept = shortened.encode()[:room].decode("utf-8", "ignore")
+    return f"{kept}… [{left_out + len(shortened) - len(kept)} characters left out]", True
+
+
+def attribute(value: object) -> tuple[Any, bool]:
+    """A value that OpenTelemetry takes as an attribute, and whether it was cut.
+
+    bool, int and float stay what they are, text is cut, lists of one primitive type stay lists; all else is JSON text.
+    """
+    if isinstance(value, bool | int | float):
+        fits = not isinstance(value, int) or -(2**63) <= value < 2**63  # OTLP integers have 64 bits
+        return (value, False) if fits else (str(value), False)
+    if isinstance(value, str):
+        return cut(str(value))
+    if isinstance(value, list | tuple) and value and len(value) <= 64:
+        kind = type(value[0])
+        if kind in (bool, int, float, str) and all(type(item) is kind for item in value):
+            parts = [attribute(item) for item in value]
+            return [part for part, _ in parts], any(was_cut for _, was_cut in parts)
+    made = to_json(value)
+    return made.text, made.was_cut
+
+
+class JsonText(NamedTuple):
+    """JSON text of at most the limit, whether parts are left out, and size and SHA-256 of the whole where known."""
+
+    text: str
+    was_cut: bool
+    size: int | None
+    sha256: str | None
+
+
+def to_json(value: object, limit: int = MAX_VALUE_BYTES) -> JsonText:
+    """``value`` as JSON text of at most ``limit`` bytes.
+
+    What JSON cannot say is said in words: cycles, bytes, NaN, objects (their fields, or their repr), deep nesting. The
+    time is bounded as well: only as much of a large value is looked at as fits.
+    """
+    writer = _Preview(limit)
+    shown = writer.shown(value, 0)
+    text = json.dumps(shown, ensure_ascii=False)
+    if len(text.encode()) > limit:
+        text, _ = cut(text, limit)
+        writer.was_cut = True
+    if not writer.was_cut:
+        whole: bytes | None = text.encode()
+    else:
+        whole = _bytes_of(value)
+    if whole is None:
+        return JsonText(text, True, None, None)
+    return JsonText(text, writer.was_cut, len(whole), sha256(whole).hexdigest())
+
+
+def _bytes_of(value: object) -> bytes | None:
+    """The bytes of a text or of bytes; None for containers, whose size would cost a walk over all of it."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace")
+    return bytes(value) if isinstance(value, bytes | bytearray) else None
+
+
+class _Preview:
+    """Builds the part of a value that fits: a JSON-safe copy of it, made until the room is used up."""
+
+    DEPTH = 12
+
+    def __init__(self, limit: int) -> None:
+        self.room = limit - limit // 8  # the marks need space as well
+        self.was_cut = False
+        self._open: set[int] = set()
+
+    def shown(self, value: object, depth: int) -> Any:
+        if value is None or isinstance(value, bool):
+            self.room -= 5
+            return value
+        if isinstance(value, int | float):
+            return self._number(value)
+        if isinstance(value, str):
+            return self._text(str(value))
+        if isinstance(value, bytes | bytearray | memoryview):
+            return self._text(f"<{len(value)} bytes: {bytes(value[:32]).hex()}{'…' if len(value) > 32 else ''}>")
+        if id(value) in self._open:
+            return self._text(f"<cycle: {type(value).__name__}>")
+        self._open.add(id(value))
+        try:
+            return self._container(value, depth)
+        except Exception as error:  # a mapping or sequence of the user's own may do anything
+            return self._text(f"<{type(value).__name__}: reading it raised {type(error).__name__}>")
+        finally:
+            self._open.discard(id(value))
+
+    def _number(self, value: float) -> Any:
+        if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+            return self._text(str(value))  # JSON has no NaN and no infinity
+        if isinstance(value, int) and value.bit_length() > 2048:
+            self.was_cut = True
+            return self._text(f"<int of {value.bit_length()} bits>")
+        self.room -= 8
+        return value if type(value) in (int, float) else (int(value) if isinstance(value, int) else float(value))
+
+    def _text(self, text: str) -> str:
+        kept, was_cut = cut(text, max(64, self.room))
+        self.room -= len(kept.encode()) + 4
+        self.was_cut |= was_cut
+        return kept
+
+    def _container(self, value: object, depth: int) -> Any:
+        if depth >= self.DEPTH:
+            self.was_cut = True
+            return self._text(f"<{type(value).__name__}: nested too deep>")
+        if isinstance(value, Mapping):
+            return self._mapping(value.items(), len(value), depth)
+        if isinstance(value, list | tuple | set | frozenset):
+            return self._sequence(value, depth)
+        if is_dataclass(value) and not isinstance(value, type):
+            pairs = [(field.name, getattr(value, field.name, None)) for field in fields(value)]
+            return self._mapping(pairs, len(pairs), depth)
+        return self._text(_safe_repr(value))
+
+    def _mapping(self, items: Any, length: int, depth: int) -> dict[str, Any]:
+        made: dict[str, Any] = {}
+        for key, item in items:
+            if self.room <= 0:
+                self.was_cut = True
+                made["…"] = f"{length - len(made)} more"
+                break
+            made[self._text(key if isinstance(key, str) else _safe_repr(key))] = self.shown(item, depth + 1)
+        return made
+
+    def _sequence(self, items: Any, depth: int) -> list[Any]:
+        made: list[Any] = []
+        for item in items:
+            if self.room <= 0:
+                self.was_cut = True
+                made.append(f"… {len(items) - len(made)} more")
+                break
+            made.append(self.shown(item, depth + 1))
+        return made

@@ -1,0 +1,112 @@
+"""The names that otelflow puts on the wire, each with its meaning and unit.
+
+OpenTelemetry has no convention for workflows yet (semantic-conventions issue 1688 is open), so these stand in a
+namespace of our own. Names of OpenTelemetry's own conventions that we use are at the end.
+"""
+
+from __future__ import annotations
+
+# --- on every span of ours, at its start -----------------------------------------------------------------------------
+
+KIND = "otelflow.kind"
+"""What the span stands for: ``flow`` or ``task``."""
+
+FLOW_NAME = "otelflow.flow.name"
+"""Name of the flow, the same for all its runs. On the flow's span and on the spans of its tasks; also in baggage."""
+
+FLOW_RUN_ID = "otelflow.flow.run_id"
+"""Identifier of one run of a flow. On the flow's span and on the spans of its tasks; also in baggage."""
+
+TASK_NAME = "otelflow.task.name"
+"""Name of the task, the same for all its runs."""
+
+TASK_RUN_ID = "otelflow.task.run_id"
+"""Identifier of one run of a task."""
+
+TASK_ORPHAN = "otelflow.task.orphan"
+"""``true`` on a task that was called outside any flow; absent otherwise."""
+
+CODE_FUNCTION_NAME = "code.function.name"
+"""Fully qualified name of the function that runs. OpenTelemetry semantic conventions, code attributes."""
+
+# --- on every span of ours, at its end -------------------------------------------------------------------------------
+
+STATUS = "otelflow.status"
+"""How the run ended: ``completed``, ``failed`` or ``cancelled``."""
+
+ERROR_TYPE = "error.type"
+"""Class of the exception that ended the run: ``ValueError``, or ``package.module.Name`` where it is not a builtin.
+OpenTelemetry semantic conventions, error attributes."""
+
+FLOW_TASKS = "otelflow.flow.tasks"
+"""Number of tasks that the flow run started, at any depth (those of a nested flow are counted there)."""
+
+FLOW_TASKS_FAILED = "otelflow.flow.tasks_failed"
+"""Number of those that failed, tolerated failures included."""
+
+DROPPED_VALUES = "otelflow.dropped.values"
+"""Number of values on this span that were cut to the largest size (setting ``OTELFLOW_MAX_VALUE_BYTES``)."""
+
+DROPPED_EVENTS = "otelflow.dropped.events"
+"""Number of events of this run that are not on its span: the SDK keeps a limited number and drops the oldest."""
+
+DROPPED_TASKS = "otelflow.dropped.tasks"
+"""Number of tasks that the Flow object did not keep in memory (``FlowRunConfig.max_tasks``); their spans are whole."""
+
+DROPPED_MESSAGES = "otelflow.dropped.messages"
+"""Number of messages that the Flow object did not keep in memory (``FlowRunConfig.max_messages``)."""
+
+# --- events ----------------------------------------------------------------------------------------------------------
+
+MESSAGE_EVENT = "otelflow.message"
+"""Event: a log message, or a line that the run printed."""
+
+MESSAGE_TEXT = "otelflow.message.text"
+"""The message, without terminal colours."""
+
+MESSAGE_SEVERITY = "otelflow.message.severity"
+"""``DEBUG``, ``INFO``, ``WARNING``, ``ERROR`` or ``CRITICAL``."""
+
+ARTIFACT_EVENT = "otelflow.artifact"
+"""Event: something that the run produced."""
+
+ARTIFACT_KEY = "otelflow.artifact.key"
+"""Name of the artifact within its run."""
+
+ARTIFACT_TYPE = "otelflow.artifact.type"
+"""What kind of thing it is, in the words of the code that added it (``json``, ``table``, ``link``, ...)."""
+
+ARTIFACT_DESCRIPTION = "otelflow.artifact.description"
+"""One line for a person."""
+
+ARTIFACT_DATA = "otelflow.artifact.data"
+"""The artifact as JSON text. Above the largest size it is a preview: still JSON, with marks where parts are left out."""
+
+ARTIFACT_SIZE = "otelflow.artifact.size"
+"""Size of the whole artifact in bytes: of its JSON text, or of the text or bytes that it is. Absent where unknown."""
+
+ARTIFACT_SHA256 = "otelflow.artifact.sha256"
+"""SHA-256, in hex, of the bytes that ``otelflow.artifact.size`` counts. Absent where unknown."""
+
+RESULT_EVENT = "otelflow.result"
+"""Event: a result that the run wants to be seen."""
+
+RESULT_KEY = "otelflow.result.key"
+"""Name of the result within its run."""
+
+RESULT_DESCRIPTION = "otelflow.result.description"
+"""The result, in words."""
+
+# --- OpenTelemetry's own -----------------------------------------------------------------------------------------------
+
+EXCEPTION_EVENT = "exception"
+"""Event: the exception that ended the run, on the span where it began. OpenTelemetry semantic conventions."""
+
+EXCEPTION_TYPE = "exception.type"
+"""Class of the exception, spelled as in ``error.type``."""
+
+EXCEPTION_MESSAGE = "exception.message"
+"""``str()`` of the exception."""
+
+EXCEPTION_STACKTRACE = "exception.stacktrace"
+"""The traceback, as Python prints it; of a long one, the frames nearest to the error."""

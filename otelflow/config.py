@@ -1,0 +1,155 @@
+"""Settings: what one flow may choose (:class:`FlowRunConfig`), and what a process reads from its environment."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass, fields
+from typing import Any
+
+from otelflow.errors import ConfigError, unknown_argument
+
+__all__ = [
+    "DEFAULT_CONFIG",
+    "EXIT_SECONDS",
+    "OTELFLOW_EVENTS",
+    "OTELFLOW_EXIT_SECONDS",
+    "OTELFLOW_HISTORY_SIZE",
+    "OTELFLOW_MAX_VALUE_BYTES",
+    "OTELFLOW_QUEUE_SIZE",
+    "FlowRunConfig",
+    "choice_from_environment",
+    "level_number",
+    "number_from_environment",
+]
+
+OTELFLOW_MAX_VALUE_BYTES = "OTELFLOW_MAX_VALUE_BYTES"
+"""Environment: largest size of one value on a span, in bytes of UTF-8. Default 2048: Grafana Tempo cuts there."""
+
+OTELFLOW_HISTORY_SIZE = "OTELFLOW_HISTORY_SIZE"
+"""Environment: how many events ``flow_events.history()`` holds. Default 1000; 0 switches the history off."""
+
+OTELFLOW_EVENTS = "OTELFLOW_EVENTS"
+"""Environment: where events go: ``span`` (span events; the default), ``logs`` (OpenTelemetry log records), ``both``."""
+
+OTELFLOW_QUEUE_SIZE = "OTELFLOW_QUEUE_SIZE"
+"""Environment: how many ended spans wait for each exporter that ``configure()`` made. Default 50000. Beyond it the
+oldest are dropped and counted. ``OTEL_BSP_MAX_QUEUE_SIZE`` is used where this is not set."""
+
+OTELFLOW_EXIT_SECONDS = "OTELFLOW_EXIT_SECONDS"
+"""Environment: how long the end of the process waits for an exporter that makes no progress, in seconds. Default 2."""
+
+EXIT_SECONDS = 2.0
+"""Default of ``OTELFLOW_EXIT_SECONDS``."""
+
+_logger = logging.getLogger("otelflow")
+
+
+def number_from_environment(variable: str, default: float, least: float = 0) -> float:
+    """The number in an environment variable; its default, and one log line, where it holds something else."""
+    text = os.environ.get(variable, "").strip()
+    if not text:
+        return default
+    try:
+        number = float(text)
+    except ValueError:
+        number = least - 1
+    if number >= least:
+        return number
+    _logger.warning("%s is %r, which is no number from %g up. Using the default, %g.", variable, text, least, default)
+    return default
+
+
+def choice_from_environment(variable: str, choices: tuple[str, ...]) -> str:
+    """The word in an environment variable; the first of ``choices``, and one log line, where it holds another."""
+    text = os.environ.get(variable, "").strip().lower()
+    if not text or text in choices:
+        return text or choices[0]
+    _logger.warning("%s is %r. It takes: %s. Using %s.", variable, text, ", ".join(choices), choices[0])
+    return choices[0]
+
+
+_LEVELS = {"DEBUG": 10, "INFO": 20, "WARN": 30, "WARNING": 30, "ERROR": 40, "CRITICAL": 50, "FATAL": 50}
+
+
+def level_number(level: object, setting: str = "log_level") -> int:
+    """A log level as a number: ``20``, ``"INFO"`` and ``"info"`` are the same."""
+    if isinstance(level, int) and not isinstance(level, bool) and level >= 0:
+        return level
+    if isinstance(level, str) and level.upper() in _LEVELS:
+        return _LEVELS[level.upper()]
+    names = ", ".join(("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
+    raise ConfigError(f"{setting} is {level!r}. Use a number from 0 up or one of: {names}.", setting=setting)
+
+
+@dataclass(frozen=True)
+class FlowRunConfig:
+    """How a flow behaves. It cannot be changed once made: one object may serve any number of flows.
+
+    Raises :class:`otelflow.errors.ArgumentError` for a field that does not exist and
+    :class:`otelflow.errors.ConfigError` for a value of the wrong kind.
+    """
+
+    add_task_to_self: bool = True
+    """Keep the tasks that ran in ``flow.tasks``. When False, a finished task leaves nothing behind in memory."""
+
+    log_to_console: bool = False
+    """Print each message as it comes, to the standard output."""
+
+    log_to_memory: bool = True
+    """Keep messages in ``flow.messages``."""
+
+    logging_enabled: bool = True
+    """Master switch: when False there are no messages at all, in memory, on spans, or for listeners."""
+
+    print_logs: bool = False
+    """Print all messages of the run when it has ended, to the standard output."""
+
+    print_none_return_value: bool = False
+    """Send a message when a task or the flow returns None."""
+
+    print_finished_message: bool = False
+    """Send a message when a task or the flow ends."""
+
+    raise_flow_error: bool = True
+    """Let the exception that ended the flow reach the caller. When False, ``execute()`` returns the flow, and the
+    exception is in ``flow.error``."""
+
+    log_level: int | str = logging.INFO
+    """Messages below this level reach nobody. A number or a name; read back as a number."""
+
+    capture_output: bool | None = None
+    """Turn each printed line into a message of the run that printed it; it still reaches the terminal. None: True for
+    deferred flows, False for transparent ones."""
+
+    print_error_stack_trace: bool = False
+    """Print the traceback of a run that fails, to the standard error."""
+
+    max_messages: int = 10_000
+    """How many messages a Flow object keeps; beyond it the oldest go, counted."""
+
+    max_tasks: int = 10_000
+    """How many tasks a Flow object keeps; beyond it the oldest go, counted."""
+
+    def __new__(cls, *_: Any, **given: Any) -> FlowRunConfig:
+        known = cls.__dataclass_fields__.keys()
+        if not given.keys() <= known:
+            raise unknown_argument(f"{cls.__name__}()", given, known)
+        return super().__new__(cls)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "log_level", level_number(self.log_level))
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in ("max_messages", "max_tasks"):
+                if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+                    raise ConfigError(f"{field.name} is {value!r}. Use a whole number from 0 up.", setting=field.name)
+            elif field.name != "log_level" and not isinstance(value, bool) and (value, field.name) != (
+                None,
+                "capture_output",
+            ):
+                raise ConfigError(f"{field.name} is {value!r}. Use True or False.", setting=field.name)
+
+
+DEFAULT_CONFIG = FlowRunConfig()
+"""What holds for a flow that was given no configuration, and for a task outside any flow."""

@@ -1,0 +1,57 @@
+"""Where the run in progress is found: a value in OpenTelemetry's Context, beside the current span.
+
+Everything that asks for the current flow, task or span reads the same Context, so the answers cannot disagree. It
+follows asyncio tasks and ``asyncio.to_thread`` by itself, and goes wherever OpenTelemetry's Context is carried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import Token
+from typing import Any
+
+from opentelemetry.context import Context, attach, create_key, detach, get_current
+from opentelemetry.trace import INVALID_SPAN, set_span_in_context
+
+__all__ = ["RUN_KEY", "SPAN_KEY", "SUPPRESS_KEY", "attach", "current_run", "get_current", "give_back"]
+
+RUN_KEY = create_key("otelflow-run")
+"""Key of the run in progress: a Flow or a Task."""
+
+SPAN_KEY: str = next(iter(set_span_in_context(INVALID_SPAN, Context())))
+"""Key under which the API keeps the current span. It is a private name there, and read off a Context here: one new
+Context with both keys costs a third of two calls of the API's."""
+
+
+def _suppress_key() -> str:
+    try:
+        from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
+    except ImportError:  # a private name: without it, nothing is suppressed
+        return create_key("no-suppress")
+    return _SUPPRESS_INSTRUMENTATION_KEY
+
+
+SUPPRESS_KEY = _suppress_key()
+"""Key that exporters set while they work: spans of their own requests would never end."""
+
+_detach: Callable[[Any], None] = detach
+
+
+def current_run() -> Any:
+    """The innermost run in progress here; None outside any."""
+    return get_current().get(RUN_KEY)
+
+
+def give_back(token: Any) -> None:
+    """Make the Context current again that was so before ``token`` was made.
+
+    Where that is impossible, because a generator or coroutine is closed in another execution context than it ran in,
+    there is nothing to give back: that context never saw ours. The API's ``detach`` logs a traceback there.
+    """
+    if type(token) is Token:
+        try:
+            token.var.reset(token)
+        except ValueError:
+            return
+    else:  # a context implementation of the user's own (OTEL_PYTHON_CONTEXT)
+        _detach(token)

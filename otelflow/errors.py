@@ -1,0 +1,46 @@
+"""What otelflow raises, and only when it was called wrongly: telemetry that fails never raises.
+
+    OtelflowError
+    ├── ConfigError (ValueError)     a setting or argument has a value that cannot be used
+    ├── ArgumentError (TypeError)    an argument that does not exist, or of the wrong kind
+    └── NothingToRun (ValueError)    a Flow or Task was executed that has no function
+
+Each message says what is wrong, which object it is about, and the way out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+__all__ = ["ArgumentError", "ConfigError", "NothingToRun", "OtelflowError", "unknown_argument"]
+
+
+class OtelflowError(Exception):
+    """Root of what otelflow raises itself. Exceptions of instrumented code are never wrapped in it."""
+
+
+class ConfigError(OtelflowError, ValueError):
+    """A setting has a value that cannot be used. The setting's name is in :attr:`setting`."""
+
+    def __init__(self, message: str, *, setting: str = "") -> None:
+        super().__init__(message)
+        self.setting = setting
+
+
+class ArgumentError(OtelflowError, TypeError):
+    """A public function was called with an argument that it does not take."""
+
+
+class NothingToRun(OtelflowError, ValueError):
+    """A Flow or Task was executed without a function: neither a target was given nor ``main`` overridden."""
+
+
+def unknown_argument(where: str, given: Iterable[str], known: Iterable[str]) -> ArgumentError:
+    """The error for keyword arguments ``given`` to ``where`` that are not among ``known``, with the nearest name."""
+    from difflib import get_close_matches  # only on the way to an error: not worth its import time before
+
+    names = sorted(known)
+    wrong = next(name for name in given if name not in names)
+    near = get_close_matches(wrong, names, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return ArgumentError(f"{where} has no argument {wrong!r}.{hint} It takes: {', '.join(names)}.")

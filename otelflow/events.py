@@ -1,0 +1,167 @@
+"""The event model: what a listener is handed."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field
+from enum import Enum
+from hashlib import blake2b
+from time import time_ns
+from typing import Any, NamedTuple
+
+from otelflow._naming import run_id
+
+__all__ = ["FlowRunEvent", "FlowRunEventData", "FlowRunEventType", "Origin", "event_of"]
+
+
+class FlowRunEventType(Enum):
+    """The seven things that can happen in a run."""
+
+    FLOW_START = "flow_start"
+    """A flow run began."""
+    FLOW_STOP = "flow_stop"
+    """A flow run ended, however it ended. Payload ``flow_data``: status, duration (s), return_value, error."""
+    TASK_START = "task_start"
+    """A task run began."""
+    TASK_STOP = "task_stop"
+    """A task run ended, however it ended. Payload ``task_data``: status, duration (s), return_value, error."""
+    FLOW_MESSAGE = "flow_message"
+    """A log message or a printed line. Payload ``message_data``: log_level, message, message_text (no colours)."""
+    NEW_ARTIFACT = "new_artifact"
+    """An artifact was added. Payload ``artifact_data``: description, key, data, type."""
+    NEW_RESULT = "new_result"
+    """A result was added. Payload ``result_data``: key, description."""
+
+
+@dataclass(frozen=True)
+class FlowRunEventData:
+    """The facts of one event.
+
+    ``data`` holds the payload under one key (see :class:`FlowRunEventType`); ``event_source`` is the qualified name of
+    the function that emitted; ``log_level`` a number as in :mod:`logging`; ``trace_id`` (32) and ``span_id`` (16) are
+    lower-case hex digits, None where there is no span.
+    """
+
+    data: dict[str, Any] = field(default_factory=dict)
+    event_source: str = ""
+    flow_name: str | None = None
+    flow_run_id: str | None = None
+    log_level: int = 20
+    task_name: str | None = None
+    task_run_id: str | None = None
+    trace_id: str | None = None
+    span_id: str | None = None
+
+
+class FlowRunEvent:
+    """One event: ``event_id`` (a UUID as text), ``event_type``, ``event_data`` and ``timestamp`` (ms since 1970).
+
+    It cannot be changed: every listener sees the same facts. The id and the data are made on first reading.
+    """
+
+    __slots__ = ("_data", "_id", "_ns", "_record", "_type")
+
+    _record: Record | None
+
+    def __init__(
+        self,
+        event_type: FlowRunEventType,
+        event_data: FlowRunEventData | None = None,
+        *,
+        event_id: str | None = None,
+        timestamp: int | None = None,
+    ) -> None:
+        self._type = event_type
+        self._data = event_data if event_data is not None else FlowRunEventData()
+        self._id = event_id
+        self._ns = time_ns() if timestamp is None else timestamp * 1_000_000
+        self._record = None
+
+    @property
+    def event_type(self) -> FlowRunEventType:
+        return self._type
+
+    @property
+    def timestamp(self) -> int:
+        return self._ns // 1_000_000
+
+    @property
+    def event_id(self) -> str:
+        if self._id is None:
+            self._id = str(uuid.uuid4()) if self._record is None else _id_of(self._record)
+        return self._id
+
+    @property
+    def event_data(self) -> FlowRunEventData:
+        if self._record is not None and self._data is None:
+            self._data = _data_of(self._record)
+        return self._data
+
+    def __repr__(self) -> str:
+        data = self.event_data
+        name = data.task_name or data.flow_name
+        return f"<FlowRunEvent {self._type.name} {name!r} {next(iter(data.data.values()), '')}>"
+
+
+class Origin(NamedTuple):
+    """Which run an event comes from, in the form that costs least to hold: the text forms are made on reading.
+
+    ``flow_run`` and ``task_run`` are a run id, or the number that :func:`otelflow._naming.run_id` makes one of.
+    """
+
+    source: str
+    flow_name: str | None
+    flow_run: str | None
+    task_name: str | None
+    task_run: int | str | None
+    span_context: Any
+
+
+class Record(NamedTuple):
+    """An event before anyone looked at it. The path of a task call makes plain tuples of this shape."""
+
+    event_type: FlowRunEventType
+    ns: int
+    origin: tuple[Any, ...]
+    data: dict[str, Any] | tuple[Any, ...]
+    """The payload; of a STOP event the facts (status, duration in s, return value, error) that it is made of."""
+    log_level: int
+
+
+def event_of(record: tuple[Any, ...]) -> FlowRunEvent:
+    """The event that a :class:`Record` (or a plain tuple of its shape) stands for."""
+    event = FlowRunEvent.__new__(FlowRunEvent)
+    event._record = record  # type: ignore[assignment]  # a plain tuple costs a fifth of a NamedTuple
+    event._type = record[0]
+    event._ns = record[1]
+    event._id = event._data = None  # type: ignore[assignment]  # both are made on reading
+    return event
+
+
+def _data_of(record: tuple[Any, ...]) -> FlowRunEventData:
+    event_type, _, origin, data, log_level = record
+    source, flow_name, flow_run, task_name, task_run, context = origin
+    return FlowRunEventData(
+        data=_stop_payload(event_type, data) if type(data) is tuple else dict(data),
+        event_source=source,
+        flow_name=flow_name,
+        flow_run_id=flow_run,
+        log_level=log_level,
+        task_name=task_name,
+        task_run_id=run_id("task_", task_run) if isinstance(task_run, int) else task_run,
+        trace_id=None if context is None else format(context.trace_id, "032x"),
+        span_id=None if context is None else format(context.span_id, "016x"),
+    )
+
+
+def _stop_payload(event_type: FlowRunEventType, facts: tuple[Any, ...]) -> dict[str, Any]:
+    status, duration, return_value, error = facts
+    key = "task_data" if event_type is FlowRunEventType.TASK_STOP else "flow_data"
+    return {key: {"status": status, "duration": duration, "return_value": return_value, "error": error}}
+
+
+def _id_of(record: tuple[Any, ...]) -> str:
+    """A UUID made from what the record says, so that a listener and the history give one event the same id."""
+    event_type, ns, origin, _, _ = record
+    text = f"{event_type.value}|{ns}|{origin[2]}|{origin[4]}"
+    return str(uuid.UUID(bytes=blake2b(text.encode(errors="replace"), digest_size=16).digest(), version=4))
