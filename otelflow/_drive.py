@@ -131,7 +131,7 @@ DRIVERS.update(driver.__code__ for driver in DRIVER_FOR.values())
 # --- hooks: a run whose class has on_start or on_stop runs a body that calls them ---------------------------------------
 
 
-def body_of(run: Run, target: Body, shape: Shape) -> Body:
+def body_of(run: Any, target: Body, shape: Shape) -> Body:
     """What a driver of ``shape`` has to call: the target, or ``main`` where the class overrides it, with its hooks."""
     body = run.main if run._own_main else target
     return _WITH_HOOKS[shape](run, body) if run._hooked else body

@@ -54,37 +54,45 @@ class Emitter(Protocol):
     @property
     def _settings(self) -> Any: ...
 
+    def _end_attributes(self) -> dict[str, Any]: ...
+
     def _task_identity(self) -> tuple[str | None, str | None]: ...
 
     def _title(self) -> str: ...
 
 
+_remember = flow_events.remember
+
+
 def _deliver(event_type: FlowRunEventType, ns: int, origin: tuple[Any, ...], heard: Any, remembered: Any, level: int) -> None:
     """To the history (which holds no values of the user's) and to the listeners."""
-    flow_events.remember((event_type, ns, origin, remembered, level))
+    _remember((event_type, ns, origin, remembered, level))
     if flow_events.event_listeners:
         flow_events.raise_event(event_of((event_type, ns, origin, heard, level)))
 
 
 def started(run: Emitter) -> None:
     """A run began: its span carries the attributes of the start already."""
-    _deliver(run._START, run._started_ns, run._origin, _NOTHING, _NOTHING, _INFO)
+    record = (run._START, run._started_ns, run._origin, _NOTHING, _INFO)
+    _remember(record)
+    if flow_events.event_listeners:
+        flow_events.raise_event(event_of(record))
 
 
-def stopped(run: Emitter, attributes: dict[str, Any]) -> None:
-    """A run ended: status and ``attributes`` on its span, and the event with its payload."""
+def stopped(run: Emitter) -> None:
+    """A run ended: its status and closing attributes on the span, and the event with its payload."""
     span = run._span
     if span is not None and span.is_recording():
-        _end_attributes(run, span, attributes)
-    duration = (run._ended_ns - run._started_ns) / 1e9
-    error = run.error
-    heard = remembered = (run.status, duration, None, None if error is None else safe_str(error))
+        _end_attributes(run, span)
+    error, duration_ns = run.error, run._ended_ns - run._started_ns
+    text = None if error is None else safe_str(error)
+    _remember((run._STOP, run._ended_ns, run._origin, (run.status, duration_ns, None, text), _INFO))
     if flow_events.event_listeners:
-        heard = (run.status, duration, run.return_value, error)
-    _deliver(run._STOP, run._ended_ns, run._origin, heard, remembered, _INFO)
+        facts = (run.status, duration_ns, run.return_value, error)
+        flow_events.raise_event(event_of((run._STOP, run._ended_ns, run._origin, facts, _INFO)))
 
 
-def _end_attributes(run: Emitter, span: Any, attributes: dict[str, Any]) -> None:
+def _end_attributes(run: Emitter, span: Any) -> None:
     try:
         span.set_attribute(wire.STATUS, run.status)
         if run.status == "failed" and run.error is not None:
@@ -93,8 +101,8 @@ def _end_attributes(run: Emitter, span: Any, attributes: dict[str, Any]) -> None
             description = cut(f"{kind}: {safe_str(run.error)}")[0]
             span.set_status(Status(StatusCode.ERROR, description))
         if run._cut:
-            attributes[wire.DROPPED_VALUES] = run._cut
-        for key, value in attributes.items():
+            span.set_attribute(wire.DROPPED_VALUES, run._cut)
+        for key, value in run._end_attributes().items():
             span.set_attribute(key, value)
     except Exception as error:
         _broken("set_attribute", error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Generic, TypeVar
 
 from opentelemetry import baggage
@@ -17,18 +17,18 @@ from otelflow._execute import Executable
 from otelflow._journal import Journal
 from otelflow._naming import next_order, run_id
 from otelflow._run import Run
-from otelflow._shapes import Shape
 from otelflow._spec import Spec
 from otelflow._telemetry import Source
-from otelflow._values import cut, to_json
+from otelflow._values import cut
 from otelflow.config import DEFAULT_CONFIG, FlowRunConfig
 from otelflow.context import current_run
 from otelflow.events import FlowRunEventType
-from otelflow.records import Artifact, Keyed, Message, Result
+from otelflow.records import Artifact, Message, Result
 
 __all__ = ["Flow", "Task", "current_flow", "current_task"]
 
 R = TypeVar("R")
+_NOTHING: dict[str, Any] = {}
 
 
 class Flow(Executable, Generic[R]):
@@ -43,8 +43,13 @@ class Flow(Executable, Generic[R]):
     _STOP: ClassVar = FlowRunEventType.FLOW_STOP
 
     flow_config: FlowRunConfig = DEFAULT_CONFIG
-    return_value: R | None
-    _capture_default: ClassVar[bool] = True
+    return_value: R | None = None
+
+    _given_run_id: str | None = None
+    _dependency_values: Mapping[str, Any] | None = None
+    _first_data: dict[str, Any]
+    _transparent: bool = False
+    _captures: bool = False
 
     # --- before the run ----------------------------------------------------------------------------------------------
 
@@ -52,17 +57,20 @@ class Flow(Executable, Generic[R]):
         return Spec("flow", target, flow_class=Flow, task_class=Task, name=name)
 
     def _prepare(self, spec: Spec, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], bound: bool) -> None:
-        self.name = _name_of(self, spec)
         self.data: dict[str, Any] = {}
-        self._given_run_id: str | None = None
-        self._first_data: dict[str, Any] = {}
         if spec.config is not None:
             self.flow_config = spec.config
-        self._memory = Journal(self.flow_config.max_messages, self.flow_config.max_tasks)
-        self._tasks_started = self._tasks_failed = 0
-        self._dependency_values: Mapping[str, Any] | None = None
-        self._capturing = self._transparent = False
+        self._memory = self._new_memory()
         super()._prepare(spec, target, args, kwargs, bound)
+
+    def _new_memory(self) -> Journal:
+        return Journal(self.flow_config.max_messages, self.flow_config.max_tasks)
+
+    def _start_clean(self) -> None:
+        super()._start_clean()
+        self._given_run_id = self._dependency_values = None
+        self.data = dict(self._first_data)
+        self._memory = self._new_memory()
 
     @property
     def run_id(self) -> str:
@@ -78,25 +86,17 @@ class Flow(Executable, Generic[R]):
         return self
 
     def _join(self, above: Run | None) -> None:
-        if self._started_ns:  # executed before: start clean
-            self._given_run_id = None
-            self.data = dict(self._first_data)
-            self._memory = Journal(self.flow_config.max_messages, self.flow_config.max_tasks)
-        else:
-            self._first_data = dict(self.data)
-        self._dependency_values = None
+        self._first_data = dict(self.data)
         self._ref = weakref.ref(self)
         self._wire = {wire.FLOW_NAME: cut(self.name)[0], wire.FLOW_RUN_ID: self.run_id}
         capture = self.flow_config.capture_output
-        self._capturing = not self._transparent if capture is None else capture
-        if self._capturing:
+        self._captures = not self._transparent if capture is None else capture
+        if self._captures:
             _stdout.start_capture()
 
     def _start_span(self, source: Source, context: Context) -> Span | None:
-        if not self._spec.new_trace:
-            return super()._start_span(source, context)
         above = get_current_span(context)
-        if not above.get_span_context().is_valid:
+        if not self._spec.new_trace or not above.get_span_context().is_valid:
             return super()._start_span(source, context)
         self._links = [Link(above.get_span_context())]
         span = super()._start_span(source, set_span_in_context(INVALID_SPAN, context))
@@ -108,6 +108,7 @@ class Flow(Executable, Generic[R]):
         return {**self._spec.attributes, **self._wire}
 
     def _context_below(self, context: Context) -> Context:
+        context = super()._context_below(context)
         for name, value in self._wire.items():
             context = baggage.set_baggage(name, value, context)
         return context
@@ -115,30 +116,36 @@ class Flow(Executable, Generic[R]):
     def _make_origin(self) -> tuple[Any, ...]:
         return (self._spec.source, self.name, self.run_id, None, None, self._span_context)
 
-    def _close(self, value: Any, error: BaseException | None, shape: Shape = Shape.CALL) -> bool:
-        try:
-            return super()._close(value, error, shape)
-        finally:
-            if self._capturing:
-                _stdout.stop_capture()
-            if self.flow_config.print_logs:
-                for message in self.messages:
-                    _emit.console(message.raw)
+    def _inject(self, args: tuple[Any, ...], kwargs: dict[str, Any], bound: bool) -> dict[str, Any]:
+        spec = self._spec
+        self._dependency_values = {**spec.dependencies, **self.dependencies()}
+        return spec.plan.fill(args, kwargs, self._injectable, self._dependency_values, bound and spec.binds)
+
+    def _injectable(self, name: str) -> Any:
+        return self if name == "this_flow" else self.data if name == "flow_data" else None
 
     def _before_stop(self) -> None:
-        if self.status == "completed" and self.return_value is None and self.flow_config.print_none_return_value:
+        config = self.flow_config
+        if config.print_none_return_value and self.return_value is None and self.status == "completed":
             self.log_info("Flow return value: None")
-        if self.flow_config.print_finished_message:
+        if config.print_finished_message:
             self.log_info(f"Finished flow run '{self.run_id}'")
+
+    def _after_stop(self) -> None:
+        if self._captures:
+            _stdout.stop_capture()
+        if self.flow_config.print_logs:
+            for message in self.messages:
+                _emit.console(message.raw)
 
     def _end_attributes(self) -> dict[str, Any]:
         memory = self._memory
-        self._tasks_started, self._tasks_failed = memory.task_count(), memory.tasks_failed
-        made: dict[str, Any] = {wire.FLOW_TASKS: self._tasks_started, wire.FLOW_TASKS_FAILED: self._tasks_failed}
+        started = memory.task_count()
+        made: dict[str, Any] = {wire.FLOW_TASKS: started, wire.FLOW_TASKS_FAILED: memory.tasks_failed}
         if memory.dropped_messages:
             made[wire.DROPPED_MESSAGES] = memory.dropped_messages
-        if self.flow_config.add_task_to_self and self._tasks_started > len(memory.tasks):
-            made[wire.DROPPED_TASKS] = self._tasks_started - len(memory.tasks)
+        if self.flow_config.add_task_to_self and started > len(memory.tasks):
+            made[wire.DROPPED_TASKS] = started - len(memory.tasks)
         return made
 
     def _tolerates(self, error: BaseException) -> bool:
@@ -158,40 +165,19 @@ class Flow(Executable, Generic[R]):
     def _settings(self) -> FlowRunConfig:
         return self.flow_config
 
-    @property
-    def _captures(self) -> bool:
-        return self._capturing
-
-    def _all_dependencies(self) -> Mapping[str, Any]:
-        if self._dependency_values is None:
-            self._dependency_values = {**self._spec.dependencies, **self.dependencies()}
-        return self._dependency_values
-
-    def _injectable(self, name: str) -> Any:
-        return self if name == "this_flow" else self.data if name == "flow_data" else None
-
     # --- what a user reads -------------------------------------------------------------------------------------------
+
+    def _journals(self) -> Iterable[Journal]:
+        return (self._memory,)
+
+    def _owns(self, kept: Message | Artifact | Result) -> bool:
+        return True
 
     @property
     def tasks(self) -> list[Task]:
         """The tasks that this run started, at any depth, in the order of their start. Those of a nested flow are its
         own. Empty with ``add_task_to_self=False``; the newest ``max_tasks`` otherwise."""
         return list(self._memory.tasks)
-
-    @property
-    def messages(self) -> list[Message]:
-        """Messages of this run and of its tasks, the newest ``max_messages``, as ``str`` with more facts on them."""
-        return list(self._memory.messages)
-
-    @property
-    def artifacts(self) -> Keyed[Artifact]:
-        """Artifacts of this run and of its tasks: ``artifacts[0]`` or ``artifacts["key"]``."""
-        return Keyed(self._memory.artifacts)
-
-    @property
-    def results(self) -> Keyed[Result]:
-        """Results of this run and of its tasks: ``results[0]`` or ``results["key"]``."""
-        return Keyed(self._memory.results)
 
     def add_flow_artifact(
         self, description: str | None = None, key: str | None = None, data: Any = None, artifact_type: str | None = None
@@ -204,58 +190,44 @@ class Flow(Executable, Generic[R]):
         self.add_result(key, description)
 
     def to_dict(self) -> dict[str, Any]:
-        """The run as plain data: every value is a str, number, bool, None, list or dict."""
-        return {
-            **_described(self),
-            "tasks": [task.to_dict() for task in self.tasks],
-            "messages": [{"text": m.text, "severity": m.severity, "task_name": m.task_name} for m in self.messages],
-            "artifacts": [
-                {"key": a.key, "type": a.type, "description": a.description, "data": to_json(a.data).text}
-                for a in self.artifacts
-            ],
-            "results": [{"key": r.key, "description": r.description} for r in self.results],
-        }
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name!r} {self.status}{_seconds(self)}, {len(self._memory.tasks)} tasks>"
+        """The run and its tasks as plain data: every value is a str, number, bool, None, list or dict."""
+        return {**super().to_dict(), "tasks": [task.to_dict() for task in self.tasks]}
 
 
 class Task(Executable):
     """One step: a span, a child of whatever span is current where it is called.
 
-    ``raise_on_error`` may be set before it is executed; ``flow`` is the flow that it belongs to, None outside any, and
-    None once that flow's object is gone (a finished task does not keep its flow in memory).
+    ``raise_on_error`` may be set before it is executed. A task that has ended does not keep its flow in memory: its
+    ``flow`` is None once nobody else holds the Flow object.
     """
-
-    __slots__ = ("_data", "_flow", "_flow_ref", "_own", "raise_on_error")
 
     _START: ClassVar = FlowRunEventType.TASK_START
     _STOP: ClassVar = FlowRunEventType.TASK_STOP
-    _own_dependencies: ClassVar[bool] = False
 
-    def __init_subclass__(cls, **given: Any) -> None:
-        super().__init_subclass__(**given)
-        cls._own_dependencies = cls.dependencies is not Run.dependencies
+    _flow: Flow[Any] | None = None
+    _flow_ref: weakref.ref[Flow[Any]] | None = None
+    _data: dict[str, Any] | None = None
+    _own: Journal | None = None
+    _raises: bool | None = None
 
     def _new_spec(self, target: Any, name: str | None) -> Spec:
         return Spec("task", target, flow_class=Flow, task_class=Task, name=name)
 
-    def _prepare(self, spec: Spec, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], bound: bool) -> None:
-        self._for_call(spec)
-        super()._prepare(spec, target, args, kwargs, bound)
-
-    def _for_call(self, spec: Spec) -> None:
-        """Set up for one call, the driver holding function and arguments."""
-        self._spec = spec
-        self.name = spec.name if type(self) is Task else _name_of(self, spec)
-        self.raise_on_error = spec.raise_on_error
-        self._flow = self._flow_ref = self._data = self._own = None
-
     @property
     def flow(self) -> Flow[Any] | None:
+        """The flow that this task belongs to; None outside any."""
         if self._flow is not None:
-            return self._flow  # type: ignore[no-any-return]
+            return self._flow
         return None if self._flow_ref is None else self._flow_ref()
+
+    @property
+    def raise_on_error(self) -> bool:
+        """Whether an exception reaches the caller. When False, it ends the task, and the call returns None."""
+        return self._spec.raise_on_error if self._raises is None else self._raises
+
+    @raise_on_error.setter
+    def raise_on_error(self, raises: bool) -> None:
+        self._raises = raises
 
     @property
     def run_id(self) -> str:
@@ -273,40 +245,50 @@ class Task(Executable):
 
     # --- the run -----------------------------------------------------------------------------------------------------
 
+    def _start_clean(self) -> None:
+        super()._start_clean()
+        self._data = self._own = None
+
     def _join(self, above: Any) -> None:
         flow = None if above is None else above._flow or above.flow
-        self._flow = flow
         if flow is None:
-            self._flow_ref = None
+            self._flow = self._flow_ref = None
             return
-        self._flow_ref = flow._ref
+        self._flow, self._flow_ref = flow, flow._ref
         if flow._ended_ns:  # a task that outlives its flow: its span has the right parent, the Flow object is closed
             counts.add(after_end("task"))
         else:
             flow._memory.add_task(self, flow.flow_config.add_task_to_self)
 
     def _start_attributes(self) -> dict[str, Any]:
-        flow = self._flow
-        made = {**self._spec.attributes, wire.TASK_RUN_ID: run_id("task_", self._order)}
-        if self.name is not self._spec.name:
-            made[wire.TASK_NAME] = cut(self.name)[0]
-        if flow is None:
-            made[wire.TASK_ORPHAN] = True
-        else:
-            made.update(flow._wire)
+        above = _ORPHAN if self._flow is None else self._flow._wire
+        made = {**self._spec.attributes, wire.TASK_RUN_ID: run_id("task_", self._order), **above}
+        if self._given_name is not None:
+            made[wire.TASK_NAME] = cut(self._given_name)[0]
         return made
 
     def _make_origin(self) -> tuple[Any, ...]:
         flow = self._flow
-        if flow is None:
-            return (self._spec.source, None, None, self.name, self._order, self._span_context)
-        return (self._spec.source, flow.name, flow.run_id, self.name, self._order, self._span_context)
+        name, spec = self._given_name, self._spec
+        flow_name, flow_run = (None, None) if flow is None else (flow.name, flow.run_id)
+        return (spec.source, flow_name, flow_run, name or spec.name, self._order, self._span_context)
 
-    def _close(self, value: Any, error: BaseException | None, shape: Shape = Shape.CALL) -> bool:
-        try:
-            return super()._close(value, error, shape)
-        finally:
-            self._flow = None
+    def _inject(self, args: tuple[Any, ...], kwargs: dict[str, Any], bound: bool) -> dict[str, Any]:
+        spec, flow = self._spec, self._flow
+        given = None if flow is None else flow._dependency_values
+        if self._own_dependencies:
+            given = {**(given or _NOTHING), **self.dependencies()}
+        if given or spec.plan.fixed:
+            return spec.plan.fill(args, kwargs, self._injectable, given, bound and spec.binds)
+        return kwargs
+
+    def _injectable(self, name: str) -> Any:
+        if name == "this_task":
+            return self
+        if name == "task_data":
+            return self.data
+        flow = self._flow
+        return None if flow is None else flow if name == "this_flow" else flow.data
 
     def _before_stop(self) -> None:
         flow = self._flow
@@ -315,10 +297,16 @@ class Task(Executable):
         if self.status == "failed":
             flow._memory.task_failed()
         config = flow.flow_config
-        if config.print_none_return_value and self.status == "completed" and self.return_value is None:
+        if config.print_none_return_value and self.return_value is None and self.status == "completed":
             self.log_info("Task return value: None")
         if config.print_finished_message:
             self.log_info(f"Finished task '{self.name}'")
+
+    def _after_stop(self) -> None:
+        self._flow = None
+
+    def _end_attributes(self) -> dict[str, Any]:
+        return _NOTHING
 
     def _tolerates(self, error: BaseException) -> bool:
         return not self.raise_on_error and isinstance(error, Exception)
@@ -331,6 +319,7 @@ class Task(Executable):
 
     @property
     def _journal(self) -> Journal:
+        """Where this task keeps things: its flow's journal while that runs, else one of its own."""
         flow = self.flow
         if flow is not None and not flow._ended_ns:
             return flow._memory
@@ -345,73 +334,19 @@ class Task(Executable):
 
     @property
     def _captures(self) -> bool:
-        return self._flow is not None and self._flow._capturing
-
-    def _all_dependencies(self) -> Mapping[str, Any] | None:
-        given = None if self._flow is None else self._flow._all_dependencies()
-        return {**(given or {}), **self.dependencies()} if self._own_dependencies else given
-
-    def _injectable(self, name: str) -> Any:
-        if name == "this_task":
-            return self
-        if name == "task_data":
-            return self.data
-        flow = self._flow
-        return None if flow is None else flow if name == "this_flow" else flow.data
+        return self._flow is not None and self._flow._captures
 
     # --- what a user reads -------------------------------------------------------------------------------------------
 
-    def _journals(self) -> list[Journal]:
+    def _journals(self) -> Iterable[Journal]:
         flow = self.flow
-        return [journal for journal in (flow._memory if flow is not None else None, self._own) if journal is not None]
+        return [journal for journal in (flow and flow._memory, self._own) if journal is not None]
 
     def _owns(self, kept: Message | Artifact | Result) -> bool:
         return kept.task_run_id == self.run_id
 
-    @property
-    def messages(self) -> list[Message]:
-        """Messages of this task."""
-        return [message for journal in self._journals() for message in journal.messages if self._owns(message)]
 
-    @property
-    def artifacts(self) -> Keyed[Artifact]:
-        """Artifacts of this task: ``artifacts[0]`` or ``artifacts["key"]``."""
-        return Keyed(item for journal in self._journals() for item in journal.artifacts if self._owns(item))
-
-    @property
-    def results(self) -> Keyed[Result]:
-        """Results of this task: ``results[0]`` or ``results["key"]``."""
-        return Keyed(item for journal in self._journals() for item in journal.results if self._owns(item))
-
-    def to_dict(self) -> dict[str, Any]:
-        """The run as plain data: every value is a str, number, bool, None, list or dict."""
-        return _described(self)
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name!r} {self.status}{_seconds(self)}>"
-
-
-def _name_of(run: Run, spec: Spec) -> str:
-    """The name given to the decorator, else the one that a subclass sets, else the function's."""
-    own = getattr(type(run), "name", None)
-    return own if isinstance(own, str) and not spec.is_named else spec.name
-
-
-def _seconds(run: Executable) -> str:
-    return "" if run.duration is None else f" {'in' if run._ended_ns else 'for'} {run.duration:.3f} s"
-
-
-def _described(run: Flow[Any] | Task) -> dict[str, Any]:
-    return {
-        "name": run.name,
-        "run_id": run.run_id,
-        "status": run.status,
-        "duration": run.duration,
-        "error": None if run.error is None else f"{type(run.error).__name__}: {_emit.safe_str(run.error)}",
-        "return_value": to_json(run.return_value).text,
-        "trace_id": run.trace_id,
-        "span_id": run.span_id,
-    }
+_ORPHAN = {wire.TASK_ORPHAN: True}
 
 
 def current_flow() -> Flow[Any] | None:

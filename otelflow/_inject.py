@@ -29,7 +29,7 @@ class _Parameter(NamedTuple):
 class Plan:
     """The injectable parameters of one function."""
 
-    __slots__ = ("_bind_first", "fixed", "parameters")
+    __slots__ = ("fixed", "parameters")
 
     def __init__(self, parameters: tuple[_Parameter, ...], fixed: tuple[tuple[_Parameter, str], ...]) -> None:
         self.parameters = parameters
@@ -43,14 +43,14 @@ class Plan:
         kwargs: dict[str, Any],
         values: Callable[[str], Any],
         dependencies: Mapping[str, Any] | None,
-        skip: int = 0,
+        bound: bool = False,
     ) -> dict[str, Any]:
         """``kwargs`` with what was left out. What the caller passed always wins; ``values`` looks one of NAMES up.
 
-        ``skip`` is 1 where the arguments lack the first parameter, ``self`` of a bound method. A value of None is not
+        ``bound`` says that the arguments lack the first parameter, ``self`` of a method. A value of None is not
         injected: the parameter's default stays, and without one Python's own TypeError names it.
         """
-        given = len(args) + skip
+        given = len(args) + bound
         filled: dict[str, Any] | None = None
         for parameter, name in self.fixed:
             if parameter.name in kwargs or (parameter.position is not None and parameter.position < given):

@@ -35,29 +35,8 @@ _lines_lock = threading.Lock()
 class Run:
     """One run of a function: what Flow and Task have in common.
 
-    ``status`` is ``pending``, ``running``, ``completed``, ``failed`` or ``cancelled``; ``error`` the exception that
-    ended the run (None when it completed); ``return_value`` what the function returned.
+    Everything that a run may turn out not to need has its default on the class: a task sets what differs, no more.
     """
-
-    __slots__ = (
-        "__weakref__",
-        "_context",
-        "_cut",
-        "_ended_ns",
-        "_events",
-        "_lines",
-        "_order",
-        "_origin",
-        "_span",
-        "_span_context",
-        "_spec",
-        "_started_ns",
-        "_token",
-        "error",
-        "name",
-        "return_value",
-        "status",
-    )
 
     _START: ClassVar[FlowRunEventType]
     _STOP: ClassVar[FlowRunEventType]
@@ -65,21 +44,35 @@ class Run:
     """Whether the class has an ``on_start`` or ``on_stop`` of its own: where it has none, a call does not look."""
     _own_main: ClassVar[bool] = False
     """Whether the class has a ``main`` of its own."""
-    _links: Any = None
-    """Links of the span, where there are any."""
+    _own_dependencies: ClassVar[bool] = False
+    """Whether the class has ``dependencies`` of its own."""
 
-    name: str
+    status: str = "pending"
+    """``pending``, ``running``, ``completed``, ``failed`` or ``cancelled``."""
+    error: BaseException | None = None
+    """The exception that ended the run; None when it completed."""
+    return_value: Any = None
+    """What the function returned."""
+
     _spec: Spec
+    _given_name: str | None = None
+    _order: int = 0
+    _started_ns: int = 0
+    _ended_ns: int = 0
+    _span: Span | None = None
+    _span_context: SpanContext | None = None
+    _links: Any = None
+    _token: Any = None
     _context: Context
-    _lines: _stdout.Lines | None
     _origin: tuple[Any, ...]
-    _span: Span | None
-    _span_context: SpanContext | None
+    _lines: _stdout.Lines | None = None
+    _events: int = 0
+    _cut: int = 0
 
     def __init_subclass__(cls, **given: Any) -> None:
         super().__init_subclass__(**given)
         cls._hooked = cls.on_start is not Run.on_start or cls.on_stop is not Run.on_stop
-        cls._own_main = cls.main is not Run.main
+        cls._own_dependencies = cls.dependencies is not Run.dependencies
 
     # --- hooks -------------------------------------------------------------------------------------------------------
 
@@ -90,15 +83,20 @@ class Run:
     def on_stop(self) -> Any:
         """Hook: called when the function has ended, however it ended, if ``on_start`` went well. Clean up here."""
 
-    def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Hook: the work. Calls the target; override it to do something else, or something around it."""
-        return self._target(*args, **kwargs)
-
     def dependencies(self) -> Mapping[str, Any]:
         """Hook: more values to inject, by parameter name. Asked once a run."""
         return {}
 
-    # --- what a subclass says of itself ------------------------------------------------------------------------------
+    # --- what Flow and Task say of themselves ------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """Name of the flow or task, and of its span. May be set before the run."""
+        return self._given_name or self._spec.name
+
+    @name.setter
+    def name(self, name: str) -> None:
+        self._given_name = name
 
     def _join(self, above: Any) -> None:
         """Take the place below the run ``above`` (None: there is none)."""
@@ -108,9 +106,12 @@ class Run:
         raise NotImplementedError
 
     def _end_attributes(self) -> dict[str, Any]:
-        return {}
+        raise NotImplementedError
 
     def _make_origin(self) -> tuple[Any, ...]:
+        raise NotImplementedError
+
+    def _inject(self, args: tuple[Any, ...], kwargs: dict[str, Any], bound: bool) -> dict[str, Any]:
         raise NotImplementedError
 
     def _tolerates(self, error: BaseException) -> bool:
@@ -122,9 +123,11 @@ class Run:
     def _title(self) -> str:
         raise NotImplementedError
 
-    @property
-    def _target(self) -> Any:
-        raise NotImplementedError
+    def _before_stop(self) -> None:
+        """What is to be said before STOP: the messages that the configuration asks for."""
+
+    def _after_stop(self) -> None:
+        """What is to be put back when the run is over."""
 
     @property
     def _journal(self) -> Journal:
@@ -145,24 +148,20 @@ class Run:
         context = get_current()
         self.status = "running"
         self._order = next_order()
-        self._ended_ns = self._cut = self._events = 0
-        self.error = self.return_value = self._lines = None
         self._join(context.get(RUN_KEY))
         self._started_ns = time_ns()
         source = current_source()
-        if source is None or SUPPRESS_KEY in context:
-            self._span = self._span_context = None
-            self._token = attach(self._context_below(Context(context, **{RUN_KEY: self})))
-        else:
-            span = self._span = self._start_span(source, context)
-            self._span_context = None if span is None else span.get_span_context()
-            below = Context(context, **{RUN_KEY: self}) if span is None else Context(context, **{RUN_KEY: self, SPAN_KEY: span})
-            self._token = attach(self._context_below(below))
+        if source is not None and SUPPRESS_KEY not in context:
+            span = self._start_span(source, context)
+            if span is not None:
+                self._span = span
+                self._span_context = span.get_span_context()
+        self._token = attach(self._context_below(context))
         self._origin = self._make_origin()
 
     def _start_span(self, source: Source, context: Context) -> Span | None:
         try:
-            name = self._spec.wire_name if self.name is self._spec.name else cut(self.name)[0]
+            name = self._spec.wire_name if self._given_name is None else cut(self._given_name)[0]
             return source.start(name, context, self._start_attributes(), self._started_ns, self._links)
         except Exception as error:  # a sampler or processor of the user's; never in the way of the call
             log_once(
@@ -174,7 +173,10 @@ class Run:
             return None
 
     def _context_below(self, context: Context) -> Context:
-        return context
+        """``context`` with this run and its span as the current ones."""
+        if self._span is None:
+            return Context({**context, RUN_KEY: self})
+        return Context({**context, RUN_KEY: self, SPAN_KEY: self._span})
 
     def _pause(self) -> None:
         """Between two steps of a generator: the consumer must not see this run as the current one. What the generator
@@ -185,60 +187,46 @@ class Run:
     def _resume(self) -> None:
         self._token = attach(self._context)
 
-    def _inject(self, args: tuple[Any, ...], kwargs: dict[str, Any], bound: bool) -> dict[str, Any]:
-        plan = self._spec.plan
-        dependencies = self._all_dependencies()
-        if not plan.fixed and not dependencies:
-            return kwargs
-        return plan.fill(args, kwargs, self._injectable, dependencies, 1 if bound and self._spec.binds else 0)
-
-    def _all_dependencies(self) -> Mapping[str, Any] | None:
-        raise NotImplementedError
-
-    def _injectable(self, name: str) -> Any:
-        raise NotImplementedError
-
     def _close(self, value: Any, error: BaseException | None, shape: Shape = Shape.CALL) -> bool:
         """End the run with ``value`` or ``error``; returns whether the error has to reach the caller.
 
         Never raises, but for a listener's KeyboardInterrupt.
         """
-        self.status = status = _status_of(error, shape)
-        if status == "completed":
+        if error is None:
+            self.status = "completed"
             self.return_value = value
         else:
-            self.error = error
-            if status == "failed" and error is not None:
-                self._report_failure(error)
-        if self._lines:
-            _stdout.flush_lines(self._lines, self._line)
-        self._before_stop()
-        self._ended_ns = time_ns()
+            self._closed_by(error, shape)
         try:
-            _emit.stopped(self, self._end_attributes())
+            if self._lines:
+                _stdout.flush_lines(self._lines, self._line)
+            self._before_stop()
+            self._ended_ns = time_ns()
+            _emit.stopped(self)
         finally:
             give_back(self._token)
             self._token = None
-            self._end_span()
+            if self._span is not None:
+                self._end_span()
+            self._after_stop()
         return error is not None and not self._tolerates(error)
 
-    def _report_failure(self, error: BaseException) -> None:
-        if not _came_from_inside(self, error):
+    def _closed_by(self, error: BaseException, shape: Shape) -> None:
+        self.status = _status_of(error, shape)
+        if self.status == "completed":
+            return
+        self.error = error
+        if self.status == "failed" and not _came_from_inside(self, error):
             _emit.failure(self, error)
             if self._settings.print_error_stack_trace:
                 _emit.stack_trace(error)
 
-    def _before_stop(self) -> None:
-        """What is to be said before STOP: the messages that the configuration asks for."""
-
     def _end_span(self) -> None:
         span, self._span = self._span, None
-        if span is None:
-            return
         try:
             if self._events:
                 _count_dropped_events(span)
-            span.end(self._ended_ns)
+            span.end(self._ended_ns)  # type: ignore[union-attr]
         except Exception as error:  # a processor of the user's
             log_once(
                 f"end {type(error).__name__}",
@@ -263,10 +251,8 @@ class Run:
         _emit.message(self, 20, line)
 
 
-def _status_of(error: BaseException | None, shape: Shape) -> str:
+def _status_of(error: BaseException, shape: Shape) -> str:
     """How a run ended that ``error`` left: what only stops it is no failure."""
-    if error is None:
-        return "completed"
     if isinstance(error, Exception):
         return "failed"
     if isinstance(error, SystemExit):

@@ -14,6 +14,8 @@ from otelflow._values import MAX_VALUE_BYTES, cut, safe_str
 
 __all__ = ["format_error"]
 
+_OWN_FILES = __file__.removesuffix("_tracebacks.py")
+"""Frames of otelflow itself are left out: they are in every traceback, and say nothing to whoever reads it."""
 _HEAD = "Traceback (most recent call last):\n"
 _MOST_FRAMES = 200
 _CAUSE = "\nThe above exception was the direct cause of the following exception:\n\n"
@@ -59,7 +61,8 @@ def _innermost(traceback: TracebackType | None) -> tuple[list[tuple[TracebackTyp
     frames: list[tuple[TracebackType, int]] = []
     left_out = 0
     while traceback is not None:
-        frames.append((traceback, traceback.tb_lineno))
+        if not traceback.tb_frame.f_code.co_filename.startswith(_OWN_FILES):
+            frames.append((traceback, traceback.tb_lineno))
         traceback = traceback.tb_next
         if len(frames) > 2 * _MOST_FRAMES:
             del frames[:_MOST_FRAMES]

@@ -199,12 +199,12 @@ def task(
 
 
 def _plain_task(spec: Spec) -> Callable[..., Any]:
-    drive, new = DRIVER_FOR[spec.shape], Task.__new__
+    drive, new = DRIVER_FOR[spec.shape], object.__new__
 
     def call(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        made = new(Task)
-        made._for_call(spec)
-        return drive(made, wrapped, args, kwargs, instance is not None)
+        run = new(Task)
+        run._spec = spec
+        return drive(run, wrapped, args, kwargs, instance is not None)
 
     return call
 

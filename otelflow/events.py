@@ -124,7 +124,7 @@ class Record(NamedTuple):
     ns: int
     origin: tuple[Any, ...]
     data: dict[str, Any] | tuple[Any, ...]
-    """The payload; of a STOP event the facts (status, duration in s, return value, error) that it is made of."""
+    """The payload; of a STOP event the facts (status, duration in ns, return value, error) that it is made of."""
     log_level: int
 
 
@@ -155,9 +155,9 @@ def _data_of(record: tuple[Any, ...]) -> FlowRunEventData:
 
 
 def _stop_payload(event_type: FlowRunEventType, facts: tuple[Any, ...]) -> dict[str, Any]:
-    status, duration, return_value, error = facts
+    status, duration_ns, return_value, error = facts
     key = "task_data" if event_type is FlowRunEventType.TASK_STOP else "flow_data"
-    return {key: {"status": status, "duration": duration, "return_value": return_value, "error": error}}
+    return {key: {"status": status, "duration": duration_ns / 1e9, "return_value": return_value, "error": error}}
 
 
 def _id_of(record: tuple[Any, ...]) -> str:

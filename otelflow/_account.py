@@ -1,0 +1,128 @@
+"""What a run can say of itself, and what can be read of it: messages, artifacts, results, times, ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from time import time_ns
+from typing import Any
+
+from otelflow import _emit
+from otelflow._journal import Journal
+from otelflow._run import Run
+from otelflow._values import safe_str, to_json
+from otelflow.records import Artifact, Keyed, Message, Result
+
+__all__ = ["Account"]
+
+
+class Account(Run):
+    """A run that speaks: everything goes on the span of the object that is called, whoever calls it."""
+
+    @property
+    def run_id(self) -> str:
+        raise NotImplementedError
+
+    # --- to say ------------------------------------------------------------------------------------------------------
+
+    def log_debug(self, message: object, **attributes: Any) -> None:
+        """Send a message at DEBUG. ``attributes`` go on its span event; values are cut to the largest size."""
+        _emit.message(self, 10, message, attributes)
+
+    def log_info(self, message: object, **attributes: Any) -> None:
+        """Send a message at INFO."""
+        _emit.message(self, 20, message, attributes)
+
+    def log_warning(self, message: object, **attributes: Any) -> None:
+        """Send a message at WARNING."""
+        _emit.message(self, 30, message, attributes)
+
+    def log_error(self, message: object, **attributes: Any) -> None:
+        """Send a message at ERROR. The run does not fail for it."""
+        _emit.message(self, 40, message, attributes)
+
+    def add_artifact(
+        self,
+        description: str | None = None,
+        key: str | None = None,
+        data: Any = None,
+        artifact_type: str | None = None,
+    ) -> None:
+        """Record something that the run produced.
+
+        The span event carries ``data`` as JSON of at most ``OTELFLOW_MAX_VALUE_BYTES``; ``artifacts`` and listeners
+        get the object itself. ``data`` may be anything: what is not JSON is described.
+        """
+        kind = type(data).__name__ if artifact_type is None else artifact_type
+        _emit.artifact(self, "artifact" if key is None else _text(key), data, _text(description), _text(kind))
+
+    def add_result(self, key: str, description: object = "") -> None:
+        """Record a result that should be seen, in words."""
+        _emit.result(self, _text(key), _text(description))
+
+    # --- to read -----------------------------------------------------------------------------------------------------
+
+    def _journals(self) -> Iterable[Journal]:
+        raise NotImplementedError
+
+    def _owns(self, kept: Message | Artifact | Result) -> bool:
+        raise NotImplementedError
+
+    @property
+    def messages(self) -> list[Message]:
+        """Messages of this run (a flow's and its tasks'), as ``str`` with more facts on them."""
+        return [message for journal in self._journals() for message in tuple(journal.messages) if self._owns(message)]
+
+    @property
+    def artifacts(self) -> Keyed[Artifact]:
+        """Artifacts of this run (a flow's and its tasks'): ``artifacts[0]`` or ``artifacts["key"]``."""
+        return Keyed(item for journal in self._journals() for item in tuple(journal.artifacts) if self._owns(item))
+
+    @property
+    def results(self) -> Keyed[Result]:
+        """Results of this run (a flow's and its tasks'): ``results[0]`` or ``results["key"]``."""
+        return Keyed(item for journal in self._journals() for item in tuple(journal.results) if self._owns(item))
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds from start to end; so far, while it runs; None before it has started."""
+        if not self._started_ns:
+            return None
+        return max(0, (self._ended_ns or time_ns()) - self._started_ns) / 1e9
+
+    @property
+    def trace_id(self) -> str | None:
+        """32 hex digits; None where there is no span."""
+        return None if self._span_context is None else format(self._span_context.trace_id, "032x")
+
+    @property
+    def span_id(self) -> str | None:
+        """16 hex digits; None where there is no span."""
+        return None if self._span_context is None else format(self._span_context.span_id, "016x")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The run as plain data: every value is a str, number, bool, None, list or dict."""
+        return {
+            "name": self.name,
+            "run_id": self.run_id,
+            "status": self.status,
+            "duration": self.duration,
+            "error": None if self.error is None else f"{type(self.error).__name__}: {safe_str(self.error)}",
+            "return_value": to_json(self.return_value).text,
+            "trace_id": self.trace_id,
+            "span_id": self.span_id,
+            "messages": [{"text": m.text, "severity": m.severity, "task_name": m.task_name} for m in self.messages],
+            "artifacts": [
+                {"key": a.key, "type": a.type, "description": a.description, "data": to_json(a.data).text}
+                for a in self.artifacts
+            ],
+            "results": [{"key": r.key, "description": r.description} for r in self.results],
+        }
+
+    def __repr__(self) -> str:
+        duration = self.duration
+        seconds = "" if duration is None else f" {'in' if self._ended_ns else 'for'} {duration:.3f} s"
+        return f"<{type(self).__name__} {self.name!r} {self.status}{seconds}>"
+
+
+def _text(value: object) -> str:
+    return "" if value is None else safe_str(value)
