@@ -1,4 +1,7 @@
-"""Flows and tasks as OpenTelemetry spans."""
+"""Flows and tasks as OpenTelemetry spans: decorate a function, see its run in any OTLP backend, assert on it in tests.
+
+``@flow`` marks a unit of work, ``@task`` a step in it; each run is a span, and what it says and makes are its events.
+"""
 
 from otelflow._flow import Flow, Task, current_flow, current_task
 from otelflow._version import __version__
@@ -6,3 +9,36 @@ from otelflow.config import FlowRunConfig
 from otelflow.decorators import flow, task
 from otelflow.events import FlowRunEvent, FlowRunEventData, FlowRunEventType
 from otelflow.listeners import flow_events
+from otelflow.providers import FlushReport, Stats, configure, flush, shutdown, stats
+
+__all__ = [
+    "Flow",
+    "FlowRunConfig",
+    "FlowRunEvent",
+    "FlowRunEventData",
+    "FlowRunEventType",
+    "FlushReport",
+    "Stats",
+    "Task",
+    "__version__",
+    "configure",
+    "current_flow",
+    "current_task",
+    "flow",
+    "flow_events",
+    "flush",
+    "shutdown",
+    "stats",
+    "task",
+]
+
+_SUBMODULES = ("attributes", "compat", "config", "errors", "events", "listeners", "providers")
+
+
+def __getattr__(name: str) -> object:
+    """Submodules that a user names are loaded when they are first asked for."""
+    if name in _SUBMODULES:
+        import importlib
+
+        return importlib.import_module(f"otelflow.{name}")
+    raise AttributeError(f"module 'otelflow' has no attribute {name!r}")

@@ -10,6 +10,7 @@ from otelflow import _emit
 from otelflow._journal import Journal
 from otelflow._run import Run
 from otelflow._values import safe_str, to_json
+from otelflow.config import FlowRunConfig
 from otelflow.records import Artifact, Keyed, Message, Result
 
 __all__ = ["Account"]
@@ -58,6 +59,13 @@ class Account(Run):
     def add_result(self, key: str, description: object = "") -> None:
         """Record a result that should be seen, in words."""
         _emit.result(self, _text(key), _text(description))
+
+    def _say_end(self, config: FlowRunConfig, kind: str, what: str) -> None:
+        """The messages at the end that ``config`` asks for."""
+        if config.print_none_return_value and self.return_value is None and self.status == "completed":
+            self.log_info(f"{kind} return value: None")
+        if config.print_finished_message:
+            self.log_info(f"Finished {what}")
 
     # --- to read -----------------------------------------------------------------------------------------------------
 

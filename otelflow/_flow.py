@@ -47,9 +47,14 @@ class Flow(Executable, Generic[R]):
 
     _given_run_id: str | None = None
     _dependency_values: Mapping[str, Any] | None = None
+    _account: tuple[int, int, int] = (0, 0, 0)
+    """Tasks started; tasks and messages that the bounds kept out of memory."""
     _first_data: dict[str, Any]
     _transparent: bool = False
     _captures: bool = False
+    _keeps_tasks: bool = True
+    _talks: bool = False
+    """Whether the configuration asks for messages when a run ends."""
 
     # --- before the run ----------------------------------------------------------------------------------------------
 
@@ -81,16 +86,17 @@ class Flow(Executable, Generic[R]):
 
     # --- the run -----------------------------------------------------------------------------------------------------
 
-    @property
-    def _flow(self) -> Flow[Any]:
+    def _own_flow(self) -> Flow[Any]:
         return self
 
     def _join(self, above: Run | None) -> None:
         self._first_data = dict(self.data)
         self._ref = weakref.ref(self)
         self._wire = {wire.FLOW_NAME: cut(self.name)[0], wire.FLOW_RUN_ID: self.run_id}
-        capture = self.flow_config.capture_output
-        self._captures = not self._transparent if capture is None else capture
+        config = self.flow_config
+        self._keeps_tasks = config.add_task_to_self
+        self._talks = config.print_none_return_value or config.print_finished_message
+        self._captures = not self._transparent if config.capture_output is None else config.capture_output
         if self._captures:
             _stdout.start_capture()
 
@@ -119,17 +125,16 @@ class Flow(Executable, Generic[R]):
     def _inject(self, args: tuple[Any, ...], kwargs: dict[str, Any], bound: bool) -> dict[str, Any]:
         spec = self._spec
         self._dependency_values = {**spec.dependencies, **self.dependencies()}
-        return spec.plan.fill(args, kwargs, self._injectable, self._dependency_values, bound and spec.binds)
+        plan = spec.plan or spec.make_plan()
+        return plan.fill(args, kwargs, self._injectable, self._dependency_values, bound and spec.binds)
 
     def _injectable(self, name: str) -> Any:
         return self if name == "this_flow" else self.data if name == "flow_data" else None
 
     def _before_stop(self) -> None:
-        config = self.flow_config
-        if config.print_none_return_value and self.return_value is None and self.status == "completed":
-            self.log_info("Flow return value: None")
-        if config.print_finished_message:
-            self.log_info(f"Finished flow run '{self.run_id}'")
+        if self._talks:
+            self._say_end(self.flow_config, "Flow", f"flow run '{self.run_id}'")
+        self._account = self._memory.settle(self._keeps_tasks)
 
     def _after_stop(self) -> None:
         if self._captures:
@@ -139,13 +144,12 @@ class Flow(Executable, Generic[R]):
                 _emit.console(message.raw)
 
     def _end_attributes(self) -> dict[str, Any]:
-        memory = self._memory
-        started = memory.task_count()
-        made: dict[str, Any] = {wire.FLOW_TASKS: started, wire.FLOW_TASKS_FAILED: memory.tasks_failed}
-        if memory.dropped_messages:
-            made[wire.DROPPED_MESSAGES] = memory.dropped_messages
-        if self.flow_config.add_task_to_self and started > len(memory.tasks):
-            made[wire.DROPPED_TASKS] = started - len(memory.tasks)
+        started, tasks, messages = self._account
+        made: dict[str, Any] = {wire.FLOW_TASKS: started, wire.FLOW_TASKS_FAILED: self._memory.tasks_failed}
+        if tasks:
+            made[wire.DROPPED_TASKS] = tasks
+        if messages:
+            made[wire.DROPPED_MESSAGES] = messages
         return made
 
     def _tolerates(self, error: BaseException) -> bool:
@@ -216,6 +220,9 @@ class Task(Executable):
     @property
     def flow(self) -> Flow[Any] | None:
         """The flow that this task belongs to; None outside any."""
+        return self._own_flow()
+
+    def _own_flow(self) -> Flow[Any] | None:
         if self._flow is not None:
             return self._flow
         return None if self._flow_ref is None else self._flow_ref()
@@ -250,15 +257,18 @@ class Task(Executable):
         self._data = self._own = None
 
     def _join(self, above: Any) -> None:
-        flow = None if above is None else above._flow or above.flow
+        flow = None if above is None else above._own_flow()
         if flow is None:
-            self._flow = self._flow_ref = None
+            self._flow_ref = None
             return
         self._flow, self._flow_ref = flow, flow._ref
         if flow._ended_ns:  # a task that outlives its flow: its span has the right parent, the Flow object is closed
             counts.add(after_end("task"))
-        else:
-            flow._memory.add_task(self, flow.flow_config.add_task_to_self)
+            return
+        memory = flow._memory
+        next(memory.numbers)
+        if flow._keeps_tasks:
+            memory.tasks.append(self)
 
     def _start_attributes(self) -> dict[str, Any]:
         above = _ORPHAN if self._flow is None else self._flow._wire
@@ -268,9 +278,8 @@ class Task(Executable):
         return made
 
     def _make_origin(self) -> tuple[Any, ...]:
-        flow = self._flow
         name, spec = self._given_name, self._spec
-        flow_name, flow_run = (None, None) if flow is None else (flow.name, flow.run_id)
+        _, flow_name, flow_run, _, _, _ = _NO_ORIGIN if self._flow is None else self._flow._origin
         return (spec.source, flow_name, flow_run, name or spec.name, self._order, self._span_context)
 
     def _inject(self, args: tuple[Any, ...], kwargs: dict[str, Any], bound: bool) -> dict[str, Any]:
@@ -278,8 +287,9 @@ class Task(Executable):
         given = None if flow is None else flow._dependency_values
         if self._own_dependencies:
             given = {**(given or _NOTHING), **self.dependencies()}
-        if given or spec.plan.fixed:
-            return spec.plan.fill(args, kwargs, self._injectable, given, bound and spec.binds)
+        plan = spec.plan or spec.make_plan()
+        if given or plan.fixed:
+            return plan.fill(args, kwargs, self._injectable, given, bound and spec.binds)
         return kwargs
 
     def _injectable(self, name: str) -> Any:
@@ -292,15 +302,11 @@ class Task(Executable):
 
     def _before_stop(self) -> None:
         flow = self._flow
-        if flow is None:
-            return
-        if self.status == "failed":
-            flow._memory.task_failed()
-        config = flow.flow_config
-        if config.print_none_return_value and self.return_value is None and self.status == "completed":
-            self.log_info("Task return value: None")
-        if config.print_finished_message:
-            self.log_info(f"Finished task '{self.name}'")
+        if flow is not None:
+            if self.status == "failed":
+                flow._memory.task_failed()
+            if flow._talks:
+                self._say_end(flow.flow_config, "Task", f"task '{self.name}'")
 
     def _after_stop(self) -> None:
         self._flow = None
@@ -347,12 +353,13 @@ class Task(Executable):
 
 
 _ORPHAN = {wire.TASK_ORPHAN: True}
+_NO_ORIGIN = (None,) * 6
 
 
 def current_flow() -> Flow[Any] | None:
     """The flow that is running here: the innermost one; None outside any."""
     run = current_run()
-    return None if run is None else run._flow or run.flow
+    return None if run is None else run._own_flow()  # type: ignore[no-any-return]
 
 
 def current_task() -> Task | None:

@@ -22,7 +22,6 @@ class Spec:
 
     __slots__ = (
         "_flow_class",
-        "_plan",
         "_task_class",
         "attributes",
         "binds",
@@ -32,6 +31,7 @@ class Spec:
         "kind",
         "name",
         "new_trace",
+        "plan",
         "raise_on_error",
         "shape",
         "source",
@@ -68,7 +68,7 @@ class Spec:
         """Whether the signature names a first parameter (self, cls) that a bound call does not pass."""
         self.attributes = self._static(kind, attributes)
         self._flow_class, self._task_class = flow_class, task_class
-        self._plan: Plan | None = None
+        self.plan: Plan | None = None
 
     def _static(self, kind: str, attributes: Mapping[str, Any] | None) -> dict[str, Any]:
         name = wire.TASK_NAME if kind == "task" else wire.FLOW_NAME
@@ -79,13 +79,11 @@ class Spec:
             made[key], _ = attribute(value)
         return made
 
-    @property
-    def plan(self) -> Plan:
-        """The injection plan, made at the first call: annotations may name what is defined below the function."""
-        if self._plan is None:
-            function = self.target.__func__ if isinstance(self.target, classmethod) else self.target
-            self._plan = plan_for(function, self._flow_class, self._task_class)
-        return self._plan
+    def make_plan(self) -> Plan:
+        """Make the injection plan: at the first call, as annotations may name what is defined below the function."""
+        function = self.target.__func__ if isinstance(self.target, classmethod) else self.target
+        self.plan = plan_for(function, self._flow_class, self._task_class)
+        return self.plan
 
 
 def _checked_name(kind: str, name: object) -> str | None:

@@ -1,0 +1,227 @@
+"""From ended span to exporter: a bounded queue and one thread, with an account of every span.
+
+The SDK's BatchSpanProcessor ignores the time limit of a flush, reports success when all was lost, and drops from its
+queue without a number that could be read (opentelemetry-python issues 4568, 4555). A report that tells the truth has
+to know of each span, so the queue is ours.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from typing import Any, NamedTuple
+
+from opentelemetry.context import Context, attach, detach, set_value
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+from otelflow.context import SUPPRESS_KEY
+
+__all__ = ["AFTER_SHUTDOWN", "EXPORT_FAILED", "QUEUE_FULL", "Account", "Pipeline"]
+
+QUEUE_FULL = "queue_full"
+"""The exporter was slower than the program; the oldest waiting span went."""
+
+EXPORT_FAILED = "export_failed"
+"""The exporter gave the batch up: refused, unreachable for too long, or it raised."""
+
+AFTER_SHUTDOWN = "after_shutdown"
+"""The span ended after the pipeline was shut down, or still waited when its time was over."""
+
+_logger = logging.getLogger("otelflow")
+
+
+class Account(NamedTuple):
+    """What became of the spans that one exporter was given since the start of the process."""
+
+    produced: int
+    delivered: int
+    lost: dict[str, int]
+
+    @property
+    def pending(self) -> int:
+        return self.produced - self.delivered - sum(self.lost.values())
+
+
+class Pipeline(SpanProcessor):
+    """Hands ended spans to one exporter, in batches, on one thread that starts with the first span.
+
+    ``queue_size`` and ``batch_size`` are numbers of spans, ``delay`` the seconds that a span waits at most for others.
+    """
+
+    def __init__(
+        self, exporter: SpanExporter, name: str, *, queue_size: int = 50_000, batch_size: int = 512, delay: float = 5.0
+    ) -> None:
+        self.name = name
+        self.exporter = exporter
+        self._queue_size, self._batch_size, self._delay = queue_size, min(batch_size, queue_size), delay
+        self._begin()
+        if hasattr(os, "register_at_fork"):
+            alive = weakref.WeakMethod(self._begin)
+            os.register_at_fork(after_in_child=lambda: (begin := alive()) and begin())
+
+    def _begin(self) -> None:
+        """Start empty; also in a forked child, whose parent sends what was waiting, and whose thread is gone."""
+        self._changed = threading.Condition()
+        self._queue: deque[ReadableSpan] = deque()
+        self._produced = self._delivered = 0
+        self._lost: dict[str, int] = {}
+        self._hurry = 0
+        """Number of callers that wait for the queue to be emptied."""
+        self._stopping = self._exporter_is_down = False
+        self._thread: threading.Thread | None = None
+
+    # --- the program's side ------------------------------------------------------------------------------------------
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        pass
+
+    def on_end(self, span: ReadableSpan) -> None:
+        context = span.context
+        if context is None or not context.trace_flags.sampled:
+            return
+        with self._changed:
+            self._produced += 1
+            if self._stopping:
+                self._lose(AFTER_SHUTDOWN)
+                return
+            queue = self._queue
+            if len(queue) >= self._queue_size:
+                queue.popleft()
+                self._lose(QUEUE_FULL)
+            queue.append(span)
+            if self._thread is None:
+                self._start_thread()
+            elif len(queue) == self._batch_size:
+                self._changed.notify_all()
+
+    def _start_thread(self) -> None:
+        self._thread = threading.Thread(target=self._work, name=f"otelflow-export-{self.name}", daemon=True)
+        self._thread.start()
+
+    def _lose(self, reason: str, number: int = 1) -> None:
+        self._lost[reason] = self._lost.get(reason, 0) + number
+
+    # --- the thread's side -------------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        while True:
+            batch = self._next_batch()
+            if not batch:
+                break
+            delivered = self._export(batch)
+            with self._changed:
+                if delivered:
+                    self._delivered += len(batch)
+                else:
+                    self._lose(EXPORT_FAILED, len(batch))
+                self._changed.notify_all()
+        self._shut_exporter_down()
+
+    def _next_batch(self) -> list[ReadableSpan]:
+        """The spans to send next, once there are enough, the oldest has waited long enough, or someone hurries; an
+        empty list when the pipeline stops and nothing is left."""
+        queue = self._queue
+        with self._changed:
+            deadline = time.monotonic() + self._delay
+            while not self._stopping:
+                left = deadline - time.monotonic()
+                if queue and (self._hurry or len(queue) >= self._batch_size or left <= 0):
+                    break
+                if not queue:
+                    deadline, left = time.monotonic() + self._delay, None  # type: ignore[assignment]
+                self._changed.wait(left if queue else self._delay)
+            return [queue.popleft() for _ in range(min(len(queue), self._batch_size))]
+
+    def _export(self, batch: list[ReadableSpan]) -> bool:
+        token = attach(set_value(SUPPRESS_KEY, True))  # spans of the exporter's own requests would never end
+        try:
+            return self.exporter.export(batch) is SpanExportResult.SUCCESS
+        except Exception:
+            _logger.warning("The exporter %s raised; %d spans are lost.", self.name, len(batch), exc_info=True)
+            return False
+        finally:
+            detach(token)
+
+    def _shut_exporter_down(self) -> None:
+        with self._changed:
+            if self._exporter_is_down:
+                return
+            self._exporter_is_down = True
+            self._changed.notify_all()
+        try:
+            self.exporter.shutdown()
+        except Exception:
+            _logger.warning("The exporter %s raised when it was shut down.", self.name, exc_info=True)
+
+    # --- waiting -----------------------------------------------------------------------------------------------------
+
+    def account(self) -> Account:
+        """What became of the spans so far."""
+        with self._changed:
+            return Account(self._produced, self._delivered, dict(self._lost))
+
+    def _settled(self) -> int:
+        return self._delivered + sum(self._lost.values())
+
+    def drain(self, timeout: float | None, patience: float | None = None) -> bool:
+        """Wait until every span so far is delivered or lost; whether it came to that.
+
+        At most ``timeout`` seconds; with ``patience``, also no longer than that many seconds without any progress.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        with self._changed:
+            goal = self._produced
+            self._hurry += 1
+            self._changed.notify_all()
+            try:
+                while self._settled() < goal and not self._exporter_is_down:
+                    before = self._settled()
+                    limits = [patience, None if end is None else end - time.monotonic()]
+                    wait = min((limit for limit in limits if limit is not None), default=None)
+                    if wait is not None and wait <= 0:
+                        break
+                    self._changed.wait(wait)
+                    if patience is not None and self._settled() == before:
+                        break
+                return self._settled() >= goal
+            finally:
+                self._hurry -= 1
+
+    def stop(self, timeout: float | None, patience: float | None = None) -> None:
+        """Drain within ``timeout`` and ``patience`` (see :meth:`drain`), then take no more. A second call is free."""
+        end = None if timeout is None else time.monotonic() + timeout
+        with self._changed:
+            if self._stopping:
+                return
+        self.drain(timeout, patience)
+        with self._changed:
+            self._stopping = True
+            self._lose(AFTER_SHUTDOWN, len(self._queue))
+            self._queue.clear()
+            self._changed.notify_all()
+        # An exporter in the middle of its retries hears of it from here; an idle thread does it by itself.
+        self._shut_exporter_down()
+        if self._thread is not None:
+            left = 0.2 if end is None else max(0.0, min(0.2, end - time.monotonic()))
+            self._thread.join(left)
+
+    # --- the SDK's names -----------------------------------------------------------------------------------------------
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """True when every span so far was accepted within the time."""
+        return self.drain(timeout_millis / 1000) and not self.account().lost
+
+    def shutdown(self) -> None:
+        """Called by ``TracerProvider.shutdown()``."""
+        self.stop(30.0)
+
+
+def pipelines_of(provider: Any) -> list[Pipeline]:
+    """The pipelines of ours among a provider's processors."""
+    processors = getattr(getattr(provider, "_active_span_processor", None), "_span_processors", ())
+    return [processor for processor in processors if isinstance(processor, Pipeline)]
