@@ -3,13 +3,17 @@
 ``@flow`` marks a unit of work, ``@task`` a step in it; each run is a span, and what it says and makes are its events.
 """
 
+from typing import TYPE_CHECKING
+
 from otelflow._flow import Flow, Task, current_flow, current_task
 from otelflow._version import __version__
 from otelflow.config import FlowRunConfig
 from otelflow.decorators import flow, task
 from otelflow.events import FlowRunEvent, FlowRunEventData, FlowRunEventType
 from otelflow.listeners import flow_events
-from otelflow.providers import FlushReport, Stats, configure, flush, shutdown, stats
+
+if TYPE_CHECKING:
+    from otelflow.providers import FlushReport, Stats, configure, flush, shutdown, stats
 
 __all__ = [
     "Flow",
@@ -32,13 +36,16 @@ __all__ = [
     "task",
 ]
 
-_SUBMODULES = ("attributes", "compat", "config", "errors", "events", "listeners", "providers")
+_PROVIDERS = ("FlushReport", "Stats", "configure", "flush", "shutdown", "stats")
+_SUBMODULES = ("attributes", "compat", "config", "errors", "events", "listeners", "providers", "records")
 
 
 def __getattr__(name: str) -> object:
-    """Submodules that a user names are loaded when they are first asked for."""
-    if name in _SUBMODULES:
-        import importlib
+    """What decorating functions does not need is loaded when it is first asked for: the import stays cheap."""
+    import importlib
 
+    if name in _PROVIDERS:
+        return getattr(importlib.import_module("otelflow.providers"), name)
+    if name in _SUBMODULES:
         return importlib.import_module(f"otelflow.{name}")
     raise AttributeError(f"module 'otelflow' has no attribute {name!r}")

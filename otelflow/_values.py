@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from hashlib import sha256
 from typing import Any, NamedTuple
 
 from otelflow.config import OTELFLOW_MAX_VALUE_BYTES, number_from_environment
@@ -101,6 +99,9 @@ def to_json(value: object, limit: int = MAX_VALUE_BYTES) -> JsonText:
     What JSON cannot say is said in words: cycles, bytes, NaN, objects (their fields, or their repr), deep nesting. The
     time is bounded as well: only as much of a large value is looked at as fits.
     """
+    import json  # with hashlib 5 ms, for programs that add artifacts
+    from hashlib import sha256
+
     writer = _Preview(limit)
     shown = writer.shown(value, 0)
     text = json.dumps(shown, ensure_ascii=False)

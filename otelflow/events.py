@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass, field
 from enum import Enum
-from hashlib import blake2b
 from time import time_ns
 from typing import Any, NamedTuple
 
@@ -162,6 +161,8 @@ def _stop_payload(event_type: FlowRunEventType, facts: tuple[Any, ...]) -> dict[
 
 def _id_of(record: tuple[Any, ...]) -> str:
     """A UUID made from what the record says, so that a listener and the history give one event the same id."""
+    from hashlib import blake2b
+
     event_type, ns, origin, _, _ = record
     text = f"{event_type.value}|{ns}|{origin[2]}|{origin[4]}"
     return str(uuid.UUID(bytes=blake2b(text.encode(errors="replace"), digest_size=16).digest(), version=4))

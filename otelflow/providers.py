@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry import trace
 
 from otelflow._counts import LISTENER_ERRORS, counts
-from otelflow._exporters import exporter_names, make_exporter
 from otelflow._telemetry import global_provider
 from otelflow.config import EXIT_SECONDS, OTELFLOW_EXIT_SECONDS, OTELFLOW_QUEUE_SIZE, number_from_environment
 from otelflow.errors import ArgumentError, ConfigError, unknown_argument
@@ -108,6 +107,8 @@ def _wanted(
     exporters: Iterable[str | SpanExporter] | str | None, endpoint: str | None, headers: Mapping[str, str] | None
 ) -> list[tuple[str, Any]]:
     """The exporters to use, with their names. Those that the environment asks for never raise."""
+    from otelflow._exporters import exporter_names, make_exporter  # importlib.metadata: 10 ms that few programs need
+
     if exporters is None and endpoint is None:
         return [(name, _made_or_unusable(name, headers)) for name in exporter_names()]
     named = exporter_names() if exporters is None else [exporters] if isinstance(exporters, str) else list(exporters)
@@ -135,6 +136,8 @@ class _Unusable:
 
 
 def _made_or_unusable(name: str, headers: Mapping[str, str] | None) -> Any:
+    from otelflow._exporters import make_exporter
+
     try:
         return make_exporter(name, None, headers)
     except ConfigError as error:
