@@ -10,7 +10,6 @@ import inspect
 from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any
 
-from otelflow import _emit
 from otelflow._run import DRIVERS, Run
 from otelflow._shapes import Shape
 
@@ -25,7 +24,7 @@ def drive_call(run: Run, body: Body, args: Args, kwargs: Kwargs, bound: bool) ->
     """Run a plain function."""
     run._open()
     try:
-        _emit.started(run)
+        run._begin()
         value = body(*args, **run._inject(args, kwargs, bound))
     except BaseException as error:
         if run._close(None, error):
@@ -39,7 +38,7 @@ async def drive_coroutine(run: Run, body: Body, args: Args, kwargs: Kwargs, boun
     """Run a coroutine function. Nothing happens before the coroutine is awaited."""
     run._open()
     try:
-        _emit.started(run)
+        run._begin()
         value = await body(*args, **run._inject(args, kwargs, bound))
     except BaseException as error:
         if run._close(None, error, Shape.COROUTINE):
@@ -55,7 +54,7 @@ def drive_generator(
     """Run a generator function: the run lasts from the first step to the last."""
     run._open()
     try:
-        _emit.started(run)
+        run._begin()
         value = yield from _steps(run, body(*args, **run._inject(args, kwargs, bound)))
     except BaseException as error:
         if run._close(None, error, Shape.GENERATOR):
@@ -92,7 +91,7 @@ async def drive_async_generator(
     """Run an async generator function: the run lasts from the first step to the last."""
     run._open()
     try:
-        _emit.started(run)
+        run._begin()
         inner = body(*args, **run._inject(args, kwargs, bound))
         sent, thrown = None, None
         while True:

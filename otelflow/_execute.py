@@ -37,6 +37,11 @@ class Executable(Account):
         spec = self._new_spec(self.main, kind) if target is None else self._new_spec(target, None)
         self._prepare(spec, target, args, kwargs, bound=False)
 
+    @classmethod
+    def _made(cls: type[Self], target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Self:
+        """An object for a call of a decorated function; a subclass with an ``__init__`` of its own gets it called."""
+        return cls.__new__(cls) if cls.__init__ is Executable.__init__ else cls(target, *args, **kwargs)
+
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Hook: the work. Calls the function; override it to do something else, or something around it."""
         return self._function(*args, **kwargs)

@@ -178,6 +178,9 @@ class Run:
             return Context({**context, RUN_KEY: self})
         return Context({**context, RUN_KEY: self, SPAN_KEY: self._span})
 
+    _begin = _emit.started
+    """Say that the run has begun."""
+
     def _pause(self) -> None:
         """Between two steps of a generator: the consumer must not see this run as the current one. What the generator
         itself made current (a span around its ``yield``) waits with it."""
@@ -192,14 +195,14 @@ class Run:
 
         Never raises, but for a listener's KeyboardInterrupt.
         """
-        if error is None:
-            self.status = "completed"
-            self.return_value = value
-        else:
-            self._closed_by(error, shape)
         try:
-            if self._lines:
-                _stdout.flush_lines(self._lines, self._line)
+            if self._lines is not None:
+                self._flush_lines()
+            if error is None:
+                self.status = "completed"
+                self.return_value = value
+            else:
+                self._closed_by(error, shape)
             self._before_stop()
             self._ended_ns = time_ns()
             _emit.stopped(self)
@@ -246,6 +249,11 @@ class Run:
             if lines is None:
                 lines = self._lines = {}
         _stdout.feed(lines, text, self._line)
+
+    def _flush_lines(self) -> None:
+        """What was printed without a line end, at the end of the run."""
+        if self._lines:
+            _stdout.flush_lines(self._lines, self._line)
 
     def _line(self, line: str) -> None:
         _emit.message(self, 20, line)

@@ -124,7 +124,7 @@ def flow(
 
 def _deferred_flow(spec: Spec, cls: type[Flow[Any]]) -> Callable[..., Any]:
     def prepare(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Flow[Any]:
-        made = cls.__new__(cls) if cls.__init__ is Flow.__init__ else cls(wrapped, *args, **kwargs)
+        made = cls._made(wrapped, args, kwargs)
         made._prepare(spec, wrapped, args, kwargs, instance is not None)
         return made
 
@@ -135,7 +135,7 @@ def _transparent_flow(spec: Spec, cls: type[Flow[Any]]) -> Callable[..., Any]:
     drive = DRIVER_FOR[spec.shape]
 
     def call(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        made = cls.__new__(cls) if cls.__init__ is Flow.__init__ else cls(wrapped)
+        made = cls._made(wrapped, (), {})
         made._prepare(spec, wrapped, (), {}, False)
         made._transparent = True
         return drive(made, body_of(made, wrapped, spec.shape), args, kwargs, instance is not None)
@@ -213,7 +213,7 @@ def _custom_task(spec: Spec, cls: type[Task]) -> Callable[..., Any]:
     drive = DRIVER_FOR[spec.shape]
 
     def call(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        made = cls.__new__(cls) if cls.__init__ is Task.__init__ else cls(wrapped)
+        made = cls._made(wrapped, (), {})
         made._prepare(spec, wrapped, (), {}, False)
         return drive(made, body_of(made, wrapped, spec.shape), args, kwargs, instance is not None)
 

@@ -1,0 +1,1 @@
+"""Span exporters that need no backend. They know OpenTelemetry only: nothing in here imports otelflow."""

@@ -1,0 +1,44 @@
+"""``Flow_Run__Config``: the original's configuration, which may be changed after it was made."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import Any
+
+from otelflow.compat._plain import Plain
+from otelflow.config import DEFAULT_CONFIG
+from otelflow.errors import ConfigError
+
+__all__ = ["Flow_Run__Config"]
+
+
+@dataclass
+class Flow_Run__Config(Plain):  # noqa: N801  # the original's spelling
+    """The original's ten settings, and below them those that otelflow's own machinery reads.
+
+    An unknown one is a ValueError (:class:`otelflow.errors.ConfigError`).
+    """
+
+    add_task_to_self: bool = True
+    log_to_console: bool = False
+    log_to_memory: bool = True
+    logging_enabled: bool = True
+    print_logs: bool = False
+    print_none_return_value: bool = False
+    print_finished_message: bool = False
+    print_error_stack_trace: bool = False
+    raise_flow_error: bool = True
+    flow_data__capture_events: bool = False
+
+    log_level: int = field(default=logging.DEBUG, repr=False)
+    capture_output: bool | None = field(default=True, repr=False)
+    max_messages: int = field(default=DEFAULT_CONFIG.max_messages, repr=False)
+    max_tasks: int = field(default=DEFAULT_CONFIG.max_tasks, repr=False)
+
+    def __new__(cls, *_: Any, **given: Any) -> Flow_Run__Config:
+        unknown = given.keys() - cls.__dataclass_fields__.keys()
+        if unknown:
+            known = ", ".join(sorted(cls.__dataclass_fields__))
+            raise ConfigError(f"Flow_Run__Config has no attribute {sorted(unknown)[0]!r}. It has: {known}.")
+        return super().__new__(cls)

@@ -1,0 +1,387 @@
+"""The original's Flow and Task: otelflow's own, under its attribute names, and as talkative as it was."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from otelflow import _emit, decorators
+from otelflow import attributes as wire
+from otelflow._counts import log_once
+from otelflow._flow import Flow as MainFlow
+from otelflow._flow import Task as MainTask
+from otelflow._flow import current_flow
+from otelflow._naming import next_order, run_id
+from otelflow._run import Run
+from otelflow._shapes import Shape
+from otelflow._values import safe_str
+from otelflow.compat._config import Flow_Run__Config
+from otelflow.compat._events import flow_events
+from otelflow.compat._views import Flow_Data, Flow_Logger, Flow_Stats
+from otelflow.context import attach, get_current, give_back
+from otelflow.errors import ConfigError, NothingToRun
+
+__all__ = ["Flow", "Task", "flow", "task"]
+
+FLOW__RANDOM_ID__PREFIX = "flow_id__"
+FLOW__RANDOM_NAME__PREFIX = "flow_name__"
+TASK__RANDOM_ID__PREFIX = "task_id__"
+
+
+def _new_id(prefix: str) -> str:
+    return run_id(f"{prefix}_", next_order())
+
+
+def _check(given: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
+    for name in given:
+        if name not in known:
+            raise ConfigError(f"{where} has no attribute {name!r}. It takes: {', '.join(known)}.")
+
+
+class _Talkative(Run):
+    """The original says at DEBUG what otelflow has in its events, and holds printed lines back to the end of the run."""
+
+    _held: list[str] | None = None
+
+    def _line(self, line: str) -> None:
+        self._held = [*(self._held or ()), line]
+
+    def _flush_lines(self) -> None:
+        super()._flush_lines()
+        held, self._held = self._held, None
+        for line in held or ():
+            super()._line(line)
+
+    def _say_end(self, config: Any, kind: str, what: str) -> None:
+        value = self.return_value
+        if self.status == "completed" and (value is not None or config.print_none_return_value):
+            _emit.message(self, 10, f"{kind} return value: {safe_str(value)}")
+        if config.print_finished_message:
+            _emit.message(self, 10, f"Finished {what}")
+
+    def _closed_by(self, error: BaseException, shape: Shape) -> None:
+        super()._closed_by(error, shape)
+        if self.status != "failed":
+            return
+        text = f"Error executing {self._title()}: {safe_str(error)}"
+        if not any(str(message) == text for message in self.messages):  # type: ignore[attr-defined]
+            _emit.message(self, 40, text)  # otelflow says it once, where the error began; the original at each level
+        _print_red(text)
+
+
+def _print_red(text: str) -> None:
+    try:
+        print(f"\x1b[31m{text}\x1b[0m", file=sys.stderr)
+    except Exception as error:  # a closed stream
+        log_once("stderr", "Could not print to the standard error: %s", safe_str(error))
+
+
+class Flow(_Talkative, MainFlow[Any]):
+    """A flow under the original's names. ``setup`` it, then ``execute`` it."""
+
+    _TAKES = ("flow_config", "flow_id", "flow_name", "data")
+    _talks = True
+    setup_completed = False
+    flow_run_params: Any = None
+    _block: Any = None
+    _unlisten: Any = None
+
+    def __init_subclass__(cls, **given: Any) -> None:
+        super().__init_subclass__(**given)
+        cls._own_main = False  # here main() is what setup() falls back to, not a wrapper around the target
+
+    def __init__(self, **given: Any) -> None:
+        _check(given, self._TAKES, type(self).__name__)
+        self._given = given
+        self.flow_config = given.get("flow_config") or Flow_Run__Config()  # type: ignore[assignment]
+        self.captured_exec_logs: list[str] = []
+        self.resolved_args: tuple[Any, ...] = ()
+        self.resolved_kwargs: dict[str, Any] = {}
+        self.flow_run_params = {}
+        self.events: list[Any] = []
+        self.logger, self.flow_stats, self.flow_data = Flow_Logger(self), Flow_Stats(self), Flow_Data(self)
+        spec = self._new_spec(self.main, None)
+        spec.name = given.get("flow_name") or ""
+        self._prepare(spec, None, (), {}, bound=False)
+        if given.get("data") is not None:
+            self.data = given["data"]
+
+    # --- setting up --------------------------------------------------------------------------------------------------
+
+    def _prepare(self, spec: Any, target: Any, args: Any, kwargs: Any, bound: bool) -> None:
+        self._given_run_id = self._given.get("flow_id") or None
+        super()._prepare(spec, target, args, kwargs, bound)
+
+    @property
+    def run_id(self) -> str:
+        if self._given_run_id is None:
+            self._given_run_id = _new_id(FLOW__RANDOM_ID__PREFIX)
+        return self._given_run_id
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """What runs when ``setup`` is given no target. To be overridden."""
+
+    def setup(self, target: Any = None, *args: Any, **kwargs: Any) -> Flow:
+        """Say what to run. Returns the flow."""
+        target = self.main if target is None else target
+        name, data = self._spec.name or self._given_name, self.data
+        self._prepare(self._new_spec(target, None), target, args, kwargs, bound=False)
+        self.data = data
+        if name:
+            self.name = name
+        self.setup_completed = True
+        return self
+
+    def set_flow_target(self, target: Any, *args: Any, **kwargs: Any) -> Flow:
+        """The target without the rest of ``setup``."""
+        return self.setup(target, *args, **kwargs)
+
+    def set_flow_name(self, value: str | None = None) -> None:
+        """Name the flow; without a name, keep the one it has, or make one up."""
+        if value or not self.name:
+            self.name = value or _new_id(FLOW__RANDOM_NAME__PREFIX)
+
+    def random_flow_id(self) -> str:
+        return _new_id(FLOW__RANDOM_ID__PREFIX)
+
+    def random_flow_name(self) -> str:
+        return _new_id(FLOW__RANDOM_NAME__PREFIX)
+
+    def _nothing_to_run(self) -> Exception:
+        return NothingToRun(
+            "Error starting Flow, setup has not been called, use .setup(target, *args, **kwargs) to configure it"
+        )
+
+    def __enter__(self) -> Flow:
+        """Make this the current flow: tasks that are called inside the block belong to it."""
+        self._join(None)
+        self._block = attach(self._context_below(get_current()))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        give_back(self._block)
+        if self._captures and self.status == "pending":
+            self._after_stop()
+
+    # --- the run -----------------------------------------------------------------------------------------------------
+
+    def execute_flow(self, flow_run_params: Any = None) -> Flow:
+        """Run; ``flow_run_params`` are logged and kept as the artifact ``post-data``."""
+        self.flow_run_params = flow_run_params or {}
+        return self.execute()
+
+    def _join(self, above: Any) -> None:
+        super()._join(above)
+        self._talks = True
+        if self.flow_config.flow_data__capture_events and self._unlisten is None:  # type: ignore[attr-defined]
+            self.events = []
+            self._unlisten = flow_events.listen(self._hear)
+
+    def _hear(self, event: Any) -> None:
+        if event.event_data.flow_run_id == self.run_id:
+            self.events.append(event)
+
+    def _begin(self) -> None:
+        super()._begin()
+        self.log_debug(f"Created flow run '{self.run_id}' for flow '{self.name}'")
+        if self.flow_run_params:
+            self.log_info(f"flow_run_params: {self.flow_run_params}")
+            self.add_flow_artifact("Data received via FastAPI's request.json()", "post-data", self.flow_run_params)
+        self.log_debug(f"Executing flow run '{self.run_id}'")
+
+    def _inject(self, args: tuple[Any, ...], kwargs: dict[str, Any], bound: bool) -> dict[str, Any]:
+        self.resolved_args, self.resolved_kwargs = args, super()._inject(args, kwargs, bound)
+        return self.resolved_kwargs
+
+    def dependencies(self) -> Mapping[str, Any]:
+        return self.task_dependencies()
+
+    def task_dependencies(self) -> dict[str, Any]:
+        """More names to inject into tasks. To be overridden."""
+        return {}
+
+    def _say_end(self, config: Any, kind: str, what: str) -> None:
+        super()._say_end(config, kind, what)
+        if self.status == "completed" and self.return_value is not None:
+            self.add_flow_result("flow-return-value", safe_str(self.return_value))
+
+    def _after_stop(self) -> None:
+        if self.flow_config.log_to_memory:
+            self.captured_exec_logs = self.log_messages_with_colors()
+        super()._after_stop()
+        if self._unlisten is not None:
+            self._unlisten()
+            self._unlisten = None
+
+    # --- logging -----------------------------------------------------------------------------------------------------
+
+    def log_debug(self, message: object, task_run_id: str | None = None, **attributes: Any) -> None:
+        _emit.message(self, 10, message, attributes)
+
+    def log_info(self, message: object, task_run_id: str | None = None, **attributes: Any) -> None:
+        _emit.message(self, 20, message, attributes)
+
+    def log_error(self, message: object, task_run_id: str | None = None, **attributes: Any) -> None:
+        _emit.message(self, 40, message, attributes)
+
+    def log_messages_with_colors(self) -> list[str]:
+        """The messages as they were given, without the 'Created flow run' line."""
+        return [message.raw for message in self.messages if not message.startswith("Created flow run '")]
+
+    def log_messages(self) -> list[str]:
+        """The messages as plain text."""
+        return [message.text for message in self.messages if not message.startswith("Created flow run '")]
+
+    def captured_logs(self) -> list[str]:
+        """The messages of the run that has ended, as plain text."""
+        return self.log_messages() if self._ended_ns and self.flow_config.log_to_memory else []
+
+    def print_log_messages(self, use_colors: bool = True) -> Flow:
+        """Print the messages. Returns the flow."""
+        _emit.console("\n")
+        for line in self.log_messages_with_colors() if use_colors else self.log_messages():
+            _emit.console(line)
+        return self
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    flow_id = property(lambda self: self.run_id, lambda self, value: setattr(self, "_given_run_id", value))
+    flow_name = property(lambda self: self.name, lambda self, value: setattr(self, "name", value))
+    flow_error = property(lambda self: self.error)
+    flow_return_value = property(lambda self: self.return_value)
+    flow_target = property(lambda self: self._function)
+    flow_args = property(lambda self: self._args)
+    flow_kwargs = property(lambda self: self._kwargs)
+    executed_tasks = property(lambda self: self.tasks)
+
+    def durations(self) -> dict[str, Any]:
+        """Seconds of the flow and of its tasks by name; empty before the run."""
+        return self.flow_stats.durations()
+
+    def durations__with_tasks_status(self) -> dict[str, Any]:
+        """Seconds and status of the flow and of its tasks by order of start; empty before the run."""
+        return self.flow_stats.durations__with_tasks_status()
+
+    def flow_output(self) -> dict[str, Any]:
+        """What the flow returned, and its durations."""
+        return {"output": self.return_value, "durations": self.durations()}
+
+    def json(self) -> dict[str, Any]:
+        """The whole run as plain data."""
+        return self.flow_data.json()
+
+
+Flow._own_main = False
+
+
+class Task(_Talkative, MainTask):
+    """A task under the original's names."""
+
+    _TAKES = ("task_target", "task_args", "task_kwargs", "task_name", "task_id", "task_flow", "raise_on_error", "data")
+    task_target: Any = None
+    task_args: tuple[Any, ...] = ()
+    task_kwargs: Mapping[str, Any] = {}
+    resolved_args: tuple[Any, ...] = ()
+    resolved_kwargs: Mapping[str, Any] = {}
+    _given_id: str | None = None
+
+    def __init__(self, **given: Any) -> None:
+        _check(given, self._TAKES, type(self).__name__)
+        for name, value in given.items():
+            setattr(self, "_data" if name == "data" else name, value)
+        self._settle()
+
+    @classmethod
+    def _made(cls, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Task:
+        return cls.__new__(cls)
+
+    def _settle(self) -> None:
+        spec = self._new_spec(self.task_target or self.execute__sync, None)
+        self._prepare(spec, self.task_target, tuple(self.task_args), dict(self.task_kwargs), bound=False)
+
+    @property
+    def run_id(self) -> str:
+        if self._given_id is None:
+            self._given_id = _new_id(TASK__RANDOM_ID__PREFIX)
+        return self._given_id
+
+    def __enter__(self) -> Task:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def execute__sync(self) -> Any:
+        """Run the target; returns its value."""
+        self._settle()
+        return self.execute().return_value
+
+    async def execute__async(self) -> Any:
+        """Run the target on the running event loop; returns its value."""
+        self._settle()
+        return (await self.execute_async()).return_value
+
+    def find_flow(self) -> MainFlow[Any] | None:
+        """The flow that is current here."""
+        return current_flow()
+
+    def random_task_id(self) -> str:
+        return _new_id(TASK__RANDOM_ID__PREFIX)
+
+    def _join(self, above: Any) -> None:
+        super()._join(above)
+        if self._flow is None and self._flow_given is not None:
+            self._flow, self._flow_ref = self._flow_given, getattr(self._flow_given, "_ref", None)
+
+    _flow_given: Any = None
+
+    def _start_attributes(self) -> dict[str, Any]:
+        return {**super()._start_attributes(), wire.TASK_RUN_ID: self.run_id}
+
+    def _make_origin(self) -> tuple[Any, ...]:
+        source, flow_name, flow_run, name, _, context = super()._make_origin()
+        return (source, flow_name, flow_run, name, self.run_id, context)
+
+    def _begin(self) -> None:
+        super()._begin()
+        self.log_debug(f"Executing task '{self.name}'")
+
+    def _inject(self, args: tuple[Any, ...], kwargs: dict[str, Any], bound: bool) -> dict[str, Any]:
+        self.task_args, self.task_kwargs = args, kwargs
+        self.resolved_args, self.resolved_kwargs = args, super()._inject(args, kwargs, bound)
+        return self.resolved_kwargs
+
+    task_id = property(lambda self: self.run_id, lambda self, value: setattr(self, "_given_id", value or None))
+    task_name = property(lambda self: self.name, lambda self, value: setattr(self, "_given_name", value or None))
+    task_flow = property(lambda self: self.flow, lambda self, value: setattr(self, "_flow_given", value))
+    task_error = property(lambda self: self.error)
+    task_return_value = property(lambda self: self.return_value)
+
+
+def flow(function: Any = None, /, **given: Any) -> Any:
+    """Make each call of a function a flow that is set up and not executed: ``flow_config``, ``flow_id``, ``flow_name``,
+    ``data`` may be given; anything else is a ValueError."""
+    _check(given, Flow._TAKES, "Flow")
+
+    def decorate(target: Any) -> Callable[..., Flow]:
+        def prepare(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Flow:
+            return Flow(**given).setup(wrapped, *args, **kwargs)
+
+        return decorators.Wrapper(target, prepare)
+
+    return decorate if function is None else decorate(function)
+
+
+def task(function: Any = None, /, **given: Any) -> Any:
+    """Make each call of a function a task: ``raise_on_error``, ``task_name``, ``task_id`` may be given."""
+    _check(given, ("raise_on_error", "task_name", "task_id"), "Task")
+
+    class Given(Task):
+        _given_id = given.get("task_id")
+
+    Given.__name__ = Given.__qualname__ = "Task"
+    cls = Given if given.get("task_id") else Task
+    return decorators.task(
+        function, name=given.get("task_name"), raise_on_error=given.get("raise_on_error", True), cls=cls
+    )
