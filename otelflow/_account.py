@@ -23,7 +23,7 @@ class Account(Run):
     def run_id(self) -> str:
         raise NotImplementedError
 
-    # --- to say ------------------------------------------------------------------------------------------------------
+    # --- to say -------------------------------------------------------------------------------------------------
 
     def log_debug(self, message: object, **attributes: Any) -> None:
         """Send a message at DEBUG. ``attributes`` go on its span event; values are cut to the largest size."""
@@ -67,7 +67,7 @@ class Account(Run):
         if config.print_finished_message:
             self.log_info(f"Finished {what}")
 
-    # --- to read -----------------------------------------------------------------------------------------------------
+    # --- to read ------------------------------------------------------------------------------------------------
 
     def _journals(self) -> Iterable[Journal]:
         raise NotImplementedError

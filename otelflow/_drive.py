@@ -48,9 +48,7 @@ async def drive_coroutine(run: Run, body: Body, args: Args, kwargs: Kwargs, boun
     return value
 
 
-def drive_generator(
-    run: Run, body: Body, args: Args, kwargs: Kwargs, bound: bool
-) -> Generator[Any, Any, Any]:
+def drive_generator(run: Run, body: Body, args: Args, kwargs: Kwargs, bound: bool) -> Generator[Any, Any, Any]:
     """Run a generator function: the run lasts from the first step to the last."""
     run._open()
     try:
@@ -127,7 +125,7 @@ DRIVER_FOR: dict[Shape, Callable[..., Any]] = {
 DRIVERS.update(driver.__code__ for driver in DRIVER_FOR.values())
 
 
-# --- hooks: a run whose class has on_start or on_stop runs a body that calls them ---------------------------------------
+# --- hooks: a run whose class has on_start or on_stop runs a body that calls them ----------------------------------
 
 
 def body_of(run: Any, target: Body, shape: Shape) -> Body:

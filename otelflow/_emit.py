@@ -11,7 +11,7 @@ import sys
 import time
 import traceback
 from time import time_ns
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from opentelemetry.trace import Status, StatusCode
 
@@ -36,17 +36,23 @@ _NOTHING: dict[str, Any] = {}
 class Emitter(Protocol):
     """What this module needs of a run; :class:`otelflow._run.Run` is one."""
 
-    _START: FlowRunEventType
-    _STOP: FlowRunEventType
+    _START: ClassVar[FlowRunEventType]
+    _STOP: ClassVar[FlowRunEventType]
     _cut: int
     _ended_ns: int
     _events: int
     _origin: tuple[Any, ...]
     _span: Any
     _started_ns: int
-    error: BaseException | None
-    return_value: Any
-    status: str
+
+    @property
+    def error(self) -> BaseException | None: ...
+
+    @property
+    def return_value(self) -> Any: ...
+
+    @property
+    def status(self) -> str: ...
 
     @property
     def _journal(self) -> Journal: ...
@@ -64,7 +70,9 @@ class Emitter(Protocol):
 _remember = flow_events.remember
 
 
-def _deliver(event_type: FlowRunEventType, ns: int, origin: tuple[Any, ...], heard: Any, remembered: Any, level: int) -> None:
+def _deliver(
+    event_type: FlowRunEventType, ns: int, origin: tuple[Any, ...], heard: Any, remembered: Any, level: int
+) -> None:
     """To the history (which holds no values of the user's) and to the listeners."""
     _remember((event_type, ns, origin, remembered, level))
     if flow_events.event_listeners:
@@ -215,9 +223,19 @@ def artifact(run: Emitter, key: str, data: object, description: str, kind: str) 
         made[wire.ARTIFACT_SHA256] = preview.sha256
     _span_event(run, wire.ARTIFACT_EVENT, made, ns)
     run._journal.artifacts.append(Artifact(key, data, description, kind, ns, run._task_identity()[1]))
-    remembered = {**payload, "key": made[wire.ARTIFACT_KEY], "description": made[wire.ARTIFACT_DESCRIPTION], "data": preview.text}
+    remembered = {
+        **payload,
+        "key": made[wire.ARTIFACT_KEY],
+        "description": made[wire.ARTIFACT_DESCRIPTION],
+        "data": preview.text,
+    }
     _deliver(
-        FlowRunEventType.NEW_ARTIFACT, ns, _origin(run), {"artifact_data": payload}, {"artifact_data": remembered}, _INFO
+        FlowRunEventType.NEW_ARTIFACT,
+        ns,
+        _origin(run),
+        {"artifact_data": payload},
+        {"artifact_data": remembered},
+        _INFO,
     )
 
 

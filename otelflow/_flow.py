@@ -39,8 +39,8 @@ class Flow(Executable, Generic[R]):
     ``dependencies``. Executed again, it starts clean, under a new ``run_id``.
     """
 
-    _START: ClassVar = FlowRunEventType.FLOW_START
-    _STOP: ClassVar = FlowRunEventType.FLOW_STOP
+    _START: ClassVar[FlowRunEventType] = FlowRunEventType.FLOW_START
+    _STOP: ClassVar[FlowRunEventType] = FlowRunEventType.FLOW_STOP
 
     flow_config: FlowRunConfig = DEFAULT_CONFIG
     return_value: R | None = None
@@ -51,12 +51,12 @@ class Flow(Executable, Generic[R]):
     """Tasks started; tasks and messages that the bounds kept out of memory."""
     _first_data: dict[str, Any]
     _transparent: bool = False
-    _captures: bool = False
+    _capturing: bool = False
     _keeps_tasks: bool = True
     _talks: bool = False
     """Whether the configuration asks for messages when a run ends."""
 
-    # --- before the run ----------------------------------------------------------------------------------------------
+    # --- before the run -----------------------------------------------------------------------------------------
 
     def _new_spec(self, target: Any, name: str | None) -> Spec:
         return Spec("flow", target, flow_class=Flow, task_class=Task, name=name)
@@ -84,7 +84,7 @@ class Flow(Executable, Generic[R]):
             self._given_run_id = run_id("flow_", next_order())
         return self._given_run_id
 
-    # --- the run -----------------------------------------------------------------------------------------------------
+    # --- the run ------------------------------------------------------------------------------------------------
 
     def _own_flow(self) -> Flow[Any]:
         return self
@@ -96,8 +96,8 @@ class Flow(Executable, Generic[R]):
         config = self.flow_config
         self._keeps_tasks = config.add_task_to_self
         self._talks = config.print_none_return_value or config.print_finished_message
-        self._captures = not self._transparent if config.capture_output is None else config.capture_output
-        if self._captures:
+        self._capturing = not self._transparent if config.capture_output is None else config.capture_output
+        if self._capturing:
             _stdout.start_capture()
 
     def _start_span(self, source: Source, context: Context) -> Span | None:
@@ -137,7 +137,7 @@ class Flow(Executable, Generic[R]):
         self._account = self._memory.settle(self._keeps_tasks)
 
     def _after_stop(self) -> None:
-        if self._captures:
+        if self._capturing:
             _stdout.stop_capture()
         if self.flow_config.print_logs:
             for message in self.messages:
@@ -169,7 +169,11 @@ class Flow(Executable, Generic[R]):
     def _settings(self) -> FlowRunConfig:
         return self.flow_config
 
-    # --- what a user reads -------------------------------------------------------------------------------------------
+    @property
+    def _captures(self) -> bool:
+        return self._capturing
+
+    # --- what a user reads --------------------------------------------------------------------------------------
 
     def _journals(self) -> Iterable[Journal]:
         return (self._memory,)
@@ -205,8 +209,8 @@ class Task(Executable):
     ``flow`` is None once nobody else holds the Flow object.
     """
 
-    _START: ClassVar = FlowRunEventType.TASK_START
-    _STOP: ClassVar = FlowRunEventType.TASK_STOP
+    _START: ClassVar[FlowRunEventType] = FlowRunEventType.TASK_START
+    _STOP: ClassVar[FlowRunEventType] = FlowRunEventType.TASK_STOP
 
     _flow: Flow[Any] | None = None
     _flow_ref: weakref.ref[Flow[Any]] | None = None
@@ -250,7 +254,7 @@ class Task(Executable):
             self._data = {}
         return self._data
 
-    # --- the run -----------------------------------------------------------------------------------------------------
+    # --- the run ------------------------------------------------------------------------------------------------
 
     def _start_clean(self) -> None:
         super()._start_clean()
@@ -340,13 +344,14 @@ class Task(Executable):
 
     @property
     def _captures(self) -> bool:
-        return self._flow is not None and self._flow._captures
+        return self._flow is not None and self._flow._capturing
 
-    # --- what a user reads -------------------------------------------------------------------------------------------
+    # --- what a user reads --------------------------------------------------------------------------------------
 
     def _journals(self) -> Iterable[Journal]:
         flow = self.flow
-        return [journal for journal in (flow and flow._memory, self._own) if journal is not None]
+        kept = (None if flow is None else flow._memory, self._own)
+        return [journal for journal in kept if journal is not None]
 
     def _owns(self, kept: Message | Artifact | Result) -> bool:
         return kept.task_run_id == self.run_id
@@ -359,7 +364,7 @@ _NO_ORIGIN = (None,) * 6
 def current_flow() -> Flow[Any] | None:
     """The flow that is running here: the innermost one; None outside any."""
     run = current_run()
-    return None if run is None else run._own_flow()  # type: ignore[no-any-return]
+    return None if run is None else run._own_flow()
 
 
 def current_task() -> Task | None:

@@ -63,9 +63,7 @@ class Plan:
             filled = self._fill_dependencies(given, dict(kwargs) if filled is None else filled, dependencies)
         return kwargs if filled is None else filled
 
-    def _fill_dependencies(
-        self, given: int, kwargs: dict[str, Any], dependencies: Mapping[str, Any]
-    ) -> dict[str, Any]:
+    def _fill_dependencies(self, given: int, kwargs: dict[str, Any], dependencies: Mapping[str, Any]) -> dict[str, Any]:
         for parameter in self.parameters:
             if parameter.name in kwargs or (parameter.position is not None and parameter.position < given):
                 continue

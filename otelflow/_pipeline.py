@@ -75,7 +75,7 @@ class Pipeline(SpanProcessor):
         self._stopping = self._exporter_is_down = False
         self._thread: threading.Thread | None = None
 
-    # --- the program's side ------------------------------------------------------------------------------------------
+    # --- the program's side -------------------------------------------------------------------------------------
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         pass
@@ -106,7 +106,7 @@ class Pipeline(SpanProcessor):
     def _lose(self, reason: str, number: int = 1) -> None:
         self._lost[reason] = self._lost.get(reason, 0) + number
 
-    # --- the thread's side -------------------------------------------------------------------------------------------
+    # --- the thread's side --------------------------------------------------------------------------------------
 
     def _work(self) -> None:
         while True:
@@ -158,7 +158,7 @@ class Pipeline(SpanProcessor):
         except Exception:
             _logger.warning("The exporter %s raised when it was shut down.", self.name, exc_info=True)
 
-    # --- waiting -----------------------------------------------------------------------------------------------------
+    # --- waiting ------------------------------------------------------------------------------------------------
 
     def account(self) -> Account:
         """What became of the spans so far."""
@@ -210,7 +210,7 @@ class Pipeline(SpanProcessor):
             left = 0.2 if end is None else max(0.0, min(0.2, end - time.monotonic()))
             self._thread.join(left)
 
-    # --- the SDK's names -----------------------------------------------------------------------------------------------
+    # --- the SDK's names ------------------------------------------------------------------------------------------
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """True when every span so far was accepted within the time."""

@@ -74,7 +74,7 @@ class Run:
         cls._hooked = cls.on_start is not Run.on_start or cls.on_stop is not Run.on_stop
         cls._own_dependencies = cls.dependencies is not Run.dependencies
 
-    # --- hooks -------------------------------------------------------------------------------------------------------
+    # --- hooks --------------------------------------------------------------------------------------------------
 
     def on_start(self) -> Any:
         """Hook: called when the run has begun, before the function. Prepare resources here. May be ``async`` where the
@@ -87,7 +87,7 @@ class Run:
         """Hook: more values to inject, by parameter name. Asked once a run."""
         return {}
 
-    # --- what Flow and Task say of themselves ------------------------------------------------------------------------
+    # --- what Flow and Task say of themselves -------------------------------------------------------------------
 
     @property
     def name(self) -> str:
@@ -141,7 +141,7 @@ class Run:
     def _captures(self) -> bool:
         raise NotImplementedError
 
-    # --- the lifecycle -----------------------------------------------------------------------------------------------
+    # --- the lifecycle ------------------------------------------------------------------------------------------
 
     def _open(self) -> None:
         """Start the span and make this run the current one."""
@@ -238,7 +238,7 @@ class Run:
                 exc_info=True,
             )
 
-    # --- printed lines -----------------------------------------------------------------------------------------------
+    # --- printed lines ------------------------------------------------------------------------------------------
 
     def printed(self, text: str) -> None:
         """What the run printed, as it came; whole lines become messages. Called by the stand-in for ``sys.stdout``."""

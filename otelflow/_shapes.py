@@ -34,7 +34,7 @@ def _function(target: Any) -> Any:
         elif inspect.isroutine(target) or inspect.isclass(target):
             return target
         else:
-            call = getattr(type(target), "__call__", None)
+            call = getattr(type(target), "__call__", None)  # noqa: B004  # its function is wanted
             return target if call is None or not inspect.isfunction(call) else call
 
 

@@ -88,5 +88,7 @@ class Spec:
 
 def _checked_name(kind: str, name: object) -> str | None:
     if name is not None and (not isinstance(name, str) or not name):
-        raise ArgumentError(f"@{kind}(name={name!r}): a name is a text that is not empty. Use name='…' or leave it out.")
+        raise ArgumentError(
+            f"@{kind}(name={name!r}): a name is a text that is not empty. Use name='…' or leave it out."
+        )
     return name

@@ -88,8 +88,6 @@ Lines = dict[int, str]
 """Unfinished lines, one a thread: two threads of one run may each be in the middle of one."""
 
 
-
-
 def feed(lines: Lines, text: str, emit: Callable[[str], None]) -> None:
     """Add printed ``text``; ``emit`` each line that is complete now and not empty."""
     thread = threading.get_ident()

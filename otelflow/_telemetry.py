@@ -86,7 +86,7 @@ def current_source() -> Source | None:
     Asked anew for each span: a ProxyTracer made at import would keep the first provider that it met.
     """
     # The API's own getter looks into os.environ while no provider is set: 0.6 µs, a third of a task without an SDK.
-    provider = _override or (trace._TRACER_PROVIDER if _HAS_GLOBAL else trace.get_tracer_provider())  # type: ignore[attr-defined]
+    provider = _override or (trace._TRACER_PROVIDER if _HAS_GLOBAL else trace.get_tracer_provider())
     known = _known
     return known[1] if known[0] is provider else _resolve(provider)
 

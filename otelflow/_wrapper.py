@@ -19,7 +19,7 @@ def _by_name(module: str, qualname: str) -> Any:
     return found
 
 
-class BoundWrapper(wrapt.BoundFunctionWrapper):  # type: ignore[misc]  # wrapt is untyped where it is written in C
+class BoundWrapper(wrapt.BoundFunctionWrapper):  # type: ignore[type-arg,unused-ignore]  # generic in its stubs only
     """A decorated method of one object."""
 
     def __reduce__(self) -> Any:
@@ -35,7 +35,7 @@ class BoundWrapper(wrapt.BoundFunctionWrapper):  # type: ignore[misc]  # wrapt i
         return self
 
 
-class Wrapper(wrapt.FunctionWrapper):  # type: ignore[misc]
+class Wrapper(wrapt.FunctionWrapper):  # type: ignore[type-arg,unused-ignore]
     """A decorated function: looks like the function in everything that :mod:`inspect` asks.
 
     wrapt's own proxies refuse to be pickled or copied (wrapt issue 158), which would shut them out of process pools:

@@ -6,7 +6,7 @@ namespace of our own. Names of OpenTelemetry's own conventions that we use are a
 
 from __future__ import annotations
 
-# --- on every span of ours, at its start -----------------------------------------------------------------------------
+# --- on every span of ours, at its start ------------------------------------------------------------------------
 
 KIND = "otelflow.kind"
 """What the span stands for: ``flow`` or ``task``."""
@@ -29,7 +29,7 @@ TASK_ORPHAN = "otelflow.task.orphan"
 CODE_FUNCTION_NAME = "code.function.name"
 """Fully qualified name of the function that runs. OpenTelemetry semantic conventions, code attributes."""
 
-# --- on every span of ours, at its end -------------------------------------------------------------------------------
+# --- on every span of ours, at its end --------------------------------------------------------------------------
 
 STATUS = "otelflow.status"
 """How the run ended: ``completed``, ``failed`` or ``cancelled``."""
@@ -56,7 +56,7 @@ DROPPED_TASKS = "otelflow.dropped.tasks"
 DROPPED_MESSAGES = "otelflow.dropped.messages"
 """Number of messages that the Flow object did not keep in memory (``FlowRunConfig.max_messages``)."""
 
-# --- events ----------------------------------------------------------------------------------------------------------
+# --- events -----------------------------------------------------------------------------------------------------
 
 MESSAGE_EVENT = "otelflow.message"
 """Event: a log message, or a line that the run printed."""
@@ -80,7 +80,7 @@ ARTIFACT_DESCRIPTION = "otelflow.artifact.description"
 """One line for a person."""
 
 ARTIFACT_DATA = "otelflow.artifact.data"
-"""The artifact as JSON text. Above the largest size it is a preview: still JSON, with marks where parts are left out."""
+"""The artifact as JSON text. Above the largest size it is a preview: still JSON, with marks for what is left out."""
 
 ARTIFACT_SIZE = "otelflow.artifact.size"
 """Size of the whole artifact in bytes: of its JSON text, or of the text or bytes that it is. Absent where unknown."""
@@ -97,7 +97,7 @@ RESULT_KEY = "otelflow.result.key"
 RESULT_DESCRIPTION = "otelflow.result.description"
 """The result, in words."""
 
-# --- OpenTelemetry's own -----------------------------------------------------------------------------------------------
+# --- OpenTelemetry's own ------------------------------------------------------------------------------------------
 
 EXCEPTION_EVENT = "exception"
 """Event: the exception that ended the run, on the span where it began. OpenTelemetry semantic conventions."""

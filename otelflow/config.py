@@ -144,9 +144,14 @@ class FlowRunConfig:
             if field.name in ("max_messages", "max_tasks"):
                 if not isinstance(value, int) or isinstance(value, bool) or value < 0:
                     raise ConfigError(f"{field.name} is {value!r}. Use a whole number from 0 up.", setting=field.name)
-            elif field.name != "log_level" and not isinstance(value, bool) and (value, field.name) != (
-                None,
-                "capture_output",
+            elif (
+                field.name != "log_level"
+                and not isinstance(value, bool)
+                and (value, field.name)
+                != (
+                    None,
+                    "capture_output",
+                )
             ):
                 raise ConfigError(f"{field.name} is {value!r}. Use True or False.", setting=field.name)
 

@@ -7,7 +7,6 @@ from typing import Any, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from otelflow._drive import DRIVER_FOR, body_of
 from otelflow._flow import Flow, Task
-from otelflow._shapes import Shape
 from otelflow._spec import Spec
 from otelflow._wrapper import Wrapper
 from otelflow.config import FlowRunConfig
@@ -99,7 +98,7 @@ def flow(
     Raises :class:`otelflow.errors.ArgumentError` for an argument that it does not know.
     """
     if unknown:
-        raise unknown_argument("@flow", unknown, flow.__kwdefaults__)
+        raise unknown_argument("@flow", unknown, flow.__kwdefaults__ or ())
     _check_class("@flow", cls, Flow)
     if flow_config is not None and not all(hasattr(flow_config, field) for field in FlowRunConfig.__dataclass_fields__):
         raise ArgumentError(f"@flow(flow_config={flow_config!r}): use a FlowRunConfig.")
@@ -179,7 +178,7 @@ def task(
     Raises :class:`otelflow.errors.ArgumentError` for an argument that it does not know.
     """
     if unknown:
-        raise unknown_argument("@task", unknown, task.__kwdefaults__)
+        raise unknown_argument("@task", unknown, task.__kwdefaults__ or ())
     _check_class("@task", cls, Task)
 
     def decorate(target: Any) -> Any:

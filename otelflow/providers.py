@@ -88,7 +88,7 @@ def configure(
     used; a wrong environment variable is logged, and what cannot be sent for it is counted as lost.
     """
     if unknown:
-        raise unknown_argument("configure()", unknown, ["service_name", "exporters", *configure.__kwdefaults__])
+        raise unknown_argument("configure()", unknown, ["service_name", "exporters", *(configure.__kwdefaults__ or ())])
     with _lock:
         existing = global_provider()
         if existing is None:
@@ -119,7 +119,9 @@ def _wanted(
         elif hasattr(item, "export") and hasattr(item, "shutdown"):
             made.append((type(item).__name__, item))
         else:
-            raise ArgumentError(f"configure(exporters=...) got {item!r}. Use entry-point names or SpanExporter objects.")
+            raise ArgumentError(
+                f"configure(exporters=...) got {item!r}. Use entry-point names or SpanExporter objects."
+            )
     return made
 
 
@@ -179,7 +181,9 @@ def _set_up(
 
 
 def _queue_settings() -> dict[str, Any]:
-    size = number_from_environment(OTELFLOW_QUEUE_SIZE, number_from_environment("OTEL_BSP_MAX_QUEUE_SIZE", 50_000, 1), 1)
+    size = number_from_environment(
+        OTELFLOW_QUEUE_SIZE, number_from_environment("OTEL_BSP_MAX_QUEUE_SIZE", 50_000, 1), 1
+    )
     return {
         "queue_size": int(size),
         "batch_size": int(number_from_environment("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512, 1)),

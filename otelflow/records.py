@@ -92,7 +92,7 @@ class Keyed(list[T]):
     def __init__(self, items: Iterable[T] = ()) -> None:
         super().__init__(items)
 
-    @overload  # type: ignore[override]  # a list, and more
+    @overload  # a list, and more
     def __getitem__(self, index: SupportsIndex | str) -> T: ...
 
     @overload

@@ -109,9 +109,7 @@ def _add_below(
         stack.append((indent + deeper, _below(item, children)))
 
 
-def _below(
-    span: ReadableSpan, children: dict[int, list[ReadableSpan]]
-) -> list[ReadableSpan | list[ReadableSpan]]:
+def _below(span: ReadableSpan, children: dict[int, list[ReadableSpan]]) -> list[ReadableSpan | list[ReadableSpan]]:
     """The children of a span; many of one name as a list, but for the first that failed."""
     own = children.get(span.context.span_id, []) if span.context else []
     by_name: dict[str, list[ReadableSpan]] = defaultdict(list)
@@ -135,7 +133,9 @@ def _failed(span: ReadableSpan) -> bool:
 def _line(prefix: str, span: ReadableSpan, axis: _Axis) -> _Line:
     end = span.end_time or _start(span)
     note = f"✗ {_clean(_error(span))}" if _failed(span) else ""
-    return _Line(prefix + _clean(span.name, _LONGEST_NAME), _time(_seconds(span)), axis.bar(_start(span), end), note, bool(note))
+    return _Line(
+        prefix + _clean(span.name, _LONGEST_NAME), _time(_seconds(span)), axis.bar(_start(span), end), note, bool(note)
+    )
 
 
 def _folded(prefix: str, group: list[ReadableSpan], axis: _Axis) -> _Line:

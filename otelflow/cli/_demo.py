@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 from importlib.metadata import entry_points
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +32,7 @@ def add_demo(commands: Any) -> None:
 
 
 def _default_folder() -> Path:
-    spec = find_spec("otelflow")
-    assert spec is not None and spec.origin is not None
-    return Path(spec.origin).parent
+    return Path(__file__).parent.parent
 
 
 def _run(given: argparse.Namespace) -> int:

@@ -5,7 +5,13 @@ original got wrong and what happens instead.
 """
 
 from otelflow.compat._config import Flow_Run__Config
-from otelflow.compat._events import Flow_Events, Flow_Run__Event, Flow_Run__Event_Data, Flow_Run__Event_Type, flow_events
+from otelflow.compat._events import (
+    Flow_Events,
+    Flow_Run__Event,
+    Flow_Run__Event_Data,
+    Flow_Run__Event_Type,
+    flow_events,
+)
 from otelflow.compat._flow import (
     FLOW__RANDOM_ID__PREFIX,
     FLOW__RANDOM_NAME__PREFIX,

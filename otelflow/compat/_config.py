@@ -14,7 +14,7 @@ __all__ = ["Flow_Run__Config"]
 
 
 @dataclass
-class Flow_Run__Config(Plain):  # noqa: N801  # the original's spelling
+class Flow_Run__Config(Plain):  # the original's spelling
     """The original's ten settings, and below them those that otelflow's own machinery reads.
 
     An unknown one is a ValueError (:class:`otelflow.errors.ConfigError`).

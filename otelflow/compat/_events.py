@@ -1,4 +1,4 @@
-"""The original's event classes and its ``flow_events``: fed from otelflow's own events, to its own list of listeners."""
+"""The original's event classes and its ``flow_events``: otelflow's own events, passed on to a list of its own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Flow_Run__Event_Type = FlowRunEventType
 
 
 @dataclass
-class Flow_Run__Event_Data(Plain):  # noqa: N801  # the original's spelling
+class Flow_Run__Event_Data(Plain):  # the original's spelling
     """The facts of one event; may be changed."""
 
     data: dict[str, Any] = field(default_factory=dict)
@@ -38,7 +38,7 @@ def _now() -> int:
 
 
 @dataclass
-class Flow_Run__Event(Plain):  # noqa: N801
+class Flow_Run__Event(Plain):
     """One event: a UUID as text, its type, its data, and the time in ms since 1970."""
 
     event_type: FlowRunEventType | None = None
@@ -65,7 +65,7 @@ def _from_main(event: FlowRunEvent) -> Flow_Run__Event:
     )
 
 
-class Flow_Events(FlowEvents):  # noqa: N801
+class Flow_Events(FlowEvents):
     """The original's event bus: a plain list of listeners, and one method an event type to raise it by hand."""
 
     def __init__(self) -> None:

@@ -16,6 +16,7 @@ from otelflow._naming import next_order, run_id
 from otelflow._run import Run
 from otelflow._shapes import Shape
 from otelflow._values import safe_str
+from otelflow._wrapper import Wrapper
 from otelflow.compat._config import Flow_Run__Config
 from otelflow.compat._events import flow_events
 from otelflow.compat._views import Flow_Data, Flow_Logger, Flow_Stats
@@ -40,7 +41,7 @@ def _check(given: Mapping[str, Any], known: tuple[str, ...], where: str) -> None
 
 
 class _Talkative(Run):
-    """The original says at DEBUG what otelflow has in its events, and holds printed lines back to the end of the run."""
+    """The original says at DEBUG what otelflow has in its events, and holds printed lines back to the end."""
 
     _held: list[str] | None = None
 
@@ -161,7 +162,7 @@ class Flow(_Talkative, MainFlow[Any]):
 
     def __exit__(self, *_: object) -> None:
         give_back(self._block)
-        if self._captures and self.status == "pending":
+        if self._capturing and self.status == "pending":
             self._after_stop()
 
     # --- the run -----------------------------------------------------------------------------------------------------
@@ -368,7 +369,7 @@ def flow(function: Any = None, /, **given: Any) -> Any:
         def prepare(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Flow:
             return Flow(**given).setup(wrapped, *args, **kwargs)
 
-        return decorators.Wrapper(target, prepare)
+        return Wrapper(target, prepare)
 
     return decorate if function is None else decorate(function)
 
@@ -381,7 +382,9 @@ def task(function: Any = None, /, **given: Any) -> Any:
         _given_id = given.get("task_id")
 
     Given.__name__ = Given.__qualname__ = "Task"
-    cls = Given if given.get("task_id") else Task
-    return decorators.task(
-        function, name=given.get("task_name"), raise_on_error=given.get("raise_on_error", True), cls=cls
+    decorate = decorators.task(
+        name=given.get("task_name"),
+        raise_on_error=given.get("raise_on_error", True),
+        cls=Given if given.get("task_id") else Task,
     )
+    return decorate if function is None else decorate(function)

@@ -19,7 +19,7 @@ def _failed(flow: Any) -> bool:
     return flow.status == "failed" or any(task.status == "failed" for task in flow.tasks)
 
 
-class Flow_Stats:  # noqa: N801  # the original's spelling
+class Flow_Stats:  # the original's spelling
     """Durations of a flow and its tasks."""
 
     def __init__(self, flow: Any) -> None:
@@ -69,7 +69,7 @@ class Flow_Stats:  # noqa: N801  # the original's spelling
         }
 
 
-class Flow_Data:  # noqa: N801
+class Flow_Data:
     """The whole run as plain data. Times are in ms since 1970."""
 
     def __init__(self, flow: Any) -> None:
@@ -129,7 +129,7 @@ def _task(task: Any, order: int) -> dict[str, Any]:
     }
 
 
-class Flow_Logger:  # noqa: N801
+class Flow_Logger:
     """The part of the original's logger that code reaches for: the memory of messages, switched on and off."""
 
     def __init__(self, flow: Any) -> None:

@@ -1,0 +1,81 @@
+"""An API integration as a flow: async calls, an error that is tolerated, an artifact, log messages.
+
+Run as ``python examples/api_integration.py`` it starts a small JSON service on loopback and reads from that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import urllib.error
+import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import otelflow
+from otelflow import Flow, FlowRunConfig, Task, flow, task
+
+STOCK = {"apples": 12, "pears": 3}
+
+
+def _get(url: str) -> Any:
+    with urllib.request.urlopen(url, timeout=5) as response:
+        return json.load(response)
+
+
+@task(attributes={"peer.service": "stock"})
+async def fetch(base: str, item: str, this_task: Task | None = None) -> int:
+    """How many of ``item`` are in stock."""
+    answer = await asyncio.to_thread(_get, f"{base}/stock/{item}")
+    if this_task is not None:
+        this_task.log_info(f"{item}: {answer['count']}", item=item)
+    return int(answer["count"])
+
+
+@task(raise_on_error=False)
+async def fetch_if_known(base: str, item: str) -> int:
+    """The same, for items that may be unknown: the flow goes on, the span is an error."""
+    return await fetch(base, item)
+
+
+@flow(name="check stock", flow_config=FlowRunConfig(raise_flow_error=False))
+async def check_stock(base: str, items: list[str], this_flow: Flow[Any] | None = None) -> dict[str, int]:
+    """Ask for all ``items`` at once; returns those that are known."""
+    counts = await asyncio.gather(*(fetch_if_known(base, item) for item in items))
+    known = {item: count for item, count in zip(items, counts, strict=True) if count is not None}
+    if this_flow is not None:
+        this_flow.add_flow_artifact("Stock of today", "stock", known, "json")
+        this_flow.add_flow_result("low", ", ".join(item for item, count in known.items() if count < 5) or "nothing")
+    return known
+
+
+class _Service(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        item = self.path.rsplit("/", 1)[-1]
+        self.send_response(200 if item in STOCK else 404)
+        self.end_headers()
+        self.wfile.write(json.dumps({"count": STOCK.get(item)}).encode())
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the name of the base class
+        pass
+
+
+def main() -> Flow[dict[str, int]]:
+    """Start the service, run the flow against it, stop the service."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Service)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        return check_stock(f"http://127.0.0.1:{server.server_port}", ["apples", "pears", "plums"]).execute()
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+if __name__ == "__main__":
+    otelflow.configure("api-integration", exporters=["otelflow_tree"])
+    run = main()
+    otelflow.shutdown()
+    print(run.return_value, run.messages)

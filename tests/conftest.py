@@ -1,0 +1,94 @@
+"""Fixtures that restore what they change, by themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from otelflow import FlowRunEvent, flow_events
+from otelflow._telemetry import use_provider
+from otelflow.context import get_current
+
+
+class Spans(InMemorySpanExporter):
+    """What was exported in one test."""
+
+    provider: TracerProvider
+
+    @property
+    def all(self) -> list[ReadableSpan]:
+        """All spans, in the order in which they began."""
+        return sorted(self.get_finished_spans(), key=lambda span: span.start_time or 0)
+
+    def named(self, name: str) -> ReadableSpan:
+        """The only span of that name."""
+        (span,) = [span for span in self.all if span.name == name]
+        return span
+
+    def texts(self, name: str) -> list[object]:
+        """The texts of the messages on a span."""
+        return [
+            event.attributes["otelflow.message.text"]
+            for event in self.named(name).events
+            if event.name == "otelflow.message" and event.attributes
+        ]
+
+
+@pytest.fixture
+def spans() -> Iterator[Spans]:
+    """Spans of ours go to a provider of this test's own."""
+    exporter = Spans()
+    exporter.provider = TracerProvider(shutdown_on_exit=False)
+    exporter.provider.add_span_processor(SimpleSpanProcessor(exporter))
+    with use_provider(exporter.provider):
+        yield exporter
+    exporter.provider.shutdown()
+
+
+@pytest.fixture
+def heard() -> Iterator[list[FlowRunEvent]]:
+    """Every event of this test."""
+    events: list[FlowRunEvent] = []
+    with flow_events.listen(events.append):
+        yield events
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """No test leaves a listener, a context or a replaced standard output behind."""
+    import sys
+
+    listeners, context, stdout = list(flow_events.event_listeners), get_current(), sys.stdout
+    flow_events.clear_history()
+    yield
+    assert flow_events.event_listeners == listeners
+    assert get_current() is context
+    assert sys.stdout is stdout
+
+
+def parent_of(span: ReadableSpan) -> int | None:
+    """The id of the span above."""
+    return span.parent.span_id if span.parent else None
+
+
+def id_of(span: ReadableSpan) -> int:
+    """The span's own id."""
+    assert span.context is not None
+    return span.context.span_id
+
+
+def texts(events: list[FlowRunEvent]) -> list[str]:
+    """Events in a line each: the type, and the text of a message."""
+    return [
+        event.event_data.data["message_data"]["message_text"]
+        if event.event_type.value == "flow_message"
+        else event.event_type.name
+        for event in events
+    ]
+
+
+Run = Callable[[str], "dict[str, object]"]
