@@ -1,0 +1,379 @@
+"""What goes on the wire: names, parents, attributes, events, status and links of the exported spans."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from typing import Any
+
+import pytest
+from conftest import Spans, id_of, parent_of
+from opentelemetry import baggage, trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
+from opentelemetry.trace import SpanKind, StatusCode
+
+import otelflow
+from otelflow import FlowRunConfig, FlowRunEvent, Task, current_flow, current_task, flow, task
+from otelflow._telemetry import use_provider
+
+
+@task
+def step(value: int) -> int:
+    """A task of this module."""
+    return value
+
+
+@flow
+def outer() -> int:
+    """A flow of this module."""
+    return step(1)
+
+
+def test_a_flow_span(spans: Spans) -> None:
+    """A flow is a root span with its name, kind INTERNAL, our scope and version, and the flow's attributes."""
+    run = outer().execute()
+    span = spans.named("outer")
+    assert span.parent is None
+    assert span.kind is SpanKind.INTERNAL
+    assert span.instrumentation_scope is not None
+    assert (span.instrumentation_scope.name, span.instrumentation_scope.version) == ("otelflow", otelflow.__version__)
+    assert dict(span.attributes or {}) == {
+        "otelflow.kind": "flow",
+        "otelflow.flow.name": "outer",
+        "otelflow.flow.run_id": run.run_id,
+        "code.function.name": f"{__name__}.outer",
+        "otelflow.status": "completed",
+        "otelflow.flow.tasks": 1,
+        "otelflow.flow.tasks_failed": 0,
+    }
+    assert span.status.status_code is StatusCode.UNSET
+
+
+def test_a_task_span(spans: Spans) -> None:
+    """A task is a child span that carries its own identity and its flow's."""
+    run = outer().execute()
+    span = spans.named("step")
+    assert parent_of(span) == id_of(spans.named("outer"))
+    assert dict(span.attributes or {}) == {
+        "otelflow.kind": "task",
+        "otelflow.task.name": "step",
+        "otelflow.task.run_id": run.tasks[0].run_id,
+        "otelflow.flow.name": "outer",
+        "otelflow.flow.run_id": run.run_id,
+        "code.function.name": f"{__name__}.step",
+        "otelflow.status": "completed",
+    }
+
+
+def test_the_objects_know_their_spans(spans: Spans) -> None:
+    """trace_id and span_id are the exported span's, as hex, and durations agree to the nanosecond."""
+    run = outer().execute()
+    for made in (run, run.tasks[0]):
+        span = spans.named(made.name)
+        assert span.context is not None
+        assert made.trace_id == f"{span.context.trace_id:032x}"
+        assert made.span_id == f"{span.context.span_id:016x}"
+        assert made.duration == (span.end_time - span.start_time) / 1e9  # type: ignore[operator]
+
+
+def test_given_names_and_attributes(spans: Spans) -> None:
+    """Names and attributes of the decorators are on the spans from their start."""
+
+    @task(name="load rows", attributes={"rows": 3, "ok": True, "tags": ["a", "b"], "more": {"x": 1}})
+    def load() -> None:
+        pass
+
+    @flow(name="nightly", attributes={"team": "data"})
+    def run() -> None:
+        load()
+
+    run().execute()
+    attributes = dict(spans.named("load rows").attributes or {})
+    given = {key: attributes[key] for key in ("rows", "ok", "tags", "more")}
+    assert given == {"rows": 3, "ok": True, "tags": ("a", "b"), "more": '{"x": 1}'}
+    assert dict(spans.named("nightly").attributes or {})["team"] == "data"
+
+
+def test_events_are_on_the_object_that_was_called(spans: Spans) -> None:
+    """this_flow speaks on the root span and this_task on the task's, wherever they are called."""
+
+    @task
+    def speak(this_task: Any = None, this_flow: Any = None) -> None:
+        this_task.log_warning("own", attempt=2)
+        this_flow.log_info("flow's")
+        this_task.add_artifact("Rows", "rows", {"count": 2}, "json")
+        this_task.add_result("total", "2 rows")
+
+    @flow
+    def speaking() -> None:
+        speak()
+
+    speaking().execute()
+    message, artifact, result = spans.named("speak").events
+    assert (message.name, dict(message.attributes or {})) == (
+        "otelflow.message",
+        {"otelflow.message.text": "own", "otelflow.message.severity": "WARNING", "attempt": 2},
+    )
+    assert list(message.attributes or {})[0] == "otelflow.message.text"
+    made = dict(artifact.attributes or {})
+    assert artifact.name == "otelflow.artifact"
+    assert (made["otelflow.artifact.key"], made["otelflow.artifact.type"]) == ("rows", "json")
+    assert made["otelflow.artifact.description"] == "Rows"
+    assert json.loads(str(made["otelflow.artifact.data"])) == {"count": 2}
+    assert made["otelflow.artifact.size"] == len('{"count": 2}')
+    assert (result.name, dict(result.attributes or {})) == (
+        "otelflow.result",
+        {"otelflow.result.key": "total", "otelflow.result.description": "2 rows"},
+    )
+    assert spans.texts("speaking") == ["flow's"]
+
+
+def test_a_failure_is_recorded_once_at_its_origin(spans: Spans) -> None:
+    """Every span that an exception passed is an ERROR with its type; the exception and its message are on the first."""
+
+    @task
+    def inner() -> None:
+        raise LookupError("not here")
+
+    @task
+    def middle() -> None:
+        inner()
+
+    @flow
+    def failing() -> None:
+        middle()
+
+    with pytest.raises(LookupError):
+        failing().execute()
+    for span in spans.all:
+        assert span.status.status_code is StatusCode.ERROR
+        assert span.status.description == "LookupError: not here"
+        assert dict(span.attributes or {})["error.type"] == "LookupError"
+        assert dict(span.attributes or {})["otelflow.status"] == "failed"
+    assert [(span.name, [event.name for event in span.events]) for span in spans.all] == [
+        ("failing", []),
+        ("middle", []),
+        ("inner", ["exception", "otelflow.message"]),
+    ]
+    exception, message = spans.named("inner").events
+    made = dict(exception.attributes or {})
+    assert (made["exception.type"], made["exception.message"]) == ("LookupError", "not here")
+    assert 'raise LookupError("not here")' in str(made["exception.stacktrace"])
+    assert dict(message.attributes or {})["otelflow.message.text"] == "Error executing 'inner' task: not here"
+
+
+def test_the_same_exception_in_a_second_run_is_recorded_again(spans: Spans) -> None:
+    """Once a propagation, not once an exception object."""
+    error = OSError("disk full")
+
+    @task
+    def save() -> None:
+        raise error
+
+    @flow
+    def twice() -> None:
+        for _ in range(2):
+            with pytest.raises(OSError, match="disk full"):
+                save()
+
+    twice().execute()
+    recorded = [[event.name for event in span.events if event.name == "exception"] for span in spans.all[1:]]
+    assert recorded == [["exception"], ["exception"]]
+
+
+def test_an_error_type_outside_the_builtins_is_qualified(spans: Spans) -> None:
+    """error.type is the fully qualified name of the class."""
+
+    class Refused(Exception):
+        pass
+
+    @task
+    def refuse() -> None:
+        raise Refused
+
+    with pytest.raises(Refused):
+        refuse()
+    kind = dict(spans.named("refuse").attributes or {})["error.type"]
+    assert kind == f"{__name__}.{Refused.__qualname__}"
+
+
+def test_a_nested_flow_is_a_child_span(spans: Spans, heard: list[FlowRunEvent]) -> None:
+    """A flow inside a flow is in the same trace; its tasks are its own."""
+
+    @flow
+    def around() -> Any:
+        return outer().execute()
+
+    run = around().execute()
+    assert parent_of(spans.named("outer")) == id_of(spans.named("around"))
+    assert run.tasks == []
+    assert [made.name for made in run.return_value.tasks] == ["step"]
+
+
+def test_a_flow_below_a_request_is_its_child(spans: Spans) -> None:
+    """Inside a span of somebody else's, the flow is a child span of it, and a task's span may be one's parent."""
+    tracer = spans.provider.get_tracer("web")
+
+    @task
+    def queries() -> None:
+        with tracer.start_as_current_span("SELECT"):
+            step(1)
+
+    @flow
+    def handle() -> None:
+        queries()
+
+    with tracer.start_as_current_span("GET /"):
+        handle().execute()
+    assert parent_of(spans.named("handle")) == id_of(spans.named("GET /"))
+    assert parent_of(spans.named("SELECT")) == id_of(spans.named("queries"))
+    assert parent_of(spans.named("step")) == id_of(spans.named("SELECT"))
+    assert dict(spans.named("step").attributes or {})["otelflow.flow.name"] == "handle"
+
+
+def test_a_new_trace_is_linked_both_ways(spans: Spans) -> None:
+    """new_trace=True starts a trace of its own, with links from and to the span that was current."""
+
+    @flow(new_trace=True)
+    def apart() -> None:
+        step(1)
+
+    @flow
+    def caller() -> None:
+        apart().execute()
+
+    caller().execute()
+    above, below = spans.named("caller"), spans.named("apart")
+    assert below.parent is None
+    assert below.context is not None
+    assert above.context is not None
+    assert below.context.trace_id != above.context.trace_id
+    assert [link.context.span_id for link in below.links] == [id_of(above)]
+    assert [link.context.span_id for link in above.links] == [id_of(below)]
+    assert spans.named("step").context.trace_id == below.context.trace_id  # type: ignore[union-attr]
+
+
+def test_an_orphan_task_is_an_ordinary_span(spans: Spans) -> None:
+    """A task outside any flow runs, and its span says that it is an orphan."""
+    assert step(7) == 7
+    attributes = dict(spans.named("step").attributes or {})
+    assert attributes["otelflow.task.orphan"] is True
+    assert "otelflow.flow.name" not in attributes
+
+
+def test_a_flow_is_in_baggage(spans: Spans) -> None:
+    """Name and run id of the flow travel as baggage, and are gone after it."""
+
+    @flow
+    def carrying() -> Any:
+        return dict(baggage.get_all())
+
+    run = carrying().execute()
+    assert run.return_value == {"otelflow.flow.name": "carrying", "otelflow.flow.run_id": run.run_id}
+    assert dict(baggage.get_all()) == {}
+
+
+def test_everything_reads_the_same_context(spans: Spans) -> None:
+    """current_flow, current_task, injection and the parent of a new span agree, and there is nothing afterwards."""
+    seen: list[Any] = []
+
+    @task
+    def look(this_task: Task | None = None, this_flow: Any = None) -> None:
+        context = trace.get_current_span().get_span_context()
+        seen.append((current_flow() is this_flow, current_task() is this_task, f"{context.span_id:016x}"))
+
+    @flow
+    def looking() -> None:
+        assert current_task() is None
+        look()
+
+    run = looking().execute()
+    assert seen == [(True, True, run.tasks[0].span_id)]
+    assert (current_flow(), current_task()) == (None, None)
+
+
+def test_sampled_out_runs_work_the_same(heard: list[FlowRunEvent]) -> None:
+    """Sampled out, values, events and memory are as ever; ids are there; nothing is recorded."""
+    exporter = Spans()
+    provider = TracerProvider(sampler=ParentBased(ALWAYS_OFF), shutdown_on_exit=False)
+    with use_provider(provider):
+        run = outer().execute()
+    assert run.return_value == 1
+    assert [event.event_type.name for event in heard] == ["FLOW_START", "TASK_START", "TASK_STOP", "FLOW_STOP"]
+    assert run.trace_id == run.tasks[0].trace_id
+    assert run.span_id != run.tasks[0].span_id
+    assert exporter.all == []
+
+
+def test_without_an_sdk_runs_work_the_same(heard: list[FlowRunEvent]) -> None:
+    """With the API alone there is no span, and so no ids; all else is the same."""
+    with use_provider(trace.NoOpTracerProvider()):
+        run = outer().execute()
+    assert run.return_value == 1
+    assert [event.event_type.name for event in heard] == ["FLOW_START", "TASK_START", "TASK_STOP", "FLOW_STOP"]
+    assert (run.trace_id, run.span_id) == (None, None)
+    assert heard[0].event_data.trace_id is None
+
+
+def test_a_remote_parent_that_is_not_sampled_is_asked_for_by_the_sampler(spans: Spans) -> None:
+    """A remote, unsampled parent keeps its flow out, and the flow's tasks with it, in the caller's trace."""
+    context = trace.SpanContext(random.getrandbits(128), random.getrandbits(64), True, trace.TraceFlags(0))
+    with trace.use_span(trace.NonRecordingSpan(context)):
+        run = outer().execute()
+    assert spans.all == []
+    assert run.trace_id == f"{context.trace_id:032x}"
+
+
+def test_suppressed_instrumentation_makes_no_spans(spans: Spans) -> None:
+    """Where an exporter works, tasks leave no spans: they would be exported in turn."""
+    from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach, set_value
+
+    token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
+    try:
+        assert outer().execute().return_value == 1
+    finally:
+        detach(token)
+    assert spans.all == []
+
+
+def test_concurrent_tasks_are_children_of_their_own_flow(spans: Spans) -> None:
+    """Flows at once on one loop: each task is below its own flow, and in its tasks."""
+
+    @task
+    async def sleeps(number: int) -> int:
+        await asyncio.sleep(0.001)
+        return number
+
+    @flow
+    async def gathers(number: int) -> Any:
+        return await asyncio.gather(*(sleeps(number) for _ in range(5)))
+
+    async def main() -> list[Any]:
+        return await asyncio.gather(*(gathers(number).execute_async() for number in range(5)))
+
+    runs = asyncio.run(main())
+    assert [run.return_value for run in runs] == [[number] * 5 for number in range(5)]
+    ids = {run.run_id: run.span_id for run in runs}
+    for span in spans.all:
+        if span.name == "sleeps":
+            assert f"{parent_of(span):016x}" == ids[str((span.attributes or {})["otelflow.flow.run_id"])]
+    assert [len(run.tasks) for run in runs] == [5] * 5
+
+
+def test_dropped_events_are_said_on_the_span(spans: Spans) -> None:
+    """The SDK keeps 128 events a span; how many went is on the span and in the stats."""
+    before = otelflow.stats().dropped.get("events_over_span_limit", 0)
+
+    @flow(flow_config=FlowRunConfig(max_messages=50))
+    def talks(this_flow: Any = None) -> None:
+        for number in range(200):
+            this_flow.log_info(f"line {number}")
+
+    run = talks().execute()
+    attributes = dict(spans.named("talks").attributes or {})
+    assert attributes["otelflow.dropped.events"] == 72
+    assert attributes["otelflow.dropped.messages"] == 150
+    assert otelflow.stats().dropped["events_over_span_limit"] == before + 72
+    assert run.messages == [f"line {number}" for number in range(150, 200)]
