@@ -85,7 +85,7 @@ def plan_for(function: Any, flow_class: type, task_class: type) -> Plan:
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # builtins without one
         return _NOTHING
-    hints = _hints(function)
+    hints = _hints(function, {"Flow": flow_class, "Task": task_class})
     parameters = tuple(
         _Parameter(
             name,
@@ -111,22 +111,33 @@ def _source(parameter: _Parameter, flow_class: type, task_class: type) -> str | 
     return None
 
 
-def _hints(function: Any) -> dict[str, Any]:
-    """Annotations with strings resolved; those that cannot be (names under TYPE_CHECKING) are left out."""
+def _hints(function: Any, own: dict[str, type]) -> dict[str, Any]:
+    """Annotations with strings resolved, each by itself: one that cannot be does not spoil the others.
+
+    ``own`` are names to fall back on: Flow and Task are often imported for type checkers only.
+    """
     inner = inspect.unwrap(getattr(function, "__func__", function))
-    try:
-        return typing.get_type_hints(inner)
-    except Exception:  # evaluating an annotation runs the user's expressions
-        return {}
+    names = {**own, **getattr(inner, "__globals__", {})}
+    made = dict(getattr(inner, "__annotations__", {}))
+    for name, annotation in made.items():
+        if isinstance(annotation, str):
+            try:
+                made[name] = eval(annotation, names)
+            except Exception:  # it runs the user's expression, and may name what is not there
+                made[name] = None
+    return made
 
 
 def _classes(annotation: Any) -> tuple[type, ...]:
-    """The classes that an annotation names: ``Flow``, ``Flow | None``, ``Optional[Flow]``, ``Flow[int]``."""
+    """The classes that an annotation names: ``Flow``, ``Flow | None``, ``Optional[Flow]``, ``Flow[int]``.
+
+    Builtins are not among them: that a number is wanted does not say which.
+    """
     origin = typing.get_origin(annotation)
     if origin in (typing.Union, types.UnionType):
         return tuple(cls for part in typing.get_args(annotation) for cls in _classes(part))
     if isinstance(origin, type):
         annotation = origin
-    if isinstance(annotation, type) and annotation not in (type(None), object, inspect.Parameter.empty):
-        return (annotation,)
-    return ()
+    if not isinstance(annotation, type) or annotation.__module__ == "builtins":
+        return ()
+    return () if annotation is inspect.Parameter.empty else (annotation,)

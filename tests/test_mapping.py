@@ -11,6 +11,7 @@ import pytest
 from conftest import Spans, id_of, parent_of
 from opentelemetry import baggage, trace
 from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 from opentelemetry.trace import SpanKind, StatusCode
 
@@ -116,7 +117,7 @@ def test_events_are_on_the_object_that_was_called(spans: Spans) -> None:
         "otelflow.message",
         {"otelflow.message.text": "own", "otelflow.message.severity": "WARNING", "attempt": 2},
     )
-    assert list(message.attributes or {})[0] == "otelflow.message.text"
+    assert next(iter(message.attributes or {})) == "otelflow.message.text"
     made = dict(artifact.attributes or {})
     assert artifact.name == "otelflow.artifact"
     assert (made["otelflow.artifact.key"], made["otelflow.artifact.type"]) == ("rows", "json")
@@ -298,6 +299,7 @@ def test_sampled_out_runs_work_the_same(heard: list[FlowRunEvent]) -> None:
     """Sampled out, values, events and memory are as ever; ids are there; nothing is recorded."""
     exporter = Spans()
     provider = TracerProvider(sampler=ParentBased(ALWAYS_OFF), shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
     with use_provider(provider):
         run = outer().execute()
     assert run.return_value == 1

@@ -47,7 +47,9 @@ def test_dependencies_are_injected_and_data_is_shared(api: Any) -> None:
     seen: dict[str, Any] = {}
 
     @api.task()
-    def task_with_deps(this_task: Any = None, this_flow: Any = None, task_data: Any = None, flow_data: Any = None) -> None:
+    def task_with_deps(
+        this_task: Any = None, this_flow: Any = None, task_data: Any = None, flow_data: Any = None
+    ) -> None:
         seen.update(task=this_task, flow=this_flow)
         task_data["local"] = "only visible to this task"
         flow_data["shared"] = "visible to all tasks"

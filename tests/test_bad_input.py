@@ -1,0 +1,258 @@
+"""Bad input: each is a clear error or is bounded and counted, and the user's call never fails for it."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from conftest import Spans
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otelflow import Flow, flow, stats, task
+from otelflow._values import MAX_VALUE_BYTES, attribute, cut, to_json
+from otelflow.errors import ArgumentError, OtelflowError
+
+LIMIT = 2048
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: flow(retries=3),
+            "@flow has no argument 'retries'. It takes: attributes, cls, dependencies, flow_config",
+        ),
+        (lambda: flow(flow_confg=None), "Did you mean 'flow_config'?"),
+        (lambda: task(raise_on_eror=False), "@task has no argument 'raise_on_eror'. Did you mean 'raise_on_error'?"),
+        (lambda: task(name=3)(print), "@task(name=3): a name is a text that is not empty."),
+        (lambda: flow(3), "@flow was given 3, which cannot be called. Use it on a function or callable."),
+        (lambda: flow(cls=dict), "@flow(cls=<class 'dict'>): use a subclass of Flow."),
+        (lambda: flow(flow_config={})(print), "@flow(flow_config={}): use a FlowRunConfig."),
+        (lambda: Flow(3), "Flow(3): a target is a callable. Use Flow(function, *args, **kwargs)."),
+        (lambda: task(attributes={3: 4})(print), "attribute name 3 is no text. Use a str."),
+    ],
+)
+def test_wrong_arguments(make: Any, message: str) -> None:
+    """What, which, and the way out; a TypeError, as Python's own would be."""
+    with pytest.raises(ArgumentError, match=re.escape(message)) as caught:
+        make()
+    assert isinstance(caught.value, TypeError)
+    assert isinstance(caught.value, OtelflowError)
+
+
+class Unprintable:
+    """An object that cannot be shown."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no repr")
+
+    __str__ = __repr__
+
+
+@dataclass
+class Row:
+    """A dataclass of the user's."""
+
+    name: str
+    count: int
+
+
+def cycle() -> list[Any]:
+    made: list[Any] = [1]
+    made.append(made)
+    return made
+
+
+ARTIFACTS: list[tuple[Any, Any]] = [
+    (cycle(), [1, "<cycle: list>"]),
+    (b"\x00\xff" * 50, "<100 bytes: " + "00ff" * 16 + "…>"),
+    (math.nan, "nan"),
+    ([math.inf, 1.5], ["inf", 1.5]),
+    (Unprintable(), "<Unprintable: repr() raised RuntimeError>"),
+    ({(1, 2): {3}}, {"(1, 2)": [3]}),
+    (Row("a", 1), {"name": "a", "count": 1}),
+    ("lone \udc80 surrogate", "lone \\udc80 surrogate"),
+    ({"\ud800": 1}, {"\\ud800": 1}),
+    (10**5000, "<int of 16610 bits>"),
+    (None, None),
+]
+
+
+@pytest.mark.parametrize(("data", "shown"), ARTIFACTS, ids=lambda value: type(value).__name__)
+def test_artifacts_that_are_not_json(data: Any, shown: Any, spans: Spans) -> None:
+    """What JSON cannot say is said in words; the flow keeps the object itself."""
+
+    @flow
+    def makes(this_flow: Any = None) -> None:
+        this_flow.add_flow_artifact("d", "k", data)
+
+    run = makes().execute()
+    assert run.artifacts["k"].data is data
+    attributes = dict(spans.named("makes").events[0].attributes or {})
+    assert json.loads(str(attributes["otelflow.artifact.data"])) == shown
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "x" * 10_000_000,
+        "é" * 5_000_000,
+        {"rows": list(range(5_000_000))},
+        b"x" * 10_000_000,
+        [["x" * 1000] * 10] * 1000,
+    ],
+    ids=["text", "text not ascii", "list", "bytes", "nested"],
+)
+def test_a_10_mb_artifact(data: Any, spans: Spans) -> None:
+    """It is a preview of at most 2 kB, still JSON, marked and counted; of texts and bytes the size is known."""
+    before = stats().dropped.get("values_cut", 0)
+
+    @flow
+    def makes(this_flow: Any = None) -> None:
+        this_flow.add_flow_artifact("d", "k", data)
+
+    makes().execute()
+    span = spans.named("makes")
+    attributes = dict(span.events[0].attributes or {})
+    text = str(attributes["otelflow.artifact.data"])
+    assert len(text.encode()) <= LIMIT
+    json.loads(text)
+    if not isinstance(data, bytes):
+        assert "left out" in text or "more" in text
+        assert (span.attributes or {})["otelflow.dropped.values"] == 1
+        assert stats().dropped["values_cut"] == before + 1
+    if isinstance(data, str):
+        assert attributes["otelflow.artifact.size"] == len(data.encode())
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        (42, "42"),
+        (None, "None"),
+        (Unprintable(), "<Unprintable: str() raised RuntimeError>"),
+        ("lone \ud800 surrogate", "lone \\ud800 surrogate"),
+        ("\x1b[31mred\x1b[0m", "red"),
+        (b"bytes", "b'bytes'"),
+    ],
+)
+def test_messages_that_are_no_plain_text(message: Any, text: str, spans: Spans) -> None:
+    """They become text; the run goes on."""
+
+    @flow
+    def says(this_flow: Any = None) -> None:
+        this_flow.log_info(message)
+
+    says().execute()
+    assert spans.texts("says") == [text]
+
+
+def test_every_value_on_a_span_is_cut(spans: Spans) -> None:
+    """Names, attributes, messages, keys, errors: at most 2 kB each, marked, and counted on the span."""
+    long = "ü" * 5000
+
+    @task(name=long, attributes={"given": long, "list": [long, "short"]})
+    def speaks(this_task: Any = None) -> None:
+        this_task.log_info(long, extra=long)
+        this_task.add_artifact(long, long, long, long)
+        this_task.add_result(long, long)
+        raise ValueError(long)
+
+    with pytest.raises(ValueError, match="ü"):
+        speaks()
+    (span,) = spans.all
+    values = [span.name, span.status.description, *(span.attributes or {}).values()]
+    values += [value for event in span.events for value in (event.attributes or {}).values()]
+    flat = [part for value in values for part in (value if isinstance(value, tuple) else [value])]
+    texts = [value for value in flat if isinstance(value, str)]
+    assert max(len(text.encode()) for text in texts) <= LIMIT
+    assert sum("left out]" in text for text in texts) >= 12
+    assert int(str((span.attributes or {})["otelflow.dropped.values"])) >= 9
+
+
+@given(st.text(max_size=6000) | st.text(alphabet="aé€😀\ud800", max_size=6000), st.integers(64, 4096))
+def test_cut_is_on_a_character_boundary(text: str, limit: int) -> None:
+    """The result always fits, always encodes, and is the text itself where that fits."""
+    kept, was_cut = cut(text, limit)
+    assert len(kept.encode()) <= limit
+    if not was_cut:
+        assert kept == text.encode("utf-8", "backslashreplace").decode()
+    else:
+        assert kept.endswith("characters left out]")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(alphabet="aé\x00\ud800") | st.binary(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.integers(), inner) | st.tuples(inner, inner),
+    max_leaves=60,
+)
+
+
+@given(JSON)
+def test_json_is_always_json_and_always_fits(value: Any) -> None:
+    """Whatever the value, the text is JSON of at most the largest size."""
+    made = to_json(value)
+    assert len(made.text.encode()) <= MAX_VALUE_BYTES
+    json.loads(made.text)
+    assert (made.sha256 is None) == (made.size is None)
+
+
+@given(JSON)
+def test_attributes_are_what_opentelemetry_takes(value: Any) -> None:
+    """bool, int, float, str, and lists of one of them; integers in 64 bits."""
+    made, _ = attribute(value)
+    parts = made if isinstance(made, list) else [made]
+    assert len({type(part) for part in parts}) == 1
+    assert all(isinstance(part, bool | int | float | str) for part in parts)
+    assert all(-(2**63) <= part < 2**63 for part in parts if type(part) is int)
+
+
+def test_a_mapping_that_raises_when_it_is_read(spans: Spans) -> None:
+    """A container of the user's own may do anything; the run goes on."""
+
+    class Lazy(dict[str, int]):
+        def items(self) -> Any:
+            raise ConnectionError("gone")
+
+    @flow
+    def makes(this_flow: Any = None) -> None:
+        this_flow.add_flow_artifact("d", "k", Lazy(a=1))
+        this_flow.log_info("x", value=Lazy(a=1))
+
+    makes().execute()
+    artifact, message = spans.named("makes").events
+    assert (artifact.attributes or {})["otelflow.artifact.data"] == '"<Lazy: reading it raised ConnectionError>"'
+    assert "ConnectionError" in str((message.attributes or {})["value"])
+
+
+def test_arguments_are_never_looked_at(spans: Spans) -> None:
+    """An argument whose __repr__ raises and a list of five million items are passed on and nothing else."""
+
+    @task
+    def takes(first: Any, second: Any) -> int:
+        return len(second)
+
+    assert takes(Unprintable(), list(range(5_000_000))) == 5_000_000
+    assert all("5_000_000" not in str(value) for value in (spans.named("takes").attributes or {}).values())
+
+
+def test_a_secret_in_the_arguments_is_on_no_span(spans: Spans) -> None:
+    """Nothing of what a function is called with is captured."""
+
+    @task
+    def login(user: str, password: str) -> str:
+        return "token-4711"
+
+    @flow
+    def signs_in(password: str) -> str:
+        return login("ada", password)
+
+    signs_in("hunter2").execute()
+    wire = "".join(span.to_json() for span in spans.all)
+    assert "hunter2" not in wire
+    assert "token-4711" not in wire

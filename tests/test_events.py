@@ -1,0 +1,227 @@
+"""Listeners and the history: who hears what, in which order, and what a listener can do wrong."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+from conftest import Spans, texts
+
+from otelflow import FlowRunEvent, FlowRunEventType, current_task, flow, flow_events, stats, task
+from otelflow.events import FlowRunEventData
+
+
+@task
+def step(fail: bool = False, this_task: Any = None) -> str:
+    """A task that speaks."""
+    this_task.log_info("hello \x1b[31mred\x1b[0m")
+    if fail:
+        raise ValueError("no")
+    return "value"
+
+
+@flow
+def work(fail: bool = False) -> str:
+    """A flow with one task."""
+    return step(fail)
+
+
+def test_events_come_in_order_with_their_payloads(spans: Spans, heard: list[FlowRunEvent]) -> None:
+    """START and STOP around everything; STOP says how it went."""
+    run = work().execute()
+    assert texts(heard) == ["FLOW_START", "TASK_START", "hello red", "TASK_STOP", "FLOW_STOP"]
+    message, task_stop, flow_stop = (event.event_data for event in heard[2:])
+    assert message.data == {
+        "message_data": {"log_level": 20, "message": "hello \x1b[31mred\x1b[0m", "message_text": "hello red"}
+    }
+    assert (message.log_level, message.task_name, message.flow_name) == (20, "step", "work")
+    assert task_stop.data["task_data"] == {
+        "status": "completed",
+        "duration": run.tasks[0].duration,
+        "return_value": "value",
+        "error": None,
+    }
+    assert flow_stop.data["flow_data"]["return_value"] == "value"
+    assert (flow_stop.trace_id, flow_stop.span_id) == (run.trace_id, run.span_id)
+    assert (task_stop.trace_id, task_stop.span_id) == (run.trace_id, run.tasks[0].span_id)
+
+
+def test_a_failure_is_in_the_stop_event(heard: list[FlowRunEvent]) -> None:
+    """TASK_STOP carries the exception object."""
+    with pytest.raises(ValueError, match="no") as caught:
+        work(True).execute()
+    stop = heard[-2].event_data.data["task_data"]
+    assert (stop["status"], stop["error"]) == ("failed", caught.value)
+    assert texts(heard)[3] == "Error executing 'step' task: no"
+
+
+def test_the_source_is_the_function_that_emitted(heard: list[FlowRunEvent]) -> None:
+    """A message on the flow that a task sent names the task's function."""
+
+    @task
+    def speaks(this_flow: Any = None) -> None:
+        this_flow.log_info("from the task")
+
+    @flow
+    def listens() -> None:
+        speaks()
+
+    listens().execute()
+    (message,) = [event.event_data for event in heard if event.event_type is FlowRunEventType.FLOW_MESSAGE]
+    assert message.event_source.endswith("speaks")
+    assert message.task_name is None
+
+
+def test_a_listener_that_raises_is_counted_and_the_next_is_called(
+    heard: list[FlowRunEvent], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also for BaseExceptions; the run does not notice; it is logged once."""
+    before = stats().listener_errors
+
+    class Rude(BaseException):
+        pass
+
+    def rude(event: FlowRunEvent) -> None:
+        raise Rude
+
+    after: list[FlowRunEvent] = []
+    with caplog.at_level(logging.WARNING, "otelflow"), flow_events.listen(rude), flow_events.listen(after.append):
+        assert work().execute().return_value == "value"
+    assert len(after) == 5
+    assert stats().listener_errors == before + 5
+    assert len([record for record in caplog.records if "rude raised Rude" in record.getMessage()]) == 1
+
+
+def test_keyboard_interrupt_in_a_listener_goes_through_and_everything_is_closed(spans: Spans) -> None:
+    """Ctrl-C must work; START is still followed by STOP, and the spans end."""
+    stops: list[str] = []
+
+    def interrupts(event: FlowRunEvent) -> None:
+        if event.event_type is FlowRunEventType.TASK_START:
+            raise KeyboardInterrupt
+        stops.append(event.event_type.name)
+
+    with flow_events.listen(interrupts), pytest.raises(KeyboardInterrupt):
+        work().execute()
+    assert stops == ["FLOW_START", "TASK_STOP", "FLOW_STOP"]
+    assert [(span.attributes or {})["otelflow.status"] for span in spans.all] == ["cancelled"] * 2
+
+
+def test_a_listener_may_remove_itself(heard: list[FlowRunEvent]) -> None:
+    """The next one is still called."""
+    once: list[FlowRunEvent] = []
+
+    def leaves(event: FlowRunEvent) -> None:
+        once.append(event)
+        flow_events.event_listeners.remove(leaves)
+
+    flow_events.event_listeners.insert(0, leaves)
+    work().execute()
+    assert (len(once), len(heard)) == (1, 5)
+
+
+def test_what_a_listener_prints_is_no_message(capsys: pytest.CaptureFixture[str]) -> None:
+    """It reaches the terminal and causes no events that would cause prints."""
+    with flow_events.listen(lambda event: print(event.event_type.name)):
+        run = work().execute()
+    assert run.messages == ["hello red"]
+    assert capsys.readouterr().out.split() == ["FLOW_START", "TASK_START", "FLOW_MESSAGE", "TASK_STOP", "FLOW_STOP"]
+
+
+def test_a_listener_sees_the_run_as_current() -> None:
+    """The context is the run's, also at START."""
+    seen: list[Any] = []
+    with flow_events.listen(lambda event: seen.append(current_task() and current_task().name)):  # type: ignore[union-attr]
+        work().execute()
+    assert seen == [None, "step", "step", "step", None]
+
+
+def test_listen_returns_its_undo() -> None:
+    """Called or as a context manager; a second time it does nothing."""
+    events: list[FlowRunEvent] = []
+    undo = flow_events.listen(events.append)
+    undo()
+    undo()
+    work().execute()
+    assert events == []
+
+
+def test_the_history_is_what_listeners_heard(heard: list[FlowRunEvent]) -> None:
+    """The same events with the same ids and times; without return values, and with small previews of artifacts."""
+
+    @flow
+    def makes(this_flow: Any = None) -> str:
+        this_flow.add_artifact("Rows", "rows", {"big": "x" * 100_000})
+        return "value"
+
+    makes().execute()
+    history = flow_events.history()
+    assert [event.event_id for event in history] == [event.event_id for event in heard]
+    assert [event.timestamp for event in history] == [event.timestamp for event in heard]
+    assert history[-1].event_data.data["flow_data"]["return_value"] is None
+    assert heard[-1].event_data.data["flow_data"]["return_value"] == "value"
+    assert len(history[1].event_data.data["artifact_data"]["data"].encode()) <= 2048
+    assert len(heard[1].event_data.data["artifact_data"]["data"]["big"]) == 100_000
+
+
+def test_the_history_is_bounded() -> None:
+    """Only the newest 1000 events are held."""
+
+    @flow
+    def many() -> None:
+        for _ in range(600):
+            step()
+
+    many().execute()
+    history = flow_events.history()
+    assert len(history) == 1000
+    assert history[-1].event_type is FlowRunEventType.FLOW_STOP
+
+
+def test_an_event_made_by_hand_can_be_raised(heard: list[FlowRunEvent]) -> None:
+    """raise_event hands any event to the listeners; its fields have defaults."""
+    event = FlowRunEvent(FlowRunEventType.NEW_RESULT, FlowRunEventData(data={"result_data": {"key": "k"}}))
+    flow_events.raise_event(event)
+    assert heard == [event]
+    assert len(event.event_id) == 36
+    assert "NEW_RESULT" in repr(event)
+
+
+def test_the_original_object_is_in_memory_and_with_listeners(heard: list[FlowRunEvent]) -> None:
+    """artifacts[...].data is the object that was added."""
+    data = {"rows": object()}
+
+    @flow
+    def makes(this_flow: Any = None) -> None:
+        this_flow.add_flow_artifact("Rows", "rows", data)
+
+    run = makes().execute()
+    assert run.artifacts[0].data is run.artifacts["rows"].data is data
+    assert heard[1].event_data.data["artifact_data"]["data"] is data
+    with pytest.raises(KeyError, match="'none' is not among the keys: 'rows'"):
+        run.artifacts["none"]
+
+
+def test_to_dict_is_plain_data(spans: Spans) -> None:
+    """A run as data that json can write."""
+    import json
+
+    run = work().execute()
+    made = json.loads(json.dumps(run.to_dict()))
+    assert (made["name"], made["status"], made["return_value"]) == ("work", "completed", '"value"')
+    assert [item["name"] for item in made["tasks"]] == ["step"]
+    assert made["messages"] == [{"text": "hello red", "severity": "INFO", "task_name": "step"}]
+    assert repr(run).startswith("<Flow 'work' completed in 0.")
+
+
+def test_messages_before_and_after_a_run() -> None:
+    """Before it they are kept; after it they reach nobody, and are counted."""
+    before = stats().dropped.get("messages_after_end", 0)
+    run = work()
+    run.log_info("before")
+    assert run.messages == ["before"]
+    run.execute()
+    run.log_info("after")
+    assert run.messages == ["before", "hello red"]
+    assert stats().dropped["messages_after_end"] == before + 1
