@@ -48,6 +48,8 @@ def make_exporter(name: str, endpoint: str | None = None, headers: Mapping[str, 
             given["endpoint"] = _with_path(endpoint) if is_http else endpoint
         if headers:
             given["headers"] = dict(headers)
+        if not is_http and _from_environment("COMPRESSION").strip().lower() == "none":
+            given["compression"] = _no_grpc_compression()
     try:
         return _entry_point(entry).load()(**given)
     except ConfigError:
@@ -57,6 +59,13 @@ def make_exporter(name: str, endpoint: str | None = None, headers: Mapping[str, 
             f"The exporter {name!r} cannot be made: {type(error).__name__}: {error}. Check its environment variables.",
             setting="OTEL_TRACES_EXPORTER",
         ) from error
+
+
+def _no_grpc_compression() -> Any:
+    """The specification's ``none``, which the gRPC exporter refuses as an environment variable's value."""
+    from grpc import Compression
+
+    return Compression.NoCompression
 
 
 def _protocol(endpoint: str) -> str:

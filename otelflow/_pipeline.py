@@ -104,7 +104,8 @@ class Pipeline(SpanProcessor):
         self._thread.start()
 
     def _lose(self, reason: str, number: int = 1) -> None:
-        self._lost[reason] = self._lost.get(reason, 0) + number
+        if number:
+            self._lost[reason] = self._lost.get(reason, 0) + number
 
     # --- the thread's side --------------------------------------------------------------------------------------
 

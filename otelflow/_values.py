@@ -108,10 +108,7 @@ def to_json(value: object, limit: int = MAX_VALUE_BYTES) -> JsonText:
     if len(text.encode()) > limit:
         text, _ = cut(text, limit)
         writer.was_cut = True
-    if not writer.was_cut:
-        whole: bytes | None = text.encode()
-    else:
-        whole = _bytes_of(value)
+    whole = text.encode() if not writer.was_cut else _bytes_of(value)
     if whole is None:
         return JsonText(text, True, None, None)
     return JsonText(text, writer.was_cut, len(whole), sha256(whole).hexdigest())
@@ -143,6 +140,7 @@ class _Preview:
         if isinstance(value, str):
             return self._text(str(value))
         if isinstance(value, bytes | bytearray | memoryview):
+            self.was_cut |= len(value) > 32
             return self._text(f"<{len(value)} bytes: {bytes(value[:32]).hex()}{'…' if len(value) > 32 else ''}>")
         if id(value) in self._open:
             return self._text(f"<cycle: {type(value).__name__}>")

@@ -1,0 +1,55 @@
+"""Real programs in real processes: what a test can only see from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+HEAD = """
+import json, os, sys, time, logging
+logging.basicConfig(format="%(message)s")
+from otelflow import *
+import otelflow
+from otelflow import flow, task, configure, flush, shutdown, stats
+
+@task
+def step(x=1, this_task=None):
+    this_task.log_info("working", x=x)
+    return x
+
+@flow
+def work(n=3):
+    return [step(i) for i in range(n)]
+
+def say(**facts):
+    print("SAID " + json.dumps(facts))
+"""
+
+
+def clean_environment(**more: str) -> dict[str, str]:
+    """This process's environment without its OpenTelemetry settings, and with ``more``."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL", "PYTEST"))}
+    return {**kept, **more}
+
+
+def run(source: str, *, head: str = HEAD, timeout: float = 60, cwd: Path | None = None, **environment: str) -> Any:
+    """Run a program of ``head`` and ``source``; the completed process, with what it said as ``said``."""
+    done: Any = subprocess.run(
+        [sys.executable, "-c", head + textwrap.dedent(source)],
+        env=clean_environment(**environment),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        cwd=cwd,
+        check=False,
+    )
+    done.said = {}
+    for line in done.stdout.splitlines():
+        if line.startswith("SAID "):
+            done.said.update(json.loads(line[5:]))
+    return done

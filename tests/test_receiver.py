@@ -1,0 +1,154 @@
+"""Flows sent to real receivers over gRPC and HTTP: what comes out is what was run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import programs
+import pytest
+import receiver as receivers
+
+PROGRAM = """
+from opentelemetry import trace
+
+@task(raise_on_error=False, attributes={"attempt": 1, "ratio": 0.5, "ok": True, "tags": ["a", "b"]})
+def fails():
+    raise LookupError("not \\u00fcber here")
+
+@task
+def makes(this_task=None, this_flow=None):
+    this_task.log_warning("low on space", left=3)
+    this_task.add_artifact("Rows", "rows", {"count": 2}, "json")
+    this_flow.add_flow_result("total", "2 rows")
+
+@flow(new_trace=True)
+def apart():
+    step(1)
+
+@flow(name="nightly \\u2713")
+def nightly():
+    fails()
+    makes()
+    apart().execute()
+    return [step(i) for i in range(500)]
+
+configure("receiver-test", resource_attributes={"deployment.environment.name": "test"})
+run = nightly().execute()
+report = flush(20)
+say(trace_id=run.trace_id, span_id=run.span_id, run_id=run.run_id, delivered=report.delivered, ok=bool(report),
+    tasks=[[t.name, t.span_id, t.run_id, t.status] for t in run.tasks], protocol=type(
+        trace.get_tracer_provider()._active_span_processor._span_processors[0].exporter).__module__)
+"""
+
+
+@pytest.fixture(scope="module", params=["collector", "rotel"])
+def receiver(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A real receiver, running."""
+    reason = receivers.missing(request.param)
+    if reason:
+        pytest.skip(reason)
+    with receivers.running(request.param, tmp_path_factory.mktemp("receiver")) as running:
+        yield running
+
+
+def attributes_of(made: Any) -> dict[str, Any]:
+    """OTLP attributes as a dict."""
+
+    def value(any_value: Any) -> Any:
+        kind = any_value.WhichOneof("value")
+        if kind == "array_value":
+            return [value(item) for item in any_value.array_value.values]
+        return getattr(any_value, kind)
+
+    return {pair.key: value(pair.value) for pair in made.attributes}
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+def test_a_flow_arrives_whole(receiver: receivers.Receiver, protocol: str, compression: str) -> None:
+    """Ids, parents, attributes, events, status, links, resource and scope: nothing is missing, nothing is changed."""
+    receiver.sink.spans.clear()
+    done = programs.run(
+        PROGRAM,
+        OTEL_EXPORTER_OTLP_ENDPOINT=receiver.grpc if protocol == "grpc" else receiver.http,
+        OTEL_EXPORTER_OTLP_PROTOCOL=protocol,
+        OTEL_EXPORTER_OTLP_COMPRESSION=compression,
+    )
+    assert done.returncode == 0, done.stderr
+    said = done.said
+    assert ("grpc" in said["protocol"]) == (protocol == "grpc")
+    expected = 1 + len(said["tasks"]) + 2
+    assert (said["ok"], said["delivered"]) == (True, expected)
+    arrived = receiver.sink.wait_for(expected)
+    assert len(arrived) == expected
+    spans = {span.span_id.hex(): span for span, _, _ in arrived}
+    assert len(spans) == expected
+
+    root = spans[said["span_id"]]
+    assert (root.name, root.parent_span_id, root.trace_id.hex()) == ("nightly ✓", b"", said["trace_id"])
+    for name, span_id, run_id, status in said["tasks"]:
+        span = spans[span_id]
+        attributes = attributes_of(span)
+        assert (span.name, span.parent_span_id, span.trace_id) == (name, root.span_id, root.trace_id)
+        assert attributes["otelflow.task.run_id"] == run_id
+        assert attributes["otelflow.flow.run_id"] == said["run_id"]
+        assert attributes["otelflow.status"] == status
+        assert span.end_time_unix_nano >= span.start_time_unix_nano > 0
+
+    assert_details(spans.values(), root)
+    (resource, scope) = arrived[0][1:]
+    assert attributes_of(resource)["service.name"] == "receiver-test"
+    assert attributes_of(resource)["deployment.environment.name"] == "test"
+    assert scope.name == "otelflow"
+
+
+def assert_details(spans: Any, root: Any) -> None:
+    """The failed task, the events, and the linked trace."""
+    by_name = {span.name: span for span in spans}
+    fails, makes, apart = by_name["fails"], by_name["makes"], by_name["apart"]
+    attributes = attributes_of(fails)
+    assert (fails.status.code, fails.status.message) == (2, "LookupError: not über here")
+    assert [attributes[key] for key in ("attempt", "ratio", "ok", "tags")] == [1, 0.5, True, ["a", "b"]]
+    assert attributes["error.type"] == "LookupError"
+    assert [event.name for event in fails.events] == ["exception", "otelflow.message"]
+    assert attributes_of(fails.events[0])["exception.message"] == "not über here"
+    assert [event.name for event in makes.events] == ["otelflow.message", "otelflow.artifact"]
+    assert attributes_of(makes.events[0]) == {
+        "otelflow.message.text": "low on space",
+        "otelflow.message.severity": "WARNING",
+        "left": 3,
+    }
+    assert attributes_of(makes.events[1])["otelflow.artifact.data"] == '{"count": 2}'
+    assert [event.name for event in root.events] == ["otelflow.result"]
+    assert apart.trace_id != root.trace_id
+    assert [link.span_id for link in apart.links] == [root.span_id]
+    assert [link.span_id for link in root.links] == [apart.span_id]
+    assert attributes_of(root)["otelflow.flow.tasks"] == 502
+
+
+def test_a_port_says_the_protocol(receiver: receivers.Receiver) -> None:
+    """Where no protocol is set, an endpoint on port 4317 is gRPC, and any other HTTP."""
+    from otelflow._exporters import make_exporter
+
+    made = [make_exporter("otlp", endpoint) for endpoint in ("http://localhost:4317", receiver.http)]
+    assert ["grpc" in type(exporter).__module__ for exporter in made] == [True, False]
+    for exporter in made:
+        exporter.shutdown()
+
+
+def test_the_demonstration_arrives(receiver: receivers.Receiver, tmp_path: Path) -> None:
+    """``otelflow demo FOLDER`` with an endpoint: printed as a tree and delivered."""
+    receiver.sink.spans.clear()
+    (tmp_path / "good.py").write_text("import os\ndef f(): pass\n")
+    (tmp_path / "bad.py").write_text("def f(:\n")
+    done = programs.run(
+        "from otelflow.cli import main; sys.exit(main(['demo', os.environ['FOLDER']]))",
+        FOLDER=str(tmp_path),
+        OTEL_EXPORTER_OTLP_ENDPOINT=receiver.http,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "6 spans delivered to" in done.stdout
+    names = sorted(span.name for span, _, _ in receiver.sink.wait_for(6))
+    assert names == ["analyse", "parse", "parse", "read_coverage", "scan", "summarise"]
