@@ -1,0 +1,191 @@
+"""The tree exporter: found by name, in programs that know nothing of otelflow."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags
+from otelflow_exporters._render import Style, render
+from otelflow_exporters.tree import TreeSpanExporter
+
+SECOND = 10**9
+
+
+def span(
+    name: str, number: int, parent: int | None = None, begin: float = 0, end: float = 1, **more: Any
+) -> ReadableSpan:
+    """A span of trace 1; times in seconds."""
+
+    def context(identity: int) -> SpanContext:
+        return SpanContext(1, identity, False, TraceFlags(1))
+
+    return ReadableSpan(
+        name,
+        context(number),
+        None if parent is None else context(parent),
+        start_time=int(begin * SECOND),
+        end_time=int(end * SECOND),
+        **more,
+    )
+
+
+def failed(text: str) -> Status:
+    return Status(StatusCode.ERROR, text)
+
+
+def test_a_trace_is_a_tree_on_one_time_axis() -> None:
+    """Children below their parents in the order of their start, bars where they were."""
+    spans = [
+        span("load", 3, 1, 1, 2, status=failed("ValueError: no")),
+        span("query", 4, 2, 0.25, 0.5),
+        span("extract", 2, 1, 0, 1),
+        span("nightly", 1, None, 0, 2),
+    ]
+    assert render(spans, Style()) == [
+        "nightly         2.00 s  ━━━━━━━━━━━━━━━━━━━━━━━━",
+        "├─ extract      1.00 s  ━━━━━━━━━━━━",
+        "│  └─ query   250.0 ms     ━━━",
+        "└─ load         1.00 s              ━━━━━━━━━━━━  ✗ ValueError: no",
+    ]
+
+
+def test_more_than_ten_equal_siblings_are_one_line() -> None:
+    """With count, median, slowest and failures, and the first failures by themselves."""
+    spans = [span("root", 1, None, 0, 100)]
+    for number in range(10_000):
+        broken = {"status": failed("OSError: full")} if number in (7, 8, 9, 10) else {}
+        spans.append(span("step", number + 2, 1, number / 100, number / 100 + 0.01, **broken))
+    lines = render(spans, Style())
+    assert len(lines) == 5
+    assert "step ×10000" in lines[1]
+    assert "median 10.0 ms, slowest 10.0 ms, ✗ 4 failed" in lines[1]
+    assert all("✗ OSError: full" in line for line in lines[2:])
+
+
+def test_text_from_spans_cannot_move_the_cursor() -> None:
+    """Control characters are replaced, long names and errors cut."""
+    (line,) = render([span("a\x1b[2Jb\nc" + "x" * 100, 1, status=failed("e\r\x1b]0;title\x07"))], Style())
+    assert "\x1b" not in line
+    assert "\r" not in line
+    assert "a�[2Jb c" in line
+    assert "…" in line
+
+
+def test_depth_is_no_limit() -> None:
+    """A chain of 5,000 spans is printed without recursion."""
+    spans = [span(f"s{number}", number + 1, number or None) for number in range(5000)]
+    assert len(render(spans, Style())) == 5000
+
+
+def test_a_trace_without_its_root_is_printed_at_shutdown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Marked so; shutdown twice is once; afterwards nothing is taken."""
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", out)
+    exporter = TreeSpanExporter()
+    assert exporter.export([span("child", 2, 1)]) is SpanExportResult.SUCCESS
+    assert out.getvalue() == ""
+    exporter.shutdown()
+    exporter.shutdown()
+    assert out.getvalue().count("(its root never ended here)") == 1
+    assert exporter.export([span("late", 3)]) is SpanExportResult.FAILURE
+    assert exporter.force_flush() is False
+
+
+def test_messages_on_request(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """OTELFLOW_EXPORTER_TREE_MESSAGES and _OUTPUT."""
+    monkeypatch.setenv("OTELFLOW_EXPORTER_TREE_MESSAGES", "true")
+    monkeypatch.setenv("OTELFLOW_EXPORTER_TREE_OUTPUT", "stdout")
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(TreeSpanExporter()))
+    with provider.get_tracer("any").start_as_current_span("root") as root:
+        root.add_event("otelflow.message", {"otelflow.message.text": "2 rows"})
+    assert capsys.readouterr().out.splitlines()[1] == "· 2 rows"
+
+
+def test_a_closed_stream_does_not_raise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """export never raises; it says that it failed."""
+    stream = io.StringIO()
+    stream.close()
+    monkeypatch.setattr(sys, "stderr", stream)
+    assert TreeSpanExporter().export([span("root", 1)]) is SpanExportResult.FAILURE
+    monkeypatch.undo()
+
+
+def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of traces without a root, the oldest is printed when there are too many; of one trace, a number of spans."""
+    monkeypatch.setattr("otelflow_exporters.tree._MOST_TRACES", 3)
+    monkeypatch.setattr("otelflow_exporters.tree._MOST_SPANS", 2)
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", out)
+    exporter = TreeSpanExporter()
+    for trace in range(1, 6):
+        context = SpanContext(trace, 2, False, TraceFlags(1))
+        above = SpanContext(trace, 1, False, TraceFlags(1))
+        exporter.export([ReadableSpan(f"child {trace}", context, above, start_time=0, end_time=1)])
+    assert out.getvalue().count("its root has not ended yet") == 2
+    exporter.export([span("c", number, 1) for number in range(3, 8)])
+    exporter.export([span("root", 1)])
+    assert "spans left out" in out.getvalue()
+
+
+PLAIN = """
+from opentelemetry.sdk._configuration import _OTelSDKConfigurator
+_OTelSDKConfigurator().configure()
+from opentelemetry import trace
+tracer = trace.get_tracer("plain")
+with tracer.start_as_current_span("request"):
+    with tracer.start_as_current_span("query"):
+        pass
+"""
+
+
+def test_in_a_program_that_never_heard_of_otelflow() -> None:
+    """OpenTelemetry's own configuration finds it by OTEL_TRACES_EXPORTER; piped, it is plain text."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("OTEL")}
+    settings = {"OTEL_TRACES_EXPORTER": "otelflow_tree", "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
+    done = subprocess.run(
+        [sys.executable, "-c", PLAIN], env={**kept, **settings}, capture_output=True, text=True, timeout=60, check=True
+    )
+    lines = done.stderr.splitlines()
+    assert lines[0].startswith("request ")
+    assert lines[1].startswith("└─ query ")
+    assert "\x1b" not in done.stderr
+
+
+def test_colours_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With NO_COLOR none, and none outside a terminal."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    out = Terminal()
+    monkeypatch.setattr(sys, "stderr", out)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    TreeSpanExporter().export([span("root", 1, status=failed("no"))])
+    assert "\x1b[31m" in out.getvalue()
+    monkeypatch.setenv("NO_COLOR", "1")
+    before = out.getvalue()
+    TreeSpanExporter().export([span("root", 1, status=failed("no"))])
+    assert "\x1b" not in out.getvalue().removeprefix(before)
+
+
+def test_the_end_of_a_foreign_root_prints_the_trace() -> None:
+    """A root whose parent is in another process is a root here."""
+    collected = InMemorySpanExporter()
+    assert collected.export([]) is SpanExportResult.SUCCESS
+    remote = SpanContext(1, 99, True, TraceFlags(1))
+    out = io.StringIO()
+    exporter = TreeSpanExporter()
+    exporter._output = lambda: out  # type: ignore[method-assign]
+    exporter.export([ReadableSpan("server", SpanContext(1, 2, False, TraceFlags(1)), remote, start_time=0, end_time=1)])
+    assert "server" in out.getvalue()

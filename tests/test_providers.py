@@ -1,0 +1,360 @@
+"""configure, flush, shutdown, stats: each in a process of its own, as a global provider can be set once."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import programs
+import pytest
+
+MEMORY = """
+from opentelemetry.sdk.trace.export import SpanExportResult, SpanExporter
+class Memory(SpanExporter):
+    def __init__(self, result=SpanExportResult.SUCCESS, wait=0):
+        self.spans, self.result, self.wait, self.downs = [], result, wait, 0
+    def export(self, spans):
+        time.sleep(self.wait)
+        self.spans.extend(spans)
+        return self.result
+    def shutdown(self):
+        self.downs += 1
+memory = Memory()
+"""
+
+
+def said(source: str, **environment: str) -> dict[str, Any]:
+    """What a program says that has an exporter ``memory``; it must end well."""
+    done = programs.run(source, head=programs.HEAD + MEMORY, **environment)
+    assert done.returncode == 0, done.stderr
+    return {**done.said, "stderr": done.stderr}
+
+
+def test_the_environment_says_everything() -> None:
+    """Service name, resource attributes, sampler and limits come from OpenTelemetry's variables."""
+    facts = said(
+        """
+        provider = configure(exporters=[memory])
+        work().execute(); flush()
+        attributes = dict(provider.resource.attributes)
+        say(service=attributes["service.name"], team=attributes["team"], sampler=provider.sampler.get_description(),
+            values=[len(v) for v in memory.spans[0].attributes.values()], count=len(memory.spans))
+        """,
+        OTEL_SERVICE_NAME="named",
+        OTEL_RESOURCE_ATTRIBUTES="team=data",
+        OTEL_TRACES_SAMPLER="parentbased_traceidratio",
+        OTEL_TRACES_SAMPLER_ARG="1.0",
+        OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT="5",
+    )
+    assert (facts["service"], facts["team"], facts["count"]) == ("named", "data", 4)
+    assert "TraceIdRatioBased{1.0}" in facts["sampler"]
+    assert max(facts["values"]) == 5
+
+
+def test_arguments_go_before_the_environment() -> None:
+    """service_name, resource_attributes and sampler given in code win."""
+    facts = said(
+        """
+        from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+        provider = configure("code", exporters=[memory], resource_attributes={"team": "core"}, sampler=ALWAYS_OFF)
+        work().execute()
+        say(service=provider.resource.attributes["service.name"], team=provider.resource.attributes["team"],
+            produced=stats().produced, ok=bool(flush()))
+        """,
+        OTEL_SERVICE_NAME="named",
+        OTEL_RESOURCE_ATTRIBUTES="team=data",
+        OTEL_TRACES_SAMPLER="always_on",
+    )
+    assert (facts["service"], facts["team"], facts["produced"], facts["ok"]) == ("code", "core", 0, True)
+
+
+def test_exporters_are_found_by_name() -> None:
+    """Entry-point names, in the environment or in code; ``none`` is none."""
+    in_code = programs.run("configure(exporters='console'); work(1).execute(); shutdown()")
+    assert '"name": "work"' in in_code.stdout
+    by_environment = programs.run("configure(); work(1).execute(); shutdown()", OTEL_TRACES_EXPORTER="console")
+    assert '"name": "work"' in by_environment.stdout
+    none = programs.run("configure(); work(1).execute(); say(ok=bool(shutdown()))", OTEL_TRACES_EXPORTER="none")
+    assert none.said == {"ok": True}
+    assert none.stderr == ""
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_provider_of_the_users_own_is_used_and_left_alone(when: str) -> None:
+    """Set before or after otelflow is imported and the functions are decorated; configure() does not touch it."""
+    provider = """
+    from opentelemetry import trace
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+    own, mine = TracerProvider(), InMemorySpanExporter()
+    own.add_span_processor(SimpleSpanProcessor(mine))
+    trace.set_tracer_provider(own)
+    """.replace("\n    ", "\n")
+    body = """
+        work(1).execute()
+        used = configure("ignored")
+        work(1).execute()
+        report = flush(1)
+        say(same=used is own, spans=len(mine.get_finished_spans()), ok=bool(report), unknown=report.unknown,
+            down=bool(shutdown(1)), after=work(1).execute().status, processors=len(
+                own._active_span_processor._span_processors))
+    """
+    head = provider + programs.HEAD if when == "before" else programs.HEAD + "work(1).execute()\n" + provider
+    done = programs.run(body, head=head)
+    assert done.said == {
+        "same": True,
+        "spans": 4,
+        "ok": False,
+        "unknown": True,
+        "down": False,
+        "after": "completed",
+        "processors": 1,
+    }
+    assert "A global tracer provider is set already" in done.stderr
+
+
+def test_a_second_configure_changes_nothing() -> None:
+    """It returns the provider in use."""
+    facts = said("first = configure(exporters=[memory]); say(same=configure() is first)")
+    assert facts["same"] is True
+
+
+def test_random_seed_cannot_repeat_ids() -> None:
+    """Trace and span ids differ although the program seeds the random module the same way each time."""
+    facts = said(
+        """
+        import random
+        configure(exporters=[memory])
+        ids = []
+        for _ in range(3):
+            random.seed(1)
+            run = work(1).execute()
+            ids += [run.trace_id, run.span_id, run.run_id]
+        say(ids=ids)
+        """
+    )
+    assert len(set(facts["ids"])) == 9
+
+
+@pytest.fixture
+def dead() -> Iterator[int]:
+    """A port of loopback that refuses connections: bound, and nobody listens."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]
+
+
+@pytest.fixture
+def hanging() -> Iterator[int]:
+    """A port that takes connections and never answers."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        bound.listen(16)
+        yield bound.getsockname()[1]
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+@pytest.mark.parametrize("kind", ["dead", "hanging"])
+def test_an_endpoint_that_does_not_answer(kind: str, protocol: str, request: pytest.FixtureRequest) -> None:
+    """flush returns in time and says what was not delivered; the exit is not held up; the flow does not notice."""
+    facts = said(
+        """
+        configure()
+        run = work(20).execute()
+        begin = time.monotonic(); report = flush(0.5); took = time.monotonic() - begin
+        say(status=run.status, ok=bool(report), delivered=report.delivered, took=took, produced=stats().produced,
+            total=report.pending + sum(report.lost.values()))
+        """,
+        OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{request.getfixturevalue(kind)}",
+        OTEL_EXPORTER_OTLP_PROTOCOL=protocol,
+        OTELFLOW_EXIT_SECONDS="0.5",
+    )
+    assert (facts["status"], facts["ok"], facts["delivered"]) == ("completed", False, 0)
+    assert facts["total"] == facts["produced"] == 21
+    assert facts["took"] < 5  # seconds: ten times its timeout, for a busy machine; the SDK takes 30 and more
+    assert "21 spans were not delivered" in facts["stderr"]
+
+
+def test_the_exit_is_short_with_a_dead_endpoint(dead: int) -> None:
+    """The whole program ends within the limit of no progress, not after the exporter's retries."""
+    done = programs.run(
+        "configure(); work(20).execute(); say(end=time.time())",
+        OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{dead}",
+        OTELFLOW_EXIT_SECONDS="0.2",
+        timeout=8,
+    )
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "message"),
+    [
+        (
+            "localhost:4318",
+            "The OTLP endpoint 'localhost:4318' is no URL that can be called. Use one like http://localhost",
+        ),
+        ("http://", "is no URL that can be called"),
+        ("http://host:notaport", "is no URL that can be called"),
+        ("ftp://host", "is no URL that can be called"),
+    ],
+)
+def test_a_malformed_endpoint(endpoint: str, message: str) -> None:
+    """In code it is a ConfigError; in the environment it is logged, the flow runs, and the loss is counted."""
+    facts = said(
+        """
+        configure()
+        run = work(2).execute()
+        report = flush(5)
+        say(status=run.status, ok=bool(report), lost=report.lost)
+        """,
+        OTEL_EXPORTER_OTLP_ENDPOINT=endpoint,
+    )
+    assert (facts["status"], facts["ok"], facts["lost"]) == ("completed", False, {"export_failed": 3})
+    assert message in facts["stderr"]
+    in_code = programs.run(f"configure(endpoint={endpoint!r})")
+    assert in_code.returncode == 1
+    assert "ConfigError" in in_code.stderr
+    assert message in in_code.stderr
+
+
+def test_an_exporter_that_nobody_knows() -> None:
+    """The error names what there is, and for ours the distribution that has it."""
+    done = programs.run("configure(exporters=['jaeger'])")
+    assert "ConfigError: No exporter is installed under the name 'jaeger'. There are: console, " in done.stderr
+    facts = said(
+        "configure(); run = work(1).execute(); say(status=run.status, lost=flush(5).lost)", OTEL_TRACES_EXPORTER="x"
+    )
+    assert (facts["status"], facts["lost"]) == ("completed", {"export_failed": 2})
+
+
+def test_unknown_arguments_of_configure() -> None:
+    """As everywhere: the nearest name."""
+    done = programs.run("configure(service='x')")
+    assert "configure() has no argument 'service'. Did you mean 'service_name'?" in done.stderr
+
+
+def test_flush_delivers_and_reports() -> None:
+    """Truthy when all was accepted; numbers since the start of the process."""
+    facts = said(
+        """
+        configure(exporters=[memory])
+        work(9).execute()
+        report = flush(5)
+        say(ok=bool(report), delivered=report.delivered, pending=report.pending, got=len(memory.spans))
+        """
+    )
+    assert facts == {"ok": True, "delivered": 10, "pending": 0, "got": 10, "stderr": ""}
+
+
+def test_what_an_exporter_refuses_is_lost_and_said() -> None:
+    """FAILURE and an exception of the exporter are both losses; the program sees neither."""
+    facts = said(
+        """
+        class Raises(Memory):
+            def export(self, spans): raise RuntimeError("broken exporter")
+        configure(exporters=[Memory(SpanExportResult.FAILURE), Raises()])
+        work(1).execute()
+        report = flush(5)
+        say(ok=bool(report), delivered=report.delivered, lost=report.lost, dropped=stats().dropped)
+        """
+    )
+    assert (facts["ok"], facts["delivered"], facts["lost"]) == (False, 0, {"export_failed": 4})
+    assert facts["dropped"] == {"export_failed": 4}
+
+
+def test_a_full_queue_drops_the_oldest_and_counts() -> None:
+    """Never more in memory than the queue's size, and every span is in the account."""
+    facts = said(
+        """
+        configure(exporters=[Memory(wait=0.3)])
+        work(2000).execute()
+        report = flush(20)
+        say(delivered=report.delivered, lost=report.lost, produced=stats().produced)
+        """,
+        OTELFLOW_QUEUE_SIZE="100",
+        OTEL_BSP_MAX_EXPORT_BATCH_SIZE="50",
+    )
+    assert facts["produced"] == 2001
+    assert facts["delivered"] + facts["lost"]["queue_full"] == 2001
+    assert facts["lost"]["queue_full"] > 1000
+
+
+def test_a_burst_is_kept() -> None:
+    """40,000 tasks as fast as one process can make them: none lost with the default queue."""
+    facts = said(
+        "configure(exporters=[memory]); work(40_000).execute(); say(ok=bool(flush(60)), got=len(memory.spans))"
+    )
+    assert (facts["ok"], facts["got"]) == (True, 40_001)
+
+
+def test_shutdown_is_idempotent() -> None:
+    """A second call only reports; the exporter is shut down once; what ends later is counted."""
+    facts = said(
+        """
+        configure(exporters=[memory])
+        work(1).execute()
+        reports = [shutdown(5), shutdown(5)]
+        work(1).execute()
+        say(ok=[bool(r) for r in reports], downs=memory.downs, lost=shutdown().lost, got=len(memory.spans))
+        """
+    )
+    assert facts["ok"] == [True, True]
+    assert (facts["downs"], facts["lost"], facts["got"]) == (1, {"after_shutdown": 2}, 2)
+
+
+def test_a_normal_end_delivers_everything() -> None:
+    """Without flush or shutdown: at exit, at sys.exit, and after an exception."""
+    for end in ("", "sys.exit(3)", "raise ValueError('end')"):
+        done = programs.run(
+            f"""
+class Says(Memory):
+    def shutdown(self): say(got=len(self.spans))
+configure(exporters=[Says()])
+work(700).execute()
+{end}
+""",
+            head=programs.HEAD + MEMORY,
+        )
+        assert done.said == {"got": 701}
+        assert done.returncode == {"": 0, "sys.exit(3)": 3}.get(end, 1)
+
+
+def test_a_forked_child_has_its_own_queue() -> None:
+    """What waits in the parent is the parent's to send; the child's own spans are delivered by the child."""
+    facts = said(
+        """
+        configure(exporters=[memory])
+        work(3).execute()
+        child = os.fork()
+        if child == 0:
+            work(1).execute()
+            report = flush(5)
+            os._exit(0 if report.delivered == 2 and len(memory.spans) == 2 else 1)
+        _, status = os.waitpid(child, 0)
+        flush(5)
+        ids = {span.context.span_id for span in memory.spans}
+        say(child=os.waitstatus_to_exitcode(status), parent=len(memory.spans), once=len(ids))
+        """
+    )
+    assert (facts["child"], facts["parent"], facts["once"]) == (0, 4, 4)
+
+
+def test_without_configure_flush_says_so() -> None:
+    """Nothing is set up: nothing is delivered, and the report is not true."""
+    facts = said("work(1).execute(); r = flush(1); say(ok=bool(r), unknown=r.unknown, produced=stats().produced)")
+    assert facts == {"ok": False, "unknown": True, "produced": 0, "stderr": ""}
+
+
+def test_the_import_loads_neither_sdk_nor_exporters() -> None:
+    """import otelflow loads the API and wrapt only."""
+    done = programs.run(
+        """
+        import sys, otelflow
+        loaded = [name for name in sys.modules if name.startswith(("opentelemetry.sdk", "opentelemetry.exporter"))]
+        print("SAID " + __import__("json").dumps({"loaded": loaded}))
+        """,
+        head="",
+    )
+    assert done.said == {"loaded": []}
