@@ -18,6 +18,7 @@ from opentelemetry.trace import Status, StatusCode
 from otelflow import attributes as wire
 from otelflow._counts import VALUES, after_end, counts, log_once
 from otelflow._journal import Journal
+from otelflow._log_events import ON_LOGS, ON_SPANS, log_event
 from otelflow._naming import error_type
 from otelflow._stdout import muted, terminal
 from otelflow._tracebacks import format_error
@@ -116,13 +117,15 @@ def _end_attributes(run: Emitter, span: Any) -> None:
         _broken("set_attribute", error)
 
 
-def _span_event(run: Emitter, name: str, attributes: dict[str, Any], ns: int) -> None:
+def _span_event(run: Emitter, name: str, attributes: dict[str, Any], ns: int, body: object, level: int = _INFO) -> None:
+    """The event on the run's span, as a log record, or both: ``OTELFLOW_EVENTS`` says where."""
     span = run._span
-    if span is None or not span.is_recording():
-        return
     try:
-        span.add_event(name, attributes, ns)
-        run._events += 1
+        if ON_SPANS and span is not None and span.is_recording():
+            span.add_event(name, attributes, ns)
+            run._events += 1
+        if ON_LOGS:
+            log_event(span, name, body, attributes, level, ns)
     except Exception as error:
         _broken("add_event", error)
 
@@ -168,7 +171,7 @@ def message(run: Emitter, level: int, given: object, attributes: dict[str, Any] 
     severity = logging.getLevelName(level)
     ns = time_ns()
     short = _cut(run, text)
-    _span_event(run, wire.MESSAGE_EVENT, _message_attributes(run, short, severity, attributes), ns)
+    _span_event(run, wire.MESSAGE_EVENT, _message_attributes(run, short, severity, attributes), ns, short, level)
     if config.log_to_memory:
         task_name, task_run = run._task_identity()
         run._journal.add_message(Message(text, level, ns, task_name, task_run, raw, attributes))
@@ -221,7 +224,7 @@ def artifact(run: Emitter, key: str, data: object, description: str, kind: str) 
     if preview.size is not None:
         made[wire.ARTIFACT_SIZE] = preview.size
         made[wire.ARTIFACT_SHA256] = preview.sha256
-    _span_event(run, wire.ARTIFACT_EVENT, made, ns)
+    _span_event(run, wire.ARTIFACT_EVENT, made, ns, made[wire.ARTIFACT_DESCRIPTION] or made[wire.ARTIFACT_KEY])
     run._journal.artifacts.append(Artifact(key, data, description, kind, ns, run._task_identity()[1]))
     remembered = {
         **payload,
@@ -245,7 +248,7 @@ def result(run: Emitter, key: str, description: str) -> None:
         return
     ns = time_ns()
     made = {wire.RESULT_KEY: _cut(run, key), wire.RESULT_DESCRIPTION: _cut(run, description)}
-    _span_event(run, wire.RESULT_EVENT, made, ns)
+    _span_event(run, wire.RESULT_EVENT, made, ns, made[wire.RESULT_DESCRIPTION])
     run._journal.results.append(Result(key, description, ns, run._task_identity()[1]))
     payload = {"result_data": {"key": key, "description": description}}
     remembered = {"result_data": {"key": made[wire.RESULT_KEY], "description": made[wire.RESULT_DESCRIPTION]}}
@@ -255,15 +258,14 @@ def result(run: Emitter, key: str, description: str) -> None:
 def failure(run: Emitter, error: BaseException) -> None:
     """An exception that began in ``run``: recorded on its span, and said in a message."""
     ns = time_ns()
-    span = run._span
     text = safe_str(error)
-    if span is not None and span.is_recording():
+    if run._span is not None and (ON_LOGS or run._span.is_recording()):
         attributes = {
             wire.EXCEPTION_TYPE: error_type(error),
             wire.EXCEPTION_MESSAGE: _cut(run, text),
             wire.EXCEPTION_STACKTRACE: format_error(error),
         }
-        _span_event(run, wire.EXCEPTION_EVENT, attributes, ns)
+        _span_event(run, wire.EXCEPTION_EVENT, attributes, ns, attributes[wire.EXCEPTION_MESSAGE], logging.ERROR)
     message(run, logging.ERROR, f"Error executing {run._title()}: {text}")
 
 

@@ -16,20 +16,23 @@ GROUP = "opentelemetry_traces_exporter"
 """The entry-point group under which every OpenTelemetry span exporter registers."""
 
 _OTLP = {"grpc": "otlp_proto_grpc", "http/protobuf": "otlp_proto_http"}
-_TRACES_PATH = "/v1/traces"
 
 
-def exporter_names() -> list[str]:
-    """What ``OTEL_TRACES_EXPORTER`` asks for; ``otlp`` where it is not set, nothing for ``none``."""
-    names = [name.strip() for name in os.environ.get("OTEL_TRACES_EXPORTER", "otlp").split(",")]
+def exporter_names(signal: str = "traces") -> list[str]:
+    """What ``OTEL_TRACES_EXPORTER`` asks for (``OTEL_LOGS_EXPORTER`` for the signal ``logs``); ``otlp`` where it is
+    not set, nothing for ``none``."""
+    names = [name.strip() for name in os.environ.get(f"OTEL_{signal.upper()}_EXPORTER", "otlp").split(",")]
     return [name for name in names if name and name.lower() != "none"]
 
 
-def _from_environment(name: str) -> str:
-    return os.environ.get(f"OTEL_EXPORTER_OTLP_TRACES_{name}", "") or os.environ.get(f"OTEL_EXPORTER_OTLP_{name}", "")
+def _from_environment(name: str, signal: str) -> str:
+    own = os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_{name}", "")
+    return own or os.environ.get(f"OTEL_EXPORTER_OTLP_{name}", "")
 
 
-def make_exporter(name: str, endpoint: str | None = None, headers: Mapping[str, str] | None = None) -> Any:
+def make_exporter(
+    name: str, endpoint: str | None = None, headers: Mapping[str, str] | None = None, signal: str = "traces"
+) -> Any:
     """The exporter that is registered as ``name``, made from its environment variables and what is given here.
 
     ``otlp`` takes the protocol from ``OTEL_EXPORTER_OTLP_PROTOCOL``; where that is not set it is ``http/protobuf``,
@@ -37,39 +40,39 @@ def make_exporter(name: str, endpoint: str | None = None, headers: Mapping[str, 
 
     Raises :class:`otelflow.errors.ConfigError` for a name that nothing registers and for an endpoint that is no URL.
     """
-    where = endpoint or _from_environment("ENDPOINT")
-    entry = _OTLP[_protocol(where)] if name == "otlp" else name
+    where = endpoint or _from_environment("ENDPOINT", signal)
+    entry = _OTLP[_protocol(where, signal)] if name == "otlp" else name
     given: dict[str, Any] = {}
     if entry in _OTLP.values():
         is_http = entry == _OTLP["http/protobuf"]
         if where:
             check_endpoint(where, is_http)
         if endpoint:
-            given["endpoint"] = _with_path(endpoint) if is_http else endpoint
+            given["endpoint"] = _with_path(endpoint, signal) if is_http else endpoint
         if headers:
             given["headers"] = dict(headers)
-        if not is_http and _from_environment("COMPRESSION").strip().lower() == "none":
+        if not is_http and _from_environment("COMPRESSION", signal).strip().lower() == "none":
             given["compression"] = _no_grpc_compression()
     try:
-        return _entry_point(entry).load()(**given)
+        return _entry_point(entry, signal).load()(**given)
     except ConfigError:
         raise
     except Exception as error:
         raise ConfigError(
             f"The exporter {name!r} cannot be made: {type(error).__name__}: {error}. Check its environment variables.",
-            setting="OTEL_TRACES_EXPORTER",
+            setting=f"OTEL_{signal.upper()}_EXPORTER",
         ) from error
 
 
 def _no_grpc_compression() -> Any:
     """The specification's ``none``, which the gRPC exporter refuses as an environment variable's value."""
-    from grpc import Compression
+    from grpc import Compression  # type: ignore[import-untyped,unused-ignore]  # its stubs are a package of their own
 
     return Compression.NoCompression
 
 
-def _protocol(endpoint: str) -> str:
-    said = _from_environment("PROTOCOL").strip().lower()
+def _protocol(endpoint: str, signal: str) -> str:
+    said = _from_environment("PROTOCOL", signal).strip().lower()
     if not said:
         return "grpc" if _port(endpoint) == 4317 else "http/protobuf"
     if said not in _OTLP:
@@ -103,15 +106,16 @@ def check_endpoint(endpoint: str, is_http: bool) -> None:
         )
 
 
-def _with_path(endpoint: str) -> str:
-    """A base URL with the path for traces, as the exporter does by itself for the environment variable only."""
-    return endpoint if urlsplit(endpoint).path.strip("/") else endpoint.rstrip("/") + _TRACES_PATH
+def _with_path(endpoint: str, signal: str) -> str:
+    """A base URL with the path for the signal, as the exporter does by itself for the environment variable only."""
+    return endpoint if urlsplit(endpoint).path.strip("/") else f"{endpoint.rstrip('/')}/v1/{signal}"
 
 
-def _entry_point(name: str) -> Any:
-    known = {entry.name: entry for entry in entry_points(group=GROUP)}
+def _entry_point(name: str, signal: str) -> Any:
+    group = f"opentelemetry_{signal}_exporter"
+    known = {entry.name: entry for entry in entry_points(group=group)}
     if name in known:
         return known[name]
     hint = " Install the distribution otelflow-exporters for it." if name.startswith("otelflow_") else ""
     names = ", ".join(sorted({"otlp", *known}))
-    raise ConfigError(f"No exporter is installed under the name {name!r}.{hint} There are: {names}.", setting=GROUP)
+    raise ConfigError(f"No exporter is installed under the name {name!r}.{hint} There are: {names}.", setting=group)

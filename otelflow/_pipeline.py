@@ -1,8 +1,8 @@
-"""From ended span to exporter: a bounded queue and one thread, with an account of every span.
+"""From ended span to exporter: a bounded queue and one thread, with an account of every item.
 
 The SDK's BatchSpanProcessor ignores the time limit of a flush, reports success when all was lost, and drops from its
 queue without a number that could be read (opentelemetry-python issues 4568, 4555). A report that tells the truth has
-to know of each span, so the queue is ours.
+to know of each, so the queue is ours.
 """
 
 from __future__ import annotations
@@ -15,28 +15,26 @@ import weakref
 from collections import deque
 from typing import Any, NamedTuple
 
-from opentelemetry.context import Context, attach, detach, set_value
-from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
-from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.context import attach, detach, set_value
 
 from otelflow.context import SUPPRESS_KEY
 
 __all__ = ["AFTER_SHUTDOWN", "EXPORT_FAILED", "QUEUE_FULL", "Account", "Pipeline"]
 
 QUEUE_FULL = "queue_full"
-"""The exporter was slower than the program; the oldest waiting span went."""
+"""The exporter was slower than the program; the oldest waiting item went."""
 
 EXPORT_FAILED = "export_failed"
 """The exporter gave the batch up: refused, unreachable for too long, or it raised."""
 
 AFTER_SHUTDOWN = "after_shutdown"
-"""The span ended after the pipeline was shut down, or still waited when its time was over."""
+"""The item came after the pipeline was shut down, or still waited when its time was over."""
 
 _logger = logging.getLogger("otelflow")
 
 
 class Account(NamedTuple):
-    """What became of the spans that one exporter was given since the start of the process."""
+    """What became of the items that one exporter was given since the start of the process."""
 
     produced: int
     delivered: int
@@ -47,14 +45,14 @@ class Account(NamedTuple):
         return self.produced - self.delivered - sum(self.lost.values())
 
 
-class Pipeline(SpanProcessor):
-    """Hands ended spans to one exporter, in batches, on one thread that starts with the first span.
+class Pipeline:
+    """Hands items (ended spans, log records) to one exporter, in batches, on one thread that starts with the first.
 
-    ``queue_size`` and ``batch_size`` are numbers of spans, ``delay`` the seconds that a span waits at most for others.
+    ``queue_size`` and ``batch_size`` are numbers of items, ``delay`` the seconds that an item waits at most for others.
     """
 
     def __init__(
-        self, exporter: SpanExporter, name: str, *, queue_size: int = 50_000, batch_size: int = 512, delay: float = 5.0
+        self, exporter: Any, name: str, *, queue_size: int = 50_000, batch_size: int = 512, delay: float = 5.0
     ) -> None:
         self.name = name
         self.exporter = exporter
@@ -67,7 +65,7 @@ class Pipeline(SpanProcessor):
     def _begin(self) -> None:
         """Start empty; also in a forked child, whose parent sends what was waiting, and whose thread is gone."""
         self._changed = threading.Condition()
-        self._queue: deque[ReadableSpan] = deque()
+        self._queue: deque[Any] = deque()
         self._produced = self._delivered = 0
         self._lost: dict[str, int] = {}
         self._hurry = 0
@@ -77,13 +75,8 @@ class Pipeline(SpanProcessor):
 
     # --- the program's side -------------------------------------------------------------------------------------
 
-    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        pass
-
-    def on_end(self, span: ReadableSpan) -> None:
-        context = span.context
-        if context is None or not context.trace_flags.sampled:
-            return
+    def put(self, item: Any) -> None:
+        """Take one item; returns at once."""
         with self._changed:
             self._produced += 1
             if self._stopping:
@@ -93,7 +86,7 @@ class Pipeline(SpanProcessor):
             if len(queue) >= self._queue_size:
                 queue.popleft()
                 self._lose(QUEUE_FULL)
-            queue.append(span)
+            queue.append(item)
             if self._thread is None:
                 self._start_thread()
             elif len(queue) == self._batch_size:
@@ -123,8 +116,8 @@ class Pipeline(SpanProcessor):
                 self._changed.notify_all()
         self._shut_exporter_down()
 
-    def _next_batch(self) -> list[ReadableSpan]:
-        """The spans to send next, once there are enough, the oldest has waited long enough, or someone hurries; an
+    def _next_batch(self) -> list[Any]:
+        """The items to send next, once there are enough, the oldest has waited long enough, or someone hurries; an
         empty list when the pipeline stops and nothing is left."""
         queue = self._queue
         with self._changed:
@@ -138,12 +131,12 @@ class Pipeline(SpanProcessor):
                 self._changed.wait(left if queue else self._delay)
             return [queue.popleft() for _ in range(min(len(queue), self._batch_size))]
 
-    def _export(self, batch: list[ReadableSpan]) -> bool:
+    def _export(self, batch: list[Any]) -> bool:
         token = attach(set_value(SUPPRESS_KEY, True))  # spans of the exporter's own requests would never end
         try:
-            return self.exporter.export(batch) is SpanExportResult.SUCCESS
+            return bool(self.exporter.export(batch).name == "SUCCESS")  # SpanExportResult, LogRecordExportResult, ...
         except Exception:
-            _logger.warning("The exporter %s raised; %d spans are lost.", self.name, len(batch), exc_info=True)
+            _logger.warning("The exporter %s raised; %d items are lost.", self.name, len(batch), exc_info=True)
             return False
         finally:
             detach(token)
@@ -162,7 +155,7 @@ class Pipeline(SpanProcessor):
     # --- waiting ------------------------------------------------------------------------------------------------
 
     def account(self) -> Account:
-        """What became of the spans so far."""
+        """What became of the items so far."""
         with self._changed:
             return Account(self._produced, self._delivered, dict(self._lost))
 
@@ -170,7 +163,7 @@ class Pipeline(SpanProcessor):
         return self._delivered + sum(self._lost.values())
 
     def drain(self, timeout: float | None, patience: float | None = None) -> bool:
-        """Wait until every span so far is delivered or lost; whether it came to that.
+        """Wait until every item so far is delivered or lost; whether it came to that.
 
         At most ``timeout`` seconds; with ``patience``, also no longer than that many seconds without any progress.
         """
@@ -210,19 +203,3 @@ class Pipeline(SpanProcessor):
         if self._thread is not None:
             left = 0.2 if end is None else max(0.0, min(0.2, end - time.monotonic()))
             self._thread.join(left)
-
-    # --- the SDK's names ------------------------------------------------------------------------------------------
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """True when every span so far was accepted within the time."""
-        return self.drain(timeout_millis / 1000) and not self.account().lost
-
-    def shutdown(self) -> None:
-        """Called by ``TracerProvider.shutdown()``."""
-        self.stop(30.0)
-
-
-def pipelines_of(provider: Any) -> list[Pipeline]:
-    """The pipelines of ours among a provider's processors."""
-    processors = getattr(getattr(provider, "_active_span_processor", None), "_span_processors", ())
-    return [processor for processor in processors if isinstance(processor, Pipeline)]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry import trace
 
 from otelflow._counts import LISTENER_ERRORS, counts
+from otelflow._log_events import ON_LOGS
 from otelflow._telemetry import global_provider
 from otelflow.config import EXIT_SECONDS, OTELFLOW_EXIT_SECONDS, OTELFLOW_QUEUE_SIZE, number_from_environment
 from otelflow.errors import ArgumentError, ConfigError, unknown_argument
@@ -26,6 +27,7 @@ __all__ = ["FlushReport", "Stats", "configure", "flush", "shutdown", "stats"]
 _logger = logging.getLogger("otelflow")
 _lock = threading.Lock()
 _pipelines: list[Any] = []
+_log_pipelines: list[Any] = []
 _provider: Any = None
 
 
@@ -137,11 +139,11 @@ class _Unusable:
         pass
 
 
-def _made_or_unusable(name: str, headers: Mapping[str, str] | None) -> Any:
+def _made_or_unusable(name: str, headers: Mapping[str, str] | None, signal: str = "traces") -> Any:
     from otelflow._exporters import make_exporter
 
     try:
-        return make_exporter(name, None, headers)
+        return make_exporter(name, None, headers, signal)
     except ConfigError as error:
         _logger.error("%s Spans are counted as lost until it is mended.", error)
         return _Unusable()
@@ -160,6 +162,7 @@ def _set_up(
 
     from otelflow._ids import ProcessIdGenerator
     from otelflow._pipeline import Pipeline
+    from otelflow._processors import SpanDoor
 
     attributes = dict(resource_attributes or {})
     if service_name:
@@ -173,11 +176,32 @@ def _set_up(
     for name, exporter in exporters:
         pipeline = Pipeline(exporter, name, **_queue_settings())
         _pipelines.append(pipeline)
-        provider.add_span_processor(pipeline)
+        provider.add_span_processor(SpanDoor(pipeline))
     _provider = provider
     trace.set_tracer_provider(provider)
+    if ON_LOGS:
+        _set_up_logs(provider.resource)
     atexit.register(_at_exit)
     return provider
+
+
+def _set_up_logs(resource: Any) -> None:
+    """A logger provider for events as log records, unless a global one is set already."""
+    from opentelemetry import _logs
+    from opentelemetry.sdk._logs import LoggerProvider
+
+    from otelflow._exporters import exporter_names
+    from otelflow._pipeline import Pipeline
+    from otelflow._processors import LogDoor
+
+    if isinstance(_logs.get_logger_provider(), LoggerProvider):
+        return
+    provider = LoggerProvider(resource=resource, shutdown_on_exit=False)
+    for name in exporter_names("logs"):
+        pipeline = Pipeline(_made_or_unusable(name, None, "logs"), f"{name}-logs", **_queue_settings())
+        _log_pipelines.append(pipeline)
+        provider.add_log_record_processor(LogDoor(pipeline))
+    _logs.set_logger_provider(provider)
 
 
 def _queue_settings() -> dict[str, Any]:
@@ -194,7 +218,7 @@ def _queue_settings() -> dict[str, Any]:
 def _at_exit() -> None:
     """Send what is waiting; give up on an exporter that makes no progress for ``OTELFLOW_EXIT_SECONDS``."""
     patience = number_from_environment(OTELFLOW_EXIT_SECONDS, EXIT_SECONDS)
-    for pipeline in _pipelines:
+    for pipeline in (*_pipelines, *_log_pipelines):
         pipeline.stop(None, patience)
     report = _report()
     if not report:
@@ -211,6 +235,11 @@ def _report() -> FlushReport:
     for account in accounts:
         for reason, number in account.lost.items():
             lost[reason] = lost.get(reason, 0) + number
+    for pipeline in _log_pipelines:
+        account = pipeline.account()
+        for reason, number in {**account.lost, "pending": account.pending}.items():
+            if number:
+                lost[f"log_records_{reason}"] = number
     return FlushReport(
         delivered=min((account.delivered for account in accounts), default=0),
         pending=max((account.pending for account in accounts), default=0),
@@ -226,7 +255,7 @@ def flush(timeout: float = 10.0) -> FlushReport:
     if _provider is None:
         return _flush_foreign(timeout)
     end = time.monotonic() + timeout
-    for pipeline in _pipelines:
+    for pipeline in (*_pipelines, *_log_pipelines):
         pipeline.drain(max(0.0, end - time.monotonic()))
     return _report()
 
@@ -255,7 +284,7 @@ def shutdown(timeout: float = 10.0) -> FlushReport:
     if _provider is None:
         return _flush_foreign(timeout)
     end = time.monotonic() + timeout
-    for pipeline in _pipelines:
+    for pipeline in (*_pipelines, *_log_pipelines):
         pipeline.stop(max(0.0, end - time.monotonic()))
     atexit.unregister(_at_exit)
     return _report()

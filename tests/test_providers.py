@@ -358,3 +358,43 @@ def test_the_import_loads_neither_sdk_nor_exporters() -> None:
         head="",
     )
     assert done.said == {"loaded": []}
+
+
+LOGS = """
+class Records(Memory):
+    def export(self, batch):
+        from opentelemetry.sdk._logs.export import LogRecordExportResult
+        self.spans.extend(item.log_record for item in batch)
+        return LogRecordExportResult.SUCCESS
+records = Records()
+from otelflow import _exporters
+_exporters.make_exporter = lambda *given: records  # the only part of the path that is not real
+"""
+
+
+@pytest.mark.parametrize(("where", "on_span", "on_logs"), [("span", 3, 0), ("logs", 0, 3), ("both", 3, 3)])
+def test_events_go_where_they_are_wanted(where: str, on_span: int, on_logs: int) -> None:
+    """OTELFLOW_EVENTS: on spans, as log records of the same trace and span, or both."""
+    facts = said(
+        LOGS
+        + """
+@task(raise_on_error=False)
+def fails(this_task=None):
+    this_task.log_warning("careful", left=3)
+    raise ValueError("no")
+configure(exporters=[memory])
+fails(); report = flush(5)
+span = memory.spans[0]
+say(span=len(span.events), ok=bool(report), logs=[
+    [r.event_name, r.severity_text, r.body, r.attributes.get("left"), r.span_id == span.context.span_id]
+    for r in records.spans])
+""",
+        OTELFLOW_EVENTS=where,
+    )
+    assert (facts["span"], len(facts["logs"]), facts["ok"]) == (on_span, on_logs, True)
+    if on_logs:
+        assert facts["logs"] == [
+            ["otelflow.message", "WARN", "careful", 3, True],
+            ["exception", "ERROR", "no", None, True],
+            ["otelflow.message", "ERROR", "Error executing 'fails' task: no", None, True],
+        ]

@@ -39,7 +39,7 @@ run = nightly().execute()
 report = flush(20)
 say(trace_id=run.trace_id, span_id=run.span_id, run_id=run.run_id, delivered=report.delivered, ok=bool(report),
     tasks=[[t.name, t.span_id, t.run_id, t.status] for t in run.tasks], protocol=type(
-        trace.get_tracer_provider()._active_span_processor._span_processors[0].exporter).__module__)
+        trace.get_tracer_provider()._active_span_processor._span_processors[0].pipeline.exporter).__module__)
 """
 
 
