@@ -168,6 +168,36 @@ def listened(sample: harness.Sample) -> harness.Sample:
     return with_listener
 
 
+def after(tasks: int) -> harness.Sample:
+    """Tasks of one flow that has run ``tasks`` of them already: a generator flow, stepped once a sample."""
+
+    @flow(flow_config=FlowRunConfig(capture_output=False, max_tasks=10**7))
+    def long() -> Any:
+        for x in range(tasks):
+            add(x)
+        while True:
+            calls(add)((yield))
+
+    steps: Any = iter(long())
+    next(steps)
+    return lambda number: steps.send(number)
+
+
+def of_the_original() -> harness.Sample | None:
+    """The same task in OSBot-Utils' flow system, where that is installed."""
+    try:
+        from osbot_utils.helpers.flows.decorators.flow import flow as original_flow
+        from osbot_utils.helpers.flows.decorators.task import task as original_task
+    except ImportError:
+        return None
+    original_add = original_task()(add.__wrapped__)
+
+    def root(number: int) -> None:
+        calls(original_add)(number)
+
+    return lambda number: original_flow()(root)(number).execute() and None
+
+
 def pairs(number: int) -> list[tuple[str, harness.Case, harness.Case]]:
     """What is compared: name, ours, by hand."""
 
@@ -177,7 +207,12 @@ def pairs(number: int) -> list[tuple[str, harness.Case, harness.Case]]:
     hand = case("by hand", in_hand_root(calls(hand_add)))
     hand_async = case("by hand, async", in_hand_root(awaited(hand_async_add)))
     few = max(10, number // 10)
+    original = of_the_original()
+    peers = (
+        [] if original is None else [("osbot-utils task", case("osbot", original, few), case("ho", hand.sample, few))]
+    )
     return [
+        *peers,
         ("task", case("task", in_flow(calls(add))), hand),
         ("async task", case("async task", in_flow(awaited(async_add))), hand_async),
         ("task, one listener", case("listener", in_flow(listened(calls(add)))), hand),
@@ -190,6 +225,8 @@ def pairs(number: int) -> list[tuple[str, harness.Case, harness.Case]]:
         ("task + message", case("message", in_flow(calls(add_message))), case("hm", in_hand_root(calls(hand_message)))),
         ("task, stack depth 5", case("d5", in_flow(deep(calls(add), 5))), hand),
         ("task, stack depth 500", case("d500", in_flow(deep(calls(add), 500))), hand),
+        ("task number 10 of a flow", case("10th", after(10)), hand),
+        ("task number 100,000 of a flow", case("100,000th", after(100_000)), hand),
     ]
 
 
@@ -199,7 +236,7 @@ def main() -> None:
     set_up(mode)
     compared = pairs(number)
     if mode != "recording":
-        compared = compared[:2]
+        compared = [pair for pair in compared if pair[0] in ("task", "async task")]
     cases = list({id(case): case for _, ours, hand in compared for case in (ours, hand)}.values())
     harness.measure(cases, rounds)
     rows = [

@@ -1,0 +1,84 @@
+"""Documentation is code: the README's examples run, the examples folder runs, links and tables hold."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import programs
+import pytest
+
+from otelflow import FlowRunConfig, config
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+EVALUATE = """
+import sys
+from sybil import Sybil
+from sybil.parsers.markdown import PythonCodeBlockParser
+from pathlib import Path
+document = Sybil(parsers=[PythonCodeBlockParser()]).parse(Path(sys.argv[1]))
+number = 0
+for example in document.examples():
+    number += 1
+    example.evaluate()
+print("SAID {\\"examples\\": %d}" % number)
+"""
+
+
+def test_the_readmes_examples_run() -> None:
+    """All of them, in order, in one process, sending nowhere."""
+    done = subprocess.run(
+        [sys.executable, "-c", EVALUATE, str(ROOT / "README.md")],
+        env=programs.clean_environment(OTEL_TRACES_EXPORTER="none"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f'"examples": {README.count("```python")}' in done.stdout
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "examples").glob("*.py")))
+def test_the_examples_run(name: str, tmp_path: Path) -> None:
+    """Each program in examples/, on a folder of its own, ends well and prints its tree."""
+    (tmp_path / "small.py").write_text("x = 1\n")
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / name), str(tmp_path)],
+        env=programs.clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "━" in done.stderr
+
+
+def test_the_readme_names_every_setting() -> None:
+    """Every field of FlowRunConfig with its default, and every OTELFLOW variable."""
+    for field in fields(FlowRunConfig):
+        assert f"`{field.name}`" in README
+        if isinstance(field.default, bool):
+            assert re.search(rf"`{field.name}` \| {field.default} ", README)
+    for name in dir(config):
+        if name.startswith("OTELFLOW_"):
+            assert f"| `{name}` |" in README
+
+
+def test_links_point_to_files() -> None:
+    """Relative links of the README and CONTRIBUTING lead somewhere."""
+    for page in ("README.md", "CONTRIBUTING.md"):
+        for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text(encoding="utf-8")):
+            assert target.startswith("http") or (ROOT / target).exists(), target
+
+
+def test_the_readmes_figures_are_those_of_the_last_benchmark() -> None:
+    """The table in the README is the one that ``make bench`` wrote."""
+    results = (ROOT / "benchmarks" / "RESULTS.md").read_text(encoding="utf-8").split("\n", 2)[2].strip()
+    assert results in README
