@@ -208,9 +208,7 @@ def pairs(number: int) -> list[tuple[str, harness.Case, harness.Case]]:
     hand_async = case("by hand, async", in_hand_root(awaited(hand_async_add)))
     few = max(10, number // 10)
     original = of_the_original()
-    peers = (
-        [] if original is None else [("osbot-utils task", case("osbot", original, few), case("ho", hand.sample, few))]
-    )
+    peers = [] if original is None else [("osbot-utils task", case("osbot", original, 5), case("ho", hand.sample, few))]
     return [
         *peers,
         ("task", case("task", in_flow(calls(add))), hand),

@@ -32,6 +32,7 @@ __all__ = ["Emitter", "artifact", "console", "failure", "message", "result", "st
 
 _INFO = logging.INFO
 _NOTHING: dict[str, Any] = {}
+_STATUS = wire.STATUS
 
 
 class Emitter(Protocol):
@@ -91,7 +92,7 @@ def started(run: Emitter) -> None:
 def stopped(run: Emitter) -> None:
     """A run ended: its status and closing attributes on the span, and the event with its payload."""
     span = run._span
-    if span is not None and span.is_recording():
+    if span is not None:
         _end_attributes(run, span)
     error, duration_ns = run.error, run._ended_ns - run._started_ns
     text = None if error is None else safe_str(error)
@@ -103,7 +104,9 @@ def stopped(run: Emitter) -> None:
 
 def _end_attributes(run: Emitter, span: Any) -> None:
     try:
-        span.set_attribute(wire.STATUS, run.status)
+        if not span.is_recording():
+            return
+        span.set_attribute(_STATUS, run.status)
         if run.status == "failed" and run.error is not None:
             kind = error_type(run.error)
             span.set_attribute(wire.ERROR_TYPE, kind)

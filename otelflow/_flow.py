@@ -28,6 +28,7 @@ from otelflow.records import Artifact, Message, Result
 __all__ = ["Flow", "Task", "current_flow", "current_task"]
 
 R = TypeVar("R")
+_TASK_RUN_ID = wire.TASK_RUN_ID
 _NOTHING: dict[str, Any] = {}
 
 
@@ -276,7 +277,7 @@ class Task(Executable):
 
     def _start_attributes(self) -> dict[str, Any]:
         above = _ORPHAN if self._flow is None else self._flow._wire
-        made = {**self._spec.attributes, wire.TASK_RUN_ID: run_id("task_", self._order), **above}
+        made = {**self._spec.attributes, _TASK_RUN_ID: f"task_{self._order:028x}", **above}
         if self._given_name is not None:
             made[wire.TASK_NAME] = cut(self._given_name)[0]
         return made

@@ -27,11 +27,12 @@ def _self_metrics() -> bool:
 class Source:
     """The tracer of one provider, and what may be left out when a span is started on it."""
 
-    __slots__ = ("_span_id", "_unsampled_children", "start_span")
+    __slots__ = ("_lean", "_span_id", "_unsampled_children", "start_span")
 
     def __init__(self, tracer: Any) -> None:
         self.start_span: Callable[..., Span] = tracer.start_span
         self._span_id: Callable[[], int] | None = None
+        self._lean = _lean_starter(tracer)
         self._unsampled_children = _never_samples_below_unsampled(tracer)
         if self._unsampled_children:
             self._span_id = tracer.id_generator.generate_span_id
@@ -44,6 +45,10 @@ class Source:
         Below a local parent that was sampled out, a default sampler's answer is known: then its span, which records
         nothing, is made without asking. It has an id of its own, so that log lines can be told apart.
         """
+        if self._lean is not None and not links:
+            span: Span | None = self._lean(name, context, attributes, start_time)
+            if span is not None:
+                return span
         if self._unsampled_children:
             parent = context.get(SPAN_KEY)
             if type(parent) is NonRecordingSpan:
@@ -52,6 +57,15 @@ class Source:
                     own = SpanContext(above.trace_id, self._span_id(), False, above.trace_flags, above.trace_state)  # type: ignore[misc]
                     return NonRecordingSpan(own)
         return self.start_span(name, context, attributes=attributes, links=links, start_time=start_time)
+
+
+def _lean_starter(tracer: Any) -> Any:
+    """The lean way to start child spans, for an SDK that is loaded already; None for everything else."""
+    if type(tracer).__module__ != "opentelemetry.sdk.trace" or _self_metrics():
+        return None
+    from otelflow._lean import starter_for
+
+    return starter_for(tracer)
 
 
 def _never_samples_below_unsampled(tracer: Any) -> bool:

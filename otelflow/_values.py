@@ -68,7 +68,7 @@ def cut(text: str, limit: int = MAX_VALUE_BYTES) -> tuple[str, bool]:
 def attribute(value: object) -> tuple[Any, bool]:
     """A value that OpenTelemetry takes as an attribute, and whether it was cut.
 
-    bool, int and float stay what they are, text is cut, lists of one primitive type stay lists; all else is JSON text.
+    bool, int and float stay what they are, text is cut, lists of one primitive type become tuples, all else JSON text.
     """
     if isinstance(value, bool | int | float):
         fits = not isinstance(value, int) or -(2**63) <= value < 2**63  # OTLP integers have 64 bits
@@ -79,7 +79,7 @@ def attribute(value: object) -> tuple[Any, bool]:
         kind = type(value[0])
         if kind in (bool, int, float, str) and all(type(item) is kind for item in value):
             parts = [attribute(item) for item in value]
-            return [part for part, _ in parts], any(was_cut for _, was_cut in parts)
+            return tuple(part for part, _ in parts), any(was_cut for _, was_cut in parts)
     made = to_json(value)
     return made.text, made.was_cut
 

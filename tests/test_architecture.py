@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent / "otelflow"
 
 FLOORS = [
     ["errors", "attributes", "context", "_version", "_naming", "_counts", "_shapes", "_loops"],
-    ["config", "events", "records", "_stdout", "_inject", "_telemetry", "_wrapper"],
+    ["config", "events", "records", "_stdout", "_inject", "_lean", "_telemetry", "_wrapper"],
     ["_values", "_journal", "listeners", "_ids", "_pipeline", "_processors", "_exporters", "_log_events"],
     ["_tracebacks", "_spec", "providers"],
     ["_emit"],

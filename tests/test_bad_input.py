@@ -205,7 +205,7 @@ def test_json_is_always_json_and_always_fits(value: Any) -> None:
 def test_attributes_are_what_opentelemetry_takes(value: Any) -> None:
     """bool, int, float, str, and lists of one of them; integers in 64 bits."""
     made, _ = attribute(value)
-    parts = made if isinstance(made, list) else [made]
+    parts = made if isinstance(made, tuple) else (made,)
     assert len({type(part) for part in parts}) == 1
     assert all(isinstance(part, bool | int | float | str) for part in parts)
     assert all(-(2**63) <= part < 2**63 for part in parts if type(part) is int)
