@@ -21,6 +21,7 @@ from otelflow._spec import Spec
 from otelflow._telemetry import Source, current_source
 from otelflow._values import cut
 from otelflow.context import RUN_KEY, SPAN_KEY, SUPPRESS_KEY, attach, get_current, give_back
+from otelflow.errors import ArgumentError
 from otelflow.events import FlowRunEventType
 
 __all__ = ["DRIVERS", "Run"]
@@ -54,7 +55,10 @@ class Run:
     return_value: Any = None
     """What the function returned."""
 
+    _is_flow: ClassVar[bool] = False
     _spec: Spec
+    _flow: Any = None
+    """The flow of a task, while it runs."""
     _given_name: str | None = None
     _order: int = 0
     _started_ns: int = 0
@@ -96,6 +100,8 @@ class Run:
 
     @name.setter
     def name(self, name: str) -> None:
+        if not isinstance(name, str) or not name:
+            raise ArgumentError(f"{type(self).__name__}.name = {name!r}: a name is a text that is not empty.")
         self._given_name = name
 
     def _join(self, above: Any) -> None:
@@ -127,7 +133,7 @@ class Run:
         """What is to be said before STOP: the messages that the configuration asks for."""
 
     def _after_stop(self) -> None:
-        """What is to be put back when the run is over."""
+        """What is to be put back when the run is over. Asked of flows only."""
 
     @property
     def _journal(self) -> Journal:
@@ -156,7 +162,11 @@ class Run:
             if span is not None:
                 self._span = span
                 self._span_context = span.get_span_context()
-        self._token = attach(self._context_below(context))
+        if self._span is None:
+            below = Context({**context, RUN_KEY: self})
+        else:
+            below = Context({**context, RUN_KEY: self, SPAN_KEY: self._span})
+        self._token = attach(self._with_baggage(below) if self._is_flow else below)
         self._origin = self._make_origin()
 
     def _start_span(self, source: Source, context: Context) -> Span | None:
@@ -172,11 +182,8 @@ class Run:
             )
             return None
 
-    def _context_below(self, context: Context) -> Context:
-        """``context`` with this run and its span as the current ones."""
-        if self._span is None:
-            return Context({**context, RUN_KEY: self})
-        return Context({**context, RUN_KEY: self, SPAN_KEY: self._span})
+    def _with_baggage(self, context: Context) -> Context:
+        raise NotImplementedError
 
     _begin = _emit.started
     """Say that the run has begun."""
@@ -196,22 +203,25 @@ class Run:
         Never raises, but for a listener's KeyboardInterrupt.
         """
         try:
-            if self._lines is not None:
-                self._flush_lines()
-            if error is None:
-                self.status = "completed"
-                self.return_value = value
-            else:
-                self._closed_by(error, shape)
-            self._before_stop()
-            self._ended_ns = time_ns()
-            _emit.stopped(self)
+            try:
+                if self._lines is not None:
+                    self._flush_lines()
+                if error is None:
+                    self.status = "completed"
+                    self.return_value = value
+                else:
+                    self._closed_by(error, shape)
+                self._before_stop()
+            finally:
+                self._ended_ns = time_ns()
+                _emit.stopped(self)
         finally:
             give_back(self._token)
-            self._token = None
+            self._token = self._flow = None
             if self._span is not None:
                 self._end_span()
-            self._after_stop()
+            if self._is_flow:
+                self._after_stop()
         return error is not None and not self._tolerates(error)
 
     def _closed_by(self, error: BaseException, shape: Shape) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any, Protocol, SupportsIndex, TypeVar, overload
+from typing import Any, NamedTuple, Protocol, SupportsIndex, TypeVar, overload
 
 __all__ = ["Artifact", "Keyed", "Message", "Result"]
 
@@ -56,20 +55,21 @@ class Message(str):
         return logging.getLevelName(self.log_level)
 
 
-@dataclass(frozen=True)
-class Artifact:
+class Artifact(NamedTuple):
     """Something that a run produced. ``data`` is the original object; ``timestamp`` nanoseconds since 1970."""
 
     key: str
-    data: Any = field(default=None, repr=False)
+    data: Any = None
     description: str = ""
     type: str = ""
     timestamp: int = 0
     task_run_id: str | None = None
 
+    def __repr__(self) -> str:  # without the data: it may be large, or refuse to be shown
+        return f"Artifact(key={self.key!r}, type={self.type!r}, description={self.description!r})"
 
-@dataclass(frozen=True)
-class Result:
+
+class Result(NamedTuple):
     """A result that a run wants to be seen. ``timestamp`` is in nanoseconds since 1970."""
 
     key: str

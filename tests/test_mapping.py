@@ -7,6 +7,7 @@ import json
 import random
 from typing import Any
 
+import programs
 import pytest
 from conftest import Spans, id_of, parent_of
 from opentelemetry import baggage, trace
@@ -379,3 +380,37 @@ def test_dropped_events_are_said_on_the_span(spans: Spans) -> None:
     assert attributes["otelflow.dropped.messages"] == 150
     assert otelflow.stats().dropped["events_over_span_limit"] == before + 72
     assert run.messages == [f"line {number}" for number in range(150, 200)]
+
+
+def test_a_context_implementation_of_the_users_own() -> None:
+    """OTEL_PYTHON_CONTEXT may name another one than contextvars: it is asked through the API."""
+    done = programs.run(
+        """
+        from opentelemetry import context
+        class Own:
+            current, log = context.Context(), []
+            def attach(self, new):
+                before, self.current = self.current, new
+                self.log.append("attach")
+                return (before,)
+            def get_current(self):
+                return self.current
+            def detach(self, token):
+                (self.current,) = token
+                self.log.append("detach")
+        context._RUNTIME_CONTEXT = own = Own()
+        import json
+        from otelflow import current_flow, flow, task
+        @task
+        def step(this_flow=None):
+            return this_flow is current_flow()
+        @flow
+        def work():
+            return step()
+        own.log.clear()
+        run = work().execute()
+        print("SAID " + json.dumps({"value": run.return_value, "log": own.log, "left": len(own.current)}))
+        """,
+        head="",
+    )
+    assert done.said == {"value": True, "log": ["attach", "attach", "detach", "detach"], "left": 0}, done.stderr

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from opentelemetry.context import Context
+
 from otelflow import _emit, decorators
 from otelflow import attributes as wire
 from otelflow._counts import log_once
@@ -20,7 +22,7 @@ from otelflow._wrapper import Wrapper
 from otelflow.compat._config import Flow_Run__Config
 from otelflow.compat._events import flow_events
 from otelflow.compat._views import Flow_Data, Flow_Logger, Flow_Stats
-from otelflow.context import attach, get_current, give_back
+from otelflow.context import RUN_KEY, attach, get_current, give_back
 from otelflow.errors import ConfigError, NothingToRun
 
 __all__ = ["Flow", "Task", "flow", "task"]
@@ -157,7 +159,7 @@ class Flow(_Talkative, MainFlow[Any]):
     def __enter__(self) -> Flow:
         """Make this the current flow: tasks that are called inside the block belong to it."""
         self._join(None)
-        self._block = attach(self._context_below(get_current()))
+        self._block = attach(Context({**get_current(), RUN_KEY: self}))
         return self
 
     def __exit__(self, *_: object) -> None:
