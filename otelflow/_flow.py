@@ -16,6 +16,7 @@ from otelflow._execute import Executable
 from otelflow._journal import Journal
 from otelflow._naming import next_order, run_id
 from otelflow._run import Run
+from otelflow._shapes import Shape
 from otelflow._spec import Spec
 from otelflow._telemetry import Source
 from otelflow._values import cut
@@ -91,6 +92,7 @@ class Flow(Executable, Generic[R]):
         return self
 
     def _join(self, above: Run | None) -> None:
+        self._flow = self
         self._first_data = dict(self.data)
         self._ref = weakref.ref(self)
         self._wire = {wire.FLOW_NAME: cut(self.name)[0], wire.FLOW_RUN_ID: self.run_id}
@@ -122,7 +124,8 @@ class Flow(Executable, Generic[R]):
         return context
 
     def _make_origin(self) -> tuple[Any, ...]:
-        return (self._spec.source, self.name, self.run_id, None, None, self._span_context)
+        self._names = (self.name, self.run_id)
+        return (self._spec.source, self._names, None, None, self._span_context)
 
     def _inject(self, args: tuple[Any, ...], kwargs: dict[str, Any], bound: bool) -> dict[str, Any]:
         spec = self._spec
@@ -134,8 +137,9 @@ class Flow(Executable, Generic[R]):
         return self if name == "this_flow" else self.data if name == "flow_data" else None
 
     def _before_stop(self) -> None:
-        if self._talks:
-            self._say_end(self.flow_config, "Flow", f"flow run '{self.run_id}'")
+        self._say_end(self.flow_config, "Flow", f"flow run '{self.run_id}'")
+
+    def _settle(self) -> None:
         self._account = self._memory.settle(self._keeps_tasks)
 
     def _after_stop(self) -> None:
@@ -262,7 +266,7 @@ class Task(Executable):
         self._data = self._own = None
 
     def _join(self, above: Any) -> None:
-        flow = None if above is None else above._own_flow()
+        flow = above if above is None or above._is_flow else above._own_flow()
         if flow is None:
             self._flow_ref = None
             return
@@ -283,19 +287,19 @@ class Task(Executable):
         return made
 
     def _make_origin(self) -> tuple[Any, ...]:
-        name, spec = self._given_name, self._spec
-        _, flow_name, flow_run, _, _, _ = _NO_ORIGIN if self._flow is None else self._flow._origin
-        return (spec.source, flow_name, flow_run, name or spec.name, self._order, self._span_context)
+        spec, flow = self._spec, self._flow
+        names = _NO_FLOW if flow is None else flow._names
+        return (spec.source, names, self._given_name or spec.name, self._order, self._span_context)
 
     def _inject(self, args: tuple[Any, ...], kwargs: dict[str, Any], bound: bool) -> dict[str, Any]:
         spec, flow = self._spec, self._flow
         given = None if flow is None else flow._dependency_values
+        plan = spec.plan or spec.make_plan()
+        if not (given or plan.fixed or self._own_dependencies):
+            return kwargs
         if self._own_dependencies:
             given = {**(given or _NOTHING), **self.dependencies()}
-        plan = spec.plan or spec.make_plan()
-        if given or plan.fixed:
-            return plan.fill(args, kwargs, self._injectable, given, bound and spec.binds)
-        return kwargs
+        return plan.fill(args, kwargs, self._injectable, given, bound and spec.binds)
 
     def _injectable(self, name: str) -> Any:
         if name == "this_task":
@@ -306,12 +310,12 @@ class Task(Executable):
         return None if flow is None else flow if name == "this_flow" else flow.data
 
     def _before_stop(self) -> None:
-        flow = self._flow
-        if flow is not None:
-            if self.status == "failed":
-                flow._memory.task_failed()
-            if flow._talks:
-                self._say_end(flow.flow_config, "Task", f"task '{self.name}'")
+        self._say_end(self._flow.flow_config, "Task", f"task '{self.name}'")
+
+    def _closed_by(self, error: BaseException, shape: Shape) -> None:
+        super()._closed_by(error, shape)
+        if self.status == "failed" and self._flow is not None:
+            self._flow._memory.task_failed()
 
     def _end_attributes(self) -> dict[str, Any]:
         return _NOTHING
@@ -356,7 +360,7 @@ class Task(Executable):
 
 
 _ORPHAN = {wire.TASK_ORPHAN: True}
-_NO_ORIGIN = (None,) * 6
+_NO_FLOW = (None, None)
 
 
 def current_flow() -> Flow[Any] | None:

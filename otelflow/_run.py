@@ -58,7 +58,7 @@ class Run:
     _is_flow: ClassVar[bool] = False
     _spec: Spec
     _flow: Any = None
-    """The flow of a task, while it runs."""
+    """The flow that this run belongs to, while it runs; a flow's is itself."""
     _given_name: str | None = None
     _order: int = 0
     _started_ns: int = 0
@@ -130,7 +130,10 @@ class Run:
         raise NotImplementedError
 
     def _before_stop(self) -> None:
-        """What is to be said before STOP: the messages that the configuration asks for."""
+        """What is to be said before STOP: the messages that the configuration asks for. Asked where it does."""
+
+    def _settle(self) -> None:
+        """The account of a flow that ends."""
 
     def _after_stop(self) -> None:
         """What is to be put back when the run is over. Asked of flows only."""
@@ -211,7 +214,10 @@ class Run:
                     self.return_value = value
                 else:
                     self._closed_by(error, shape)
-                self._before_stop()
+                if self._flow is not None and self._flow._talks:
+                    self._before_stop()
+                if self._is_flow:
+                    self._settle()
             finally:
                 self._ended_ns = time_ns()
                 _emit.stopped(self)

@@ -105,12 +105,12 @@ class FlowRunEvent:
 class Origin(NamedTuple):
     """Which run an event comes from, in the form that costs least to hold: the text forms are made on reading.
 
-    ``flow_run`` and ``task_run`` are a run id, or the number that :func:`otelflow._naming.run_id` makes one of.
+    ``flow`` is the flow's name and run id; ``task_run`` a run id, or the number that
+    :func:`otelflow._naming.run_id` makes one of.
     """
 
     source: str
-    flow_name: str | None
-    flow_run: str | None
+    flow: tuple[str | None, str | None]
     task_name: str | None
     task_run: int | str | None
     span_context: Any
@@ -139,7 +139,7 @@ def event_of(record: tuple[Any, ...]) -> FlowRunEvent:
 
 def _data_of(record: tuple[Any, ...]) -> FlowRunEventData:
     event_type, _, origin, data, log_level = record
-    source, flow_name, flow_run, task_name, task_run, context = origin
+    source, (flow_name, flow_run), task_name, task_run, context = origin
     return FlowRunEventData(
         data=_stop_payload(event_type, data) if type(data) is tuple else dict(data),
         event_source=source,
@@ -164,5 +164,5 @@ def _id_of(record: tuple[Any, ...]) -> str:
     from hashlib import blake2b
 
     event_type, ns, origin, _, _ = record
-    text = f"{event_type.value}|{ns}|{origin[2]}|{origin[4]}"
+    text = f"{event_type.value}|{ns}|{origin[1]}|{origin[3]}"
     return str(uuid.UUID(bytes=blake2b(text.encode(errors="replace"), digest_size=16).digest(), version=4))

@@ -164,6 +164,7 @@ class Flow(_Talkative, MainFlow[Any]):
 
     def __exit__(self, *_: object) -> None:
         give_back(self._block)
+        self._flow = None
         if self._capturing and self.status == "pending":
             self._after_stop()
 
@@ -343,8 +344,8 @@ class Task(_Talkative, MainTask):
         return {**super()._start_attributes(), wire.TASK_RUN_ID: self.run_id}
 
     def _make_origin(self) -> tuple[Any, ...]:
-        source, flow_name, flow_run, name, _, context = super()._make_origin()
-        return (source, flow_name, flow_run, name, self.run_id, context)
+        source, names, name, _, context = super()._make_origin()
+        return (source, names, name, self.run_id, context)
 
     def _begin(self) -> None:
         super()._begin()
