@@ -182,7 +182,23 @@ def _set_up(
     if ON_LOGS:
         _set_up_logs(provider.resource)
     atexit.register(_at_exit)
+    _end_with_multiprocessing(provider)
     return provider
+
+
+def _end_with_multiprocessing(provider: Any) -> None:
+    """Send what is waiting when a child process of :mod:`multiprocessing` ends, too: it leaves without ``atexit``.
+
+    A forked child has forgotten its parent's finalizers by the time that it runs; so it is given its own there.
+    """
+    from multiprocessing import process, util
+
+    def at_end(_: object = None) -> None:
+        util.Finalize(None, _at_exit, exitpriority=10)
+
+    util.register_after_fork(provider, at_end)
+    if process.parent_process() is not None:  # a spawned child that calls configure() itself
+        at_end()
 
 
 def _set_up_logs(resource: Any) -> None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import programs
@@ -398,3 +402,61 @@ say(span=len(span.events), ok=bool(report), logs=[
             ["exception", "ERROR", "no", None, True],
             ["otelflow.message", "ERROR", "Error executing 'fails' task: no", None, True],
         ]
+
+
+POOL = """
+import multiprocessing, os, sys
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from otelflow import configure, flow, task
+
+class File(SpanExporter):
+    def export(self, spans):
+        with open(os.environ["SPANS"], "a") as out:
+            out.writelines(f"{os.getpid()} {span.name}\\n" for span in spans)
+        return SpanExportResult.SUCCESS
+    def shutdown(self):
+        pass
+
+@task
+def step(x):
+    return x
+
+@flow
+def in_child():
+    for x in range(9):
+        step(x)
+
+def work():
+    configure(exporters=[File()])
+    in_child().execute()
+
+if __name__ == "__main__":
+    if sys.argv[1] == "fork":
+        configure(exporters=[File()])
+        step(0)
+    processes = [multiprocessing.get_context(sys.argv[1]).Process(target=work) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    print([process.exitcode for process in processes])
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_children_of_multiprocessing_deliver_before_they_end(method: str, tmp_path: Path) -> None:
+    """They leave without atexit; all their spans arrive, each once, by each start method."""
+    program, spans = tmp_path / "pool.py", tmp_path / "spans"
+    program.write_text(POOL)
+    done = subprocess.run(
+        [sys.executable, str(program), method],
+        env=programs.clean_environment(SPANS=str(spans)),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout == "[0, 0, 0]\n", done.stderr
+    lines = spans.read_text().splitlines()
+    assert len(lines) == 30 + (method == "fork")
+    assert sorted(Counter(line.split()[0] for line in lines).values()) == [1] * (method == "fork") + [10] * 3
