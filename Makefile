@@ -8,7 +8,7 @@ PROJECTS := pyproject.toml exporters/pyproject.toml
 .PHONY: demo test lint bench bench-quick clean
 
 demo: $(VENV)/.installed
-	@$(BIN)/otelflow demo $(FOLDER)
+	@$(BIN)/otelflow demo $(if $(FOLDER),"$(FOLDER)")
 
 test: $(VENV)/.with-test
 	$(BIN)/python -m pytest -n auto $(ARGS)

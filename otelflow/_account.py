@@ -25,19 +25,19 @@ class Account(Run):
 
     # --- to say -------------------------------------------------------------------------------------------------
 
-    def log_debug(self, message: object, **attributes: Any) -> None:
+    def log_debug(self, message: object, /, **attributes: Any) -> None:
         """Send a message at DEBUG. ``attributes`` go on its span event; values are cut to the largest size."""
         _emit.message(self, 10, message, attributes)
 
-    def log_info(self, message: object, **attributes: Any) -> None:
+    def log_info(self, message: object, /, **attributes: Any) -> None:
         """Send a message at INFO."""
         _emit.message(self, 20, message, attributes)
 
-    def log_warning(self, message: object, **attributes: Any) -> None:
+    def log_warning(self, message: object, /, **attributes: Any) -> None:
         """Send a message at WARNING."""
         _emit.message(self, 30, message, attributes)
 
-    def log_error(self, message: object, **attributes: Any) -> None:
+    def log_error(self, message: object, /, **attributes: Any) -> None:
         """Send a message at ERROR. The run does not fail for it."""
         _emit.message(self, 40, message, attributes)
 

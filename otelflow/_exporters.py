@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from difflib import get_close_matches
 from importlib.metadata import entry_points
 from typing import Any
 from urllib.parse import urlsplit
@@ -116,6 +117,9 @@ def _entry_point(name: str, signal: str) -> Any:
     known = {entry.name: entry for entry in entry_points(group=group)}
     if name in known:
         return known[name]
-    hint = " Install the distribution otelflow-exporters for it." if name.startswith("otelflow_") else ""
+    near = get_close_matches(name, known, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    if name.startswith("otelflow_") and not near:
+        hint = " Install the distribution otelflow-exporters for it."
     names = ", ".join(sorted({"otlp", *known}))
     raise ConfigError(f"No exporter is installed under the name {name!r}.{hint} There are: {names}.", setting=group)

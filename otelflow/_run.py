@@ -158,8 +158,8 @@ class Run:
         self.status = "running"
         self._order = next_order()
         self._join(context.get(RUN_KEY))
+        source = current_source()  # before the clock is read: the first time, it loads what a provider needs
         self._started_ns = time_ns()
-        source = current_source()
         if source is not None and SUPPRESS_KEY not in context:
             span = self._start_span(source, context)
             if span is not None:

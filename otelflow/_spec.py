@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from otelflow import attributes as wire
-from otelflow._inject import Plan, plan_for
+from otelflow._inject import NAMES, Plan, plan_for
 from otelflow._naming import function_name, target_name
 from otelflow._shapes import Shape, shape_of
 from otelflow._values import attribute, cut
@@ -63,7 +63,7 @@ class Spec:
         self.config = config
         self.raise_on_error = raise_on_error
         self.new_trace = new_trace
-        self.dependencies = dict(dependencies or {})
+        self.dependencies = _checked_dependencies(dependencies)
         self.binds = inspect.isfunction(target) or isinstance(target, classmethod)
         """Whether the signature names a first parameter (self, cls) that a bound call does not pass."""
         self.attributes = self._static(kind, attributes)
@@ -84,6 +84,15 @@ class Spec:
         function = self.target.__func__ if isinstance(self.target, classmethod) else self.target
         self.plan = plan_for(function, self._flow_class, self._task_class)
         return self.plan
+
+
+def _checked_dependencies(dependencies: object) -> dict[str, Any]:
+    if dependencies is not None and not isinstance(dependencies, Mapping):
+        raise ArgumentError(f"@flow(dependencies={dependencies!r}): use a dict of values by parameter name.")
+    taken = sorted(set(dependencies or ()) & set(NAMES))
+    if taken:
+        raise ArgumentError(f"@flow(dependencies=...): {taken[0]!r} is filled in by otelflow. Use another name.")
+    return dict(dependencies or {})
 
 
 def _checked_name(kind: str, name: object) -> str | None:

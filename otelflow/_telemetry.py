@@ -106,7 +106,10 @@ def current_source() -> Source | None:
 
 
 def _resolve(provider: Any) -> Source | None:
+    """What is done once a provider, and not within the time of a span."""
     global _known
+    import opentelemetry.baggage  # noqa: F401  # 2 ms that a program without flows does not need
+
     in_use = provider if provider is not None else trace.get_tracer_provider()
     tracer = in_use.get_tracer(SCOPE, __version__)
     nothing = isinstance(tracer, NoOpTracer | ProxyTracer)

@@ -153,7 +153,8 @@ class FlowRunConfig:
                     "capture_output",
                 )
             ):
-                raise ConfigError(f"{field.name} is {value!r}. Use True or False.", setting=field.name)
+                choices = "True, False or None" if field.name == "capture_output" else "True or False"
+                raise ConfigError(f"{field.name} is {value!r}. Use {choices}.", setting=field.name)
 
 
 DEFAULT_CONFIG = FlowRunConfig()

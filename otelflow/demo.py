@@ -89,9 +89,14 @@ async def analyse(folder: str | Path, this_flow: Flow[Any] | None = None) -> dic
     parsed = await asyncio.gather(*(parse(path, gate) for path in files))
     facts = [fact for fact in parsed if fact is not None]
     if read_coverage(root) is None:
-        print("no coverage report, going on without it")
+        print("no coverage report: that step fails, as it may, and the flow goes on")
     totals = summarise(facts)
     if this_flow is not None:
         this_flow.add_flow_artifact("Totals", "totals", totals, "json")
-        this_flow.add_flow_result("summary", f"{totals['functions']} functions in {totals['files']} files")
+        this_flow.add_flow_result("summary", _summary(totals, len(files) - len(facts)))
     return totals
+
+
+def _summary(totals: dict[str, Any], not_parsed: int) -> str:
+    files = f"{totals['files']} file{'' if totals['files'] == 1 else 's'}"
+    return f"{totals['functions']} functions in {files}" + (f", {not_parsed} not parsed" if not_parsed else "")

@@ -98,8 +98,9 @@ class FlowRunEvent:
 
     def __repr__(self) -> str:
         data = self.event_data
-        name = data.task_name or data.flow_name
-        return f"<FlowRunEvent {self._type.name} {name!r} {next(iter(data.data.values()), '')}>"
+        payload: dict[str, Any] = next(iter(data.data.values()), {})
+        told = payload.get("message_text") or payload.get("key") or payload.get("status") or ""
+        return f"<FlowRunEvent {self._type.name} {data.task_name or data.flow_name!r} {str(told)[:80]!r}>"
 
 
 class Origin(NamedTuple):

@@ -11,6 +11,7 @@ from typing import Any
 from otelflow._counts import LISTENER_ERRORS, counts, log_once
 from otelflow._stdout import muted
 from otelflow.config import OTELFLOW_HISTORY_SIZE, number_from_environment
+from otelflow.errors import ArgumentError
 from otelflow.events import FlowRunEvent, event_of
 
 __all__ = ["FlowEvents", "Listener", "Listening", "flow_events"]
@@ -53,7 +54,12 @@ class FlowEvents:
         self.remember = self._history.append
 
     def listen(self, listener: Listener) -> Listening:
-        """Call ``listener`` with every event from now on. Returns the undo, which may be used in a ``with`` block."""
+        """Call ``listener`` with every event from now on. Returns the undo, which may be used in a ``with`` block.
+
+        Raises :class:`otelflow.errors.ArgumentError` where it cannot be called.
+        """
+        if not callable(listener):
+            raise ArgumentError(f"listen({listener!r}): a listener is called with each event. Use a function.")
         self.event_listeners.append(listener)
         return Listening(self.event_listeners, listener)
 

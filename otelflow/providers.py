@@ -14,7 +14,7 @@ from opentelemetry import trace
 
 from otelflow._counts import LISTENER_ERRORS, counts
 from otelflow._log_events import ON_LOGS
-from otelflow._telemetry import global_provider
+from otelflow._telemetry import current_source, global_provider
 from otelflow.config import EXIT_SECONDS, OTELFLOW_EXIT_SECONDS, OTELFLOW_QUEUE_SIZE, number_from_environment
 from otelflow.errors import ArgumentError, ConfigError, unknown_argument
 
@@ -29,6 +29,7 @@ _lock = threading.Lock()
 _pipelines: list[Any] = []
 _log_pipelines: list[Any] = []
 _provider: Any = None
+_given: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,15 +92,18 @@ def configure(
     """
     if unknown:
         raise unknown_argument("configure()", unknown, ["service_name", "exporters", *(configure.__kwdefaults__ or ())])
+    global _given
+    given = (service_name, exporters, endpoint, headers, sampler, resource_attributes)
     with _lock:
         existing = global_provider()
         if existing is None:
-            return _set_up(service_name, _wanted(exporters, endpoint, headers), sampler, resource_attributes)
-        given = (service_name, exporters, endpoint, headers, sampler, resource_attributes)
-        if existing is not _provider and any(value is not None for value in given):
+            provider = _set_up(service_name, _wanted(exporters, endpoint, headers), sampler, resource_attributes)
+            _given = given
+            return provider
+        if given != _given and any(value is not None for value in given):
             _logger.warning(
-                "A global tracer provider is set already (%s): configure() uses it and leaves it alone. What was "
-                "given to configure() has no effect; give it to that provider.",
+                "A global tracer provider is set already (%s): it is used and left alone, and what was given to this "
+                "configure() has no effect. Give it to the first configure(), or to that provider.",
                 type(existing).__qualname__,
             )
         return existing
@@ -179,6 +183,7 @@ def _set_up(
         provider.add_span_processor(SpanDoor(pipeline))
     _provider = provider
     trace.set_tracer_provider(provider)
+    current_source()  # loads what the first span needs
     if ON_LOGS:
         _set_up_logs(provider.resource)
     atexit.register(_at_exit)
@@ -238,11 +243,19 @@ def _at_exit() -> None:
         pipeline.stop(None, patience)
     report = _report()
     if not report:
+        reasons = [f"{number} {reason}" for reason, number in {**report.lost, "still waiting": report.pending}.items()]
         _logger.warning(
-            "%d spans were not delivered: %s. Is the endpoint right, and does it answer?",
+            "%d spans were not delivered by %s: %s. Does the endpoint answer, and is it the right one?",
             report.pending + sum(report.lost.values()),
-            report.lost,
+            ", ".join(
+                pipeline.name for pipeline in (*_pipelines, *_log_pipelines) if not _is_whole(pipeline.account())
+            ),
+            ", ".join(reason for reason in reasons if not reason.startswith("0 ")),
         )
+
+
+def _is_whole(account: Any) -> bool:
+    return not (account.pending or account.lost)
 
 
 def _report() -> FlushReport:

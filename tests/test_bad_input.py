@@ -13,7 +13,7 @@ from conftest import Spans
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otelflow import Flow, flow, stats, task
+from otelflow import Flow, flow, flow_events, stats, task
 from otelflow._values import MAX_VALUE_BYTES, attribute, cut, to_json
 from otelflow.errors import ArgumentError, OtelflowError
 
@@ -35,6 +35,10 @@ LIMIT = 2048
         (lambda: flow(flow_config={})(print), "@flow(flow_config={}): use a FlowRunConfig."),
         (lambda: Flow(3), "Flow(3): a target is a callable. Use Flow(function, *args, **kwargs)."),
         (lambda: task(attributes={3: 4})(print), "attribute name 3 is no text. Use a str."),
+        (lambda: flow(dependencies=[1])(print), "@flow(dependencies=[1]): use a dict of values by parameter name."),
+        (lambda: flow(dependencies={"this_flow": 1})(print), "'this_flow' is filled in by otelflow. Use another name."),
+        (lambda: flow_events.listen(5), "listen(5): a listener is called with each event. Use a function."),
+        (lambda: setattr(Flow(print), "name", 3), "Flow.name = 3: a name is a text that is not empty."),
     ],
 )
 def test_wrong_arguments(make: Any, message: str) -> None:

@@ -259,6 +259,8 @@ def test_events_and_config_as_plain_data(listened: list[Any]) -> None:
     assert second.event_data.data["message_data"]["message_text"] == "hi"
     config = Flow_Run__Config()
     config.print_logs = True
+    with pytest.raises(ValueError, match="has no attribute 'print_lgs'"):
+        config.print_lgs = True  # type: ignore[attr-defined]
     assert config.json()["print_logs"] is config.obj().print_logs is True
     assert len(config.json()) == 10
 

@@ -122,7 +122,10 @@ def test_a_provider_of_the_users_own_is_used_and_left_alone(when: str) -> None:
 def test_a_second_configure_changes_nothing() -> None:
     """It returns the provider in use."""
     facts = said("first = configure(exporters=[memory]); say(same=configure() is first)")
+    assert facts == {"same": True, "stderr": ""}
+    facts = said("first = configure(exporters=[memory]); say(same=configure('other') is first)")
     assert facts["same"] is True
+    assert "what was given to this configure() has no effect" in facts["stderr"]
 
 
 def test_random_seed_cannot_repeat_ids() -> None:
@@ -177,6 +180,7 @@ def test_an_endpoint_that_does_not_answer(kind: str, protocol: str, request: pyt
     )
     assert (facts["status"], facts["ok"], facts["delivered"]) == ("completed", False, 0)
     assert facts["total"] == facts["produced"] == 21
+    assert "by otlp: 21 " in facts["stderr"]
     assert facts["took"] < 5  # seconds: ten times its timeout, for a busy machine; the SDK takes 30 and more
     assert "21 spans were not delivered" in facts["stderr"]
 

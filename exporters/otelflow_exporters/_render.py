@@ -25,10 +25,13 @@ _SHOWN_FAILURES = 3
 
 @dataclass(frozen=True)
 class Style:
-    """How to print: with terminal colours, with the text of message events."""
+    """How to print: with terminal colours, with the text of message events, in how many columns (None: any number),
+    and whether the output takes ASCII only."""
 
     colours: bool = False
     messages: bool = False
+    columns: int | None = None
+    ascii_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,7 @@ def _add_below(
         branch, deeper = ("├─ ", "│  ") if items else ("└─ ", "   ")
         if isinstance(item, list):
             lines.append(_folded(indent + branch, item, axis))
+            lines.extend(_failures(indent + deeper, item, axis))
             continue
         lines.append(_line(indent + branch, item, axis))
         if style.messages:
@@ -110,7 +114,7 @@ def _add_below(
 
 
 def _below(span: ReadableSpan, children: dict[int, list[ReadableSpan]]) -> list[ReadableSpan | list[ReadableSpan]]:
-    """The children of a span; many of one name as a list, but for the first that failed."""
+    """The children of a span; many of one name as a list."""
     own = children.get(span.context.span_id, []) if span.context else []
     by_name: dict[str, list[ReadableSpan]] = defaultdict(list)
     for child in own:
@@ -122,8 +126,16 @@ def _below(span: ReadableSpan, children: dict[int, list[ReadableSpan]]) -> list[
             made.append(child)
         elif child is group[0]:
             made.append(group)
-            made.extend([sibling for sibling in group if _failed(sibling)][:_SHOWN_FAILURES])
     return made
+
+
+def _failures(indent: str, group: list[ReadableSpan], axis: _Axis) -> Iterable[_Line]:
+    """The first failures among folded siblings, and how many more there are."""
+    failed = [span for span in group if _failed(span)]
+    for span in failed[:_SHOWN_FAILURES]:
+        yield _line(indent + "· ", span, axis)
+    if len(failed) > _SHOWN_FAILURES:
+        yield _Line(f"{indent}… {len(failed) - _SHOWN_FAILURES} more failed")
 
 
 def _failed(span: ReadableSpan) -> bool:
@@ -132,7 +144,7 @@ def _failed(span: ReadableSpan) -> bool:
 
 def _line(prefix: str, span: ReadableSpan, axis: _Axis) -> _Line:
     end = span.end_time or _start(span)
-    note = f"✗ {_clean(_error(span))}" if _failed(span) else ""
+    note = f"✗ {_clean(_error(span))}" if _failed(span) else _remark(span)
     return _Line(
         prefix + _clean(span.name, _LONGEST_NAME), _time(_seconds(span)), axis.bar(_start(span), end), note, bool(note)
     )
@@ -181,10 +193,22 @@ def _clean(text: str, longest: int = 160) -> str:
     return shown if len(shown) <= longest else shown[: longest - 1] + "…"
 
 
+def _remark(span: ReadableSpan) -> str:
+    """What a person has to know of a span that did not fail, where otelflow says it."""
+    attributes = span.attributes or {}
+    if attributes.get("otelflow.status") == "cancelled":
+        return "⊘ cancelled"
+    return "in no flow" if attributes.get("otelflow.task.orphan") else ""
+
+
 def _aligned(lines: list[_Line], style: Style) -> list[str]:
     timed = [line for line in lines if line.duration]
     width = max((_width(line.label) for line in timed), default=0)
     return [_text(line, width, style) for line in lines]
+
+
+_ASCII = str.maketrans("├└│─━✗×µ…·⊘", "|`|-=xxu~-o")
+"""For outputs that take no other characters; what else there is becomes a question mark."""
 
 
 def _width(text: str) -> int:
@@ -193,10 +217,23 @@ def _width(text: str) -> int:
 
 def _text(line: _Line, width: int, style: Style) -> str:
     if not line.duration:
-        return line.label
+        return _fitting(line.label, style.columns, style)
     label = line.label + " " * (width - _width(line.label))
+    head = _fitting(f"{label}  {line.duration:>9}  ", None, style)
+    bar = _fitting(line.bar, None, style)
+    note = _fitting(line.note, None if style.columns is None else style.columns - _width(head) - _BAR - 2, style)
     if not style.colours:
-        return f"{label}  {line.duration:>9}  {line.bar}  {line.note}".rstrip()
-    bar = f"\x1b[{31 if line.failed else 36}m{line.bar}\x1b[0m"
-    note = f"\x1b[31m{line.note}\x1b[0m" if line.failed else f"\x1b[2m{line.note}\x1b[0m"
-    return f"{label}  {line.duration:>9}  {bar}  {note if line.note else ''}".rstrip()
+        return f"{head}{bar}  {note}".rstrip()
+    colour = 31 if line.failed else 36
+    return f"{head}\x1b[{colour}m{bar}\x1b[0m  " + (f"\x1b[{31 if line.failed else 2}m{note}\x1b[0m" if note else "")
+
+
+def _fitting(text: str, columns: int | None, style: Style) -> str:
+    """``text`` in that many columns, in characters that the output takes."""
+    if style.ascii_only:
+        text = text.translate(_ASCII).encode("ascii", "replace").decode()
+    if columns is None or _width(text) <= columns:
+        return text
+    while text and _width(text) > columns - 1:
+        text = text[:-1]
+    return text + ("~" if style.ascii_only else "…")

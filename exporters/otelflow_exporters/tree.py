@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import sys
 import threading
 from collections import OrderedDict
@@ -87,7 +88,7 @@ class TreeSpanExporter(SpanExporter):
         notes = [note] if note else []
         if trace.left_out:
             notes.append(f"{trace.left_out} spans left out")
-        style = Style(colours=_wants_colours(out), messages=self._messages)
+        style = Style(_wants_colours(out), self._messages, _columns(out), not _takes_bars(out))
         out.write("\n".join(render(trace.spans, style, ", ".join(notes))) + "\n")
         out.flush()
 
@@ -111,6 +112,19 @@ class TreeSpanExporter(SpanExporter):
                     self._print(self._traces.popitem(last=False)[1], "its root never ended here")
         except Exception:
             _logger.warning("otelflow_tree could not print a trace.", exc_info=True)
+
+
+def _columns(out: TextIO) -> int | None:
+    """The width of a terminal; None for a pipe or a file, where nothing has to be cut."""
+    return shutil.get_terminal_size().columns if out.isatty() else None
+
+
+def _takes_bars(out: TextIO) -> bool:
+    try:
+        "├━✗".encode(out.encoding or "utf-8")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
 
 
 def _wants_colours(out: TextIO) -> bool:

@@ -64,10 +64,38 @@ def test_more_than_ten_equal_siblings_are_one_line() -> None:
         broken = {"status": failed("OSError: full")} if number in (7, 8, 9, 10) else {}
         spans.append(span("step", number + 2, 1, number / 100, number / 100 + 0.01, **broken))
     lines = render(spans, Style())
-    assert len(lines) == 5
+    assert len(lines) == 6
     assert "step ×10000" in lines[1]
     assert "median 10.0 ms, slowest 10.0 ms, ✗ 4 failed" in lines[1]
-    assert all("✗ OSError: full" in line for line in lines[2:])
+    assert all("· step" in line and "✗ OSError: full" in line for line in lines[2:5])
+    assert lines[5].strip() == "… 1 more failed"
+
+
+def test_what_did_not_fail_but_matters() -> None:
+    """A cancelled run and a task outside any flow are marked, where otelflow's attributes say so."""
+    cancelled = span("a", 1, attributes={"otelflow.status": "cancelled"})
+    orphan = span("b", 2, attributes={"otelflow.task.orphan": True})
+    assert render([cancelled], Style())[0].endswith("⊘ cancelled")
+    assert render([orphan], Style())[0].endswith("in no flow")
+
+
+def test_a_terminal_is_not_overrun() -> None:
+    """Lines are cut to the terminal's width, wide characters counted as two columns."""
+    spans = [span("root", 1), span("日本", 2, 1, status=failed("x" * 500))]
+    lines = render(spans, Style(columns=60))
+    assert all(len(line) <= 58 + 2 for line in lines)
+    assert lines[1].endswith("…")
+
+
+def test_an_output_that_takes_ascii_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tree is drawn with what there is."""
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(raw, encoding="ascii", write_through=True))
+    exporter = TreeSpanExporter()
+    assert exporter.export([span("é", 2, 1), span("root", 1, status=failed("no"))]) is SpanExportResult.SUCCESS
+    monkeypatch.undo()
+    assert raw.getvalue().decode().splitlines()[1].startswith("`- ?")
+    assert "x no" in raw.getvalue().decode()
 
 
 def test_text_from_spans_cannot_move_the_cursor() -> None:

@@ -42,3 +42,9 @@ class Flow_Run__Config(Plain):  # the original's spelling
             known = ", ".join(sorted(cls.__dataclass_fields__))
             raise ConfigError(f"Flow_Run__Config has no attribute {sorted(unknown)[0]!r}. It has: {known}.")
         return super().__new__(cls)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in self.__dataclass_fields__:
+            known = ", ".join(sorted(self.__dataclass_fields__))
+            raise ConfigError(f"Flow_Run__Config has no attribute {name!r}. It has: {known}.")
+        super().__setattr__(name, value)

@@ -220,13 +220,13 @@ class Flow(_Talkative, MainFlow[Any]):
 
     # --- logging -----------------------------------------------------------------------------------------------------
 
-    def log_debug(self, message: object, task_run_id: str | None = None, **attributes: Any) -> None:
+    def log_debug(self, message: object, /, task_run_id: str | None = None, **attributes: Any) -> None:
         _emit.message(self, 10, message, attributes)
 
-    def log_info(self, message: object, task_run_id: str | None = None, **attributes: Any) -> None:
+    def log_info(self, message: object, /, task_run_id: str | None = None, **attributes: Any) -> None:
         _emit.message(self, 20, message, attributes)
 
-    def log_error(self, message: object, task_run_id: str | None = None, **attributes: Any) -> None:
+    def log_error(self, message: object, /, task_run_id: str | None = None, **attributes: Any) -> None:
         _emit.message(self, 40, message, attributes)
 
     def log_messages_with_colors(self) -> list[str]:
