@@ -76,8 +76,11 @@ def _steps(run: Run, inner: Generator[Any, Any, Any]) -> Generator[Any, Any, Any
             sent = yield item
         except GeneratorExit:
             run._resume()
-            inner.close()
-            raise
+            close: Any = inner.close
+            value = close()  # what it returns there, close() gives to its caller since Python 3.13
+            if value is None:
+                raise
+            return value
         except BaseException as error:
             thrown = error
         run._resume()

@@ -169,7 +169,7 @@ def message(run: Emitter, level: int, given: object, attributes: dict[str, Any] 
     config = run._settings
     if not config.logging_enabled or level < config.log_level or _over(run, "message"):
         return
-    raw = given if isinstance(given, str) else safe_str(given)
+    raw = given if type(given) is str else safe_str(given)
     text = without_colours(raw)
     severity = logging.getLevelName(level)
     ns = time_ns()

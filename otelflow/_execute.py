@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import AsyncIterator, Generator, Iterator
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from otelflow.errors import ArgumentError, NothingToRun, OtelflowError
 __all__ = ["Executable"]
 
 Self = TypeVar("Self", bound="Executable")
+_claims = threading.Lock()
 
 
 class Executable(Account):
@@ -52,6 +54,8 @@ class Executable(Account):
     def _prepare(self, spec: Spec, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], bound: bool) -> None:
         """Set up with everything that is known before the run."""
         self._spec = spec
+        self._is_prepared = True
+        self.status = "pending"
         own_name = getattr(type(self), "name", None)  # a subclass may say: name = "nightly"
         if isinstance(own_name, str) and not spec.is_named:
             self._given_name = own_name
@@ -72,10 +76,19 @@ class Executable(Account):
         if self._function is None and not self._own_main:
             raise self._nothing_to_run()
         if self.status == "running":
-            raise OtelflowError(f"{self!r} is running already. Make another object for a run at the same time.")
-        if self.status != "pending":
-            self._start_clean()
+            raise self._running_already()
         return self._shape()
+
+    def _claim(self) -> None:
+        with _claims:
+            if self.status == "running":
+                raise self._running_already()
+            before, self.status = self.status, "running"
+        if before != "pending":
+            self._start_clean()
+
+    def _running_already(self) -> Exception:
+        return OtelflowError(f"{self!r} is running already. Make another object for a run at the same time.")
 
     def _start_clean(self) -> None:
         """Forget the run before."""

@@ -45,6 +45,8 @@ class Flow(Executable, Generic[R]):
 
     _is_flow = True
     flow_config: FlowRunConfig = DEFAULT_CONFIG
+    data: dict[str, Any]
+    _memory: Journal
     return_value: R | None = None
 
     _given_run_id: str | None = None
@@ -64,10 +66,12 @@ class Flow(Executable, Generic[R]):
         return Spec("flow", target, flow_class=Flow, task_class=Task, name=name)
 
     def _prepare(self, spec: Spec, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], bound: bool) -> None:
-        self.data: dict[str, Any] = {}
         if spec.config is not None:
             self.flow_config = spec.config
-        self._memory = self._new_memory()
+        if "data" not in self.__dict__:  # a subclass may have put something there
+            self.data = {}
+        if "_memory" not in self.__dict__ or not self._memory.messages:
+            self._memory = self._new_memory()
         super()._prepare(spec, target, args, kwargs, bound)
 
     def _new_memory(self) -> Journal:
@@ -100,6 +104,8 @@ class Flow(Executable, Generic[R]):
         self._keeps_tasks = config.add_task_to_self
         self._talks = config.print_none_return_value or config.print_finished_message
         self._capturing = not self._transparent if config.capture_output is None else config.capture_output
+
+    def _capture(self) -> None:
         if self._capturing:
             _stdout.start_capture()
 

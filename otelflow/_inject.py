@@ -5,6 +5,7 @@ The plan is worked out once for each function; a call only looks whether the cal
 
 from __future__ import annotations
 
+import functools
 import inspect
 import types
 import typing
@@ -70,10 +71,25 @@ class Plan:
             if parameter.name in dependencies:
                 kwargs[parameter.name] = dependencies[parameter.name]
             elif parameter.classes:
-                matches = [value for value in dependencies.values() if isinstance(value, parameter.classes)]
+                matches = [value for value in dependencies.values() if _is_instance(value, parameter.classes)]
                 if len(matches) == 1:  # two of one type: only the name can tell them apart
                     kwargs[parameter.name] = matches[0]
         return kwargs
+
+
+def _is_instance(value: object, classes: tuple[type, ...]) -> bool:
+    """isinstance, where it can be asked: protocols, typed dicts and lazy proxies may raise."""
+    try:
+        return isinstance(value, classes)
+    except Exception:
+        return False
+
+
+def _is_subclass(cls: type, base: type) -> bool:
+    try:
+        return issubclass(cls, base)
+    except Exception:  # a metaclass of the user's
+        return False
 
 
 _NOTHING = Plan((), ())
@@ -86,6 +102,7 @@ def plan_for(function: Any, flow_class: type, task_class: type) -> Plan:
     except (TypeError, ValueError):  # builtins without one
         return _NOTHING
     hints = _hints(function, {"Flow": flow_class, "Task": task_class})
+    preset = _preset(function)
     parameters = tuple(
         _Parameter(
             name,
@@ -96,17 +113,27 @@ def plan_for(function: Any, flow_class: type, task_class: type) -> Plan:
         for index, (name, parameter) in enumerate(signature.parameters.items())
         if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
     )
+    parameters = tuple(parameter for parameter in parameters if parameter.name not in preset)
     usable = tuple(parameter for parameter in parameters if not parameter.positional_only)
     fixed = ((parameter, _source(parameter, flow_class, task_class)) for parameter in usable)
     return Plan(usable, tuple((parameter, name) for parameter, name in fixed if name is not None))
 
 
+def _preset(function: Any) -> set[str]:
+    """Names of the parameters that a partial gives by keyword already: it is the caller there."""
+    names: set[str] = set()
+    while isinstance(function, functools.partial):
+        names |= function.keywords.keys()
+        function = function.func
+    return names
+
+
 def _source(parameter: _Parameter, flow_class: type, task_class: type) -> str | None:
     if parameter.name in NAMES:
         return parameter.name
-    if any(issubclass(cls, flow_class) for cls in parameter.classes):
+    if any(_is_subclass(cls, flow_class) for cls in parameter.classes):
         return "this_flow"
-    if any(issubclass(cls, task_class) for cls in parameter.classes):
+    if any(_is_subclass(cls, task_class) for cls in parameter.classes):
         return "this_task"
     return None
 

@@ -13,6 +13,7 @@ import threading
 import time
 import weakref
 from collections import deque
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from opentelemetry.context import attach, detach, set_value
@@ -29,6 +30,9 @@ EXPORT_FAILED = "export_failed"
 
 AFTER_SHUTDOWN = "after_shutdown"
 """The item came after the pipeline was shut down, or still waited when its time was over."""
+
+_SHUTDOWN_SECONDS = 2.0
+"""How long an exporter's own shutdown is waited for where nothing else is said."""
 
 _logger = logging.getLogger("otelflow")
 
@@ -135,7 +139,7 @@ class Pipeline:
         token = attach(set_value(SUPPRESS_KEY, True))  # spans of the exporter's own requests would never end
         try:
             return bool(self.exporter.export(batch).name == "SUCCESS")  # SpanExportResult, LogRecordExportResult, ...
-        except Exception:
+        except BaseException:  # a SystemExit of the exporter's must not end the thread
             _logger.warning("The exporter %s raised; %d items are lost.", self.name, len(batch), exc_info=True)
             return False
         finally:
@@ -198,8 +202,23 @@ class Pipeline:
             self._lose(AFTER_SHUTDOWN, len(self._queue))
             self._queue.clear()
             self._changed.notify_all()
-        # An exporter in the middle of its retries hears of it from here; an idle thread does it by itself.
-        self._shut_exporter_down()
+        # An idle thread shuts its exporter down by itself. One in the middle of its retries has to hear of it from
+        # here, and not from the caller's thread: what an exporter does there may take as long as it likes.
+        left = _SHUTDOWN_SECONDS if end is None else max(0.0, end - time.monotonic())
+        limit = time.monotonic() + min(left, _SHUTDOWN_SECONDS if patience is None else patience)
         if self._thread is not None:
-            left = 0.2 if end is None else max(0.0, min(0.2, end - time.monotonic()))
-            self._thread.join(left)
+            self._thread.join(min(0.1, left))
+        if not self._exporter_is_down:
+            self._run_beside(self._shut_exporter_down, limit)
+        elif self._thread is not None:
+            self._thread.join(max(0.0, limit - time.monotonic()))
+
+    @staticmethod
+    def _run_beside(call: Callable[[], None], limit: float) -> None:
+        beside = threading.Thread(target=call, daemon=True)
+        try:
+            beside.start()
+        except RuntimeError:  # the interpreter is ending and starts no more threads
+            call()
+            return
+        beside.join(max(0.0, limit - time.monotonic()))

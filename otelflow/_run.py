@@ -48,14 +48,16 @@ class Run:
     _own_dependencies: ClassVar[bool] = False
     """Whether the class has ``dependencies`` of its own."""
 
-    status: str = "pending"
-    """``pending``, ``running``, ``completed``, ``failed`` or ``cancelled``."""
+    status: str = "running"
+    """``pending`` (prepared, not executed yet), ``running``, ``completed``, ``failed`` or ``cancelled``."""
     error: BaseException | None = None
     """The exception that ended the run; None when it completed."""
     return_value: Any = None
     """What the function returned."""
 
     _is_flow: ClassVar[bool] = False
+    _is_prepared: bool = False
+    """Whether this object was made before its run, and may run again; one for a single call was not."""
     _spec: Spec
     _flow: Any = None
     """The flow that this run belongs to, while it runs; a flow's is itself."""
@@ -154,23 +156,45 @@ class Run:
 
     def _open(self) -> None:
         """Start the span and make this run the current one."""
+        if self._is_prepared:
+            self._claim()
         context = get_current()
-        self.status = "running"
-        self._order = next_order()
-        self._join(context.get(RUN_KEY))
-        source = current_source()  # before the clock is read: the first time, it loads what a provider needs
-        self._started_ns = time_ns()
-        if source is not None and SUPPRESS_KEY not in context:
-            span = self._start_span(source, context)
-            if span is not None:
-                self._span = span
-                self._span_context = span.get_span_context()
-        if self._span is None:
-            below = Context({**context, RUN_KEY: self})
-        else:
-            below = Context({**context, RUN_KEY: self, SPAN_KEY: self._span})
-        self._token = attach(self._with_baggage(below) if self._is_flow else below)
-        self._origin = self._make_origin()
+        try:
+            self._order = next_order()
+            self._join(context.get(RUN_KEY))
+            source = current_source()  # before the clock is read: the first time, it loads what a provider needs
+            self._started_ns = time_ns()
+            if source is not None and SUPPRESS_KEY not in context:
+                span = self._start_span(source, context)
+                if span is not None:
+                    self._span = span
+                    self._span_context = span.get_span_context()
+            if self._span is None:
+                below = Context({**context, RUN_KEY: self})
+            else:
+                below = Context({**context, RUN_KEY: self, SPAN_KEY: self._span})
+            self._origin = self._make_origin()
+            self._token = attach(self._with_baggage(below) if self._is_flow else below)
+            if self._is_flow:
+                self._capture()
+        except BaseException:  # a full stack, Ctrl-C: nothing has begun, and nothing of it may stay
+            self._undo_open()
+            raise
+
+    def _undo_open(self) -> None:
+        self.status = "pending"
+        self._started_ns = 0
+        token, self._token, self._flow = self._token, None, None
+        if token is not None:
+            give_back(token)
+        if self._span is not None:
+            self._end_span()
+
+    def _claim(self) -> None:
+        """Take a prepared object for one run: it cannot be run twice at once, and starts clean."""
+
+    def _capture(self) -> None:
+        """Begin to capture output, where a flow does. The last step of opening: what follows is closed."""
 
     def _start_span(self, source: Source, context: Context) -> Span | None:
         try:

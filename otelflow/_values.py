@@ -26,14 +26,18 @@ def safe_str(value: object) -> str:
     """``str(value)``; where that raises, the class of the value and of what it raised."""
     try:
         return str(value)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         return f"<{type(value).__name__}: str() raised {type(error).__name__}>"
 
 
 def _safe_repr(value: object) -> str:
     try:
         return repr(value)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         return f"<{type(value).__name__}: repr() raised {type(error).__name__}>"
 
 
@@ -70,15 +74,23 @@ def attribute(value: object) -> tuple[Any, bool]:
 
     bool, int and float stay what they are, text is cut, lists of one primitive type become tuples, all else JSON text.
     """
+    try:
+        return _attribute(value)
+    except Exception as error:  # an unbound proxy, a list of the user's own class: looking at it may do anything
+        return f"<{type(value).__name__}: reading it raised {type(error).__name__}>", False
+
+
+def _attribute(value: object) -> tuple[Any, bool]:
     if isinstance(value, bool | int | float):
-        fits = not isinstance(value, int) or -(2**63) <= value < 2**63  # OTLP integers have 64 bits
-        return (value, False) if fits else (str(value), False)
+        if not isinstance(value, int) or -(2**63) <= value < 2**63:  # OTLP integers have 64 bits
+            return value, False
+        return (str(value), False) if value.bit_length() <= 2048 else (f"<int of {value.bit_length()} bits>", True)
     if isinstance(value, str):
         return cut(str(value))
     if isinstance(value, list | tuple) and value and len(value) <= 64:
         kind = type(value[0])
         if kind in (bool, int, float, str) and all(type(item) is kind for item in value):
-            parts = [attribute(item) for item in value]
+            parts = [_attribute(item) for item in value]
             return tuple(part for part, _ in parts), any(was_cut for _, was_cut in parts)
     made = to_json(value)
     return made.text, made.was_cut
@@ -116,9 +128,9 @@ def to_json(value: object, limit: int = MAX_VALUE_BYTES) -> JsonText:
 
 def _bytes_of(value: object) -> bytes | None:
     """The bytes of a text or of bytes; None for containers, whose size would cost a walk over all of it."""
-    if isinstance(value, str):
+    if type(value) is str:
         return value.encode("utf-8", "backslashreplace")
-    return bytes(value) if isinstance(value, bytes | bytearray) else None
+    return bytes(value) if type(value) in (bytes, bytearray) else None  # type: ignore[call-overload]
 
 
 class _Preview:
@@ -132,6 +144,12 @@ class _Preview:
         self._open: set[int] = set()
 
     def shown(self, value: object, depth: int) -> Any:
+        try:
+            return self._shown(value, depth)
+        except Exception as error:  # an unbound proxy, a mapping of the user's own: looking at it may do anything
+            return self._text(f"<{type(value).__name__}: reading it raised {type(error).__name__}>")
+
+    def _shown(self, value: object, depth: int) -> Any:
         if value is None or isinstance(value, bool):
             self.room -= 5
             return value
@@ -147,8 +165,6 @@ class _Preview:
         self._open.add(id(value))
         try:
             return self._container(value, depth)
-        except Exception as error:  # a mapping or sequence of the user's own may do anything
-            return self._text(f"<{type(value).__name__}: reading it raised {type(error).__name__}>")
         finally:
             self._open.discard(id(value))
 

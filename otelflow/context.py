@@ -69,7 +69,7 @@ def give_back(token: Any) -> None:
     if type(token) is Token:
         try:
             token.var.reset(token)
-        except ValueError:
+        except (ValueError, RuntimeError):  # another execution context; a token that was used already
             return
     else:  # a context implementation of the user's own
         detach(token)

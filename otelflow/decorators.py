@@ -7,6 +7,7 @@ from typing import Any, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from otelflow._drive import DRIVER_FOR, body_of
 from otelflow._flow import Flow, Task
+from otelflow._shapes import Shape
 from otelflow._spec import Spec
 from otelflow._wrapper import Wrapper
 from otelflow.config import FlowRunConfig
@@ -131,15 +132,14 @@ def _deferred_flow(spec: Spec, cls: type[Flow[Any]]) -> Callable[..., Any]:
 
 
 def _transparent_flow(spec: Spec, cls: type[Flow[Any]]) -> Callable[..., Any]:
-    drive = DRIVER_FOR[spec.shape]
-
     def call(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         made = cls._made(wrapped, (), {})
         made._prepare(spec, wrapped, (), {}, False)
         made._transparent = True
-        return drive(made, body_of(made, wrapped, spec.shape), args, kwargs, instance is not None)
+        shape = made._shape()
+        return DRIVER_FOR[shape](made, body_of(made, wrapped, shape), args, kwargs, instance is not None)
 
-    return call
+    return _named(call, spec)
 
 
 @overload
@@ -205,18 +205,32 @@ def _plain_task(spec: Spec) -> Callable[..., Any]:
         run._spec = spec
         return drive(run, wrapped, args, kwargs, instance is not None)
 
-    return call
+    return _named(call, spec)
 
 
 def _custom_task(spec: Spec, cls: type[Task]) -> Callable[..., Any]:
-    drive = DRIVER_FOR[spec.shape]
-
     def call(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         made = cls._made(wrapped, (), {})
         made._prepare(spec, wrapped, (), {}, False)
-        return drive(made, body_of(made, wrapped, spec.shape), args, kwargs, instance is not None)
+        shape = made._shape()
+        return DRIVER_FOR[shape](made, body_of(made, wrapped, shape), args, kwargs, instance is not None)
 
-    return call
+    return _named(call, spec)
+
+
+def _named(call: Callable[..., Any], spec: Spec) -> Callable[..., Any]:
+    """Coroutines and generators that are named after the function, as its own are: in "never awaited" warnings and in
+    what asyncio says of its tasks."""
+    if spec.shape is Shape.CALL:
+        return call
+    qualname = getattr(spec.target, "__qualname__", spec.name)
+
+    def named(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        made = call(wrapped, instance, args, kwargs)
+        made.__name__, made.__qualname__ = spec.name, qualname
+        return made
+
+    return named
 
 
 def _check_class(where: str, cls: object, base: type) -> None:

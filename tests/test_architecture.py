@@ -23,6 +23,7 @@ FLOORS = [
     ["decorators"],
     ["compat._plain", "compat._config", "compat._views", "compat._events", "demo"],
     ["compat._flow"],
+    ["compat._decorators"],
     ["compat", "cli._demo"],
     ["cli"],
     ["__init__", "cli.__main__"],

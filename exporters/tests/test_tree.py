@@ -90,7 +90,8 @@ def test_a_terminal_is_not_overrun() -> None:
 def test_an_output_that_takes_ascii_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tree is drawn with what there is."""
     raw = io.BytesIO()
-    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(raw, encoding="ascii", write_through=True))
+    terminal = io.TextIOWrapper(raw, encoding="ascii", write_through=True)
+    monkeypatch.setattr(sys, "stderr", terminal)
     exporter = TreeSpanExporter()
     assert exporter.export([span("é", 2, 1), span("root", 1, status=failed("no"))]) is SpanExportResult.SUCCESS
     monkeypatch.undo()

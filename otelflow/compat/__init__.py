@@ -5,6 +5,7 @@ original got wrong and what happens instead.
 """
 
 from otelflow.compat._config import Flow_Run__Config
+from otelflow.compat._decorators import flow, task
 from otelflow.compat._events import (
     Flow_Events,
     Flow_Run__Event,
@@ -18,8 +19,6 @@ from otelflow.compat._flow import (
     TASK__RANDOM_ID__PREFIX,
     Flow,
     Task,
-    flow,
-    task,
 )
 
 __all__ = [

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from opentelemetry.context import Context
 
-from otelflow import _emit, decorators
+from otelflow import _emit, _stdout
 from otelflow import attributes as wire
 from otelflow._counts import log_once
 from otelflow._flow import Flow as MainFlow
@@ -18,14 +18,14 @@ from otelflow._naming import next_order, run_id
 from otelflow._run import Run
 from otelflow._shapes import Shape
 from otelflow._values import safe_str
-from otelflow._wrapper import Wrapper
 from otelflow.compat._config import Flow_Run__Config
 from otelflow.compat._events import flow_events
 from otelflow.compat._views import Flow_Data, Flow_Logger, Flow_Stats
+from otelflow.config import DEFAULT_CONFIG
 from otelflow.context import RUN_KEY, attach, get_current, give_back
 from otelflow.errors import ConfigError, NothingToRun
 
-__all__ = ["Flow", "Task", "flow", "task"]
+__all__ = ["Flow", "Task", "check"]
 
 FLOW__RANDOM_ID__PREFIX = "flow_id__"
 FLOW__RANDOM_NAME__PREFIX = "flow_name__"
@@ -36,10 +36,20 @@ def _new_id(prefix: str) -> str:
     return run_id(f"{prefix}_", next_order())
 
 
-def _check(given: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
+def check(given: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
+    """Refuse what is not among ``known``, as the original does: with a ValueError."""
     for name in given:
         if name not in known:
             raise ConfigError(f"{where} has no attribute {name!r}. It takes: {', '.join(known)}.")
+
+
+def _take_own_fields(made: Any, given: dict[str, Any]) -> dict[str, Any]:
+    """Set the attributes that a subclass declares by annotation, as the original's classes do; returns the rest."""
+    own = {name for cls in type(made).__mro__ for name in vars(cls).get("__annotations__", {})}
+    base = {name for cls in Flow.__mro__ for name in vars(cls).get("__annotations__", {})}
+    for name in given.keys() & (own - base):
+        setattr(made, name, given[name])
+    return {name: value for name, value in given.items() if name not in own - base}
 
 
 class _Talkative(Run):
@@ -87,7 +97,7 @@ class Flow(_Talkative, MainFlow[Any]):
     _talks = True
     setup_completed = False
     flow_run_params: Any = None
-    _block: Any = None
+    _blocks: tuple[Any, ...] = ()
     _unlisten: Any = None
 
     def __init_subclass__(cls, **given: Any) -> None:
@@ -95,9 +105,12 @@ class Flow(_Talkative, MainFlow[Any]):
         cls._own_main = False  # here main() is what setup() falls back to, not a wrapper around the target
 
     def __init__(self, **given: Any) -> None:
-        _check(given, self._TAKES, type(self).__name__)
-        self._given = given
-        self.flow_config = given.get("flow_config") or Flow_Run__Config()  # type: ignore[assignment]
+        given = _take_own_fields(self, given)
+        check(given, self._TAKES, type(self).__name__)
+        self._given_run_id = given.get("flow_id") or None
+        of_class: Any = type(self).flow_config
+        default = Flow_Run__Config() if of_class is DEFAULT_CONFIG else of_class
+        self.flow_config = given.get("flow_config") or default  # type: ignore[assignment]  # has the same fields
         self.captured_exec_logs: list[str] = []
         self.resolved_args: tuple[Any, ...] = ()
         self.resolved_kwargs: dict[str, Any] = {}
@@ -107,14 +120,11 @@ class Flow(_Talkative, MainFlow[Any]):
         spec = self._new_spec(self.main, None)
         spec.name = given.get("flow_name") or ""
         self._prepare(spec, None, (), {}, bound=False)
-        if given.get("data") is not None:
-            self.data = given["data"]
+        of_class = getattr(type(self), "data", None)
+        if given.get("data") is not None or isinstance(of_class, dict):
+            self.data = given.get("data") or of_class
 
     # --- setting up --------------------------------------------------------------------------------------------------
-
-    def _prepare(self, spec: Any, target: Any, args: Any, kwargs: Any, bound: bool) -> None:
-        self._given_run_id = self._given.get("flow_id") or None
-        super()._prepare(spec, target, args, kwargs, bound)
 
     @property
     def run_id(self) -> str:
@@ -128,9 +138,8 @@ class Flow(_Talkative, MainFlow[Any]):
     def setup(self, target: Any = None, *args: Any, **kwargs: Any) -> Flow:
         """Say what to run. Returns the flow."""
         target = self.main if target is None else target
-        name, data = self._spec.name or self._given_name, self.data
+        name = self._given_name or self._spec.name
         self._prepare(self._new_spec(target, None), target, args, kwargs, bound=False)
-        self.data = data
         if name:
             self.name = name
         self.setup_completed = True
@@ -159,14 +168,16 @@ class Flow(_Talkative, MainFlow[Any]):
     def __enter__(self) -> Flow:
         """Make this the current flow: tasks that are called inside the block belong to it."""
         self._join(None)
-        self._block = attach(Context({**get_current(), RUN_KEY: self}))
+        _stdout.start_capture()
+        self._blocks = (*self._blocks, attach(Context({**get_current(), RUN_KEY: self})))
         return self
 
     def __exit__(self, *_: object) -> None:
-        give_back(self._block)
+        *blocks, innermost = self._blocks
+        self._blocks = tuple(blocks)
+        give_back(innermost)
+        _stdout.stop_capture()
         self._flow = None
-        if self._capturing and self.status == "pending":
-            self._after_stop()
 
     # --- the run -----------------------------------------------------------------------------------------------------
 
@@ -252,8 +263,10 @@ class Flow(_Talkative, MainFlow[Any]):
 
     flow_id = property(lambda self: self.run_id, lambda self, value: setattr(self, "_given_run_id", value))
     flow_name = property(lambda self: self.name, lambda self, value: setattr(self, "name", value))
-    flow_error = property(lambda self: self.error)
-    flow_return_value = property(lambda self: self.return_value)
+    flow_error = property(lambda self: self.error, lambda self, value: setattr(self, "error", value))
+    flow_return_value = property(
+        lambda self: self.return_value, lambda self, value: setattr(self, "return_value", value)
+    )
     flow_target = property(lambda self: self._function)
     flow_args = property(lambda self: self._args)
     flow_kwargs = property(lambda self: self._kwargs)
@@ -291,7 +304,7 @@ class Task(_Talkative, MainTask):
     _given_id: str | None = None
 
     def __init__(self, **given: Any) -> None:
-        _check(given, self._TAKES, type(self).__name__)
+        check(given, self._TAKES, type(self).__name__)
         for name, value in given.items():
             setattr(self, "_data" if name == "data" else name, value)
         self._settle()
@@ -361,33 +374,3 @@ class Task(_Talkative, MainTask):
     task_flow = property(lambda self: self.flow, lambda self, value: setattr(self, "_flow_given", value))
     task_error = property(lambda self: self.error)
     task_return_value = property(lambda self: self.return_value)
-
-
-def flow(function: Any = None, /, **given: Any) -> Any:
-    """Make each call of a function a flow that is set up and not executed: ``flow_config``, ``flow_id``, ``flow_name``,
-    ``data`` may be given; anything else is a ValueError."""
-    _check(given, Flow._TAKES, "Flow")
-
-    def decorate(target: Any) -> Callable[..., Flow]:
-        def prepare(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Flow:
-            return Flow(**given).setup(wrapped, *args, **kwargs)
-
-        return Wrapper(target, prepare)
-
-    return decorate if function is None else decorate(function)
-
-
-def task(function: Any = None, /, **given: Any) -> Any:
-    """Make each call of a function a task: ``raise_on_error``, ``task_name``, ``task_id`` may be given."""
-    _check(given, ("raise_on_error", "task_name", "task_id"), "Task")
-
-    class Given(Task):
-        _given_id = given.get("task_id")
-
-    Given.__name__ = Given.__qualname__ = "Task"
-    decorate = decorators.task(
-        name=given.get("task_name"),
-        raise_on_error=given.get("raise_on_error", True),
-        cls=Given if given.get("task_id") else Task,
-    )
-    return decorate if function is None else decorate(function)
