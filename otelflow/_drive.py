@@ -25,7 +25,7 @@ def drive_call(run: Run, body: Body, args: Args, kwargs: Kwargs, bound: bool) ->
     run._open()
     try:
         run._begin()
-        value = body(*args, **run._inject(args, kwargs, bound))
+        value = body(*args, **(run._inject(args, kwargs, bound) if run._wants else kwargs))
     except BaseException as error:
         if run._close(None, error):
             raise
@@ -39,7 +39,7 @@ async def drive_coroutine(run: Run, body: Body, args: Args, kwargs: Kwargs, boun
     run._open()
     try:
         run._begin()
-        value = await body(*args, **run._inject(args, kwargs, bound))
+        value = await body(*args, **(run._inject(args, kwargs, bound) if run._wants else kwargs))
     except BaseException as error:
         if run._close(None, error, Shape.COROUTINE):
             raise
@@ -53,7 +53,7 @@ def drive_generator(run: Run, body: Body, args: Args, kwargs: Kwargs, bound: boo
     run._open()
     try:
         run._begin()
-        value = yield from _steps(run, body(*args, **run._inject(args, kwargs, bound)))
+        value = yield from _steps(run, body(*args, **(run._inject(args, kwargs, bound) if run._wants else kwargs)))
     except BaseException as error:
         if run._close(None, error, Shape.GENERATOR):
             raise
@@ -93,7 +93,7 @@ async def drive_async_generator(
     run._open()
     try:
         run._begin()
-        inner = body(*args, **run._inject(args, kwargs, bound))
+        inner = body(*args, **(run._inject(args, kwargs, bound) if run._wants else kwargs))
         sent, thrown = None, None
         while True:
             try:

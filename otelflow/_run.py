@@ -11,16 +11,15 @@ from typing import Any, ClassVar
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanContext
 
-from otelflow import _emit, _stdout
+from otelflow import _emit, _naming, _stdout
 from otelflow import attributes as wire
 from otelflow._counts import EVENTS, counts, log_once
 from otelflow._journal import Journal
-from otelflow._naming import next_order
 from otelflow._shapes import Shape
 from otelflow._spec import Spec
 from otelflow._telemetry import Source, current_source
 from otelflow._values import cut
-from otelflow.context import RUN_KEY, SPAN_KEY, SUPPRESS_KEY, attach, get_current, give_back
+from otelflow.context import RUN_KEY, SPAN_KEY, SUPPRESS_KEY, UNRESETTABLE, attach, get_current, give_back, reset
 from otelflow.errors import ArgumentError
 from otelflow.events import FlowRunEventType
 
@@ -67,6 +66,8 @@ class Run:
     _ended_ns: int = 0
     _span: Span | None = None
     _span_context: SpanContext | None = None
+    _wants: Any = True
+    """Whether there may be something to inject."""
     _links: Any = None
     _token: Any = None
     _context: Context
@@ -160,7 +161,7 @@ class Run:
             self._claim()
         context = get_current()
         try:
-            self._order = next_order()
+            self._order = next(_naming._orders)
             self._join(context.get(RUN_KEY))
             source = current_source()  # before the clock is read: the first time, it loads what a provider needs
             self._started_ns = time_ns()
@@ -246,7 +247,10 @@ class Run:
                 self._ended_ns = time_ns()
                 _emit.stopped(self)
         finally:
-            give_back(self._token)
+            try:
+                reset(self._token)
+            except UNRESETTABLE:  # another execution context: see give_back
+                pass
             self._token = self._flow = None
             if self._span is not None:
                 self._end_span()

@@ -36,23 +36,26 @@ SUPPRESS_KEY = _suppress_key()
 """Key that exporters set while they work: spans of their own requests would never end."""
 
 
-def _doors() -> tuple[Callable[[], Context], Callable[[Context], Any]]:
-    """How to ask for the current Context and how to set it.
+def _doors() -> tuple[Callable[[], Context], Callable[[Context], Any], Callable[[Any], None]]:
+    """How to ask for the current Context, how to set it, and how to take that back.
 
-    The API's two functions, or what is behind them: its default keeps the Context in a ContextVar, which a token
+    The API's functions, or what is behind them: its default keeps the Context in a ContextVar, which a token
     names. That saves four calls a task. A context implementation of the user's own (OTEL_PYTHON_CONTEXT) is asked
     through the API.
     """
     token: Any = api.attach(api.get_current())
     try:
         if type(token) is Token and token.var.get() is api.get_current():
-            return token.var.get, token.var.set
-        return api.get_current, api.attach
+            return token.var.get, token.var.set, token.var.reset
+        return api.get_current, api.attach, detach
     finally:
         detach(token)
 
 
-get_current, attach = _doors()
+get_current, attach, reset = _doors()
+
+UNRESETTABLE = (ValueError, RuntimeError)
+"""What ``reset`` raises for a token of another execution context, or one that was used already."""
 
 
 def current_run() -> Any:
@@ -66,10 +69,7 @@ def give_back(token: Any) -> None:
     Where that is impossible, because a generator or coroutine is closed in another execution context than it ran in,
     there is nothing to give back: that context never saw ours. The API's ``detach`` logs a traceback there.
     """
-    if type(token) is Token:
-        try:
-            token.var.reset(token)
-        except (ValueError, RuntimeError):  # another execution context; a token that was used already
-            return
-    else:  # a context implementation of the user's own
-        detach(token)
+    try:
+        reset(token)
+    except UNRESETTABLE:
+        pass

@@ -7,6 +7,7 @@ from typing import Any, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from otelflow._drive import DRIVER_FOR, body_of
 from otelflow._flow import Flow, Task
+from otelflow._naming import target_name
 from otelflow._shapes import Shape
 from otelflow._spec import Spec
 from otelflow._wrapper import Wrapper
@@ -205,7 +206,18 @@ def _plain_task(spec: Spec) -> Callable[..., Any]:
         run._spec = spec
         return drive(run, wrapped, args, kwargs, instance is not None)
 
-    return _named(call, spec)
+    if spec.shape is Shape.CALL:
+        return call
+    name, qualname = _names(spec)
+
+    def named(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        run = new(Task)
+        run._spec = spec
+        made = drive(run, wrapped, args, kwargs, instance is not None)
+        made.__name__, made.__qualname__ = name, qualname
+        return made
+
+    return named
 
 
 def _custom_task(spec: Spec, cls: type[Task]) -> Callable[..., Any]:
@@ -218,19 +230,22 @@ def _custom_task(spec: Spec, cls: type[Task]) -> Callable[..., Any]:
     return _named(call, spec)
 
 
-def _named(call: Callable[..., Any], spec: Spec) -> Callable[..., Any]:
-    """Coroutines and generators that are named after the function, as its own are: in "never awaited" warnings and in
+def _names(spec: Spec) -> tuple[str, str]:
+    """What a coroutine or generator of ours is called: as the function's own is, in "never awaited" warnings and in
     what asyncio says of its tasks."""
-    if spec.shape is Shape.CALL:
-        return call
-    qualname = getattr(spec.target, "__qualname__", spec.name)
+    return target_name(spec.target), getattr(spec.target, "__qualname__", spec.name)
+
+
+def _named(call: Callable[..., Any], spec: Spec) -> Callable[..., Any]:
+    """``call`` with the names of what it makes set, where that is a coroutine or generator."""
+    names = _names(spec)
 
     def named(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         made = call(wrapped, instance, args, kwargs)
-        made.__name__, made.__qualname__ = spec.name, qualname
+        made.__name__, made.__qualname__ = names
         return made
 
-    return named
+    return call if spec.shape is Shape.CALL else named
 
 
 def _check_class(where: str, cls: object, base: type) -> None:
