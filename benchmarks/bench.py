@@ -2,7 +2,7 @@
 
 Each kind of telemetry is measured in a process of its own, its cases in interleaved rounds; what has to be counted in
 memory or in whole processes (kept memory, import time) is measured beside. ``--quick`` is a look, not a result: it
-prints and writes nothing.
+prints and leaves the committed table alone. All samples go to ``benchmarks/samples.json`` for pyperf.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+import pyperf
 
 HERE = Path(__file__).parent
 MODES = ("recording", "sampled-out", "no-sdk")
@@ -52,6 +54,15 @@ def import_ratio(times: int) -> tuple[float, float]:
     return statistics.median(ratios), (high - low) / 2
 
 
+def keep(samples: dict[str, list[float]]) -> None:
+    """All samples, in pyperf's format, in ``benchmarks/samples.json``: for ``pyperf stats``, ``hist``, ``compare_to``."""
+    benchmarks = []
+    for name, seconds in samples.items():
+        run = pyperf.Run(seconds, metadata={"name": name, "unit": "second"}, collect_metadata=False)
+        benchmarks.append(pyperf.Benchmark([run]))
+    pyperf.BenchmarkSuite(benchmarks).dump(str(HERE / "samples.json"), replace=True)
+
+
 def machine() -> str:
     """What it was measured on."""
     model = platform.processor() or platform.machine()
@@ -72,8 +83,12 @@ def rows(quick: bool) -> list[tuple[str, str, float, float]]:
     """Mode, name, ratio, spread of everything that is measured."""
     flags = ["--quick"] if quick else []
     made: list[tuple[str, str, float, float]] = []
+    samples: dict[str, list[float]] = {}
     for mode in MODES:
-        made += [(mode, row["name"], *row["ratio"]) for row in child("cases.py", mode, *flags)["rows"]]
+        for row in child("cases.py", mode, *flags)["rows"]:
+            made.append((mode, row["name"], *row["ratio"]))
+            samples |= {f"{mode}: {row['name']}": row["ours"], f"{mode}: {row['name']}, by hand": row["hand"]}
+    keep(samples)
     made.append(("import", "otelflow over api + wrapt", *import_ratio(5 if quick else 25)))
     return made
 

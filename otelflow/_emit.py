@@ -94,12 +94,13 @@ def stopped(run: Emitter) -> None:
     span = run._span
     if span is not None:
         _end_attributes(run, span)
-    error, duration_ns = run.error, run._ended_ns - run._started_ns
+    error, ended = run.error, run._ended_ns
+    duration_ns = ended - run._started_ns
     text = None if error is None else safe_str(error)
-    _remember((run._STOP, run._ended_ns, run._origin, (run.status, duration_ns, None, text), _INFO))
+    _remember((run._STOP, ended, run._origin, (run.status, duration_ns, None, text), _INFO))
     if flow_events.event_listeners:
         facts = (run.status, duration_ns, run.return_value, error)
-        flow_events.raise_event(event_of((run._STOP, run._ended_ns, run._origin, facts, _INFO)))
+        flow_events.raise_event(event_of((run._STOP, ended, run._origin, facts, _INFO)))
 
 
 def _end_attributes(run: Emitter, span: Any) -> None:

@@ -277,8 +277,7 @@ class Task(Executable):
             self._flow_ref = None
             return
         self._flow, self._flow_ref = flow, flow._ref
-        plan = self._spec.plan
-        self._wants = plan is None or plan.fixed or flow._dependency_values or self._own_dependencies
+        self._wants = self._spec.wants or flow._dependency_values or self._own_dependencies
         if flow._ended_ns:  # a task that outlives its flow: its span has the right parent, the Flow object is closed
             counts.add(after_end("task"))
             return

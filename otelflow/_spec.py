@@ -36,6 +36,7 @@ class Spec:
         "shape",
         "source",
         "target",
+        "wants",
         "wire_name",
     )
 
@@ -69,6 +70,8 @@ class Spec:
         self.attributes = self._static(kind, attributes)
         self._flow_class, self._task_class = flow_class, task_class
         self.plan: Plan | None = None
+        self.wants = True
+        """Whether the function itself has something to be injected; True until its plan is made."""
 
     def _static(self, kind: str, attributes: Mapping[str, Any] | None) -> dict[str, Any]:
         name = wire.TASK_NAME if kind == "task" else wire.FLOW_NAME
@@ -83,6 +86,7 @@ class Spec:
         """Make the injection plan: at the first call, as annotations may name what is defined below the function."""
         function = self.target.__func__ if isinstance(self.target, classmethod) else self.target
         self.plan = plan_for(function, self._flow_class, self._task_class)
+        self.wants = bool(self.plan.fixed)
         return self.plan
 
 

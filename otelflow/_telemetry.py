@@ -101,8 +101,8 @@ def current_source() -> Source | None:
     """
     # The API's own getter looks into os.environ while no provider is set: 0.6 µs, a third of a task without an SDK.
     provider = _override or (trace._TRACER_PROVIDER if _HAS_GLOBAL else trace.get_tracer_provider())
-    known = _known
-    return known[1] if known[0] is provider else _resolve(provider)
+    in_use, source = _known
+    return source if in_use is provider else _resolve(provider)
 
 
 def _resolve(provider: Any) -> Source | None:

@@ -47,6 +47,12 @@ class Wrapper(wrapt.FunctionWrapper):  # type: ignore[type-arg,unused-ignore]
     def __init__(self, wrapped: Any, wrapper: Callable[[Any, Any, tuple[Any, ...], dict[str, Any]], Any]) -> None:
         super().__init__(wrapped, wrapper)
 
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        """A call of the function itself; methods go through wrapt's binding. wrapt looks for a ``__self__`` at each
+        call, which a function does not have: half a microsecond, a tenth of a task without an SDK."""
+        call: Any = self._self_wrapper
+        return call(self.__wrapped__, None, args, kwargs)
+
     def __reduce__(self) -> Any:
         return _by_name, (self.__module__, self.__qualname__)
 
