@@ -55,7 +55,7 @@ def import_ratio(times: int) -> tuple[float, float]:
 
 
 def keep(samples: dict[str, list[float]]) -> None:
-    """All samples, in pyperf's format, in ``benchmarks/samples.json``: for ``pyperf stats``, ``hist``, ``compare_to``."""
+    """All samples in pyperf's format, in ``benchmarks/samples.json``: for ``pyperf stats``, ``hist`` and others."""
     benchmarks = []
     for name, seconds in samples.items():
         run = pyperf.Run(seconds, metadata={"name": name, "unit": "second"}, collect_metadata=False)
