@@ -49,41 +49,41 @@ async def drive_coroutine(run: Run, body: Body, args: Args, kwargs: Kwargs, boun
 
 
 def drive_generator(run: Run, body: Body, args: Args, kwargs: Kwargs, bound: bool) -> Generator[Any, Any, Any]:
-    """Run a generator function: the run lasts from the first step to the last."""
+    """Run a generator function: the run lasts from the first step to the last.
+
+    Not by ``yield from``: it would hide what the generator returns when it is closed (Python 3.13 gives it to the
+    caller of ``close()``), and leave the run current for the consumer between two steps.
+    """
     run._open()
     try:
         run._begin()
-        value = yield from _steps(run, body(*args, **(run._inject(args, kwargs, bound) if run._wants else kwargs)))
+        inner = body(*args, **(run._inject(args, kwargs, bound) if run._wants else kwargs))
+        sent, thrown = None, None
+        while True:
+            try:
+                item = inner.send(sent) if thrown is None else inner.throw(thrown)
+            except StopIteration as stop:
+                value = stop.value
+                break
+            sent = thrown = None
+            run._pause()
+            try:
+                sent = yield item
+            except GeneratorExit:
+                run._resume()
+                value = inner.close()
+                if value is None:
+                    raise
+                break
+            except BaseException as error:
+                thrown = error
+            run._resume()
     except BaseException as error:
         if run._close(None, error, Shape.GENERATOR):
             raise
         return None
     run._close(value, None)
     return value
-
-
-def _steps(run: Run, inner: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
-    """The steps of ``inner``, with the run current during each of them and not between them."""
-    sent, thrown = None, None
-    while True:
-        try:
-            item = inner.send(sent) if thrown is None else inner.throw(thrown)
-        except StopIteration as stop:
-            return stop.value
-        sent = thrown = None
-        run._pause()
-        try:
-            sent = yield item
-        except GeneratorExit:
-            run._resume()
-            close: Any = inner.close
-            value = close()  # what it returns there, close() gives to its caller since Python 3.13
-            if value is None:
-                raise
-            return value
-        except BaseException as error:
-            thrown = error
-        run._resume()
 
 
 async def drive_async_generator(

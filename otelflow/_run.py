@@ -252,10 +252,12 @@ class Run:
             except UNRESETTABLE:  # another execution context: see give_back
                 pass
             self._token = self._flow = None
-            if self._span is not None:
-                self._end_span()
-            if self._is_flow:
-                self._after_stop()
+            try:
+                if self._span is not None:
+                    self._end_span()
+            finally:  # also where the stack is full: what was put in place is put back
+                if self._is_flow:
+                    self._after_stop()
         return error is not None and not self._tolerates(error)
 
     def _closed_by(self, error: BaseException, shape: Shape) -> None:
