@@ -43,7 +43,7 @@ class Emitter(Protocol):
     _cut: int
     _ended_ns: int
     _events: int
-    _origin: tuple[Any, ...]
+    _origin: Any
     _span: Any
     _started_ns: int
 

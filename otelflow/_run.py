@@ -71,7 +71,8 @@ class Run:
     _links: Any = None
     _token: Any = None
     _context: Context
-    _origin: tuple[Any, ...]
+    _origin: Any = None
+    """Where events of this run come from; needed until it ends."""
     _lines: _stdout.Lines | None = None
     _events: int = 0
     _cut: int = 0
@@ -251,7 +252,7 @@ class Run:
                 reset(self._token)
             except UNRESETTABLE:  # another execution context: see give_back
                 pass
-            self._token = self._flow = None
+            self._token = self._flow = self._origin = None
             try:
                 if self._span is not None:
                     self._end_span()
