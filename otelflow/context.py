@@ -14,7 +14,17 @@ from opentelemetry import context as api
 from opentelemetry.context import Context, create_key, detach
 from opentelemetry.trace import INVALID_SPAN, set_span_in_context
 
-__all__ = ["RUN_KEY", "SPAN_KEY", "SUPPRESS_KEY", "attach", "current_run", "get_current", "give_back"]
+__all__ = [
+    "RUN_KEY",
+    "SPAN_KEY",
+    "SUPPRESS_KEY",
+    "UNRESETTABLE",
+    "attach",
+    "current_run",
+    "get_current",
+    "give_back",
+    "reset",
+]
 
 RUN_KEY = create_key("otelflow-run")
 """Key of the run in progress: a Flow or a Task."""

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from otelflow._naming import run_id
 
-__all__ = ["FlowRunEvent", "FlowRunEventData", "FlowRunEventType", "Origin", "event_of"]
+__all__ = ["FlowRunEvent", "FlowRunEventData", "FlowRunEventType", "event_of"]
 
 
 class FlowRunEventType(Enum):
@@ -122,7 +122,7 @@ class Record(NamedTuple):
 
     event_type: FlowRunEventType
     ns: int
-    origin: tuple[Any, ...]
+    origin: Origin
     data: dict[str, Any] | tuple[Any, ...]
     """The payload; of a STOP event the facts (status, duration in ns, return value, error) that it is made of."""
     log_level: int
