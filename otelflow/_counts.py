@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 
-__all__ = ["EVENTS", "LISTENER_ERRORS", "MESSAGES", "TASKS", "VALUES", "Counts", "after_end", "counts", "log_once"]
+from otelflow._fork import after_fork_in_child
+
+__all__ = [
+    "AFTER_FORK",
+    "EVENTS",
+    "LISTENER_ERRORS",
+    "MESSAGES",
+    "TASKS",
+    "VALUES",
+    "Counts",
+    "after_end",
+    "counts",
+    "log_once",
+]
 
 LISTENER_ERRORS = "listener_errors"
 """A listener raised; the event went on to the next one."""
@@ -23,6 +35,9 @@ MESSAGES = "messages_not_kept"
 TASKS = "tasks_not_kept"
 """``FlowRunConfig.max_tasks`` was reached; the oldest left the Flow object."""
 
+AFTER_FORK = "after_fork"
+"""A forked child told a run that its parent began something: only the parent could put it on the span."""
+
 _logger = logging.getLogger("otelflow")
 
 
@@ -37,8 +52,7 @@ class Counts:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._numbers: dict[str, int] = {}
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self.clear)
+        after_fork_in_child(self.clear)
 
     def add(self, reason: str, number: int = 1) -> None:
         """Count ``number`` more of ``reason``."""

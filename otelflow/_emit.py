@@ -15,8 +15,9 @@ from typing import Any, ClassVar, Protocol
 
 from opentelemetry.trace import Status, StatusCode
 
+from otelflow import _naming
 from otelflow import attributes as wire
-from otelflow._counts import VALUES, after_end, counts, log_once
+from otelflow._counts import AFTER_FORK, VALUES, after_end, counts, log_once
 from otelflow._journal import Journal
 from otelflow._log_events import ON_LOGS, ON_SPANS, log_event
 from otelflow._naming import error_type
@@ -43,6 +44,7 @@ class Emitter(Protocol):
     _cut: int
     _ended_ns: int
     _events: int
+    _order: int
     _origin: Any
     _span: Any
     _started_ns: int
@@ -159,10 +161,15 @@ def _origin(run: Emitter) -> tuple[Any, ...]:
 
 
 def _over(run: Emitter, what: str) -> bool:
-    """Whether ``run`` has ended: what comes after that reaches nobody, and is counted."""
+    """Whether ``run`` has ended, or is a forked child's copy of one of its parent's: what comes then reaches nobody,
+    and is counted."""
     if run._ended_ns:
         counts.add(after_end(what))
-    return bool(run._ended_ns)
+        return True
+    if _naming.forked and _naming.is_inherited(run._order):
+        counts.add(AFTER_FORK)
+        return True
+    return False
 
 
 def message(run: Emitter, level: int, given: object, attributes: dict[str, Any] | None = None) -> None:

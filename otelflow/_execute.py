@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from otelflow._account import Account
 from otelflow._drive import DRIVER_FOR, body_of
+from otelflow._fork import after_fork_in_child
 from otelflow._loops import loop_is_running, run_to_end
 from otelflow._shapes import Shape, shape_of
 from otelflow._spec import Spec
@@ -17,7 +18,17 @@ from otelflow.errors import ArgumentError, NothingToRun, OtelflowError
 __all__ = ["Executable"]
 
 Self = TypeVar("Self", bound="Executable")
-_claims = threading.Lock()
+_claims: threading.Lock
+
+
+def _new_lock() -> None:
+    """A lock that a thread of the parent held at a fork would stay shut."""
+    global _claims
+    _claims = threading.Lock()
+
+
+_new_lock()
+after_fork_in_child(_new_lock)
 
 
 class Executable(Account):
@@ -92,7 +103,8 @@ class Executable(Account):
 
     def _start_clean(self) -> None:
         """Forget the run before."""
-        self.error = self.return_value = self._span_context = self._lines = None
+        self.error = self.return_value = self._span_context = None
+        self.__dict__.pop("_lines", None)
         self._ended_ns = self._events = self._cut = 0
 
     def _nothing_to_run(self) -> Exception:

@@ -7,6 +7,8 @@ import random
 
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 
+from otelflow._fork import after_fork_in_child
+
 __all__ = ["ProcessIdGenerator"]
 
 
@@ -19,8 +21,7 @@ class ProcessIdGenerator(IdGenerator):
 
     def __init__(self) -> None:
         self._seed()
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._seed)
+        after_fork_in_child(self._seed)
 
     def _seed(self) -> None:
         self._bits = random.Random(os.urandom(32)).getrandbits

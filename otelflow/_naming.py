@@ -6,7 +6,9 @@ import itertools
 import os
 from typing import Any
 
-__all__ = ["error_type", "function_name", "next_order", "run_id", "target_name"]
+from otelflow._fork import after_fork_in_child
+
+__all__ = ["error_type", "function_name", "is_inherited", "next_order", "run_id", "target_name"]
 
 
 def _unwrapped(target: Any) -> Any:
@@ -43,22 +45,34 @@ def error_type(error: BaseException) -> str:
 _COUNTER_BITS = 48
 
 
-def _numbers() -> itertools.count[int]:
-    seed = int.from_bytes(os.urandom(8), "big") | 1 << 63  # the top bit keeps all ids the same length
-    return itertools.count(seed << _COUNTER_BITS)
+forked = False
+"""Whether this process is a forked child: only then may there be runs of another process in its memory."""
 
 
-_orders = _numbers()
+_seed: int
+_orders: itertools.count[int]
+
+
+def _begin() -> None:
+    global _seed, _orders
+    _seed = int.from_bytes(os.urandom(8), "big") | 1 << 63  # the top bit keeps all ids the same length
+    _orders = itertools.count(_seed << _COUNTER_BITS)
 
 
 def _after_fork_in_child() -> None:
     """A forked child must not count on from its parent's number: both would give out the same ids."""
-    global _orders
-    _orders = _numbers()
+    global forked
+    forked = True
+    _begin()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+_begin()
+after_fork_in_child(_after_fork_in_child)
+
+
+def is_inherited(order: int) -> bool:
+    """Whether the run of that number began in a process that this one was forked from."""
+    return forked and order != 0 and order >> _COUNTER_BITS != _seed
 
 
 def next_order() -> int:

@@ -8,7 +8,6 @@ to know of each, so the queue is ours.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 import weakref
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple
 
 from opentelemetry.context import attach, detach, set_value
 
+from otelflow._fork import after_fork_in_child
 from otelflow.context import SUPPRESS_KEY
 
 __all__ = ["AFTER_SHUTDOWN", "EXPORT_FAILED", "QUEUE_FULL", "Account", "Pipeline"]
@@ -62,9 +62,8 @@ class Pipeline:
         self.exporter = exporter
         self._queue_size, self._batch_size, self._delay = queue_size, min(batch_size, queue_size), delay
         self._begin()
-        if hasattr(os, "register_at_fork"):
-            alive = weakref.WeakMethod(self._begin)
-            os.register_at_fork(after_in_child=lambda: (begin := alive()) and begin())
+        alive = weakref.WeakMethod(self._begin)
+        after_fork_in_child(lambda: (begin := alive()) and begin())
 
     def _begin(self) -> None:
         """Start empty; also in a forked child, whose parent sends what was waiting, and whose thread is gone."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from time import time_ns
 from types import TracebackType
@@ -28,8 +27,6 @@ __all__ = ["DRIVERS", "Run"]
 DRIVERS: set[Any] = set()
 """Code objects of the functions that drive runs. Each has its run in a local variable named ``run``: so a traceback
 tells through which runs an exception came, without anything being written on it."""
-
-_lines_lock = threading.Lock()
 
 
 class Run:
@@ -231,6 +228,9 @@ class Run:
 
         Never raises, but for a listener's KeyboardInterrupt.
         """
+        if _naming.forked and _naming.is_inherited(self._order):
+            self._close_inherited(value, error, shape)
+            return error is not None and not self._tolerates(error)
         try:
             try:
                 if self._lines is not None:
@@ -260,6 +260,17 @@ class Run:
                 if self._is_flow:
                     self._after_stop()
         return error is not None and not self._tolerates(error)
+
+    def _close_inherited(self, value: Any, error: BaseException | None, shape: Shape) -> None:
+        """In a forked child, the end of a run that the parent began. The object tells how it ended here; to say so on
+        the span, and to listeners, is the parent's."""
+        self.status = "completed" if error is None else _status_of(error, shape)
+        self.return_value, self.error = value, None if self.status == "completed" else error
+        self._ended_ns = time_ns()
+        give_back(self._token)
+        self._token = self._flow = self._origin = self._span = None
+        if self._is_flow:
+            self._after_stop()
 
     def _closed_by(self, error: BaseException, shape: Shape) -> None:
         self.status = _status_of(error, shape)
@@ -291,10 +302,7 @@ class Run:
         """What the run printed, as it came; whole lines become messages. Called by the stand-in for ``sys.stdout``."""
         if not self._captures or self.status != "running":
             return
-        with _lines_lock:
-            lines = self._lines
-            if lines is None:
-                lines = self._lines = {}
+        lines = self.__dict__.setdefault("_lines", {})  # atomic: two threads may print at once
         _stdout.feed(lines, text, self._line)
 
     def _flush_lines(self) -> None:

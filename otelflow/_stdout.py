@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from otelflow._fork import after_fork_in_child
 from otelflow.context import current_run
 
 __all__ = ["Lines", "feed", "flush_lines", "muted", "start_capture", "stop_capture", "terminal"]
@@ -19,9 +20,19 @@ __all__ = ["Lines", "feed", "flush_lines", "muted", "start_capture", "stop_captu
 _LONGEST_LINE = 65_536
 """Characters of an unfinished line that are held; more than that is handed on in pieces."""
 
-_lock = threading.Lock()
+_lock: threading.Lock
 _captures = 0
 _quiet = threading.local()
+
+
+def _new_lock() -> None:
+    """A lock that a thread of the parent held at a fork would stay shut."""
+    global _lock
+    _lock = threading.Lock()
+
+
+_new_lock()
+after_fork_in_child(_new_lock)
 
 
 class _Tee:

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent / "otelflow"
 
 FLOORS = [
-    ["errors", "attributes", "context", "_version", "_naming", "_counts", "_shapes", "_loops"],
+    ["_fork", "errors", "attributes", "context", "_version", "_naming", "_counts", "_shapes", "_loops"],
     ["config", "events", "records", "_stdout", "_inject", "_lean", "_telemetry", "_wrapper"],
     ["_values", "_journal", "listeners", "_ids", "_pipeline", "_processors", "_exporters", "_log_events"],
     ["_tracebacks", "_spec", "providers"],
