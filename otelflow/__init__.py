@@ -37,7 +37,17 @@ __all__ = [
 ]
 
 _PROVIDERS = ("FlushReport", "Stats", "configure", "flush", "shutdown", "stats")
-_SUBMODULES = ("attributes", "compat", "config", "errors", "events", "listeners", "providers", "records")
+_SUBMODULES = (
+    "attributes",
+    "compat",
+    "config",
+    "errors",
+    "events",
+    "listeners",
+    "propagate",
+    "providers",
+    "records",
+)
 
 
 def __getattr__(name: str) -> object:

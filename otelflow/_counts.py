@@ -9,11 +9,17 @@ from otelflow._fork import after_fork_in_child
 
 __all__ = [
     "AFTER_FORK",
+    "AFTER_JOB",
     "EVENTS",
     "LISTENER_ERRORS",
     "MESSAGES",
+    "NO_LOCAL_SPAN",
+    "NO_RELAY_DOOR",
+    "RELAY_FULL",
     "TASKS",
     "VALUES",
+    "VALUES_NOT_RELAYED",
+    "WORKER_LOST",
     "Counts",
     "after_end",
     "counts",
@@ -37,6 +43,24 @@ TASKS = "tasks_not_kept"
 
 AFTER_FORK = "after_fork"
 """A forked child told a run that its parent began something: only the parent could put it on the span."""
+
+RELAY_FULL = "relay_full"
+"""A job in a worker did more than its result can carry: ``OTELFLOW_QUEUE_SIZE`` events and as many spans."""
+
+WORKER_LOST = "worker_lost"
+"""A job did not come back: its worker died, or its result could not be pickled. What it did is not known; one each."""
+
+NO_RELAY_DOOR = "no_relay_door"
+"""A span of a worker came back, and the tracer provider in use is not the SDK's: it takes no ended spans."""
+
+NO_LOCAL_SPAN = "no_local_span"
+"""The handle of a flow elsewhere was told something where no span of this process was current to carry it."""
+
+AFTER_JOB = "after_job"
+"""A run in a worker went on after its job had returned: there is no way back any more."""
+
+VALUES_NOT_RELAYED = "values_not_relayed"
+"""The data of an artifact in a worker could not be pickled, or was over 1 MiB: a preview came back instead."""
 
 _logger = logging.getLogger("otelflow")
 

@@ -29,7 +29,18 @@ from otelflow.events import FlowRunEventType, event_of
 from otelflow.listeners import flow_events
 from otelflow.records import Artifact, Message, Result
 
-__all__ = ["Emitter", "artifact", "console", "failure", "message", "result", "stack_trace", "started", "stopped"]
+__all__ = [
+    "Emitter",
+    "artifact",
+    "console",
+    "exception",
+    "failure",
+    "message",
+    "result",
+    "stack_trace",
+    "started",
+    "stopped",
+]
 
 _INFO = logging.INFO
 _NOTHING: dict[str, Any] = {}
@@ -46,6 +57,7 @@ class Emitter(Protocol):
     _events: int
     _order: int
     _origin: Any
+    _relay: Any
     _span: Any
     _started_ns: int
 
@@ -85,6 +97,9 @@ def _deliver(
 
 def started(run: Emitter) -> None:
     """A run began: its span carries the attributes of the start already."""
+    if run._relay is not None:
+        run._relay.started(run)
+        return
     record = (run._START, run._started_ns, run._origin, _NOTHING, _INFO)
     _remember(record)
     if flow_events.event_listeners:
@@ -96,6 +111,9 @@ def stopped(run: Emitter) -> None:
     span = run._span
     if span is not None:
         _end_attributes(run, span)
+    if run._relay is not None:
+        run._relay.stopped(run)
+        return
     error, ended = run.error, run._ended_ns
     duration_ns = ended - run._started_ns
     text = None if error is None else safe_str(error)
@@ -130,7 +148,7 @@ def _span_event(run: Emitter, name: str, attributes: dict[str, Any], ns: int, bo
         if ON_SPANS and span is not None and span.is_recording():
             span.add_event(name, attributes, ns)
             run._events += 1
-        if ON_LOGS:
+        if ON_LOGS and run._relay is None:
             log_event(span, name, body, attributes, level, ns)
     except Exception as error:
         _broken("add_event", error)
@@ -154,8 +172,10 @@ def _cut(run: Emitter, text: str) -> str:
     return kept
 
 
-def _origin(run: Emitter) -> tuple[Any, ...]:
+def _origin(run: Emitter, at: At | None) -> tuple[Any, ...]:
     """The origin of what ``run`` was told to emit: its ids, and the function that told it to."""
+    if at is not None:
+        return (at[1], *run._origin[1:])
     inner = current_run()
     return run._origin if inner is None or inner is run else (inner._origin[0], *run._origin[1:])
 
@@ -172,7 +192,13 @@ def _over(run: Emitter, what: str) -> bool:
     return False
 
 
-def message(run: Emitter, level: int, given: object, attributes: dict[str, Any] | None = None) -> None:
+At = tuple[int, str]
+"""When and where something was said that was said elsewhere: ns since 1970, and the name of the function."""
+
+
+def message(
+    run: Emitter, level: int, given: object, attributes: dict[str, Any] | None = None, at: At | None = None
+) -> None:
     """A log message or printed line: span event, memory, console, history, listeners."""
     config = run._settings
     if not config.logging_enabled or level < config.log_level or _over(run, "message"):
@@ -180,17 +206,20 @@ def message(run: Emitter, level: int, given: object, attributes: dict[str, Any] 
     raw = given if type(given) is str else safe_str(given)
     text = without_colours(raw)
     severity = logging.getLevelName(level)
-    ns = time_ns()
+    ns = time_ns() if at is None else at[0]
     short = _cut(run, text)
     _span_event(run, wire.MESSAGE_EVENT, _message_attributes(run, short, severity, attributes), ns, short, level)
     if config.log_to_memory:
         task_name, task_run = run._task_identity()
         run._journal.add_message(Message(text, level, ns, task_name, task_run, raw, attributes))
+    if run._relay is not None:
+        run._relay.said(run, "message", ns, _origin(run, at)[0], (level, raw, attributes))
+        return
     if config.log_to_console:
         console(f"{_clock(ns)} | {severity:<8} | {raw}")
     heard = {"message_data": {"log_level": level, "message": raw, "message_text": text}}
     remembered = {"message_data": {"log_level": level, "message": short, "message_text": short}}
-    _deliver(FlowRunEventType.FLOW_MESSAGE, ns, _origin(run), heard, remembered, level)
+    _deliver(FlowRunEventType.FLOW_MESSAGE, ns, _origin(run, at), heard, remembered, level)
 
 
 def _message_attributes(run: Emitter, text: str, severity: str, extra: dict[str, Any] | None) -> dict[str, Any]:
@@ -216,11 +245,11 @@ def console(text: str) -> None:
         log_once("console", "Could not print to the standard output: %s", safe_str(error))
 
 
-def artifact(run: Emitter, key: str, data: object, description: str, kind: str) -> None:
+def artifact(run: Emitter, key: str, data: object, description: str, kind: str, at: At | None = None) -> None:
     """Something that the run made: span event with a preview, the object itself in memory and for listeners."""
     if _over(run, "artifact"):
         return
-    ns = time_ns()
+    ns = time_ns() if at is None else at[0]
     payload = {"description": description, "key": key, "data": data, "type": kind}
     preview = to_json(data)
     made: dict[str, Any] = {
@@ -237,6 +266,9 @@ def artifact(run: Emitter, key: str, data: object, description: str, kind: str) 
         made[wire.ARTIFACT_SHA256] = preview.sha256
     _span_event(run, wire.ARTIFACT_EVENT, made, ns, made[wire.ARTIFACT_DESCRIPTION] or made[wire.ARTIFACT_KEY])
     run._journal.artifacts.append(Artifact(key, data, description, kind, ns, run._task_identity()[1]))
+    if run._relay is not None:
+        run._relay.said(run, "artifact", ns, _origin(run, at)[0], (key, data, description, kind))
+        return
     remembered = {
         **payload,
         "key": made[wire.ARTIFACT_KEY],
@@ -246,24 +278,34 @@ def artifact(run: Emitter, key: str, data: object, description: str, kind: str) 
     _deliver(
         FlowRunEventType.NEW_ARTIFACT,
         ns,
-        _origin(run),
+        _origin(run, at),
         {"artifact_data": payload},
         {"artifact_data": remembered},
         _INFO,
     )
 
 
-def result(run: Emitter, key: str, description: str) -> None:
+def result(run: Emitter, key: str, description: str, at: At | None = None) -> None:
     """A result that the run wants to be seen."""
     if _over(run, "result"):
         return
-    ns = time_ns()
+    ns = time_ns() if at is None else at[0]
     made = {wire.RESULT_KEY: _cut(run, key), wire.RESULT_DESCRIPTION: _cut(run, description)}
     _span_event(run, wire.RESULT_EVENT, made, ns, made[wire.RESULT_DESCRIPTION])
     run._journal.results.append(Result(key, description, ns, run._task_identity()[1]))
+    if run._relay is not None:
+        run._relay.said(run, "result", ns, _origin(run, at)[0], (key, description))
+        return
     payload = {"result_data": {"key": key, "description": description}}
     remembered = {"result_data": {"key": made[wire.RESULT_KEY], "description": made[wire.RESULT_DESCRIPTION]}}
-    _deliver(FlowRunEventType.NEW_RESULT, ns, _origin(run), payload, remembered, _INFO)
+    _deliver(FlowRunEventType.NEW_RESULT, ns, _origin(run, at), payload, remembered, _INFO)
+
+
+def exception(run: Emitter, attributes: dict[str, Any], ns: int) -> None:
+    """The event of an exception, from its attributes."""
+    _span_event(run, wire.EXCEPTION_EVENT, attributes, ns, attributes[wire.EXCEPTION_MESSAGE], logging.ERROR)
+    if ON_LOGS and run._relay is not None:
+        run._relay.said(run, "exception", ns, run._origin[0], (attributes,))
 
 
 def failure(run: Emitter, error: BaseException) -> None:
@@ -276,7 +318,7 @@ def failure(run: Emitter, error: BaseException) -> None:
             wire.EXCEPTION_MESSAGE: _cut(run, text),
             wire.EXCEPTION_STACKTRACE: format_error(error),
         }
-        _span_event(run, wire.EXCEPTION_EVENT, attributes, ns, attributes[wire.EXCEPTION_MESSAGE], logging.ERROR)
+        exception(run, attributes, ns)
     message(run, logging.ERROR, f"Error executing {run._title()}: {text}")
 
 

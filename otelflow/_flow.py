@@ -96,7 +96,7 @@ class Flow(Executable, Generic[R]):
         return self
 
     def _join(self, above: Run | None) -> None:
-        self._flow = self
+        self._flow, self._relay = self, None if above is None else above._relay
         self._first_data = dict(self.data)
         self._ref = weakref.ref(self)
         self._wire = {wire.FLOW_NAME: cut(self.name)[0], wire.FLOW_RUN_ID: self.run_id}
@@ -274,9 +274,11 @@ class Task(Executable):
     def _join(self, above: Any) -> None:
         flow = above if above is None or above._is_flow else above._own_flow()
         if flow is None:
-            self._flow_ref = None
+            self._flow_ref, self._relay = None, None if above is None else above._relay
             return
         self._flow, self._flow_ref = flow, flow._ref
+        if flow._relay is not self._relay:
+            self._relay = flow._relay
         self._wants = self._spec.wants or flow._dependency_values or self._own_dependencies
         if flow._ended_ns:  # a task that outlives its flow: its span has the right parent, the Flow object is closed
             counts.add(after_end("task"))

@@ -70,6 +70,8 @@ class Run:
     _context: Context
     _origin: Any = None
     """Where events of this run come from; needed until it ends."""
+    _relay: Any = None
+    """In a worker process: what records all that happens, instead of an exporter and listeners."""
     _lines: _stdout.Lines | None = None
     _events: int = 0
     _cut: int = 0
@@ -161,7 +163,8 @@ class Run:
         try:
             self._order = next(_naming._orders)
             self._join(context.get(RUN_KEY))
-            source = current_source()  # before the clock is read: the first time, it loads what a provider needs
+            # before the clock is read: the first time, it loads what a provider needs
+            source = current_source() if self._relay is None else self._relay.source
             self._started_ns = time_ns()
             if source is not None and SUPPRESS_KEY not in context:
                 span = self._start_span(source, context)
@@ -288,6 +291,8 @@ class Run:
             if self._events:
                 _count_dropped_events(span)
             span.end(self._ended_ns)  # type: ignore[union-attr]
+            if self._relay is not None:
+                self._relay.ended(span)
         except Exception as error:  # a processor of the user's
             log_once(
                 f"end {type(error).__name__}",
@@ -331,8 +336,11 @@ def _came_from_inside(run: Run, error: BaseException) -> bool:
     """Whether ``error`` passed through a run that began within ``run``: then it is recorded there.
 
     The traceback says so: it has the frames of the drivers that the error came through on its way. Kept on nothing,
-    it cannot go stale: the same exception object raised again in another run is recorded again.
+    it cannot go stale: the same exception object raised again in another run is recorded again. One that came back
+    from a worker process has lost its frames; its cause tells instead below which run it was recorded.
     """
+    if getattr(error.__cause__, "recorded_below", 0) >= run._order:
+        return True
     traceback: TracebackType | None = error.__traceback__
     while traceback is not None:
         if traceback.tb_frame.f_code in DRIVERS:

@@ -27,9 +27,10 @@ def _self_metrics() -> bool:
 class Source:
     """The tracer of one provider, and what may be left out when a span is started on it."""
 
-    __slots__ = ("_lean", "_span_id", "_unsampled_children", "start_span")
+    __slots__ = ("_lean", "_span_id", "_unsampled_children", "start_span", "tracer")
 
     def __init__(self, tracer: Any) -> None:
+        self.tracer = tracer
         self.start_span: Callable[..., Span] = tracer.start_span
         self._span_id: Callable[[], int] | None = None
         self._lean = _lean_starter(tracer)

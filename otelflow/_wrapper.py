@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import wrapt
 
-__all__ = ["Wrapper"]
+__all__ = ["Wrapper", "teach_cloudpickle"]
 
 
 def _by_name(module: str, qualname: str) -> Any:
@@ -64,3 +65,32 @@ class Wrapper(wrapt.FunctionWrapper):  # type: ignore[type-arg,unused-ignore]
 
     def __deepcopy__(self, memo: Any) -> Any:
         return self
+
+
+def teach_cloudpickle() -> None:
+    """Have cloudpickle, where it is loaded, keep the decoration of functions that it pickles by value: those of
+    ``__main__``, those inside functions, and of modules registered for it. So a script's or notebook's tasks reach the
+    workers of Dask and loky.
+
+    It takes a wrapt proxy for the plain function that the proxy pretends to be, before it asks for a reducer of the
+    object's own: so the question is put to it here, for our objects only.
+    """
+    cloudpickle = sys.modules.get("cloudpickle")
+    pickler: Any = getattr(cloudpickle, "Pickler", None)
+    theirs = getattr(pickler, "reducer_override", None)
+    if theirs is None or theirs.__module__ == __name__:
+        return
+
+    def reducer_override(self: Any, value: Any) -> Any:
+        if type(value) is Wrapper and _goes_by_value(value, cloudpickle):
+            return Wrapper, (value.__wrapped__, value._self_wrapper)
+        return theirs(self, value)
+
+    pickler.reducer_override = reducer_override
+
+
+def _goes_by_value(wrapper: Wrapper, cloudpickle: Any) -> bool:
+    if wrapper.__module__ == "__main__" or "<locals>" in wrapper.__qualname__:
+        return True
+    registered: set[str] = getattr(cloudpickle, "list_registry_pickle_by_value", set)()
+    return any(wrapper.__module__ == name or wrapper.__module__.startswith(f"{name}.") for name in registered)

@@ -3,7 +3,9 @@
     OtelflowError
     ├── ConfigError (ValueError)     a setting or argument has a value that cannot be used
     ├── ArgumentError (TypeError)    an argument that does not exist, or of the wrong kind
-    └── NothingToRun (ValueError)    a Flow or Task was executed that has no function
+    ├── NothingToRun (ValueError)    a Flow or Task was executed that has no function
+    ├── NotShared                    the data of a flow was asked for in another process
+    └── WorkerError                  stands for an exception that could not be brought over from a worker
 
 Each message says what is wrong, which object it is about, and the way out.
 """
@@ -12,7 +14,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["ArgumentError", "ConfigError", "NothingToRun", "OtelflowError", "unknown_argument"]
+__all__ = [
+    "ArgumentError",
+    "ConfigError",
+    "NotShared",
+    "NothingToRun",
+    "OtelflowError",
+    "WorkerError",
+    "unknown_argument",
+]
 
 
 class OtelflowError(Exception):
@@ -33,6 +43,15 @@ class ArgumentError(OtelflowError, TypeError):
 
 class NothingToRun(OtelflowError, ValueError):
     """A Flow or Task was executed without a function: neither a target was given nor ``main`` overridden."""
+
+
+class NotShared(OtelflowError):
+    """The ``data`` of a flow was used in another process than the flow's: there is no shared memory between them."""
+
+
+class WorkerError(OtelflowError):
+    """Stands, on a Task and in events, for an exception of a worker process that could not be unpickled here. The
+    future of the job raises what its executor makes of it."""
 
 
 def unknown_argument(where: str, given: Iterable[str], known: Iterable[str]) -> ArgumentError:
