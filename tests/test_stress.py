@@ -1,0 +1,37 @@
+"""A hundred flows at once with a hundred tasks each, in every kind of concurrency."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from programs import clean_environment
+
+
+@pytest.mark.parametrize("way", ["asyncio", "threads", "processes", "dask"])
+def test_ten_thousand_tasks(way: str) -> None:
+    """Each task's span is there once, below its own flow; each flow has its own messages only."""
+    program = str(Path(__file__).parent / "stress.py")
+    done = subprocess.run(
+        [sys.executable, program, way],
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == {
+        "flows": 100,
+        "tasks": 10_000,
+        "wrong parent": 0,
+        "twice": 0,
+        "lost": 0,
+        "tasks a flow": [100],
+        "messages of others": 0,
+        "kept": [[100, 100]],
+        "dropped": {},
+    }
