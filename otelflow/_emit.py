@@ -172,24 +172,26 @@ def _cut(run: Emitter, text: str) -> str:
     return kept
 
 
-def _origin(run: Emitter, at: At | None) -> tuple[Any, ...]:
-    """The origin of what ``run`` was told to emit: its ids, and the function that told it to."""
-    if at is not None:
-        return (at[1], *run._origin[1:])
-    inner = current_run()
-    return run._origin if inner is None or inner is run else (inner._origin[0], *run._origin[1:])
+def _origin(run: Emitter, what: str, at: At | None) -> Any:
+    """The origin of what ``run`` was told to emit: its ids, and the function that told it to.
 
-
-def _over(run: Emitter, what: str) -> bool:
-    """Whether ``run`` has ended, or is a forked child's copy of one of its parent's: what comes then reaches nobody,
-    and is counted."""
-    if run._ended_ns:
+    None where the run has ended, or is a forked child's copy of one of its parent's: what comes then reaches nobody,
+    and is counted. Asked as late as can be, with everything prepared: another thread may end the run at any moment.
+    """
+    origin = run._origin
+    if run._ended_ns or origin is None:
         counts.add(after_end(what))
-        return True
+        return None
     if _naming.forked and _naming.is_inherited(run._order):
         counts.add(AFTER_FORK)
-        return True
-    return False
+        return None
+    if at is not None:
+        return (at[1], *origin[1:])
+    inner = current_run()
+    if inner is None or inner is run:
+        return origin
+    told_by = inner._origin  # None where the context was carried on, and the run in it has ended
+    return origin if told_by is None else (told_by[0], *origin[1:])
 
 
 At = tuple[int, str]
@@ -201,25 +203,29 @@ def message(
 ) -> None:
     """A log message or printed line: span event, memory, console, history, listeners."""
     config = run._settings
-    if not config.logging_enabled or level < config.log_level or _over(run, "message"):
+    if not config.logging_enabled or level < config.log_level:
         return
     raw = given if type(given) is str else safe_str(given)
     text = without_colours(raw)
     severity = logging.getLevelName(level)
     ns = time_ns() if at is None else at[0]
     short = _cut(run, text)
-    _span_event(run, wire.MESSAGE_EVENT, _message_attributes(run, short, severity, attributes), ns, short, level)
+    made = _message_attributes(run, short, severity, attributes)
+    origin = _origin(run, "message", at)
+    if origin is None:
+        return
+    _span_event(run, wire.MESSAGE_EVENT, made, ns, short, level)
     if config.log_to_memory:
         task_name, task_run = run._task_identity()
         run._journal.add_message(Message(text, level, ns, task_name, task_run, raw, attributes))
     if run._relay is not None:
-        run._relay.said(run, "message", ns, _origin(run, at)[0], (level, raw, attributes))
+        run._relay.said(run, "message", ns, origin[0], (level, raw, attributes))
         return
     if config.log_to_console:
         console(f"{_clock(ns)} | {severity:<8} | {raw}")
     heard = {"message_data": {"log_level": level, "message": raw, "message_text": text}}
     remembered = {"message_data": {"log_level": level, "message": short, "message_text": short}}
-    _deliver(FlowRunEventType.FLOW_MESSAGE, ns, _origin(run, at), heard, remembered, level)
+    _deliver(FlowRunEventType.FLOW_MESSAGE, ns, origin, heard, remembered, level)
 
 
 def _message_attributes(run: Emitter, text: str, severity: str, extra: dict[str, Any] | None) -> dict[str, Any]:
@@ -247,8 +253,6 @@ def console(text: str) -> None:
 
 def artifact(run: Emitter, key: str, data: object, description: str, kind: str, at: At | None = None) -> None:
     """Something that the run made: span event with a preview, the object itself in memory and for listeners."""
-    if _over(run, "artifact"):
-        return
     ns = time_ns() if at is None else at[0]
     payload = {"description": description, "key": key, "data": data, "type": kind}
     preview = to_json(data)
@@ -264,10 +268,13 @@ def artifact(run: Emitter, key: str, data: object, description: str, kind: str, 
     if preview.size is not None:
         made[wire.ARTIFACT_SIZE] = preview.size
         made[wire.ARTIFACT_SHA256] = preview.sha256
+    origin = _origin(run, "artifact", at)
+    if origin is None:
+        return
     _span_event(run, wire.ARTIFACT_EVENT, made, ns, made[wire.ARTIFACT_DESCRIPTION] or made[wire.ARTIFACT_KEY])
     run._journal.artifacts.append(Artifact(key, data, description, kind, ns, run._task_identity()[1]))
     if run._relay is not None:
-        run._relay.said(run, "artifact", ns, _origin(run, at)[0], (key, data, description, kind))
+        run._relay.said(run, "artifact", ns, origin[0], (key, data, description, kind))
         return
     remembered = {
         **payload,
@@ -278,7 +285,7 @@ def artifact(run: Emitter, key: str, data: object, description: str, kind: str, 
     _deliver(
         FlowRunEventType.NEW_ARTIFACT,
         ns,
-        _origin(run, at),
+        origin,
         {"artifact_data": payload},
         {"artifact_data": remembered},
         _INFO,
@@ -287,18 +294,19 @@ def artifact(run: Emitter, key: str, data: object, description: str, kind: str, 
 
 def result(run: Emitter, key: str, description: str, at: At | None = None) -> None:
     """A result that the run wants to be seen."""
-    if _over(run, "result"):
-        return
     ns = time_ns() if at is None else at[0]
     made = {wire.RESULT_KEY: _cut(run, key), wire.RESULT_DESCRIPTION: _cut(run, description)}
+    origin = _origin(run, "result", at)
+    if origin is None:
+        return
     _span_event(run, wire.RESULT_EVENT, made, ns, made[wire.RESULT_DESCRIPTION])
     run._journal.results.append(Result(key, description, ns, run._task_identity()[1]))
     if run._relay is not None:
-        run._relay.said(run, "result", ns, _origin(run, at)[0], (key, description))
+        run._relay.said(run, "result", ns, origin[0], (key, description))
         return
     payload = {"result_data": {"key": key, "description": description}}
     remembered = {"result_data": {"key": made[wire.RESULT_KEY], "description": made[wire.RESULT_DESCRIPTION]}}
-    _deliver(FlowRunEventType.NEW_RESULT, ns, _origin(run, at), payload, remembered, _INFO)
+    _deliver(FlowRunEventType.NEW_RESULT, ns, origin, payload, remembered, _INFO)
 
 
 def exception(run: Emitter, attributes: dict[str, Any], ns: int) -> None:

@@ -355,7 +355,8 @@ class Task(Executable):
 
     @property
     def _captures(self) -> bool:
-        return self._flow is not None and self._flow._capturing
+        flow = self._flow
+        return flow is not None and flow._capturing
 
     # --- what a user reads --------------------------------------------------------------------------------------
 

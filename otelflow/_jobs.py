@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from dataclasses import fields
 from functools import lru_cache, wraps
@@ -18,6 +17,7 @@ from otelflow._packing import Packed, pack_data, unpack
 from otelflow._relay import JobReport, Recorder
 from otelflow._remote import NoFlow, RemoteFlow
 from otelflow._replay import replay
+from otelflow._shapes import Shape, shape_of
 from otelflow._span_parts import Ids, ids_of
 from otelflow._span_parts import context_from as span_context_from
 from otelflow._telemetry import Source, current_source
@@ -73,15 +73,18 @@ class Sent:
 def bind(function: Callable[..., Any]) -> Callable[..., Any]:
     """``function``, to be run in the context that is current now: for a thread, a timer, ``run_in_executor``.
 
-    Its tasks belong to the flow of the place where this is called. Works for functions and coroutine functions. It can
-    be pickled, so that ``multiprocessing.Process(target=bind(f))`` works with every start method; there,
+    Its tasks belong to the flow of the place where this is called. Works for functions and coroutine functions. A bound
+    function can be pickled, so that ``multiprocessing.Process(target=bind(f))`` works with every start method; there,
     :func:`attached` says what holds.
 
-    Raises :class:`otelflow.errors.ArgumentError` for what cannot be called.
+    Raises :class:`otelflow.errors.ArgumentError` for what cannot be called, and for generator functions.
     """
     if not callable(function):
         raise ArgumentError(f"bind({function!r}): use a function, and pass its arguments where it is run.")
-    if not inspect.iscoroutinefunction(function):
+    shape = shape_of(function)
+    if shape in (Shape.GENERATOR, Shape.ASYNC_GENERATOR):
+        raise ArgumentError(f"bind({function!r}): a generator's steps run where it is iterated. Bind what iterates it.")
+    if shape is Shape.CALL:
         return Bound(function)
     context = get_current()
 
@@ -125,7 +128,7 @@ class Job(Bound):
         told = None
         if flow is not None:
             span = flow._span_context
-            config = FlowRunConfig(**{field.name: _in_worker(flow.flow_config, field.name) for field in _FIELDS})
+            config = _in_worker(flow.flow_config)
             where = flow._spec.source
             told = (flow.name, flow.run_id, config, where, flow._capturing, None if span is None else ids_of(span))
         sampler = None if source is None else _packed_sampler(getattr(source.tracer, "sampler", None))
@@ -145,9 +148,12 @@ _LONGEST_TRACEBACK = 1 << 16
 _FIELDS = fields(FlowRunConfig)
 
 
-def _in_worker(config: Any, field: str) -> Any:
-    """A setting for a worker's handle: what prints does so in the process where the flow is."""
-    return False if field in ("log_to_console", "print_logs") else getattr(config, field)
+def _in_worker(config: Any) -> FlowRunConfig:
+    """The settings for a worker's handle: what prints does so in the process where the flow is."""
+    if type(config) is FlowRunConfig and not (config.log_to_console or config.print_logs):
+        return config
+    settings = {field.name: getattr(config, field.name) for field in _FIELDS}
+    return FlowRunConfig(**{**settings, "log_to_console": False, "print_logs": False})
 
 
 @lru_cache(maxsize=8)

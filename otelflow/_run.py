@@ -245,10 +245,10 @@ class Run:
                     self._closed_by(error, shape)
                 if self._flow is not None and self._flow._talks:
                     self._before_stop()
-                if self._is_flow:
-                    self._settle()
             finally:
                 self._ended_ns = time_ns()
+                if self._is_flow:  # after the end: a task of another thread that starts now is late, and counted so
+                    self._settle()
                 _emit.stopped(self)
         finally:
             try:

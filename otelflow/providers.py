@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import sys
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -188,6 +189,7 @@ def _set_up(
         _set_up_logs(provider.resource)
     atexit.register(_at_exit)
     _end_with_multiprocessing(provider)
+    _end_with_celery()
     return provider
 
 
@@ -204,6 +206,14 @@ def _end_with_multiprocessing(provider: Any) -> None:
     util.register_after_fork(provider, at_end)
     if process.parent_process() is not None:  # a spawned child that calls configure() itself
         at_end()
+
+
+def _end_with_celery() -> None:
+    """The same for the processes of Celery's prefork pool: billiard ends them by ``os._exit``, and this signal is all
+    that is called before."""
+    signals = getattr(sys.modules.get("celery"), "signals", None)
+    if signals is not None:
+        signals.worker_process_shutdown.connect(lambda **_: _at_exit(), weak=False)
 
 
 def _set_up_logs(resource: Any) -> None:

@@ -8,6 +8,7 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from receiver import Sink
 
 from otelflow import FlowRunEvent, flow_events
 from otelflow._telemetry import use_provider
@@ -47,6 +48,14 @@ def spans() -> Iterator[Spans]:
     with use_provider(exporter.provider):
         yield exporter
     exporter.provider.shutdown()
+
+
+@pytest.fixture
+def sink() -> Iterator[Sink]:
+    """A receiver of OTLP over HTTP on a free port."""
+    made = Sink()
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -73,6 +73,18 @@ class Sink:
         self._server.server_close()
 
 
+def attributes_of(made: Any) -> dict[str, Any]:
+    """OTLP attributes as a dict."""
+
+    def value(any_value: Any) -> Any:
+        kind = any_value.WhichOneof("value")
+        if kind == "array_value":
+            return [value(item) for item in any_value.array_value.values]
+        return getattr(any_value, kind)
+
+    return {pair.key: value(pair.value) for pair in made.attributes}
+
+
 def free_ports(number: int) -> list[int]:
     """Ports of loopback that nobody listens on at this moment."""
     with contextlib.ExitStack() as stack:

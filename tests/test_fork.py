@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
 
 import pytest
 from programs import run
 from receiver import Sink
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-
-
-@pytest.fixture
-def sink() -> Iterator[Sink]:
-    """A receiver of OTLP over HTTP."""
-    made = Sink()
-    yield made
-    made.close()
 
 
 def forking(child: str, exporters: str = '"otlp"') -> str:

@@ -25,14 +25,6 @@ from otelflow.errors import ArgumentError, NotShared, OtelflowError
 from otelflow.propagate import attached, bind, inject
 
 
-@pytest.fixture
-def sink() -> Iterator[Sink]:
-    """A receiver of OTLP over HTTP."""
-    made = Sink()
-    yield made
-    made.close()
-
-
 @task
 def step(this_task: Any = None, this_flow: Any = None) -> Any:
     """Tells what it finds."""
@@ -115,6 +107,28 @@ def test_bind_takes_functions_only() -> None:
     """What cannot be called is refused at once, not in the thread."""
     with pytest.raises(ArgumentError, match="use a function"):
         bind(3)  # type: ignore[arg-type]
+
+    def steps() -> Iterator[int]:
+        yield 1
+
+    with pytest.raises(ArgumentError, match="where it is iterated"):
+        bind(steps)
+
+
+def test_an_object_with_an_async_call_is_bound(spans: Spans) -> None:
+    """Whatever is awaited is in the context of here while it runs."""
+
+    class Job:
+        async def __call__(self) -> Any:
+            await asyncio.sleep(0)
+            return current_flow()
+
+    @flow
+    def starts() -> Any:
+        return bind(Job())
+
+    run: Any = starts().execute()
+    assert asyncio.run(run.return_value()) is run
 
 
 # --- inject and attached --------------------------------------------------------------------------------------------

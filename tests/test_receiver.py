@@ -53,18 +53,6 @@ def receiver(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         yield running
 
 
-def attributes_of(made: Any) -> dict[str, Any]:
-    """OTLP attributes as a dict."""
-
-    def value(any_value: Any) -> Any:
-        kind = any_value.WhichOneof("value")
-        if kind == "array_value":
-            return [value(item) for item in any_value.array_value.values]
-        return getattr(any_value, kind)
-
-    return {pair.key: value(pair.value) for pair in made.attributes}
-
-
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
 @pytest.mark.parametrize("compression", ["none", "gzip"])
 def test_a_flow_arrives_whole(receiver: receivers.Receiver, protocol: str, compression: str) -> None:
@@ -90,7 +78,7 @@ def test_a_flow_arrives_whole(receiver: receivers.Receiver, protocol: str, compr
     assert (root.name, root.parent_span_id, root.trace_id.hex()) == ("nightly ✓", b"", said["trace_id"])
     for name, span_id, run_id, status in said["tasks"]:
         span = spans[span_id]
-        attributes = attributes_of(span)
+        attributes = receivers.attributes_of(span)
         assert (span.name, span.parent_span_id, span.trace_id) == (name, root.span_id, root.trace_id)
         assert attributes["otelflow.task.run_id"] == run_id
         assert attributes["otelflow.flow.run_id"] == said["run_id"]
@@ -99,8 +87,8 @@ def test_a_flow_arrives_whole(receiver: receivers.Receiver, protocol: str, compr
 
     assert_details(spans.values(), root)
     (resource, scope) = arrived[0][1:]
-    assert attributes_of(resource)["service.name"] == "receiver-test"
-    assert attributes_of(resource)["deployment.environment.name"] == "test"
+    assert receivers.attributes_of(resource)["service.name"] == "receiver-test"
+    assert receivers.attributes_of(resource)["deployment.environment.name"] == "test"
     assert scope.name == "otelflow"
 
 
@@ -108,24 +96,24 @@ def assert_details(spans: Any, root: Any) -> None:
     """The failed task, the events, and the linked trace."""
     by_name = {span.name: span for span in spans}
     fails, makes, apart = by_name["fails"], by_name["makes"], by_name["apart"]
-    attributes = attributes_of(fails)
+    attributes = receivers.attributes_of(fails)
     assert (fails.status.code, fails.status.message) == (2, "LookupError: not über here")
     assert [attributes[key] for key in ("attempt", "ratio", "ok", "tags")] == [1, 0.5, True, ["a", "b"]]
     assert attributes["error.type"] == "LookupError"
     assert [event.name for event in fails.events] == ["exception", "otelflow.message"]
-    assert attributes_of(fails.events[0])["exception.message"] == "not über here"
+    assert receivers.attributes_of(fails.events[0])["exception.message"] == "not über here"
     assert [event.name for event in makes.events] == ["otelflow.message", "otelflow.artifact"]
-    assert attributes_of(makes.events[0]) == {
+    assert receivers.attributes_of(makes.events[0]) == {
         "otelflow.message.text": "low on space",
         "otelflow.message.severity": "WARNING",
         "left": 3,
     }
-    assert attributes_of(makes.events[1])["otelflow.artifact.data"] == '{"count": 2}'
+    assert receivers.attributes_of(makes.events[1])["otelflow.artifact.data"] == '{"count": 2}'
     assert [event.name for event in root.events] == ["otelflow.result"]
     assert apart.trace_id != root.trace_id
     assert [link.span_id for link in apart.links] == [root.span_id]
     assert [link.span_id for link in root.links] == [apart.span_id]
-    assert attributes_of(root)["otelflow.flow.tasks"] == 502
+    assert receivers.attributes_of(root)["otelflow.flow.tasks"] == 502
 
 
 def test_a_port_says_the_protocol(receiver: receivers.Receiver) -> None:

@@ -121,7 +121,7 @@ def _columns(out: TextIO) -> int | None:
 
 def _takes_bars(out: TextIO) -> bool:
     try:
-        "├━✗".encode(out.encoding or "utf-8")
+        "├━✗".encode(getattr(out, "encoding", None) or "utf-8")  # a logging proxy has none
     except (UnicodeEncodeError, LookupError):
         return False
     return True
