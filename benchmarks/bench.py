@@ -27,6 +27,7 @@ GOALS = {
     ("recording", "task that raises"): 0.5,
     ("recording", "task, stack depth 5"): 1.0,
     ("recording", "task, stack depth 500"): 1.0,
+    ("recording", "task in a pool of threads"): 1.3,
     ("recording", "task number 10 of a flow"): 1.0,
     ("recording", "task number 100,000 of a flow"): 1.0,
     ("sampled-out", "task"): 0.8,

@@ -10,12 +10,14 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
 import harness
 from opentelemetry import trace
 
 from otelflow import FlowRunConfig, flow, flow_events, task
+from otelflow.propagate import propagating
 
 ATTRIBUTES = {
     "otelflow.kind": "task",
@@ -183,6 +185,16 @@ def after(tasks: int) -> harness.Sample:
     return lambda number: steps.send(number)
 
 
+def submitted(pool: Executor, function: Callable[[int], Any]) -> harness.Sample:
+    """A job each in ``pool``, and all results."""
+
+    def sample(number: int) -> None:
+        for future in [pool.submit(function, x) for x in range(number)]:
+            future.result()
+
+    return sample
+
+
 def of_the_original() -> harness.Sample | None:
     """The same task in OSBot-Utils' flow system, where that is installed."""
     try:
@@ -223,6 +235,11 @@ def pairs(number: int) -> list[tuple[str, harness.Case, harness.Case]]:
         ("task + message", case("message", in_flow(calls(add_message))), case("hm", in_hand_root(calls(hand_message)))),
         ("task, stack depth 5", case("d5", in_flow(deep(calls(add), 5))), hand),
         ("task, stack depth 500", case("d500", in_flow(deep(calls(add), 500))), hand),
+        (
+            "task in a pool of threads",
+            case("pool", in_flow(submitted(propagating(ThreadPoolExecutor(1)), add)), few),
+            case("by hand, pool", in_hand_root(submitted(ThreadPoolExecutor(1), hand_add)), few),
+        ),
         ("task number 10 of a flow", case("10th", after(10)), hand),
         ("task number 100,000 of a flow", case("100,000th", after(100_000)), hand),
     ]

@@ -141,8 +141,9 @@ def _end_attributes(run: Emitter, span: Any) -> None:
         _broken("set_attribute", error)
 
 
-def _span_event(run: Emitter, name: str, attributes: dict[str, Any], ns: int, body: object, level: int = _INFO) -> None:
-    """The event on the run's span, as a log record, or both: ``OTELFLOW_EVENTS`` says where."""
+def _span_event(run: Emitter, name: str, attributes: dict[str, Any], ns: int, body: object, level: int = _INFO) -> bool:
+    """The event on the run's span, as a log record, or both: ``OTELFLOW_EVENTS`` says where. False where another thread
+    ended the run before it was there."""
     span = run._span
     try:
         if ON_SPANS and span is not None and span.is_recording():
@@ -152,6 +153,7 @@ def _span_event(run: Emitter, name: str, attributes: dict[str, Any], ns: int, bo
             log_event(span, name, body, attributes, level, ns)
     except Exception as error:
         _broken("add_event", error)
+    return not run._ended_ns or any(event.timestamp == ns for event in getattr(span, "events", ()))
 
 
 def _broken(where: str, error: Exception) -> None:
@@ -214,7 +216,9 @@ def message(
     origin = _origin(run, "message", at)
     if origin is None:
         return
-    _span_event(run, wire.MESSAGE_EVENT, made, ns, short, level)
+    if not _span_event(run, wire.MESSAGE_EVENT, made, ns, short, level):
+        counts.add(after_end("message"))
+        return
     if config.log_to_memory:
         task_name, task_run = run._task_identity()
         run._journal.add_message(Message(text, level, ns, task_name, task_run, raw, attributes))
@@ -271,7 +275,9 @@ def artifact(run: Emitter, key: str, data: object, description: str, kind: str, 
     origin = _origin(run, "artifact", at)
     if origin is None:
         return
-    _span_event(run, wire.ARTIFACT_EVENT, made, ns, made[wire.ARTIFACT_DESCRIPTION] or made[wire.ARTIFACT_KEY])
+    if not _span_event(run, wire.ARTIFACT_EVENT, made, ns, made[wire.ARTIFACT_DESCRIPTION] or made[wire.ARTIFACT_KEY]):
+        counts.add(after_end("artifact"))
+        return
     run._journal.artifacts.append(Artifact(key, data, description, kind, ns, run._task_identity()[1]))
     if run._relay is not None:
         run._relay.said(run, "artifact", ns, origin[0], (key, data, description, kind))
@@ -299,7 +305,9 @@ def result(run: Emitter, key: str, description: str, at: At | None = None) -> No
     origin = _origin(run, "result", at)
     if origin is None:
         return
-    _span_event(run, wire.RESULT_EVENT, made, ns, made[wire.RESULT_DESCRIPTION])
+    if not _span_event(run, wire.RESULT_EVENT, made, ns, made[wire.RESULT_DESCRIPTION]):
+        counts.add(after_end("result"))
+        return
     run._journal.results.append(Result(key, description, ns, run._task_identity()[1]))
     if run._relay is not None:
         run._relay.said(run, "result", ns, origin[0], (key, description))
