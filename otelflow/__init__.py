@@ -47,6 +47,7 @@ _SUBMODULES = (
     "propagate",
     "providers",
     "records",
+    "testing",
 )
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from time import time_ns
 from typing import Any
 
-from otelflow import _emit
+from otelflow import _clock, _emit
 from otelflow._journal import Journal
 from otelflow._run import Run
 from otelflow._values import safe_str, to_json
@@ -95,7 +94,7 @@ class Account(Run):
         """Seconds from start to end; so far, while it runs; None before it has started."""
         if not self._started_ns:
             return None
-        return max(0, (self._ended_ns or time_ns()) - self._started_ns) / 1e9
+        return max(0, (self._ended_ns or _clock.now()) - self._started_ns) / 1e9
 
     @property
     def trace_id(self) -> str | None:

@@ -10,12 +10,11 @@ import logging
 import sys
 import time
 import traceback
-from time import time_ns
 from typing import Any, ClassVar, Protocol
 
 from opentelemetry.trace import Status, StatusCode
 
-from otelflow import _naming
+from otelflow import _clock, _naming
 from otelflow import attributes as wire
 from otelflow._counts import AFTER_FORK, VALUES, after_end, counts, log_once
 from otelflow._journal import Journal
@@ -210,7 +209,7 @@ def message(
     raw = given if type(given) is str else safe_str(given)
     text = without_colours(raw)
     severity = logging.getLevelName(level)
-    ns = time_ns() if at is None else at[0]
+    ns = _clock.now() if at is None else at[0]
     short = _cut(run, text)
     made = _message_attributes(run, short, severity, attributes)
     origin = _origin(run, "message", at)
@@ -226,7 +225,7 @@ def message(
         run._relay.said(run, "message", ns, origin[0], (level, raw, attributes))
         return
     if config.log_to_console:
-        console(f"{_clock(ns)} | {severity:<8} | {raw}")
+        console(f"{_time_of_day(ns)} | {severity:<8} | {raw}")
     heard = {"message_data": {"log_level": level, "message": raw, "message_text": text}}
     remembered = {"message_data": {"log_level": level, "message": short, "message_text": short}}
     _deliver(FlowRunEventType.FLOW_MESSAGE, ns, origin, heard, remembered, level)
@@ -242,7 +241,7 @@ def _message_attributes(run: Emitter, text: str, severity: str, extra: dict[str,
     return made
 
 
-def _clock(ns: int) -> str:
+def _time_of_day(ns: int) -> str:
     return f"{time.strftime('%H:%M:%S', time.localtime(ns // 1_000_000_000))}.{ns // 1_000_000 % 1000:03d}"
 
 
@@ -257,7 +256,7 @@ def console(text: str) -> None:
 
 def artifact(run: Emitter, key: str, data: object, description: str, kind: str, at: At | None = None) -> None:
     """Something that the run made: span event with a preview, the object itself in memory and for listeners."""
-    ns = time_ns() if at is None else at[0]
+    ns = _clock.now() if at is None else at[0]
     payload = {"description": description, "key": key, "data": data, "type": kind}
     preview = to_json(data)
     made: dict[str, Any] = {
@@ -300,7 +299,7 @@ def artifact(run: Emitter, key: str, data: object, description: str, kind: str, 
 
 def result(run: Emitter, key: str, description: str, at: At | None = None) -> None:
     """A result that the run wants to be seen."""
-    ns = time_ns() if at is None else at[0]
+    ns = _clock.now() if at is None else at[0]
     made = {wire.RESULT_KEY: _cut(run, key), wire.RESULT_DESCRIPTION: _cut(run, description)}
     origin = _origin(run, "result", at)
     if origin is None:
@@ -326,7 +325,7 @@ def exception(run: Emitter, attributes: dict[str, Any], ns: int) -> None:
 
 def failure(run: Emitter, error: BaseException) -> None:
     """An exception that began in ``run``: recorded on its span, and said in a message."""
-    ns = time_ns()
+    ns = _clock.now()
     text = safe_str(error)
     if run._span is not None and (ON_LOGS or run._span.is_recording()):
         attributes = {

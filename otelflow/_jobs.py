@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import fields
 from functools import lru_cache, wraps
-from time import time_ns
 from typing import Any, NamedTuple
 
 from opentelemetry.context import Context
 
-from otelflow import _stdout
+from otelflow import _clock, _stdout
 from otelflow._carrier import attached, context_from, inject_context
 from otelflow._naming import next_order
 from otelflow._packing import Packed, pack_data, unpack
@@ -214,7 +213,7 @@ class WorkerJob:
         finally:
             _stdout.stop_capture()
             give_back(token)
-            run._ended_ns = time_ns()
+            run._ended_ns = _clock.now()
         return Outcome(value, error, told, recorder.finish(value, error))
 
     def _place(self, recorder: Recorder) -> RemoteFlow | NoFlow:

@@ -53,7 +53,7 @@ class RemoteFlow(Flow[Any]):
         self._join(None)
         self.data = cast("dict[str, Any]", _Elsewhere(name))
         self._capturing, self._relay, self._span_context = captures, relay, span_context
-        self._origin = (source or _SPEC.source, *self._make_origin()[1:])
+        self._told_from = (source or _SPEC.source, *self._make_origin()[1:4])
 
     @property  # of a run it is a field
     def _span(self) -> Any:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -66,6 +66,13 @@ class RemoteFlow(Flow[Any]):
         if span.get_span_context().trace_flags.sampled:  # the sender's: it can be named here, and not written on
             counts.add(NO_LOCAL_SPAN)
         return None
+
+    @property  # of a run it is a field
+    def _origin(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Where its events come from: the span that carries them is not always the same one."""
+        span = get_current_span()
+        here = span.get_span_context() if self._relay is None and span.is_recording() else self._span_context
+        return (*self._told_from, here)
 
     def _ready(self) -> Shape:
         raise OtelflowError(

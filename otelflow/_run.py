@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from time import time_ns
 from types import TracebackType
 from typing import Any, ClassVar
 
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanContext
 
-from otelflow import _emit, _naming, _stdout
+from otelflow import _clock, _emit, _naming, _stdout
 from otelflow import attributes as wire
 from otelflow._counts import EVENTS, counts, log_once
 from otelflow._journal import Journal
@@ -165,7 +164,7 @@ class Run:
             self._join(context.get(RUN_KEY))
             # before the clock is read: the first time, it loads what a provider needs
             source = current_source() if self._relay is None else self._relay.source
-            self._started_ns = time_ns()
+            self._started_ns = _clock.now()
             if source is not None and SUPPRESS_KEY not in context:
                 span = self._start_span(source, context)
                 if span is not None:
@@ -246,7 +245,7 @@ class Run:
                 if self._flow is not None and self._flow._talks:
                     self._before_stop()
             finally:
-                self._ended_ns = time_ns()
+                self._ended_ns = _clock.now()
                 if self._is_flow:  # after the end: a task of another thread that starts now is late, and counted so
                     self._settle()
                 _emit.stopped(self)
@@ -269,7 +268,7 @@ class Run:
         the span, and to listeners, is the parent's."""
         self.status = "completed" if error is None else _status_of(error, shape)
         self.return_value, self.error = value, None if self.status == "completed" else error
-        self._ended_ns = time_ns()
+        self._ended_ns = _clock.now()
         give_back(self._token)
         self._token = self._flow = self._origin = self._span = None
         if self._is_flow:

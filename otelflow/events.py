@@ -5,9 +5,9 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass, field
 from enum import Enum
-from time import time_ns
 from typing import Any, NamedTuple
 
+from otelflow import _clock
 from otelflow._naming import run_id
 
 __all__ = ["FlowRunEvent", "FlowRunEventData", "FlowRunEventType", "event_of"]
@@ -73,7 +73,7 @@ class FlowRunEvent:
         self._type = event_type
         self._data = event_data if event_data is not None else FlowRunEventData()
         self._id = event_id
-        self._ns = time_ns() if timestamp is None else timestamp * 1_000_000
+        self._ns = _clock.now() if timestamp is None else timestamp * 1_000_000
         self._record = None
 
     @property

@@ -5,25 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace import ReadableSpan
 from receiver import Sink
 
 from otelflow import FlowRunEvent, flow_events
-from otelflow._telemetry import use_provider
 from otelflow.context import get_current
+from otelflow.testing import Capture, capture
 
 
-class Spans(InMemorySpanExporter):
-    """What was exported in one test."""
+class Spans:
+    """What a test's capture has, as an exporter gets it: for tests of the very things that the kit is made of."""
 
-    provider: TracerProvider
+    def __init__(self, captured: Capture) -> None:
+        self.captured = captured
 
     @property
     def all(self) -> list[ReadableSpan]:
-        """All spans, in the order in which they began."""
-        return sorted(self.get_finished_spans(), key=lambda span: span.start_time or 0)
+        """All ended spans, in the order in which they began."""
+        return [run.span for run in self.captured.spans if not run.is_open]
+
+    def clear(self) -> None:
+        """Forget what ran so far."""
+        self.captured.clear()
 
     def named(self, name: str) -> ReadableSpan:
         """The only span of that name."""
@@ -39,15 +42,18 @@ class Spans(InMemorySpanExporter):
         ]
 
 
+@pytest.fixture(autouse=True)
+def captured(nothing_left_behind: None) -> Iterator[Capture]:
+    """Every test is captured, and in every one listeners hear what the spans say."""
+    with capture() as made:
+        yield made
+    made.assert_events_agree()
+
+
 @pytest.fixture
-def spans() -> Iterator[Spans]:
-    """Spans of ours go to a provider of this test's own."""
-    exporter = Spans()
-    exporter.provider = TracerProvider(shutdown_on_exit=False)
-    exporter.provider.add_span_processor(SimpleSpanProcessor(exporter))
-    with use_provider(exporter.provider):
-        yield exporter
-    exporter.provider.shutdown()
+def spans(captured: Capture) -> Spans:
+    """What the test's capture has, as an exporter gets it."""
+    return Spans(captured)
 
 
 @pytest.fixture

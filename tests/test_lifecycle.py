@@ -185,7 +185,7 @@ def test_a_generator_closed_early_is_no_error(spans: Spans) -> None:
 
 def test_a_span_around_a_yield_stays_with_the_generator(spans: Spans) -> None:
     """What a generator makes current is current again when it goes on, and never for its consumer."""
-    tracer = spans.provider.get_tracer("mine")
+    tracer = trace.get_tracer("mine")
     seen: list[bool] = []
 
     @task
@@ -604,9 +604,11 @@ def test_deep_recursion(spans: Spans) -> None:
     assert stack.rstrip().endswith("maximum recursion depth exceeded")
 
 
-def test_a_processor_that_raises_does_not_reach_the_caller(spans: Spans, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_processor_that_raises_does_not_reach_the_caller(caplog: pytest.LogCaptureFixture) -> None:
     """A span processor of the user's that raises is logged, and the function's value comes through."""
-    from opentelemetry.sdk.trace import SpanProcessor
+    from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+
+    from otelflow._telemetry import use_provider
 
     class Broken(SpanProcessor):
         def on_start(self, span: Any, parent_context: Any = None) -> None:
@@ -615,8 +617,10 @@ def test_a_processor_that_raises_does_not_reach_the_caller(spans: Spans, caplog:
         def on_end(self, span: Any) -> None:
             raise RuntimeError("end")
 
-    spans.provider.add_span_processor(Broken())
-    assert deferred(3).execute().return_value == 3
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(Broken())
+    with use_provider(provider):
+        assert deferred(3).execute().return_value == 3
     assert any("OpenTelemetry raised RuntimeError" in record.message for record in caplog.records)
 
 

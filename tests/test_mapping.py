@@ -13,6 +13,7 @@ from conftest import Spans, id_of, parent_of
 from opentelemetry import baggage, trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 from opentelemetry.trace import SpanKind, StatusCode
 
@@ -216,7 +217,7 @@ def test_a_nested_flow_is_a_child_span(spans: Spans, heard: list[FlowRunEvent]) 
 
 def test_a_flow_below_a_request_is_its_child(spans: Spans) -> None:
     """Inside a span of somebody else's, the flow is a child span of it, and a task's span may be one's parent."""
-    tracer = spans.provider.get_tracer("web")
+    tracer = trace.get_tracer("web")
 
     @task
     def queries() -> None:
@@ -298,7 +299,7 @@ def test_everything_reads_the_same_context(spans: Spans) -> None:
 
 def test_sampled_out_runs_work_the_same(heard: list[FlowRunEvent]) -> None:
     """Sampled out, values, events and memory are as ever; ids are there; nothing is recorded."""
-    exporter = Spans()
+    exporter = InMemorySpanExporter()
     provider = TracerProvider(sampler=ParentBased(ALWAYS_OFF), shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     with use_provider(provider):
@@ -307,7 +308,7 @@ def test_sampled_out_runs_work_the_same(heard: list[FlowRunEvent]) -> None:
     assert [event.event_type.name for event in heard] == ["FLOW_START", "TASK_START", "TASK_STOP", "FLOW_STOP"]
     assert run.trace_id == run.tasks[0].trace_id
     assert run.span_id != run.tasks[0].span_id
-    assert exporter.all == []
+    assert exporter.get_finished_spans() == ()
 
 
 def test_without_an_sdk_runs_work_the_same(heard: list[FlowRunEvent]) -> None:
@@ -320,12 +321,15 @@ def test_without_an_sdk_runs_work_the_same(heard: list[FlowRunEvent]) -> None:
     assert heard[0].event_data.trace_id is None
 
 
-def test_a_remote_parent_that_is_not_sampled_is_asked_for_by_the_sampler(spans: Spans) -> None:
+def test_a_remote_parent_that_is_not_sampled_is_asked_for_by_the_sampler() -> None:
     """A remote, unsampled parent keeps its flow out, and the flow's tasks with it, in the caller's trace."""
     context = trace.SpanContext(random.getrandbits(128), random.getrandbits(64), True, trace.TraceFlags(0))
-    with trace.use_span(trace.NonRecordingSpan(context)):
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    with use_provider(provider), trace.use_span(trace.NonRecordingSpan(context)):
         run = outer().execute()
-    assert spans.all == []
+    assert exporter.get_finished_spans() == ()
     assert run.trace_id == f"{context.trace_id:032x}"
 
 

@@ -1,0 +1,111 @@
+"""``--otelflow-export``: a test session as a flow, its tests as flows in it, sent as any other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator
+from typing import Any
+
+import pytest
+
+from otelflow._carrier import attached, inject
+from otelflow.config import FlowRunConfig
+from otelflow.decorators import flow
+from otelflow.providers import configure, flush
+
+__all__ = ["Exporting"]
+
+_CARRIER = "otelflow_carrier"
+_CONFIG = FlowRunConfig(raise_flow_error=False, capture_output=False)
+
+
+class _Stage:
+    """A flow that lasts from one hook to another one: between them its context is not current, so that what a test
+    runs is as it would be without."""
+
+    def __init__(self, name: str, attributes: dict[str, Any]) -> None:
+        @flow(name=name, flow_config=_CONFIG, attributes=attributes)
+        def stage() -> Generator[None, Callable[[], None] | None, None]:
+            while (do := (yield)) is not None:
+                do()
+
+        self.run = stage()
+        self._steps: Any = iter(self.run)
+        next(self._steps)
+
+    def do(self, what: Callable[[], Any]) -> Any:
+        """Do something with this flow as the current one."""
+        made: list[Any] = []
+        self._steps.send(lambda: made.append(what()))
+        return made[0]
+
+    def end(self, error: BaseException | None = None) -> None:
+        try:
+            if error is None:
+                self._steps.send(None)
+            else:
+                self._steps.throw(error)
+        except StopIteration:
+            pass
+
+
+class Exporting:
+    """The hooks. In a worker of pytest-xdist, tests belong to the session of the process that started it."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._carrier = getattr(config, "workerinput", {}).get(_CARRIER)
+        self._session: _Stage | None = None
+        self._reports: list[pytest.TestReport] = []
+        self._error: BaseException | None = None
+        self._summary = ""
+
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        configure(None if "OTEL_SERVICE_NAME" in os.environ else "pytest")
+        if self._carrier is None:
+            self._session = _Stage("pytest", {"pytest.args": " ".join(session.config.invocation_params.args)})
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """A hook of pytest-xdist: a worker is about to be started."""
+        if self._session is not None:
+            node.workerinput[_CARRIER] = self._session.do(inject)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        self._reports, self._error = [], None
+        stage = self._begin(item)
+        try:
+            return (yield)
+        finally:
+            for report in self._reports:
+                stage.run.log_info(f"{report.when} {report.outcome} in {report.duration:.3f} s")
+            stage.end(self._error)
+
+    def _begin(self, item: pytest.Item) -> _Stage:
+        attributes = {"pytest.nodeid": item.nodeid, "code.file.path": str(item.path)}
+        name = item.nodeid.split("[")[0]  # a name for all parameters of a test: few different ones
+        if self._session is not None:
+            return self._session.do(lambda: _Stage(name, attributes))  # type: ignore[no-any-return]
+        with attached(self._carrier):
+            return _Stage(name, attributes)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        self._reports.append(report)
+        if report.failed and call.excinfo is not None and self._error is None:
+            self._error = call.excinfo.value
+        return report
+
+    def pytest_sessionfinish(self, exitstatus: int) -> None:
+        if self._session is not None:
+            self._session.run.log_info(f"exit status {int(exitstatus)}")
+            self._session.end()
+        report = flush(10)
+        lost = f", lost: {report.lost}" if report.lost else ""
+        self._summary = f"otelflow: {report.delivered} spans delivered, {report.pending} pending{lost}"
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        terminalreporter.write_line(self._summary)

@@ -1,0 +1,130 @@
+"""What is looked for in a captured test: spans and events that disagree, and what should not be left behind."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from otelflow import attributes as wire
+from otelflow._values import cut
+from otelflow.events import FlowRunEventType
+from otelflow.testing._records import CapturedRun
+
+__all__ = ["CHECKS", "disagreements"]
+
+_START = (FlowRunEventType.FLOW_START, FlowRunEventType.TASK_START)
+_STOP = (FlowRunEventType.FLOW_STOP, FlowRunEventType.TASK_STOP)
+
+
+def disagreements(runs: Iterable[CapturedRun]) -> list[str]:
+    """Where what listeners heard of a run is not what its span says, in a line each."""
+    return [f"{run!r}: {problem}" for run in runs if run.kind != "span" for problem in _disagree(run)]
+
+
+def _disagree(run: CapturedRun) -> list[str]:
+    starts = sum(event.event_type in _START for event in run._heard)
+    stops = [event for event in run._heard if event.event_type in _STOP]
+    problems = []
+    if (starts, len(stops)) != (1, 0 if run.is_open else 1):
+        problems.append(f"{starts} START and {len(stops)} STOP events for a span that is {run._status()}")
+    for stop in stops:
+        status = next(iter(stop.event_data.data.values()))["status"]
+        if status != run._status():
+            problems.append(f"STOP says {status}, the span {run._status()}")
+    if not run.span.dropped_events:
+        for what, name, field in (
+            ("messages", wire.MESSAGE_EVENT, wire.MESSAGE_TEXT),
+            ("artifacts", wire.ARTIFACT_EVENT, wire.ARTIFACT_KEY),
+            ("results", wire.RESULT_EVENT, wire.RESULT_KEY),
+        ):
+            on_span = [(event.attributes or {}).get(field) for event in run.span.events if event.name == name]
+            heard = [cut(str(getattr(item, "key", item)))[0] for item in getattr(run, what)]
+            if sorted(map(str, on_span)) != sorted(heard):
+                problems.append(f"{what} on the span are {on_span}, heard were {heard}")
+    return problems
+
+
+# --- lint -----------------------------------------------------------------------------------------------------------
+
+
+def _open_spans(capture: Any) -> list[str]:
+    return [f"{run!r} is still open" for run in capture.spans if run.is_open]
+
+
+def _errors(capture: Any) -> list[str]:
+    """Errors that nobody looked at: the innermost run of each, with the runs that it passed through."""
+    found = []
+    for run in capture.spans:
+        if run._failure() is None or any(child._failure() for child in run.children):
+            continue
+        passed = [run]
+        while passed[-1].parent is not None and passed[-1].parent._failure():
+            passed.append(passed[-1].parent)
+        left = passed[-1].parent is None and passed[-1]._ids not in capture._kept_in
+        if not left and not any(one._ids in capture._looked_at for one in passed):
+            found.append(f"{run!r} failed with {run._failure()}, and the test did not look at it")
+    return found
+
+
+_SECRET_NAME = re.compile(r"(?i)(pass(word|wd|phrase)|secret|(api|private)[_.-]?key|(access|auth)[_.-]?token)")
+_SECRET_VALUE = re.compile(
+    r"-----BEGIN [A-Z ]*PRIVATE KEY-----"
+    r"|\bAKIA[0-9A-Z]{16}\b"
+    r"|\bgh[pousr]_[A-Za-z0-9]{36,}\b"
+    r"|\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}"
+    r"|\b[a-z][a-z0-9+.-]*://[^/\s:@]+:[^/\s:@*]+@"
+    r"|(?i:\bbearer\s+[a-z0-9._~+/-]{16,})"
+)
+_SECRET_PAIR = re.compile(
+    r"(?i)\b(password|passwd|secret|api[_-]?key|token)\"?\s*[=:]\s*\"?(?!none\b|null\b|\*)[^\s\"'<\[]{4,}"
+)
+_HIDDEN = re.compile(r"^\s*$|^[*•.x]+$|(?i:redacted|scrubbed|masked|hidden)")
+
+
+def _secrets(capture: Any) -> list[str]:
+    return [
+        f"{run!r} has what looks like a secret in clear in {name!r}"
+        for run in capture.spans
+        for group in (run.span.attributes or {}, *((event.attributes or {}) for event in run.span.events))
+        for name, value in group.items()
+        if isinstance(value, str) and _looks_secret(name, value)
+    ]
+
+
+def _looks_secret(name: str, value: str) -> bool:
+    if _HIDDEN.search(value):
+        return False
+    if _SECRET_NAME.search(name) or _SECRET_VALUE.search(value):
+        return True
+    return name != wire.EXCEPTION_STACKTRACE and _SECRET_PAIR.search(value) is not None  # that has lines of source
+
+
+def _dropped(capture: Any) -> list[str]:
+    return [
+        f"{run!r} lost {run.span.dropped_events} events: a span keeps the newest {len(run.span.events)}"
+        for run in capture.spans
+        if run.span.dropped_events
+    ]
+
+
+def _orphans(capture: Any) -> list[str]:
+    if not capture.flows:
+        return []
+    orphans = [run for run in capture.spans if (run.span.attributes or {}).get(wire.TASK_ORPHAN)]
+    return [f"{run!r} ran outside any flow: did its context get lost in a thread or a pool?" for run in orphans]
+
+
+def _context(capture: Any) -> list[str]:
+    return [] if capture.context_is_back else ["the test left a context attached: a token that nobody detached"]
+
+
+CHECKS: dict[str, Callable[[Any], list[str]]] = {
+    "open_spans": _open_spans,
+    "errors": _errors,
+    "secrets": _secrets,
+    "dropped": _dropped,
+    "orphans": _orphans,
+    "context": _context,
+}
+"""What ``capflow`` looks for at the end of a test that passed, by the name under which it can be allowed."""

@@ -1,0 +1,304 @@
+"""What a query gives: one run, with everything that it said, made, and has below it."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
+
+from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.trace import Link, StatusCode
+
+from otelflow import attributes as wire
+from otelflow.events import FlowRunEvent, FlowRunEventType
+from otelflow.records import Artifact, Keyed, Message, Result
+from otelflow.testing._routes import Record
+from otelflow.testing._snapshot import as_dict
+from otelflow.testing._text import told
+
+__all__ = ["CapturedRun", "Failure", "fits_name", "only"]
+
+
+K = TypeVar("K", Artifact, Result)
+
+
+class Failure(str):
+    """How a run failed, as ``"ValueError: no rows"``. ``type`` is ``error.type``, ``message`` the exception's text,
+    ``exception`` the exception itself where a run of ours ended with it in this process."""
+
+    type: str
+    message: str
+    exception: BaseException | None
+
+    def __new__(cls, kind: str, message: str, exception: BaseException | None = None) -> Failure:
+        self = super().__new__(cls, f"{kind}: {message}" if message else kind)
+        self.type, self.message, self.exception = kind, message, exception
+        return self
+
+
+def fits_name(name: str, wanted: str) -> bool:
+    """Whether ``name`` is ``wanted``, or fits it as a pattern: ``*`` any text, ``?`` any character."""
+    return name == wanted or fnmatch.fnmatchcase(name, wanted.replace("[", "[[]"))
+
+
+class CapturedRun:
+    """A flow run, a task run, or a span of someone else's (``kind``: ``flow``, ``task``, ``span``).
+
+    ``children``, ``descendants``, ``flows`` and ``tasks`` are ordered by start; the latter two at any depth.
+    ``messages``, ``artifacts``, ``results`` and ``events`` are those on its own span.
+    """
+
+    def __init__(self, capture: Any, record: Record, heard: list[FlowRunEvent]) -> None:
+        self._capture, self._record, self._heard = capture, record, heard
+        self.parent: CapturedRun | None = None
+        """The run above; None at the top of what was captured."""
+        self.children: list[CapturedRun] = []
+
+    # --- what it is ---------------------------------------------------------------------------------------------
+
+    @property
+    def span(self) -> ReadableSpan:
+        """The span as an exporter gets it; while it is open, as it is now."""
+        return self._record.span
+
+    @property
+    def name(self) -> str:
+        return self.span.name
+
+    @property
+    def kind(self) -> str:
+        return str((self.span.attributes or {}).get(wire.KIND, "span"))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._record.is_open
+
+    @property
+    def status(self) -> str:
+        """``running``, ``completed``, ``failed`` or ``cancelled``."""
+        self._looked_at()
+        return self._status()
+
+    def _status(self) -> str:
+        if self.is_open:
+            return "running"
+        told = (self.span.attributes or {}).get(wire.STATUS)
+        return str(told) if told else "failed" if self.span.status.status_code is StatusCode.ERROR else "completed"
+
+    @property
+    def error(self) -> Failure | None:
+        """How it failed; None where it did not."""
+        self._looked_at()
+        return self._failure()
+
+    def _failure(self) -> Failure | None:
+        if self._status() != "failed":
+            return None
+        kind = self._error_type()
+        description = (self.span.status.description or "").removeprefix(f"{kind}: ").removeprefix(kind)
+        stop = self._stop()
+        exception = None if stop is None else next(iter(stop.event_data.data.values()))["error"]
+        return Failure(kind, description, exception)
+
+    def _error_type(self) -> str:
+        attributes = self.span.attributes or {}
+        recorded = [(event.attributes or {}).get(wire.EXCEPTION_TYPE) for event in self.span.events]
+        return str(attributes.get(wire.ERROR_TYPE) or next(filter(None, reversed(recorded)), "error"))
+
+    def _stop(self) -> FlowRunEvent | None:
+        stops = (FlowRunEventType.FLOW_STOP, FlowRunEventType.TASK_STOP)
+        return next((event for event in self._heard if event.event_type in stops), None)
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        self._looked_at()
+        return dict(self.span.attributes or {})
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds; None while it is open."""
+        start, end = self._start_ns(), self._record.end_ns or self.span.end_time
+        return None if self.is_open or end is None else max(0, end - start) / 1e9
+
+    def _start_ns(self) -> int:
+        return self._record.start_ns or self.span.start_time or 0
+
+    @property
+    def links(self) -> list[Link]:
+        return list(self.span.links)
+
+    @property
+    def trace_id(self) -> str:
+        """32 hex digits."""
+        return format(self._ids[0], "032x")
+
+    @property
+    def span_id(self) -> str:
+        """16 hex digits."""
+        return format(self._ids[1], "016x")
+
+    @property
+    def _ids(self) -> tuple[int, int]:
+        context: Any = self.span.context
+        return context.trace_id, context.span_id
+
+    @property
+    def run_id(self) -> str | None:
+        """The flow's or task's run id; None for a span of someone else's."""
+        attributes = self.span.attributes or {}
+        return attributes.get(wire.FLOW_RUN_ID if self.kind == "flow" else wire.TASK_RUN_ID)  # type: ignore[return-value]
+
+    def _looked_at(self) -> None:
+        self._capture._looked_at.add(self._ids)
+
+    # --- what it said and made ----------------------------------------------------------------------------------
+
+    @property
+    def events(self) -> list[Event]:
+        """The span's events."""
+        return list(self.span.events)
+
+    @property
+    def messages(self) -> list[Message]:
+        """Its messages: ``str``, with ``.severity`` and more."""
+        return [_message(event, self.span) for event in self._of(FlowRunEventType.FLOW_MESSAGE)]
+
+    @property
+    def artifacts(self) -> Keyed[Artifact]:
+        """Its artifacts, with the objects themselves as ``.data``."""
+        return Keyed(_artifact(event) for event in self._of(FlowRunEventType.NEW_ARTIFACT))
+
+    @property
+    def results(self) -> Keyed[Result]:
+        return Keyed(_result(event) for event in self._of(FlowRunEventType.NEW_RESULT))
+
+    def artifact(self, key: str) -> Artifact:
+        """The newest artifact of that key."""
+        __tracebackhide__ = True
+        return _keyed(self, "artifact", self.artifacts, key)
+
+    def result(self, key: str) -> Result:
+        """The newest result of that key."""
+        __tracebackhide__ = True
+        return _keyed(self, "result", self.results, key)
+
+    def _of(self, kind: FlowRunEventType) -> Iterator[FlowRunEvent]:
+        return (event for event in self._heard if event.event_type is kind)
+
+    # --- what is below ------------------------------------------------------------------------------------------
+
+    @property
+    def descendants(self) -> list[CapturedRun]:
+        """Everything below, at any depth, by start."""
+        return sorted(_below(self), key=lambda run: (run._start_ns(), run._record.number))
+
+    @property
+    def flows(self) -> list[CapturedRun]:
+        return [run for run in self.descendants if run.kind == "flow"]
+
+    @property
+    def tasks(self) -> list[CapturedRun]:
+        return [run for run in self.descendants if run.kind == "task"]
+
+    def flow(self, name: str) -> CapturedRun:
+        """The only flow of that name below; ``*`` and ``?`` are wildcards."""
+        return only("flow", name, self.flows, self)
+
+    def task(self, name: str) -> CapturedRun:
+        """The only task of that name below; ``*`` and ``?`` are wildcards."""
+        return only("task", name, self.tasks, self)
+
+    def find(
+        self,
+        name: str = "*",
+        *,
+        kind: str | None = None,
+        status: str | None = None,
+        where: Callable[[CapturedRun], object] | None = None,
+        attributes: dict[str, Any] | None = None,
+    ) -> list[CapturedRun]:
+        """Everything below that fits: name with wildcards, kind, status, a subset of attributes, a function."""
+        return select(self.descendants, name, kind, status, where, attributes)
+
+    def assert_tree(self, expected: str) -> None:
+        """See :meth:`otelflow.testing.Capture.assert_tree`; the tree begins with this run."""
+        __tracebackhide__ = True
+        self._capture._assert_tree(expected, [self])
+
+    def to_dict(self) -> dict[str, Any]:
+        """See :meth:`otelflow.testing.Capture.to_dict`."""
+        return as_dict(self)
+
+    def __repr__(self) -> str:
+        return f"<{self.kind} {self.name!r} {self._status()}>"
+
+
+def select(
+    runs: Iterable[CapturedRun],
+    name: str,
+    kind: str | None,
+    status: str | None,
+    where: Callable[[CapturedRun], object] | None,
+    attributes: dict[str, Any] | None,
+) -> list[CapturedRun]:
+    """Those of ``runs`` that fit; what is left None does not matter."""
+    wanted = attributes or {}
+    return [
+        run
+        for run in runs
+        if fits_name(run.name, name)
+        and kind in (None, run.kind)
+        and status in (None, run._status())
+        and all((run.span.attributes or {}).get(key) == value for key, value in wanted.items())
+        and (where is None or where(run))
+    ]
+
+
+def only(kind: str, name: str, runs: list[CapturedRun], among: Any) -> CapturedRun:
+    """The only one of that name; AssertionError, with what there was, for none or several."""
+    __tracebackhide__ = True
+    found = [run for run in runs if run.name == name] or [run for run in runs if fits_name(run.name, name)]
+    if len(found) == 1:
+        return found[0]
+    where = "" if not isinstance(among, CapturedRun) else f" below {among.name!r}"
+    if not found:
+        raise AssertionError(f"There is no {kind} {name!r}{where}. {told(among)}")
+    raise AssertionError(
+        f"There are {len(found)} {kind}s {name!r}{where}: use {kind}s, or find(...), to look at several. {told(among)}"
+    )
+
+
+def _keyed(run: CapturedRun, kind: str, kept: Keyed[K], key: str) -> K:
+    __tracebackhide__ = True
+    try:
+        return kept[key]
+    except KeyError:
+        keys = ", ".join(repr(item.key) for item in kept) or "none"
+        raise AssertionError(f"{run!r} has no {kind} {key!r}. It has: {keys}.") from None
+
+
+def _below(run: CapturedRun) -> Iterator[CapturedRun]:
+    waiting = list(run.children)
+    while waiting:
+        found = waiting.pop()
+        yield found
+        waiting.extend(found.children)
+
+
+def _message(event: FlowRunEvent, span: ReadableSpan) -> Message:
+    facts, data = event.event_data.data["message_data"], event.event_data
+    on_span = next((one.attributes for one in span.events if one.timestamp == event._ns and one.attributes), {})
+    attributes = {key: value for key, value in on_span.items() if key not in (wire.MESSAGE_TEXT, wire.MESSAGE_SEVERITY)}
+    text, level, raw = facts["message_text"], facts["log_level"], facts["message"]
+    return Message(text, level, event._ns, data.task_name, data.task_run_id, raw, attributes)
+
+
+def _artifact(event: FlowRunEvent) -> Artifact:
+    facts, data = event.event_data.data["artifact_data"], event.event_data
+    return Artifact(facts["key"], facts["data"], facts["description"], facts["type"], event._ns, data.task_run_id)
+
+
+def _result(event: FlowRunEvent) -> Result:
+    facts = event.event_data.data["result_data"]
+    return Result(facts["key"], facts["description"], event._ns, event.event_data.task_run_id)
