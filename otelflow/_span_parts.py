@@ -11,7 +11,10 @@ from opentelemetry.sdk.util import BoundedList
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
-__all__ = ["Ids", "context_from", "ids_of", "parts_of", "span_from"]
+__all__ = ["FROM_WORKER", "Ids", "context_from", "ids_of", "parts_of", "span_from"]
+
+FROM_WORKER = "_otelflow_from_worker"
+"""Attribute of the spans made here: they began in another process, so that no processor saw them start."""
 
 Ids = tuple[int, int, int, bool, str]
 """A span context: trace id, span id, flags, whether it is remote, trace state as in its W3C header."""
@@ -57,7 +60,7 @@ def parts_of(span: ReadableSpan) -> tuple[Any, ...]:
 def span_from(parts: tuple[Any, ...], resource: Resource, scope: InstrumentationScope) -> ReadableSpan:
     """An ended span of this process's ``resource``, from the parts that :func:`parts_of` made elsewhere."""
     name, ids, parent, kind, attributes, events, links, (code, description), (start, end), dropped = parts
-    return ReadableSpan(
+    made = ReadableSpan(
         name=name,
         context=context_from(ids),
         parent=None if parent is None else context_from(parent),
@@ -71,6 +74,8 @@ def span_from(parts: tuple[Any, ...], resource: Resource, scope: Instrumentation
         end_time=end,
         instrumentation_scope=scope,
     )
+    setattr(made, FROM_WORKER, True)
+    return made
 
 
 def _counted_attributes(attributes: dict[str, Any], dropped: int) -> Any:

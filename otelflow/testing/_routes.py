@@ -15,6 +15,7 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerPro
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased
 
 from otelflow._ids import ProcessIdGenerator
+from otelflow._span_parts import FROM_WORKER
 from otelflow._telemetry import use_provider
 from otelflow.context import get_current
 
@@ -66,6 +67,12 @@ def owner_of(context: Context, trace_id: int | None = None) -> Any:
         return _active[-1] if _active else None
 
 
+class _Nobody:
+    """Marks a span that belongs to no capture, so that what is below it does not either."""
+
+    is_active = False
+
+
 class _Router(SpanProcessor):
     """Hands each span to the capture that it belongs to. Once added to a provider, it stays, and does nothing while no
     capture is active."""
@@ -79,10 +86,9 @@ class _Router(SpanProcessor):
         context = get_current() if parent_context is None else parent_context
         own = span.get_span_context()
         capture = owner_of(context, own.trace_id)
-        if capture is None:
-            return
-        setattr(span, _MARK, capture)
-        self._open[id(own)] = own, capture, capture._began(span)
+        setattr(span, _MARK, capture or _Nobody)
+        if capture is not None:
+            self._open[id(own)] = own, capture, capture._began(span)
 
     def on_end(self, span: ReadableSpan) -> None:
         context: Any = span.context
@@ -90,7 +96,7 @@ class _Router(SpanProcessor):
         if known is not None:
             _, capture, record = known
             capture._ended(record, span)
-        elif _active and context is not None:  # it began in a worker, and came back when it had ended
+        elif _active and hasattr(span, FROM_WORKER):
             capture = owner_of(Context(), context.trace_id)
             if capture is not None:
                 capture._ended(capture._began(span), span)
