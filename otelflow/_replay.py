@@ -46,9 +46,7 @@ def replay(report: JobReport, flow: Flow[Any] | None, relay: Any, source: Source
     for entry in report.entries:
         try:
             _SAY[type(entry)](runs, entry, came_of_it)
-        except (
-            BaseException
-        ) as error:  # a listener's KeyboardInterrupt on the executor's thread: the rest goes on
+        except BaseException as error:  # a listener's KeyboardInterrupt on the executor's thread: the rest goes on
             log_once(f"replay {type(error).__name__}", "Could not replay %s.", type(entry).__name__, exc_info=True)
 
 

@@ -56,7 +56,7 @@ def read(text: str) -> list[Expected]:
     nothing."""
     roots: list[Expected] = []
     open_lines: list[tuple[int, Expected]] = []
-    for line in textwrap.dedent(text.expandtabs(2)).splitlines():
+    for line in textwrap.dedent(text.expandtabs(2)).split("\n"):
         if not line.strip():
             continue
         indent = len(line) - len(line.lstrip())
@@ -73,25 +73,33 @@ def _read_line(line: str, depth: int) -> Expected:
     rest = line
     if rest.startswith("~"):
         made.in_any_order, rest = True, rest[1:].lstrip()
-    while flag := _FLAG.search(rest):
+    if rest.startswith('"'):
+        try:
+            made.name, end = json.JSONDecoder().raw_decode(rest)
+        except ValueError:
+            raise ArgumentError(f"assert_tree: the quotes in {line!r} do not match. Write a name as in JSON.") from None
+        made.is_pattern = False
+        if _read_flags(made, rest[end:]):
+            raise ArgumentError(f"assert_tree: what stands after the name in {line!r} is no flag.")
+        return made
+    made.name = _read_flags(made, rest).strip()
+    made.is_rest = made.name == "..."
+    if not made.name or made.name.startswith("!"):
+        raise ArgumentError(f"assert_tree: {line!r} has no name. Use * for any.")
+    return made
+
+
+def _read_flags(made: Expected, text: str) -> str:
+    """Read the flags at the end of ``text``; returns what stands before them."""
+    while flag := _FLAG.search(text):
         if flag["error"]:
             made.error = flag["error"]
         elif flag["times"]:
             made.times = int(flag["times"])
         else:
-            made.attributes.update(_read_attributes(flag["attributes"], line))
-        rest = rest[: flag.start()]
-    made.is_rest = rest == "..."
-    made.name = rest
-    if rest.startswith('"'):
-        made.is_pattern = False
-        try:
-            made.name = json.loads(rest)
-        except ValueError:
-            raise ArgumentError(f"assert_tree: the quotes in {line!r} do not match. Write a name as in JSON.") from None
-    if not rest:
-        raise ArgumentError(f"assert_tree: {line!r} has no name. Use * for any.")
-    return made
+            made.attributes.update(_read_attributes(flag["attributes"], made.line))
+        text = text[: flag.start()]
+    return text
 
 
 def _read_attributes(text: str, line: str) -> dict[str, Any]:

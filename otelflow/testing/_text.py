@@ -10,7 +10,7 @@ from typing import Any
 
 __all__ = ["expected_form", "name_text", "report", "told"]
 
-_NEEDS_QUOTES = re.compile(r'^\.\.\.$|^~|^"|^\s|\s$|  |[*?]|\s(!\S+|x\d+|\{.*\})$|^$|[\x00-\x1f]')
+_NEEDS_QUOTES = re.compile(r'^\.\.\.$|^[~"!]|^\s|\s$|  |[*?]|\s(!\S+|x\d+|\{.*\})$|^$|[\x00-\x1f]')
 _MOST_RUNS = 200
 _MOST_MESSAGES = 20
 
