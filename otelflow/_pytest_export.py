@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -54,10 +55,11 @@ class Exporting:
 
     def __init__(self, config: pytest.Config) -> None:
         self._carrier = getattr(config, "workerinput", {}).get(_CARRIER)
+        self._worker_output: dict[str, Any] | None = getattr(config, "workeroutput", None)
+        self._sums: Counter[str] = Counter()
         self._session: _Stage | None = None
         self._reports: list[pytest.TestReport] = []
         self._error: BaseException | None = None
-        self._summary = ""
 
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         configure(None if "OTEL_SERVICE_NAME" in os.environ else "pytest")
@@ -104,8 +106,15 @@ class Exporting:
             self._session.run.log_info(f"exit status {int(exitstatus)}")
             self._session.end()
         report = flush(10)
-        lost = f", lost: {report.lost}" if report.lost else ""
-        self._summary = f"otelflow: {report.delivered} spans delivered, {report.pending} pending{lost}"
+        self._sums.update({"delivered": report.delivered, "pending": report.pending, **report.lost})
+        if self._worker_output is not None:
+            self._worker_output[_CARRIER] = dict(self._sums)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """A hook of pytest-xdist: a worker has ended."""
+        self._sums.update(getattr(node, "workeroutput", {}).get(_CARRIER, {}))
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        terminalreporter.write_line(self._summary)
+        told = ", ".join(f"{number} {what}" for what, number in self._sums.items() if number or what == "delivered")
+        terminalreporter.write_line(f"otelflow: spans of this session: {told}")

@@ -214,12 +214,12 @@ class Capture:
     def _assert_tree(self, expected: str, runs: list[CapturedRun]) -> None:
         __tracebackhide__ = True
         wanted = read(expected)
+        everything = [run for root in runs for run in (root, *root.descendants)]
         if matches(wanted, runs):
-            self._looked_at |= {
-                run._ids for root in runs for run in (root, *root.descendants) if _is_named(run, wanted)
-            }
+            self._looked_at |= {run._ids for run in everything if _is_named(run, wanted)}
         elif self.updates is not None:
             self.updates.note(sys._getframe(2), expected, expected_form(runs))
+            self._looked_at |= {run._ids for run in everything}
         else:
             raise AssertionError(
                 f"What ran is not the expected tree; > marks what differs.\n\n{difference(wanted, runs)}\n"

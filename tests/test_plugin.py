@@ -1,0 +1,418 @@
+"""The pytest plugin: what it looks for, what its reports show, and what it leaves alone. In sessions of their own."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import pytest
+from receiver import Sink, attributes_of
+
+SHOP = """
+from otelflow import flow, task
+import pytest
+
+@task(raise_on_error=False)
+def load(rows):
+    raise ValueError("disk full")
+
+@task
+def extract(this_task=None):
+    this_task.log_info("2 rows")
+    return [1, 2]
+
+@flow
+def nightly():
+    load(extract())
+
+@flow
+def good():
+    return extract()
+"""
+
+
+@pytest.fixture
+def session(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Run tests of the given source in a pytest of their own; no plugins but ours."""
+    for name in ("PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER", "OTEL_TRACES_EXPORTER"):
+        monkeypatch.delenv(name, raising=False)
+    pytester.makepyfile(shop=SHOP)
+
+    def run(source: str, *arguments: str, xdist: bool = False) -> pytest.RunResult:
+        pytester.makepyfile(test_it="from shop import *\n" + source)
+        plugins = ("-p", "no:randomly", *(() if xdist else ("-p", "no:xdist")))
+        return pytester.runpytest_subprocess(*plugins, *arguments)
+
+    return run
+
+
+def ours(result: pytest.RunResult) -> list[str]:
+    """The lines of a report, without the times."""
+    import re
+
+    return [re.sub(r"\(\d+\.\d ms\)", "(… ms)", line) for line in result.outlines]
+
+
+def test_a_failing_test_shows_what_ran(session: Any) -> None:
+    """The assertion has the two trees side by side; the report has the whole run. A passing test shows nothing."""
+    result = session(
+        """
+def test_bad(capflow):
+    nightly().execute()
+    capflow.assert_tree('''
+        nightly
+          extract
+          load
+    ''')
+
+def test_query(capflow):
+    good().execute()
+    capflow.flow("nightly")
+
+def test_good(capflow):
+    assert good().execute().return_value == [1, 2]
+    assert capflow.task("extract").messages == ["2 rows"]
+"""
+    )
+    result.assert_outcomes(passed=1, failed=2)
+    lines = ours(result)
+    start = lines.index("E       AssertionError: What ran is not the expected tree; > marks what differs.")
+    assert lines[start + 1 : start + 6] == [
+        "E       ",
+        "E         expected     what ran",
+        "E         nightly      nightly",
+        "E           extract      extract",
+        "E       >   load         load  !ValueError",
+    ]
+    shown = lines.index(next(line for line in lines if "otelflow: what ran" in line))
+    assert lines[shown + 1 : shown + 6] == [
+        "nightly  (… ms)",
+        "  extract  (… ms)",
+        "    · INFO 2 rows",
+        "  load  !ValueError: disk full  (… ms)",
+        "    · ERROR Error executing 'load' task: disk full",
+    ]
+    assert sum("otelflow: what ran" in line for line in lines) == 2
+    assert "E       AssertionError: There is no flow 'nightly'. What ran:" in lines
+    assert not any("otelflow/testing" in line for line in lines)
+
+
+@pytest.mark.parametrize(("show", "sections"), [("all", 2), ("none", 0)])
+def test_of_which_tests_a_report_shows_what_ran(session: Any, show: str, sections: int) -> None:
+    """--otelflow-show."""
+    result = session(
+        """
+def test_good(capflow):
+    good().execute()
+
+def test_bad(capflow):
+    good().execute()
+    assert False
+""",
+        f"--otelflow-show={show}",
+        "-rP",
+    )
+    result.assert_outcomes(passed=1, failed=1)
+    assert sum("otelflow: what ran" in line for line in result.outlines) == sections
+
+
+LEFTOVERS = """
+import threading
+from opentelemetry import context, trace
+
+left = []
+
+def test_open_spans(capflow):
+    @task
+    def steps():
+        yield 1
+    left.append(steps())
+    next(left[-1])
+
+def test_errors(capflow):
+    nightly().execute()
+
+def test_secrets(capflow):
+    @task(attributes={"db.password": "hunter2"})
+    def connect(this_task=None):
+        this_task.log_info("postgres://me:hunter2@db/shop")
+    connect()
+
+def test_dropped(capflow):
+    @task
+    def talks(this_task=None):
+        for number in range(200):
+            this_task.log_info(str(number))
+    talks()
+
+def test_orphans(capflow):
+    @flow
+    def starts():
+        thread = threading.Thread(target=extract)
+        thread.start()
+        thread.join()
+    starts().execute()
+
+def test_context(capflow):
+    context.attach(context.set_value("left", "here"))
+"""
+
+
+def test_what_it_looks_for(session: Any) -> None:
+    """Each finding by name, in a test that passed otherwise."""
+    result = session(LEFTOVERS)
+    result.assert_outcomes(failed=6)
+    for line in (
+        "- <task 'steps' running> is still open  [open_spans]",
+        "- <task 'load' failed> failed with ValueError: disk full, and the test did not look at it  [errors]",
+        "- <task 'connect' completed> has what looks like a secret in clear in 'db.password'  [secrets]",
+        "- <task 'connect' completed> has what looks like a secret in clear in 'otelflow.message.text'  [secrets]",
+        "- <task 'talks' completed> lost 72 events: a span keeps the newest 128  [dropped]",
+        "- <task 'extract' completed> ran outside any flow: did its context get lost in a thread or a pool?  [orphans]",
+        "- the test left a context attached: a token that nobody detached  [context]",
+    ):
+        assert line in result.outlines
+    assert sum(line.startswith("- ") for line in result.outlines) == 7
+
+
+def test_each_can_be_allowed(session: Any, pytester: pytest.Pytester) -> None:
+    """For a project by a setting, for a test by the marker; an unknown name is an error with the known ones."""
+    names = "open_spans errors secrets dropped orphans context"
+    session(LEFTOVERS, "-o", f"otelflow_allow={names}").assert_outcomes(passed=6)
+    marked = LEFTOVERS.replace("def test_errors", "@pytest.mark.otelflow(allow=['errors'])\ndef test_errors")
+    session(marked, "--strict-markers").assert_outcomes(passed=1, failed=5)
+    wrong = session("def test_one(): pass", "-o", "otelflow_allow=error")
+    assert wrong.ret == pytest.ExitCode.USAGE_ERROR
+    wrong.stderr.fnmatch_lines(["*otelflow_allow: 'error' is none of open_spans, errors, *"])
+
+
+def test_which_errors_count_as_looked_at(session: Any) -> None:
+    """One that reached the test, and one whose status, error, attributes or tree it asked for."""
+    result = session(
+        """
+from otelflow import FlowRunConfig
+
+@flow
+def fails():
+    load.__wrapped__([])
+
+@flow(flow_config=FlowRunConfig(raise_flow_error=False))
+def quiet():
+    load.__wrapped__([])
+
+@flow
+def catches():
+    try:
+        fails().execute()
+    except ValueError:
+        pass
+
+def test_raises(capflow):
+    with pytest.raises(ValueError):
+        fails().execute()
+
+def test_status(capflow):
+    nightly().execute()
+    assert capflow.task("load").status == "failed"
+
+def test_attributes(capflow):
+    quiet().execute()
+    assert capflow.flow("quiet").attributes["error.type"] == "ValueError"
+
+def test_tree(capflow):
+    nightly().execute()
+    capflow.assert_tree("nightly\\n  ...\\n  load  !*")
+
+def test_to_dict(capflow):
+    nightly().execute()
+    assert capflow.to_dict()[0]["children"][1]["error"] == "ValueError: disk full"
+
+def test_nobody_looks_at_quiet(capflow):
+    quiet().execute()
+
+def test_nobody_looks_at_caught(capflow):
+    catches().execute()
+
+def test_a_failing_test_is_not_looked_at(capflow):
+    nightly().execute()
+    assert 0, "on its own"
+"""
+    )
+    result.assert_outcomes(passed=5, failed=3)
+    assert sum(line.endswith("[errors]") for line in result.outlines) == 2
+
+
+def test_it_touches_nothing_without_capflow(session: Any) -> None:
+    """No provider, listener or context of ours in a test that does not ask."""
+    session(
+        """
+def test_nothing():
+    import sys
+    from opentelemetry import trace, context
+    from otelflow import flow_events
+    assert trace._TRACER_PROVIDER is None
+    assert flow_events.event_listeners == []
+    assert not any(name.startswith("otelflow.testing") for name in sys.modules)
+    assert context.get_current() == {}
+"""
+    ).assert_outcomes(passed=1)
+
+
+def test_under_xdist_and_in_plain_text(session: Any) -> None:
+    """The same report from a worker, without colours."""
+    result = session(
+        """
+@pytest.mark.parametrize("number", range(6))
+def test_it(capflow, number):
+    nightly().execute()
+    assert len(capflow.tasks) == 2
+    assert number != 3
+    assert capflow.task("load").error
+""",
+        "-n2",
+        "--color=no",
+        xdist=True,
+    )
+    result.assert_outcomes(passed=5, failed=1)
+    assert "  load  !ValueError: disk full  (… ms)" in ours(result)
+
+
+def test_with_anyio_and_fixtures(session: Any) -> None:
+    """Async tests of anyio's plugin; flows of a fixture are in its test's capture only when capflow came before it."""
+    session(
+        """
+import asyncio
+
+@task
+async def waits(name):
+    await asyncio.sleep(0)
+    return name
+
+@flow
+async def both():
+    return await asyncio.gather(waits("a"), waits("b"))
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("number", range(3))
+async def test_async(capflow, number):
+    await both()
+    capflow.assert_tree("both\\n  waits  x2")
+
+@pytest.fixture
+def prepared(capflow):
+    return good().execute()
+
+def test_prepared(prepared, capflow):
+    capflow.assert_tree("good\\n  extract")
+"""
+    ).assert_outcomes(passed=4)
+
+
+def test_deterministic_by_marker(session: Any) -> None:
+    """The marker asks for ids and times that are the same each time."""
+    session(
+        """
+@pytest.mark.otelflow(deterministic=True)
+@pytest.mark.parametrize("again", range(2))
+def test_it(capflow, again):
+    run = good().execute()
+    assert (run.run_id, run.span_id, run.duration) == (f"flow_{1:028x}", f"{1:016x}", 0.004)
+"""
+    ).assert_outcomes(passed=2)
+
+
+def test_update(session: Any, pytester: pytest.Pytester) -> None:
+    """--otelflow-update writes what ran in the place of what was expected, and changes nothing else."""
+    source = '''
+def test_it(capflow):
+    nightly().execute()
+    good().execute()  # ü, before the call
+    capflow.assert_tree("""
+        nightly
+          old
+    """)
+    capflow.flow("good").assert_tree("good")
+    capflow.flow("nightly").assert_tree("nightly\\n  ...")
+'''
+    updated = session(source, "--otelflow-update", "--otelflow-show=none")
+    updated.assert_outcomes(passed=1)
+    updated.stdout.fnmatch_lines(["otelflow: updated *test_it.py: 2"])
+    text = (pytester.path / "test_it.py").read_text(encoding="utf-8")
+    assert (
+        text
+        == "from shop import *\n"
+        + '''
+def test_it(capflow):
+    nightly().execute()
+    good().execute()  # ü, before the call
+    capflow.assert_tree("""
+        nightly
+          extract
+          load  !ValueError
+        good
+          extract
+        """)
+    capflow.flow("good").assert_tree("""
+        good
+          extract
+        """)
+    capflow.flow("nightly").assert_tree("nightly\\n  ...")'''
+    )
+    pytester.runpytest_subprocess("-p", "no:randomly", "-p", "no:xdist").assert_outcomes(passed=1)
+
+
+def test_update_says_what_it_cannot(session: Any) -> None:
+    """A tree that is no literal in the call is left to its author; several processes would overwrite one another."""
+    result = session(
+        "def test_it(capflow):\n    expected = 'other'\n    good().execute()\n    capflow.assert_tree(expected)",
+        "--otelflow-update",
+    )
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["E *test_it.py:5: the expected tree is no literal in this call. Update it by hand."])
+    refused = session("def test_it(): pass", "--otelflow-update", "-n2", xdist=True)
+    refused.stderr.fnmatch_lines(["*--otelflow-update changes files: run it in one process, without -n."])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_export(session: Any, sink: Sink, monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
+    """--otelflow-export sends the session as a flow with its tests below it; what tests run is as without."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", sink.endpoint)
+    result = session(
+        """
+def test_good(capflow):
+    good().execute()
+    capflow.assert_tree("good\\n  extract")
+
+def test_bad():
+    assert 1 == 2
+
+@pytest.mark.skip
+def test_skipped(): pass
+""",
+        "--otelflow-export",
+        f"-n{workers}",
+        xdist=True,
+    )
+    result.assert_outcomes(passed=1, failed=1, skipped=1)
+    result.stdout.fnmatch_lines(["otelflow: spans of this session: 4 delivered"])
+    spans = {span.name: span for span, _, _ in sink.wait_for(4)}
+    assert sorted(spans) == ["pytest", *(f"test_it.py::test_{name}" for name in ("bad", "good", "skipped"))]
+    root, bad = spans.pop("pytest"), spans["test_it.py::test_bad"]
+    assert all(span.parent_span_id == root.span_id for span in spans.values())
+    assert (bad.status.code, attributes_of(bad)["error.type"]) == (2, "AssertionError")
+    assert [event.name for event in bad.events][:3] == ["otelflow.message"] * 3
+    assert attributes_of(bad.events[0])["otelflow.message.text"].startswith("setup passed in ")
+
+
+def test_it_is_there_when_otelflow_is_installed() -> None:
+    """By entry point: nothing to configure."""
+    from importlib.metadata import entry_points
+
+    assert [point.value for point in entry_points(group="pytest11") if point.name == "otelflow"] == [
+        "otelflow.pytest_plugin"
+    ]
+    assert sys.modules["otelflow.pytest_plugin"]
