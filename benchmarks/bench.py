@@ -106,8 +106,9 @@ def table(measured: list[tuple[str, str, float, float]]) -> list[str]:
 def main() -> None:
     quick = "--quick" in sys.argv
     lines = table(rows(quick))
-    memory = child("memory.py", *(["--quick"] if quick else []))
-    lines += ["", "| memory | bytes |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in memory.items())]
+    for program, what in (("memory.py", "memory | bytes"), ("kit.py", "test kit | CPU ms (goal: <= 2)")):
+        measured = child(program, *(["--quick"] if quick else []))
+        lines += ["", f"| {what} |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in measured.items())]
     print("\n".join(lines))
     print(f"\nMeasured on {machine()}.")
     if not quick:

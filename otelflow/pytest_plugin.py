@@ -82,6 +82,7 @@ def capflow(request: pytest.FixtureRequest) -> Iterator[Capture]:
     with capture(deterministic=bool(marker and marker.kwargs.get("deterministic"))) as made:
         request.node.stash[_CAPTURE] = made
         yield made
+    del request.node.stash[_CAPTURE]  # pytest keeps its items to the end of the session
 
 
 @pytest.hookimpl(wrapper=True)
@@ -101,7 +102,9 @@ def _look_for_leftovers(item: pytest.Item, made: Capture) -> None:
     for marker in item.iter_markers("otelflow"):
         allowed |= _checked(marker.kwargs.get("allow", ()), f"{item.nodeid}: otelflow(allow=...)")
     made.look_at_context()
-    found = [f"{problem}  [{name}]" for name, look in CHECKS.items() if name not in allowed for problem in look(made)]
+    runs = made.spans
+    checks = {name: look for name, look in CHECKS.items() if name not in allowed}
+    found = [f"{problem}  [{name}]" for name, look in checks.items() for problem in look(made, runs)]
     if found:
         listed = "\n".join(f"- {problem}" for problem in found)
         pytest.fail(

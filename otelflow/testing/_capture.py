@@ -57,7 +57,7 @@ class Capture:
 
     def _forget(self) -> None:
         self._records: list[_routes.Record] = []
-        self._heard: list[FlowRunEvent] = []
+        self._heard: list[tuple[tuple[int, int] | None, FlowRunEvent]] = []
         self._traces: set[int] = set()
         self._looked_at: set[tuple[int, int]] = set()
         self._kept_in: set[tuple[int, int]] = set()
@@ -116,7 +116,7 @@ class Capture:
         ids = _ids_of(event)
         if _routes.owner_of(get_current(), None if ids is None else ids[0]) is not self:
             return
-        self._heard.append(event)
+        self._heard.append((ids, event))
         if event.event_type in (FlowRunEventType.FLOW_STOP, FlowRunEventType.TASK_STOP):
             self._note_end(event, ids)
 
@@ -154,7 +154,7 @@ class Capture:
     @property
     def events(self) -> list[FlowRunEvent]:
         """What a listener heard, in order."""
-        return list(self._heard)
+        return [event for _, event in self._heard]
 
     def flow(self, name: str) -> CapturedRun:
         """The only flow of that name (``*`` and ``?`` are wildcards); AssertionError, with every tree, otherwise."""
@@ -189,8 +189,8 @@ class Capture:
             records = sorted(self._records, key=lambda one: (one.start_ns or one.span.start_time or 0, one.number))
             heard = list(self._heard)
         by_ids: dict[tuple[int, int] | None, list[FlowRunEvent]] = defaultdict(list)
-        for event in heard:
-            by_ids[_ids_of(event)].append(event)
+        for ids, event in heard:
+            by_ids[ids].append(event)
         made = {}
         for record in records:
             run = CapturedRun(self, record, [])
@@ -278,8 +278,9 @@ def _is_named(run: CapturedRun, expected: list[Expected]) -> bool:
 
 
 def _ids_of(event: FlowRunEvent) -> tuple[int, int] | None:
-    data = event.event_data
-    return None if data.trace_id is None or data.span_id is None else (int(data.trace_id, 16), int(data.span_id, 16))
+    record = event._record  # its context saves the way to text and back; events that a user made have none
+    context = None if record is None else record[2][4]
+    return None if context is None else (context.trace_id, context.span_id)
 
 
 def capture(*, deterministic: bool = False) -> Capture:

@@ -48,14 +48,14 @@ def _disagree(run: CapturedRun) -> list[str]:
 # --- lint -----------------------------------------------------------------------------------------------------------
 
 
-def _open_spans(capture: Any) -> list[str]:
-    return [f"{run!r} is still open" for run in capture.spans if run.is_open]
+def _open_spans(capture: Any, runs: list[CapturedRun]) -> list[str]:
+    return [f"{run!r} is still open" for run in runs if run.is_open]
 
 
-def _errors(capture: Any) -> list[str]:
+def _errors(capture: Any, runs: list[CapturedRun]) -> list[str]:
     """Errors that nobody looked at: the innermost run of each, with the runs that it passed through."""
     found = []
-    for run in capture.spans:
+    for run in runs:
         if run._failure() is None or any(child._failure() for child in run.children):
             continue
         passed = [run]
@@ -82,10 +82,10 @@ _SECRET_PAIR = re.compile(
 _HIDDEN = re.compile(r"^\s*$|^[*•.x]+$|(?i:redacted|scrubbed|masked|hidden)")
 
 
-def _secrets(capture: Any) -> list[str]:
+def _secrets(capture: Any, runs: list[CapturedRun]) -> list[str]:
     return [
         f"{run!r} has what looks like a secret in clear in {name!r}"
-        for run in capture.spans
+        for run in runs
         for group in (run.span.attributes or {}, *((event.attributes or {}) for event in run.span.events))
         for name, value in group.items()
         if isinstance(value, str) and _looks_secret(name, value)
@@ -100,26 +100,28 @@ def _looks_secret(name: str, value: str) -> bool:
     return name != wire.EXCEPTION_STACKTRACE and _SECRET_PAIR.search(value) is not None  # that has lines of source
 
 
-def _dropped(capture: Any) -> list[str]:
+def _dropped(capture: Any, runs: list[CapturedRun]) -> list[str]:
     return [
         f"{run!r} lost {run.span.dropped_events} events: a span keeps the newest {len(run.span.events)}"
-        for run in capture.spans
+        for run in runs
         if run.span.dropped_events
     ]
 
 
-def _orphans(capture: Any) -> list[str]:
-    if not capture.flows:
+def _orphans(capture: Any, runs: list[CapturedRun]) -> list[str]:
+    if not any(run.kind == "flow" for run in runs):
         return []
-    orphans = [run for run in capture.spans if (run.span.attributes or {}).get(wire.TASK_ORPHAN)]
+    orphans = [run for run in runs if (run.span.attributes or {}).get(wire.TASK_ORPHAN)]
     return [f"{run!r} ran outside any flow: did its context get lost in a thread or a pool?" for run in orphans]
 
 
-def _context(capture: Any) -> list[str]:
+def _context(capture: Any, runs: list[CapturedRun]) -> list[str]:
     return [] if capture.context_is_back else ["the test left a context attached: a token that nobody detached"]
 
 
-CHECKS: dict[str, Callable[[Any], list[str]]] = {
+Check = Callable[[Any, "list[CapturedRun]"], "list[str]"]
+
+CHECKS: dict[str, Check] = {
     "open_spans": _open_spans,
     "errors": _errors,
     "secrets": _secrets,
