@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import fields
 from functools import lru_cache, wraps
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from opentelemetry.context import Context
 
@@ -26,6 +26,10 @@ from otelflow.context import RUN_KEY, attach, get_current, give_back
 from otelflow.errors import ArgumentError
 
 __all__ = ["Bound", "Job", "Outcome", "bind"]
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Bound:
@@ -69,7 +73,7 @@ class Sent:
             return self._function(*args, **kwargs)
 
 
-def bind(function: Callable[..., Any]) -> Callable[..., Any]:
+def bind(function: Callable[P, R]) -> Callable[P, R]:
     """``function``, to be run in the context that is current now: for a thread, a timer, ``run_in_executor``.
 
     Its tasks belong to the flow of the place where this is called. Works for functions and coroutine functions. A bound
@@ -85,6 +89,10 @@ def bind(function: Callable[..., Any]) -> Callable[..., Any]:
         raise ArgumentError(f"bind({function!r}): a generator's steps run where it is iterated. Bind what iterates it.")
     if shape is Shape.CALL:
         return Bound(function)
+    return _bound_coroutine_function(function)
+
+
+def _bound_coroutine_function(function: Callable[..., Any]) -> Any:
     context = get_current()
 
     @wraps(function)

@@ -1,0 +1,50 @@
+"""Types of the test kit and of propagate, as mypy strict and pyright see them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from typing import Any
+
+from opentelemetry.trace import Link
+from typing_extensions import assert_type
+
+from otelflow import FlowRunEvent, propagate, task
+from otelflow.records import Artifact, Message
+from otelflow.testing import Capture, CapturedRun, Failure, capture
+
+
+@task
+def square(number: int) -> int:
+    """A task for a pool."""
+    return number * number
+
+
+def test_nightly(capflow: Capture) -> None:
+    """What a test asks a capture."""
+    run = capflow.flow("nightly")
+    assert_type(run, CapturedRun)
+    assert_type(run.tasks, list[CapturedRun])
+    assert_type(run.task("load").messages, list[Message])
+    assert_type(run.task("load").artifact("rows"), Artifact)
+    assert_type(run.error, Failure | None)
+    assert_type(run.duration, float | None)
+    assert_type(run.links, list[Link])
+    assert_type(capflow.events, list[FlowRunEvent])
+    assert_type(capflow.find("*", kind="task", where=lambda one: one.artifacts), list[CapturedRun])
+    assert_type(capflow.to_dict(), list[dict[str, Any]])
+    with capture(deterministic=True) as inner:
+        assert_type(inner, Capture)
+
+
+def elsewhere() -> None:
+    """What a program asks of propagate."""
+    pool = propagate.propagating(ProcessPoolExecutor())
+    assert_type(pool, Executor)
+    assert_type(pool.submit(square, 3), Future[int])
+    assert_type(pool.map(square, [1, 2]), Iterator[int])
+    assert_type(propagate.inject(), dict[str, str])
+    assert_type(propagate.bind(square), Callable[[int], int])
+    with propagate.attached({"traceparent": "…"}) as handle:
+        if handle is not None:
+            assert_type(handle.run_id, str)
