@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import fields
 from functools import lru_cache, wraps
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
 
 from opentelemetry.context import Context
 
@@ -89,7 +89,7 @@ def bind(function: Callable[P, R]) -> Callable[P, R]:
         raise ArgumentError(f"bind({function!r}): a generator's steps run where it is iterated. Bind what iterates it.")
     if shape is Shape.CALL:
         return Bound(function)
-    return _bound_coroutine_function(function)
+    return cast("Callable[P, R]", _bound_coroutine_function(function))
 
 
 def _bound_coroutine_function(function: Callable[..., Any]) -> Any:

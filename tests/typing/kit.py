@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from typing import Any
 
@@ -44,7 +44,7 @@ def elsewhere() -> None:
     assert_type(pool.submit(square, 3), Future[int])
     assert_type(pool.map(square, [1, 2]), Iterator[int])
     assert_type(propagate.inject(), dict[str, str])
-    assert_type(propagate.bind(square), Callable[[int], int])
+    assert_type(propagate.bind(square)(3), int)
     with propagate.attached({"traceparent": "…"}) as handle:
         if handle is not None:
             assert_type(handle.run_id, str)
