@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from otelflow._carrier import attached, inject
+from otelflow._telemetry import use_provider
 from otelflow.config import FlowRunConfig
 from otelflow.decorators import flow
-from otelflow.providers import configure, flush
+from otelflow.providers import configure_apart, flush
 
 __all__ = ["Exporting"]
 
@@ -24,6 +25,9 @@ class _Stage:
     """A flow that lasts from one hook to another one: between them its context is not current, so that what a test
     runs is as it would be without."""
 
+    provider: Any = None
+    """Where the session is sent: not the global provider, so that nothing that tests run goes there."""
+
     def __init__(self, name: str, attributes: dict[str, Any]) -> None:
         @flow(name=name, flow_config=_CONFIG, attributes=attributes)
         def stage() -> Generator[None, Callable[[], None] | None, None]:
@@ -32,7 +36,8 @@ class _Stage:
 
         self.run = stage()
         self._steps: Any = iter(self.run)
-        next(self._steps)
+        with use_provider(self.provider):
+            next(self._steps)
 
     def do(self, what: Callable[[], Any]) -> Any:
         """Do something with this flow as the current one."""
@@ -62,7 +67,7 @@ class Exporting:
         self._error: BaseException | None = None
 
     def pytest_sessionstart(self, session: pytest.Session) -> None:
-        configure(None if "OTEL_SERVICE_NAME" in os.environ else "pytest")
+        _Stage.provider = configure_apart(None if "OTEL_SERVICE_NAME" in os.environ else "pytest")
         if self._carrier is None:
             self._session = _Stage("pytest", {"pytest.args": " ".join(session.config.invocation_params.args)})
 

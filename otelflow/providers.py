@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
     from opentelemetry.sdk.trace.sampling import Sampler
 
-__all__ = ["FlushReport", "Stats", "configure", "flush", "shutdown", "stats"]
+__all__ = ["FlushReport", "Stats", "configure", "configure_apart", "flush", "shutdown", "stats"]
 
 _logger = logging.getLogger("otelflow")
 _lock = threading.Lock()
@@ -99,6 +99,8 @@ def configure(
         existing = global_provider()
         if existing is None:
             provider = _set_up(service_name, _wanted(exporters, endpoint, headers), sampler, resource_attributes)
+            trace.set_tracer_provider(provider)
+            current_source()  # loads what the first span needs
             _given = given
             return provider
         if given != _given and any(value is not None for value in given):
@@ -108,6 +110,13 @@ def configure(
                 type(existing).__qualname__,
             )
         return existing
+
+
+def configure_apart(service_name: str | None) -> trace.TracerProvider:
+    """What ``configure(service_name)`` sets up, without making it the global provider: for what must not be seen by the
+    program around it."""
+    with _lock:
+        return _set_up(service_name, _wanted(None, None, None), None, None)
 
 
 def _wanted(
@@ -183,8 +192,6 @@ def _set_up(
         _pipelines.append(pipeline)
         provider.add_span_processor(SpanDoor(pipeline))
     _provider = provider
-    trace.set_tracer_provider(provider)
-    current_source()  # loads what the first span needs
     if ON_LOGS:
         _set_up_logs(provider.resource)
     atexit.register(_at_exit)

@@ -52,6 +52,8 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", f"otelflow(allow=[...]): what capflow does not look for after this test: {', '.join(_KNOWN_CHECKS)}"
     )
     _checked(config.getini("otelflow_allow"), "otelflow_allow")
+    if config.getoption("otelflow_show") == "all" and "P" not in config.option.reportchars:
+        config.option.reportchars += "P"  # else pytest shows nothing of tests that passed
     if config.getoption("otelflow_update"):
         if config.getoption("numprocesses", default=None):
             raise pytest.UsageError("--otelflow-update changes files: run it in one process, without -n.")
@@ -62,7 +64,22 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Exporting(config), "otelflow-exporting")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A marker that says nothing is an error, before any test runs."""
+    for item in items:
+        for marker in item.iter_markers("otelflow"):
+            where = f"{item.nodeid}: @pytest.mark.otelflow"
+            wrong = sorted(set(marker.kwargs) - {"allow", "deterministic"})
+            if marker.args or wrong:
+                raise pytest.UsageError(
+                    f"{where} takes allow=[...] and deterministic=True, not {(*marker.args, *wrong)[0]!r}."
+                )
+            _checked(marker.kwargs.get("allow", ()), f"{where}(allow=...)")
+
+
 def _checked(names: Any, where: str) -> set[str]:
+    if isinstance(names, str):
+        raise pytest.UsageError(f"{where}: {names!r} is a text. Use a list of names.")
     wrong = sorted(set(names) - set(_KNOWN_CHECKS))
     if wrong:
         raise pytest.UsageError(f"{where}: {wrong[0]!r} is none of {', '.join(_KNOWN_CHECKS)}.")
@@ -100,16 +117,18 @@ def _look_for_leftovers(item: pytest.Item, made: Capture) -> None:
 
     allowed = _checked(item.config.getini("otelflow_allow"), "otelflow_allow")
     for marker in item.iter_markers("otelflow"):
-        allowed |= _checked(marker.kwargs.get("allow", ()), f"{item.nodeid}: otelflow(allow=...)")
+        allowed |= set(marker.kwargs.get("allow", ()))
     made.look_at_context()
     runs = made.spans
     checks = {name: look for name, look in CHECKS.items() if name not in allowed}
     found = [f"{problem}  [{name}]" for name, look in checks.items() for problem in look(made, runs)]
     if found:
-        listed = "\n".join(f"- {problem}" for problem in found)
+        where = f"{item.location[0]}:{(item.location[1] or 0) + 1}"
+        listed = "\n".join(found)
         pytest.fail(
-            f"The test passed, but what ran in it is not in order:\n{listed}\n\nWhere that is meant: "
-            f"@pytest.mark.otelflow(allow=[...]) with the name in brackets, or the setting otelflow_allow.",
+            f"{listed}\n\nThe test passed ({where}), but what ran in it is not in order. Look at it in the test "
+            "(.error, .status, or !Error in assert_tree), or say that it is meant: @pytest.mark.otelflow(allow=[...]) "
+            "with the name in brackets; for all tests, the setting otelflow_allow.",
             pytrace=False,
         )
 
@@ -121,7 +140,8 @@ def pytest_runtest_makereport(
     """Show what ran, in the report of a test with ``capflow``."""
     report = yield
     made, show = item.stash.get(_CAPTURE, None), item.config.getoption("otelflow_show")
-    if made is not None and call.when == "call" and (show == "all" or (show == "failed" and report.failed)):
+    wanted = show == "all" or (show == "failed" and report.failed)
+    if made is not None and call.when == "call" and wanted and not made.has_told:
         report.sections.append(("otelflow: what ran", made.tree()))
     return report
 

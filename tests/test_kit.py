@@ -14,7 +14,7 @@ from programs import run as run_program
 from otelflow import flow, flow_events, task
 from otelflow._clock import now
 from otelflow.context import get_current
-from otelflow.errors import OtelflowError
+from otelflow.errors import ArgumentError, OtelflowError
 from otelflow.propagate import bind
 from otelflow.testing import Capture, Failure, capture
 
@@ -149,6 +149,34 @@ def test_counts_and_durations(kit: Capture) -> None:
         kit.assert_duration("nightly", at_least=60)
     with pytest.raises(AssertionError, match="There is no 'nothing'"):
         kit.assert_duration("nothing", at_most=1)
+
+
+def test_a_bound_has_to_be_said(kit: Capture) -> None:
+    """Else the assertion would hold whatever ran."""
+    with pytest.raises(ArgumentError, match="has no bound"):
+        kit.assert_count("extract")
+    with pytest.raises(ArgumentError, match="has no bound"):
+        kit.assert_duration("extract")
+
+
+def test_what_ran_at_the_same_time() -> None:
+    """Concurrent tasks overlap; those that ran one after the other do not."""
+
+    @task
+    async def waits(name: str) -> None:
+        await asyncio.sleep(0)
+
+    @flow
+    async def both() -> None:
+        await asyncio.gather(waits("a"), waits("b"))
+        await waits("c")
+
+    with capture(deterministic=True) as made:
+        both().execute()
+    first, second, third = made.tasks
+    assert first.overlaps(second)
+    assert second.overlaps(first)
+    assert not third.overlaps(first)
 
 
 def test_an_open_run_is_seen() -> None:
@@ -469,6 +497,19 @@ say(under=nothing, after=sent())
     )
     assert done.said == {"under": [], "after": ["step", "late", "early", "mixed"]}, done.stderr
     assert "Overriding of current TracerProvider is not allowed" in done.stderr
+
+
+def test_the_environment_does_not_count() -> None:
+    """A build that switches OpenTelemetry off, or sets limits, has the same tests."""
+    done = run_program(
+        PROGRAM + f"with capture() as made:\n    mixed().execute()\nmade.assert_tree({TREE!r})\nsay(ok=True)",
+        OTEL_SDK_DISABLED="true",
+        OTEL_TRACES_SAMPLER="always_off",
+        OTEL_SPAN_EVENT_COUNT_LIMIT="1",
+        OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT="1",
+        OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT="2",
+    )
+    assert done.said == {"ok": True}, done.stderr
 
 
 def test_it_loads_no_sdk_before_it_is_used() -> None:

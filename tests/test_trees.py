@@ -67,6 +67,7 @@ FITS = [
     "order  {size=6}\n  ...",
     'order  {size=6, label="a order"}\n  ...',
     "order  {label=a order}\n  ...",
+    "order  {label=a *, size=?}\n  ...",
     '"order"\n  ...',
 ]
 
@@ -87,6 +88,7 @@ DOES_NOT_FIT = [
     "order  {size=5}\n  ...",
     'order  {size="6"}\n  ...',
     "order  {other=6}\n  ...",
+    'order  {label="a *"}\n  ...',
     '"o*"\n  ...',
     "order\n  ...\norder",
     "check\n  ...",

@@ -16,18 +16,18 @@ from opentelemetry.context import Context
 from otelflow import _clock
 from otelflow._telemetry import SCOPE
 from otelflow.context import attach, current_run, get_current, give_back
-from otelflow.errors import OtelflowError
+from otelflow.errors import ArgumentError, OtelflowError
 from otelflow.events import FlowRunEvent, FlowRunEventType
 from otelflow.listeners import flow_events
 from otelflow.testing import _routes
 from otelflow.testing._checks import disagreements
-from otelflow.testing._difference import difference
+from otelflow.testing._difference import corrected, difference
 from otelflow.testing._match import fits, matches
 from otelflow.testing._pattern import Expected, read
 from otelflow.testing._records import CapturedRun, only, select
 from otelflow.testing._snapshot import as_dict
 from otelflow.testing._stable import same_each_time
-from otelflow.testing._text import expected_form, report, told
+from otelflow.testing._text import report, told
 from otelflow.testing._update import Updates
 
 __all__ = ["Capture", "capture"]
@@ -47,6 +47,8 @@ class Capture:
     def __init__(self, *, deterministic: bool = False) -> None:
         self.deterministic = deterministic
         self.is_active = False
+        self.has_told = False
+        """Whether a failed assertion has shown what ran already."""
         self.context_is_back = True
         """Whether the context at the end was the one that this capture attached."""
         self._lock = threading.Lock()
@@ -218,7 +220,7 @@ class Capture:
         if matches(wanted, runs):
             self._looked_at |= {run._ids for run in everything if _is_named(run, wanted)}
         elif self.updates is not None:
-            self.updates.note(sys._getframe(2), expected, expected_form(runs))
+            self.updates.note(sys._getframe(2), expected, corrected(wanted, runs), difference(wanted, runs))
             self._looked_at |= {run._ids for run in everything}
         else:
             raise AssertionError(
@@ -230,6 +232,8 @@ class Capture:
     ) -> None:
         """How many flows, tasks and spans of that name (``*`` and ``?`` are wildcards) there were."""
         __tracebackhide__ = True
+        if exactly is None and at_most is None and at_least is None:
+            raise ArgumentError(f"assert_count({name!r}) has no bound. Say how many: exactly, at_most or at_least.")
         found = len(self.find(name))
         bounds = ((exactly, found == exactly, "exactly"), (at_most, found <= (at_most or 0), "at most"))
         for bound, holds, word in (*bounds, (at_least, found >= (at_least or 0), "at least")):
@@ -240,6 +244,8 @@ class Capture:
         """How long, in seconds, each run of that name took. With a deterministic capture this is exact; with the real
         clock, leave room for a slow machine."""
         __tracebackhide__ = True
+        if at_most is None and at_least is None:
+            raise ArgumentError(f"assert_duration({name!r}) has no bound. Say how long, in seconds: at_most, at_least.")
         found = self.find(name)
         if not found:
             raise AssertionError(f"There is no {name!r}. {told(self)}")

@@ -48,8 +48,12 @@ def _disagree(run: CapturedRun) -> list[str]:
 # --- lint -----------------------------------------------------------------------------------------------------------
 
 
+def _named(run: CapturedRun) -> str:
+    return f"{run.kind} {run.name!r}"
+
+
 def _open_spans(capture: Any, runs: list[CapturedRun]) -> list[str]:
-    return [f"{run!r} is still open" for run in runs if run.is_open]
+    return [f"{_named(run)} is still open" for run in runs if run.is_open]
 
 
 def _errors(capture: Any, runs: list[CapturedRun]) -> list[str]:
@@ -63,7 +67,7 @@ def _errors(capture: Any, runs: list[CapturedRun]) -> list[str]:
             passed.append(passed[-1].parent)
         left = passed[-1].parent is None and passed[-1]._ids not in capture._kept_in
         if not left and not any(one._ids in capture._looked_at for one in passed):
-            found.append(f"{run!r} failed with {run._failure()}, and the test did not look at it")
+            found.append(f"{_named(run)} failed with {run._failure()}, and the test did not look at it")
     return found
 
 
@@ -84,7 +88,7 @@ _HIDDEN = re.compile(r"^\s*$|^[*•.x]+$|(?i:redacted|scrubbed|masked|hidden)")
 
 def _secrets(capture: Any, runs: list[CapturedRun]) -> list[str]:
     return [
-        f"{run!r} has what looks like a secret in clear in {name!r}"
+        f"{_named(run)} has what looks like a secret in clear in {name!r}"
         for run in runs
         for group in (run.span.attributes or {}, *((event.attributes or {}) for event in run.span.events))
         for name, value in group.items()
@@ -102,7 +106,7 @@ def _looks_secret(name: str, value: str) -> bool:
 
 def _dropped(capture: Any, runs: list[CapturedRun]) -> list[str]:
     return [
-        f"{run!r} lost {run.span.dropped_events} events: a span keeps the newest {len(run.span.events)}"
+        f"{_named(run)} lost {run.span.dropped_events} events: a span keeps the newest {len(run.span.events)}"
         for run in runs
         if run.span.dropped_events
     ]
@@ -112,7 +116,8 @@ def _orphans(capture: Any, runs: list[CapturedRun]) -> list[str]:
     if not any(run.kind == "flow" for run in runs):
         return []
     orphans = [run for run in runs if (run.span.attributes or {}).get(wire.TASK_ORPHAN)]
-    return [f"{run!r} ran outside any flow: did its context get lost in a thread or a pool?" for run in orphans]
+    why = "a thread or pool lost its context? If it is the test's own set-up: capflow.clear() after it"
+    return [f"{_named(run)} ran outside any flow: {why}" for run in orphans]
 
 
 def _context(capture: Any, runs: list[CapturedRun]) -> list[str]:

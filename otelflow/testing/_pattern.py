@@ -4,7 +4,7 @@
       extract
       load  !ValueError          it failed with that error (!* with any); without it, it must not have failed
       row  x100                  a hundred of them, one after the other
-      sql.*  {db.name="shop"}    * and ? are wildcards; these attributes are among its own
+      sql.*  {db.name="shop"}    * and ? are wildcards; these attributes are among its own; as text, with wildcards
       ~ fetch                    siblings with ~ in a row may have run in any order
       ~ parse
       ...                        any further siblings, with all below them, or none
@@ -14,6 +14,7 @@ Two spaces a level. A name that would be read as something else stands in quotes
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import re
 import textwrap
@@ -116,11 +117,12 @@ def _read_attributes(text: str, line: str) -> dict[str, Any]:
 
 
 def same_value(actual: Any, written: str) -> bool:
-    """Whether an attribute has the value that is written: as JSON (``3``, ``true``, ``"3"``) or as plain text."""
+    """Whether an attribute has the value that is written: as JSON (``3``, ``true``, ``"3"``), or as plain text, where
+    ``*`` and ``?`` are wildcards."""
     try:
         meant = json.loads(written)
     except ValueError:
-        return str(actual) == written
+        return str(actual) == written or fnmatch.fnmatchcase(str(actual), written.replace("[", "[[]"))
     if isinstance(actual, tuple):
         actual = list(actual)
     return type(actual) is type(meant) and bool(actual == meant)

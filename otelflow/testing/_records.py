@@ -96,7 +96,9 @@ class CapturedRun:
         if self._status() != "failed":
             return None
         kind = self._error_type()
-        description = (self.span.status.description or "").removeprefix(f"{kind}: ").removeprefix(kind)
+        description = self.span.status.description or ""
+        for name in (kind, kind.rpartition(".")[2]):  # OpenTelemetry's own code puts the short name before the text
+            description = description.removeprefix(f"{name}: ").removeprefix(name)
         stop = self._stop()
         exception = None if stop is None else next(iter(stop.event_data.data.values()))["error"]
         return Failure(kind, description, exception)
@@ -120,6 +122,14 @@ class CapturedRun:
         """Seconds; None while it is open."""
         start, end = self._start_ns(), self._record.end_ns or self.span.end_time
         return None if self.is_open or end is None else max(0, end - start) / 1e9
+
+    def overlaps(self, other: CapturedRun) -> bool:
+        """Whether the two ran at the same time, if only for a moment."""
+        return self._start_ns() < other._end_ns() and other._start_ns() < self._end_ns()
+
+    def _end_ns(self) -> float:
+        end = self._record.end_ns or self.span.end_time
+        return float("inf") if self.is_open or end is None else end
 
     def _start_ns(self) -> int:
         return self._record.start_ns or self.span.start_time or 0
@@ -263,7 +273,10 @@ def only(kind: str, name: str, runs: list[CapturedRun], among: Any) -> CapturedR
         return found[0]
     where = "" if not isinstance(among, CapturedRun) else f" below {among.name!r}"
     if not found:
-        raise AssertionError(f"There is no {kind} {name!r}{where}. {told(among)}")
+        everything = among.descendants if isinstance(among, CapturedRun) else among.spans
+        others = [run for run in everything if run.name == name]
+        hint = f" There is a {others[0].kind} of that name: use {others[0].kind}({name!r})." if others else ""
+        raise AssertionError(f"There is no {kind} {name!r}{where}.{hint} {told(among)}")
     raise AssertionError(
         f"There are {len(found)} {kind}s {name!r}{where}: use {kind}s, or find(...), to look at several. {told(among)}"
     )

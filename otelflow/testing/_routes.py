@@ -11,7 +11,7 @@ from typing import Any
 from opentelemetry import trace
 from opentelemetry.context import Context, create_key
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanLimits, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased
 
 from otelflow._ids import ProcessIdGenerator
@@ -127,7 +127,8 @@ _provider: TracerProvider | None = None
 
 
 def _kit_provider() -> TracerProvider:
-    """One for all captures, made with the first. Everything is sampled, whatever a remote parent says."""
+    """One for all captures, made with the first. Everything is sampled, whatever a remote parent says, and the
+    environment's OTEL_* variables do not count: a test that holds here holds where they are set."""
     global _provider
     if _provider is None:
         _provider = TracerProvider(
@@ -135,7 +136,9 @@ def _kit_provider() -> TracerProvider:
             resource=Resource({"service.name": "test"}),
             shutdown_on_exit=False,
             id_generator=_Ids(),
+            span_limits=SpanLimits(128, 128, 128, 128, 128, SpanLimits.UNSET, SpanLimits.UNSET),  # the SDK's defaults
         )
+        _provider._disabled = False  # OTEL_SDK_DISABLED: a private name, without effect where the SDK has another
         _provider.add_span_processor(_router)
     return _provider
 

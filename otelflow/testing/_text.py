@@ -51,22 +51,30 @@ def report(runs: Iterable[Any]) -> str:
 
 
 def _report(runs: list[Any], depth: int, lines: list[str]) -> None:
-    shapes = [("\n".join(expected_form([run])), run) for run in runs]
-    for _, group in groupby(shapes, key=lambda pair: pair[0]):
-        same = [run for _, run in group]
-        folded = len(same) > 3
-        for run in same[:1] if folded else same:
-            lines.append("  " * depth + _line(run, len(same) if folded else 1))
-            lines.extend(_said(run, depth + 1))
-            _report(run.children, depth + 1, lines)
+    for _, group in groupby(runs, key=_shape):
+        same = list(group)
+        for alike in [same] if len(same) > 3 else [[run] for run in same]:
+            lines.append("  " * depth + _line(alike))
+            lines.extend(_said(alike[0], depth + 1))
+            _report(alike[0].children, depth + 1, lines)
 
 
-def _line(run: Any, number: int) -> str:
-    duration = run.duration
-    time = "open" if duration is None else f"{duration * 1000:.1f} ms"
-    failure = run._failure()
+def _shape(run: Any) -> str:
+    """What siblings must have in common to be one line: names, errors with their texts, what is below."""
+    failures = [str(one._failure() or "") for one in (run, *run.descendants)]
+    return "\n".join([*expected_form([run]), *failures])
+
+
+def _line(runs: list[Any]) -> str:
+    """A run, or several that are alike, with the shortest and the longest of their durations."""
+    failure = runs[0]._failure()
     what = "" if failure is None else f"  !{_cut(failure)}"
-    return f"{name_text(run.name)}{f'  x{number}' if number > 1 else ''}{what}  ({time})"
+    durations = [run.duration for run in runs]
+    time = "open"
+    if None not in durations:
+        ends = sorted({min(durations), max(durations)})
+        time = f"{' to '.join(f'{seconds * 1000:.1f}' for seconds in ends)} ms"
+    return f"{name_text(runs[0].name)}{what}{f'  x{len(runs)}' if len(runs) > 1 else ''}  ({time})"
 
 
 def _said(run: Any, depth: int) -> list[str]:
@@ -85,4 +93,5 @@ def _cut(text: str) -> str:
 def told(among: Any) -> str:
     """What there was, for whoever asked for something else: the tree of a capture, or below a run."""
     runs = getattr(among, "roots", None)
+    getattr(among, "_capture", among).has_told = True
     return f"What ran:\n\n{report([among] if runs is None else runs)}\n"

@@ -7,8 +7,6 @@ import textwrap
 from pathlib import Path
 from types import FrameType
 
-from otelflow.errors import OtelflowError
-
 __all__ = ["Updates"]
 
 
@@ -18,11 +16,10 @@ class Updates:
     def __init__(self) -> None:
         self._changes: dict[str, dict[tuple[int, int, int, int], list[str]]] = {}
 
-    def note(self, frame: FrameType, expected: str, lines: list[str]) -> None:
+    def note(self, frame: FrameType, expected: str, lines: list[str], difference: str) -> None:
         """``lines`` are to stand in the place of ``expected``, in the call of ``assert_tree`` that ``frame`` is at.
-
-        Raises :class:`otelflow.errors.OtelflowError` where that is no literal in the source.
-        """
+        AssertionError, with the ``difference``, where that is no literal in the source."""
+        __tracebackhide__ = True
         path, line = frame.f_code.co_filename, frame.f_lineno
         for node in ast.walk(ast.parse(Path(path).read_text(encoding="utf-8"))):
             if not isinstance(node, ast.Call) or not node.lineno <= line <= (node.end_lineno or node.lineno):
@@ -34,7 +31,8 @@ class Updates:
                 place = (literal.lineno, literal.col_offset, literal.end_lineno or 0, literal.end_col_offset or 0)
                 self._changes.setdefault(path, {})[place] = lines
                 return
-        raise OtelflowError(f"{path}:{line}: the expected tree is no literal in this call. Update it by hand.")
+        way_out = "The expected tree is no literal in this call of assert_tree, so it cannot be updated here."
+        raise AssertionError(f"What ran is not the expected tree. {way_out}\n\n{difference}\n")
 
     def write(self) -> list[str]:
         """Change the files; returns what was changed, as ``path: number``."""
