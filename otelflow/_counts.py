@@ -88,6 +88,12 @@ class Counts:
         with self._lock:
             return dict(self._numbers)
 
+    def take(self) -> dict[str, int]:
+        """All numbers as they stand, and begin at zero: they are counted elsewhere from here on."""
+        with self._lock:
+            taken, self._numbers = self._numbers, {}
+            return taken
+
     def clear(self) -> None:
         """Begin at zero. The lock is new: after a fork the old one may be held by a thread that is not there."""
         self._lock = threading.Lock()

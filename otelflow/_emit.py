@@ -183,11 +183,11 @@ def _origin(run: Emitter, what: str, at: At | None) -> Any:
     if run._ended_ns or origin is None:
         counts.add(after_end(what))
         return None
+    if at is not None:
+        return (at[1], *origin[1:])
     if _naming.forked and _naming.is_inherited(run._order):
         counts.add(AFTER_FORK)
         return None
-    if at is not None:
-        return (at[1], *origin[1:])
     inner = current_run()
     if inner is None or inner is run:
         return origin
@@ -221,11 +221,11 @@ def message(
     if config.log_to_memory:
         task_name, task_run = run._task_identity()
         run._journal.add_message(Message(text, level, ns, task_name, task_run, raw, attributes))
+    if config.log_to_console:
+        console(f"{_time_of_day(ns)} | {severity:<8} | {raw}")
     if run._relay is not None:
         run._relay.said(run, "message", ns, origin[0], (level, raw, attributes))
         return
-    if config.log_to_console:
-        console(f"{_time_of_day(ns)} | {severity:<8} | {raw}")
     heard = {"message_data": {"log_level": level, "message": raw, "message_text": text}}
     remembered = {"message_data": {"log_level": level, "message": short, "message_text": short}}
     _deliver(FlowRunEventType.FLOW_MESSAGE, ns, origin, heard, remembered, level)

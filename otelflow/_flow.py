@@ -115,8 +115,10 @@ class Flow(Executable, Generic[R]):
             return super()._start_span(source, context)
         self._links = [Link(above.get_span_context())]
         span = super()._start_span(source, set_span_in_context(INVALID_SPAN, context))
-        if span is not None:
+        if span is not None and above.is_recording():
             above.add_link(span.get_span_context())
+        elif span is not None and self._relay is not None:
+            self._relay.linked(span.get_span_context())
         return span
 
     def _start_attributes(self) -> dict[str, Any]:

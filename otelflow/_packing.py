@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import sys
-from collections.abc import Callable
 from typing import Any
 
 from otelflow._counts import VALUES_NOT_RELAYED, counts
@@ -25,11 +25,21 @@ JOBS_OWN: Packed = ("job", None)
 _NOTHING: Packed = ("value", None)
 
 
+class _Bounded(io.BytesIO):
+    """Refuses to grow beyond the limit: a pickle that is too large is not made to its end."""
+
+    def write(self, data: Any) -> int:
+        if self.tell() + len(data) > MOST_BYTES:
+            raise ValueError(f"more than {MOST_BYTES} bytes")
+        return super().write(data)
+
+
 def _dumps(value: object) -> bytes:
-    """cloudpickle where it is loaded, as in workers of Dask and loky: it also takes what ``__main__`` defines."""
-    cloudpickle = sys.modules.get("cloudpickle")
-    dumps: Callable[[object], bytes] = pickle.dumps if cloudpickle is None else cloudpickle.dumps
-    return dumps(value)
+    """With cloudpickle where it is loaded, as in workers of Dask and loky: it also takes what ``__main__`` defines."""
+    kind: Any = getattr(sys.modules.get("cloudpickle"), "Pickler", pickle.Pickler)
+    file = _Bounded()
+    kind(file, protocol=pickle.HIGHEST_PROTOCOL).dump(value)
+    return file.getvalue()
 
 
 def _is_plain(value: object) -> bool:
@@ -49,24 +59,23 @@ def pack_data(data: object) -> Packed:
     if _is_plain(data):
         return "value", data
     try:
-        dumped = _dumps(data)
-    except Exception:  # whatever its __reduce__ does
-        dumped = None
-    if dumped is not None and len(dumped) <= MOST_BYTES:
-        return "pickle", (dumped, None)
-    counts.add(VALUES_NOT_RELAYED)
-    return "value", to_json(data).text
+        return "pickle", (_dumps(data), None)
+    except Exception:  # too large, or whatever its __reduce__ does
+        counts.add(VALUES_NOT_RELAYED)
+        return "value", to_json(data).text
 
 
 def pack_error(error: BaseException | None) -> Packed:
-    """An exception, without its traceback."""
+    """An exception, without its traceback; what stands for it, where it does not come out of a pickle again."""
     if error is None:
         return _NOTHING
     told = f"{error_type(error)}: {safe_str(error)}"
     try:
-        return "pickle", (_dumps(error), told)
-    except Exception:
+        dumped = _dumps(error)
+        pickle.loads(dumped)
+    except Exception:  # an __init__ with other arguments, a lock in it
         return "value", WorkerError(told)
+    return "pickle", (dumped, told)
 
 
 def unpack(packed: Packed, jobs_own: Any = None) -> Any:

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 from otelflow._counts import AFTER_JOB, RELAY_FULL, counts
 from otelflow._packing import JOBS_OWN, Packed, pack_data, pack_error, pack_value
 from otelflow._span_parts import Ids, ids_of, parts_of
+from otelflow._values import attribute
 from otelflow.config import OTELFLOW_QUEUE_SIZE, number_from_environment
 
-__all__ = ["HANDLE", "JobReport", "Recorder", "Said", "Started", "Stopped"]
+__all__ = ["HANDLE", "JobReport", "Linked", "Recorder", "Said", "Started", "Stopped"]
 
 HANDLE = 0
 """Stands for the flow that submitted the job, where a run is named by its number."""
@@ -50,8 +51,14 @@ class Stopped(NamedTuple):
     error: Packed
 
 
+class Linked(NamedTuple):
+    """A flow with ``new_trace`` began right below the job: the span that submitted it gets a link to that flow's."""
+
+    span: Ids
+
+
 class JobReport(NamedTuple):
-    """All that one job did, in order, its ended spans, and what was left out, by reason."""
+    """All that one job did, in order, its ended spans, and what was left out in its process, by reason."""
 
     entries: list[Any]
     spans: list[tuple[Any, ...]]
@@ -73,7 +80,7 @@ class Recorder:
         self._known = {HANDLE}
         self._left_out = 0
         self._is_over = False
-        self._last_stop: tuple[int, Any] | None = None
+        self._last_stop: tuple[Stopped, Any] | None = None
         self._last_error: tuple[BaseException, Packed] | None = None
 
     # --- what runs hand over ------------------------------------------------------------------------------------
@@ -102,6 +109,9 @@ class Recorder:
         if run._order in self._known and self._has_room():
             if what == "artifact":
                 facts = (facts[0], pack_data(facts[1]), *facts[2:])
+            elif what == "message":  # its attributes may be anything: what their span event shows can travel
+                level, text, attributes = facts
+                facts = (level, text, {key: attribute(value)[0] for key, value in (attributes or {}).items()})
             self._entries.append(Said(run._order, what, ns, source, facts))
 
     def stopped(self, run: Any) -> None:
@@ -112,7 +122,7 @@ class Recorder:
         value, error = run.return_value, run.error
         entry = Stopped(run._order, run._ended_ns, run.status, pack_value(value), self._packed(error))
         self._entries.append(entry)
-        self._last_stop = (len(self._entries) - 1, value)
+        self._last_stop = (entry, value)
 
     def ended(self, span: Any) -> None:
         """A span ended. The oldest goes where there are too many: the outermost end last."""
@@ -120,6 +130,11 @@ class Recorder:
             counts.add(AFTER_JOB)
         elif span.get_span_context().trace_flags.sampled:
             self._keep(span)
+
+    def linked(self, context: Any) -> None:
+        """A flow in a trace of its own began in the span that submitted the job."""
+        if self._has_room():
+            self._entries.append(Linked(ids_of(context)))
 
     def ended_below(self, parts: tuple[Any, ...]) -> None:
         """A span ended in a worker of this worker, and came back to here."""
@@ -155,10 +170,10 @@ class Recorder:
         """Close the record and hand it out. ``value`` and ``error`` are what came of the job: where a run ended with
         one of them, the object itself need not travel twice."""
         self._is_over = True
-        entries = list(self._entries)
+        entries = list(self._entries)  # a copy in one step: a thread that the job left behind may still append
         if error is None and self._last_stop is not None and self._last_stop[1] is value:
-            index, _ = self._last_stop
-            entries[index] = entries[index]._replace(value=JOBS_OWN)
+            last = self._last_stop[0]
+            entries = [entry._replace(value=JOBS_OWN) if entry is last else entry for entry in entries]
         is_recorded = error is not None and self._last_error is not None and self._last_error[0] is error
         if is_recorded:
             packed = self._last_error[1]  # type: ignore[index]
@@ -166,10 +181,8 @@ class Recorder:
                 entry._replace(error=JOBS_OWN) if type(entry) is Stopped and entry.error is packed else entry
                 for entry in entries
             ]
-        left_out = {RELAY_FULL: self._left_out} if self._left_out else {}
-        spans = [span if isinstance(span, tuple) else parts_of(span) for span in self._spans]
-        report = JobReport(entries, spans, left_out, is_recorded)
-        self._entries.clear()
-        self._spans.clear()
+        if self._left_out:
+            counts.add(RELAY_FULL, self._left_out)
+        spans = [span if isinstance(span, tuple) else parts_of(span) for span in tuple(self._spans)]
         self._last_stop = self._last_error = None
-        return report
+        return JobReport(entries, spans, counts.take(), is_recorded)

@@ -9,6 +9,7 @@ from opentelemetry.trace import SpanContext, get_current_span
 
 from otelflow._counts import NO_LOCAL_SPAN, counts
 from otelflow._flow import Flow, Task
+from otelflow._naming import next_order
 from otelflow._run import Run
 from otelflow._shapes import Shape
 from otelflow._spec import Spec
@@ -44,6 +45,8 @@ class RemoteFlow(Flow[Any]):
         source: str | None = None,
         relay: Any = None,
         captures: bool = False,
+        talks: bool = False,
+        is_submitter: bool = True,
         span_context: SpanContext | None = None,
     ) -> None:
         self._spec = _SPEC
@@ -53,12 +56,16 @@ class RemoteFlow(Flow[Any]):
         self._join(None)
         self.data = cast("dict[str, Any]", _Elsewhere(name))
         self._capturing, self._relay, self._span_context = captures, relay, span_context
+        self._talks = talks
+        if not is_submitter:  # another flow than the job's: what it is told has no way back, and is on spans of the job
+            self._order = next_order()
+        self._has_way_back = relay is not None and is_submitter
         self._told_from = (source or _SPEC.source, *self._make_origin()[1:4])
 
     @property  # of a run it is a field
     def _span(self) -> Any:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
         """Where this flow's events go: nowhere with a way back, else the innermost span that records here."""
-        if self._relay is not None:
+        if self._has_way_back:
             return None
         span = get_current_span()
         if span.is_recording():
@@ -71,7 +78,7 @@ class RemoteFlow(Flow[Any]):
     def _origin(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Where its events come from: the span that carries them is not always the same one."""
         span = get_current_span()
-        here = span.get_span_context() if self._relay is None and span.is_recording() else self._span_context
+        here = self._span_context if self._has_way_back or not span.is_recording() else span.get_span_context()
         return (*self._told_from, here)
 
     def _ready(self) -> Shape:

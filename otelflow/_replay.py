@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
-from opentelemetry.trace import NonRecordingSpan
+from opentelemetry.context import Context
+from opentelemetry.trace import NonRecordingSpan, Span
 
 from otelflow import _emit
 from otelflow._counts import NO_RELAY_DOOR, counts, log_once
 from otelflow._flow import Flow, Task
 from otelflow._packing import unpack
-from otelflow._relay import HANDLE, JobReport, Said, Started, Stopped
+from otelflow._relay import HANDLE, JobReport, Linked, Said, Started, Stopped
 from otelflow._remote import NoFlow
-from otelflow._span_parts import context_from, span_from
+from otelflow._span_parts import context_from, live_again
 from otelflow._spec import Spec
-from otelflow._telemetry import SCOPE, Source
-from otelflow._version import __version__
+from otelflow._telemetry import Source
 from otelflow.config import FlowRunConfig
+from otelflow.context import RUN_KEY, SPAN_KEY, attach, get_current, give_back
 
-__all__ = ["replay"]
+__all__ = ["Submitter", "replay"]
 
 
 def in_a_worker() -> None:
@@ -31,43 +34,63 @@ _EVERYTHING = FlowRunConfig(log_level=1, capture_output=False)
 """For a flow that ran in a worker: what its own configuration does not want was left out there."""
 
 
-def replay(report: JobReport, flow: Flow[Any] | None, relay: Any, source: Source | None, came_of_it: Any) -> None:
-    """Hand on what a job did, as if it had been done here.
+class Submitter(NamedTuple):
+    """Where a job came from, and so where what it did goes."""
 
-    ``flow`` submitted the job, or None; ``relay`` records this process in turn, where it is a worker itself; ``source``
-    is where the spans of the submitting run come from; ``came_of_it`` is the job's result or its exception.
-    """
-    spans_to = _door(source) if relay is None else relay.ended_below
+    flow: Flow[Any] | None
+    relay: Any
+    """What records this process, where it is a worker itself."""
+    source: Source | None
+    """Where the spans of the submitting run come from."""
+    span: Span
+    """The span that was current at the submission."""
+    order: int
+    """Number of the run that was current there; 0 outside any."""
+
+
+def replay(report: JobReport, submitter: Submitter, came_of_it: Any) -> None:
+    """Hand on what a job did, as if it had been done here. ``came_of_it`` is the job's result or its exception."""
+    relay = submitter.relay
+    spans_to = _door(submitter.source) if relay is None else relay.ended_below
     for parts in report.spans:
         spans_to(parts)
     for reason, number in report.left_out.items():
         counts.add(reason, number)
-    runs: dict[int | None, Any] = {None: None if relay is None else NoFlow(relay), HANDLE: flow}
+    runs: dict[int | None, Any] = {None: None if relay is None else NoFlow(relay), HANDLE: submitter.flow}
     for entry in report.entries:
         try:
-            _SAY[type(entry)](runs, entry, came_of_it)
+            if type(entry) is Linked:
+                submitter.span.add_link(context_from(entry.span))
+            else:
+                _SAY[type(entry)](runs, entry, came_of_it)
         except BaseException as error:  # a listener's KeyboardInterrupt on the executor's thread: the rest goes on
             log_once(f"replay {type(error).__name__}", "Could not replay %s.", type(entry).__name__, exc_info=True)
 
 
 def _door(source: Source | None) -> Any:
-    """Where ended spans are let in: the span processors of the SDK's provider. Others have no such door."""
+    """Where spans are let in: a tracer of the SDK's. Others have no such door."""
     tracer = None if source is None else source.tracer
-    processor: Any = getattr(tracer, "span_processor", None)
-    resource = getattr(tracer, "resource", None)
-    if not hasattr(processor, "on_end") or resource is None:
+    if not all(hasattr(tracer, name) for name in ("span_processor", "resource", "sampler", "_span_limits")):
         return lambda parts: counts.add(NO_RELAY_DOOR)
-    from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-
-    scope = InstrumentationScope(SCOPE, __version__)
 
     def let_in(parts: tuple[Any, ...]) -> None:
         try:
-            processor.on_end(span_from(parts, resource, scope))
-        except Exception as error:  # a processor of the user's
-            log_once(f"relay {type(error).__name__}", "A span processor raised.", exc_info=True)
+            live_again(parts, tracer)
+        except Exception as error:  # a processor of the user's, an SDK of another shape
+            log_once(f"relay {type(error).__name__}", "A span from a worker was refused.", exc_info=True)
 
     return let_in
+
+
+@contextmanager
+def _current(run: Any) -> Iterator[None]:
+    """Within this block ``run`` is the current one, as it was where it ran: listeners may ask."""
+    context = Context({**get_current(), RUN_KEY: run})
+    token = attach(context if run._span is None else Context({**context, SPAN_KEY: run._span}))
+    try:
+        yield
+    finally:
+        give_back(token)
 
 
 def _start(runs: dict[int | None, Any], entry: Started, _: Any) -> None:
@@ -85,25 +108,29 @@ def _start(runs: dict[int | None, Any], entry: Started, _: Any) -> None:
         made._join(runs.get(entry.flow) or runs[None])
     made._origin = (entry.source, *made._make_origin()[1:])
     runs[entry.run] = made
-    _emit.started(made)
+    with _current(made):
+        _emit.started(made)
 
 
 def _say(runs: dict[int | None, Any], entry: Said, _: Any) -> None:
     run = runs.get(entry.run)
     if run is None:
         return
-    at, facts = (entry.ns, entry.source), entry.facts
-    if entry.what == "message":
-        level, text, attributes = facts
-        _emit.message(run, level, text, attributes, at)
-    elif entry.what == "artifact":
-        key, data, description, kind = facts
-        _emit.artifact(run, key, unpack(data), description, kind, at)
-    elif entry.what == "result":
-        key, description = facts
-        _emit.result(run, key, description, at)
-    else:
-        _emit.exception(run, facts[0], entry.ns)
+    with _current(run):
+        _SAID[entry.what](run, entry.facts, (entry.ns, entry.source))
+
+
+def _artifact(run: Any, facts: tuple[Any, ...], at: _emit.At) -> None:
+    key, data, description, kind = facts
+    _emit.artifact(run, key, unpack(data), description, kind, at)
+
+
+_SAID: dict[str, Callable[[Any, tuple[Any, ...], _emit.At], None]] = {
+    "message": lambda run, facts, at: _emit.message(run, facts[0], facts[1], facts[2], at),
+    "artifact": _artifact,
+    "result": lambda run, facts, at: _emit.result(run, facts[0], facts[1], at),
+    "exception": lambda run, facts, at: _emit.exception(run, facts[0], at[0]),
+}
 
 
 def _stop(runs: dict[int | None, Any], entry: Stopped, came_of_it: Any) -> None:
@@ -115,7 +142,8 @@ def _stop(runs: dict[int | None, Any], entry: Stopped, came_of_it: Any) -> None:
     if entry.status == "failed" and run._flow is not None and not run._is_flow:
         run._flow._memory.task_failed()
     run._ended_ns = entry.ns
-    _emit.stopped(run)
+    with _current(run):
+        _emit.stopped(run)
     run._flow = run._origin = run._span = None
 
 

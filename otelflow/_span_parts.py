@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from opentelemetry.attributes import BoundedAttributes
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import Event, ReadableSpan
-from opentelemetry.sdk.util import BoundedList
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import ReadableSpan, _Span
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
+from opentelemetry.trace import (
+    Link,
+    NonRecordingSpan,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    TraceFlags,
+    TraceState,
+    set_span_in_context,
+)
 
-__all__ = ["FROM_WORKER", "Ids", "context_from", "ids_of", "parts_of", "span_from"]
+from otelflow._telemetry import SCOPE
+from otelflow._version import __version__
 
-FROM_WORKER = "_otelflow_from_worker"
-"""Attribute of the spans made here: they began in another process, so that no processor saw them start."""
+__all__ = ["Ids", "context_from", "ids_of", "live_again", "parts_of"]
 
 Ids = tuple[int, int, int, bool, str]
 """A span context: trace id, span id, flags, whether it is remote, trace state as in its W3C header."""
@@ -57,37 +65,30 @@ def parts_of(span: ReadableSpan) -> tuple[Any, ...]:
     )
 
 
-def span_from(parts: tuple[Any, ...], resource: Resource, scope: InstrumentationScope) -> ReadableSpan:
-    """An ended span of this process's ``resource``, from the parts that :func:`parts_of` made elsewhere."""
+def live_again(parts: tuple[Any, ...], tracer: Any) -> None:
+    """Start and end a span of ``tracer`` with the parts of one that ran elsewhere: a span as any other to its
+    processors, in this process's resource, and within its limits."""
     name, ids, parent, kind, attributes, events, links, (code, description), (start, end), dropped = parts
-    made = ReadableSpan(
+    above = None if parent is None else context_from(parent)
+    context = Context() if above is None else set_span_in_context(NonRecordingSpan(above), Context())
+    span = _Span(
         name=name,
         context=context_from(ids),
-        parent=None if parent is None else context_from(parent),
-        resource=resource,
-        attributes=_counted_attributes(attributes, dropped[0]),
-        events=_counted([Event(name, attributes, timestamp) for name, attributes, timestamp in events], dropped[1]),
-        links=_counted([Link(context_from(ids), attributes) for ids, attributes in links], dropped[2]),
+        parent=above,
+        sampler=tracer.sampler,
+        resource=tracer.resource,
+        attributes=attributes,
+        links=[Link(context_from(ids), attributes) for ids, attributes in links],
         kind=SpanKind(kind),
-        status=Status(StatusCode(code), description),
-        start_time=start,
-        end_time=end,
-        instrumentation_scope=scope,
+        span_processor=tracer.span_processor,
+        instrumentation_scope=InstrumentationScope(SCOPE, __version__),
+        limits=tracer._span_limits,
     )
-    setattr(made, FROM_WORKER, True)
-    return made
-
-
-def _counted_attributes(attributes: dict[str, Any], dropped: int) -> Any:
-    made = BoundedAttributes(attributes=attributes, immutable=True)
-    made.dropped = dropped
-    return made
-
-
-def _counted(items: list[Any], dropped: int) -> Any:
-    """A list that knows how many more there were, as exporters ask."""
-    if not dropped:
-        return items
-    made = BoundedList.from_seq(max(1, len(items)), items)
-    made.dropped = dropped
-    return made
+    span.start(start, context)
+    for event, attributes, timestamp in events:
+        span.add_event(event, attributes, timestamp)
+    if code:
+        span.set_status(Status(StatusCode(code), description))
+    for items, number in zip((span._attributes, span._events, span._links), dropped, strict=True):
+        items.dropped += number  # type: ignore[union-attr]
+    span.end(end)

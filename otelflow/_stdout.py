@@ -26,9 +26,10 @@ _quiet = threading.local()
 
 
 def _new_lock() -> None:
-    """A lock that a thread of the parent held at a fork would stay shut."""
+    """A lock that a thread of the parent held at a fork would stay shut, and a listener that forked keeps quiet."""
     global _lock
     _lock = threading.Lock()
+    _quiet.on = False
 
 
 _new_lock()

@@ -7,6 +7,7 @@ more than everything else that a task costs. Here a source line comes from the l
 from __future__ import annotations
 
 import linecache
+import textwrap
 from types import TracebackType
 
 from otelflow._naming import error_type
@@ -53,7 +54,23 @@ def _one(error: BaseException, limit: int) -> str:
         lines.append(text)
     if left_out:
         lines.append(f"  [{left_out} more frames above]\n")
-    return _HEAD + "".join(reversed(lines)) + last + "\n"
+    return _HEAD + "".join(reversed(lines)) + last + "\n" + _added(error, room)
+
+
+def _added(error: BaseException, room: int) -> str:
+    """What stands below an exception: its notes, and the exceptions of a group, as far as there is room."""
+    text = ""
+    for note in getattr(error, "__notes__", None) or ():
+        text += cut(f"{safe_str(note)}\n", max(64, room))[0]
+    inner = getattr(error, "exceptions", None)
+    for number, one in enumerate(inner if isinstance(inner, tuple) else (), 1):
+        left = room - len(text)
+        if left < 200 or not isinstance(one, BaseException):
+            text += f"  [{len(inner) - number + 1} more exceptions]\n"  # type: ignore[arg-type]
+            break
+        text += f"  +---------------- {number} ----------------\n"
+        text += textwrap.indent(_one(one, min(left, max(200, room // len(inner)))), "  | ")  # type: ignore[arg-type]
+    return text
 
 
 def _innermost(traceback: TracebackType | None) -> tuple[list[tuple[TracebackType, int]], int]:

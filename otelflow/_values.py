@@ -91,9 +91,11 @@ def _attribute(value: object) -> tuple[Any, bool]:
         kind = type(value[0])
         if kind in (bool, int, float, str) and all(type(item) is kind for item in value):
             parts = [_attribute(item) for item in value]
-            return tuple(part for part, _ in parts), any(was_cut for _, was_cut in parts)
-    made = to_json(value)
-    return made.text, made.was_cut
+            made = tuple(part for part, _ in parts)
+            if all(type(part) is kind for part in made):  # a list of attributes is of one type
+                return made, any(was_cut for _, was_cut in parts)
+    shown = to_json(value)
+    return shown.text, shown.was_cut
 
 
 class JsonText(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import pickle
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -20,10 +21,33 @@ def _by_name(module: str, qualname: str) -> Any:
     return found
 
 
+def _name_of(wrapper: Any) -> tuple[str, str]:
+    """Module and name under which ``wrapper`` itself is found: its own, or another that its module gives it.
+
+    Raises PicklingError where there is none, as pickle does for plain functions: what a pickle named would be another
+    function in the process that reads it, or none.
+    """
+    module, qualname = wrapper.__module__, wrapper.__qualname__
+    try:
+        if _by_name(module, qualname) is wrapper:
+            return module, qualname
+        for name, value in vars(importlib.import_module(module)).items():
+            if value is wrapper:
+                return module, name
+    except (ImportError, AttributeError):
+        pass
+    raise pickle.PicklingError(
+        f"Can't pickle {module}.{qualname}: it is not found under that name in its module. Define it there, and not "
+        "inside a function, or use an executor that pickles by value (loky, Dask)."
+    )
+
+
 class BoundWrapper(wrapt.BoundFunctionWrapper):  # type: ignore[type-arg,unused-ignore]  # generic in its stubs only
     """A decorated method of one object."""
 
     def __reduce__(self) -> Any:
+        if self._self_instance is None:  # a class or static method, below the decorator
+            return _by_name, (self.__module__, self.__qualname__)
         return getattr, (self._self_instance, self.__name__)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -55,7 +79,7 @@ class Wrapper(wrapt.FunctionWrapper):  # type: ignore[type-arg,unused-ignore]
         return call(self.__wrapped__, None, args, kwargs)
 
     def __reduce__(self) -> Any:
-        return _by_name, (self.__module__, self.__qualname__)
+        return _by_name, _name_of(self)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return self.__reduce__()

@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 
 from otelflow._carrier import attached, inject
 from otelflow._counts import WORKER_LOST, counts, log_once
-from otelflow._jobs import Bound, Job, Outcome, bind
+from otelflow._jobs import Bound, Job, bind
+from otelflow._worker import JobFailed, Outcome
 from otelflow._wrapper import teach_cloudpickle
 from otelflow.errors import ArgumentError
 
@@ -35,8 +36,10 @@ def propagating(executor: Executor) -> Executor:
 
     What a worker process does comes back with the job's result, before that can be read: spans go to the exporters of
     this process, events to its listeners, on the thread that receives the result; the worker exports and calls none of
-    its own. Of objects, an artifact's data travels up to 1 MiB, exceptions, and return values that are plain; else a
-    preview or None. If a worker dies, what its job did is lost, which ``otelflow.stats()`` counts as ``worker_lost``.
+    its own. A listener must not wait there for another job of the same pool: it would wait for the thread it is on. Of
+    objects, an artifact's data travels up to 1 MiB, exceptions, and return values that are plain; else a preview or
+    None. The flow's ``dependencies`` stay where they are. If a worker dies, what its job did is lost, which
+    ``otelflow.stats()`` counts as ``worker_lost``.
 
     The futures are ``concurrent.futures`` futures; ``shutdown`` and ``with`` are the executor's own.
 
@@ -88,6 +91,13 @@ class _Propagating(Executor):
     def shutdown(self, wait: bool = True, **more: Any) -> None:
         self._executor.shutdown(wait, **more)
 
+    def __enter__(self) -> _Propagating:
+        self._executor.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> bool | None:
+        return self._executor.__exit__(*error)
+
 
 def _in_chunks(rows: Iterable[tuple[Any, ...]], size: int) -> Iterator[list[tuple[Any, ...]]]:
     rows = iter(rows)
@@ -114,27 +124,33 @@ class _Landing(Future[Any]):
 
     def running(self) -> bool:
         inner = self._inner
-        return inner is not None and inner.running()
+        return super().running() or (inner is not None and inner.running())
 
     def _landed(self, inner: Future[Any]) -> None:
         """Called on the thread that receives the result. Whatever goes wrong here, who waits must not wait for ever."""
-        job, self._job, self._inner = self._job, None, None  # else the two futures would keep each other in memory
         if inner.cancelled():
             super().cancel()
-            self.set_running_or_notify_cancel()
+        job, self._job, self._inner = self._job, None, None  # else the two futures would keep each other in memory
+        if not self.set_running_or_notify_cancel():  # from here on it cannot be cancelled
             return
-        error, outcome = inner.exception(), None
-        if error is None:
-            outcome = inner.result()
+        error, value = inner.exception(), None
+        outcome = error.outcome if isinstance(error, JobFailed) else None if error else inner.result()
         if isinstance(outcome, Outcome):
-            try:
-                job.landed(outcome)  # type: ignore[union-attr]
-            except BaseException as problem:  # a listener's KeyboardInterrupt, on a thread of the executor's
-                log_once(f"landed {type(problem).__name__}", "Could not replay a job.", exc_info=True)
-            error, outcome = outcome.error, outcome.value
-        elif error is not None:
+            error, value = _received(job, outcome)
+        elif error is None:
+            value = outcome
+        elif job is not None and not job.ran_here:
             counts.add(WORKER_LOST)
         if error is None:
-            self.set_result(outcome)
+            self.set_result(value)
         else:
             self.set_exception(error)
+
+
+def _received(job: Any, outcome: Outcome) -> tuple[BaseException | None, Any]:
+    """The exception and the value that came back, after all else has been handed on."""
+    try:
+        return job.landed(outcome), outcome.value
+    except BaseException as problem:  # of ours, on a thread of the executor's
+        log_once(f"landed {type(problem).__name__}", "Could not replay a job.", exc_info=True)
+        return outcome.raised(0), outcome.value

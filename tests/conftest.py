@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
-from opentelemetry.sdk.trace import ReadableSpan
 from receiver import Sink
 
 from otelflow import FlowRunEvent, flow_events
@@ -13,47 +12,14 @@ from otelflow.context import get_current
 from otelflow.testing import Capture, capture
 
 
-class Spans:
-    """What a test's capture has, as an exporter gets it: for tests of the very things that the kit is made of."""
-
-    def __init__(self, captured: Capture) -> None:
-        self.captured = captured
-
-    @property
-    def all(self) -> list[ReadableSpan]:
-        """All ended spans, in the order in which they began."""
-        return [run.span for run in self.captured.spans if not run.is_open]
-
-    def clear(self) -> None:
-        """Forget what ran so far."""
-        self.captured.clear()
-
-    def named(self, name: str) -> ReadableSpan:
-        """The only span of that name."""
-        (span,) = [span for span in self.all if span.name == name]
-        return span
-
-    def texts(self, name: str) -> list[object]:
-        """The texts of the messages on a span."""
-        return [
-            event.attributes["otelflow.message.text"]
-            for event in self.named(name).events
-            if event.name == "otelflow.message" and event.attributes
-        ]
-
-
 @pytest.fixture(autouse=True)
 def captured(nothing_left_behind: None) -> Iterator[Capture]:
-    """Every test is captured, and in every one listeners hear what the spans say."""
+    """Every test is captured. In every one listeners hear what the spans say, and each run has ended and says how."""
     with capture() as made:
         yield made
     made.assert_events_agree()
-
-
-@pytest.fixture
-def spans(captured: Capture) -> Spans:
-    """What the test's capture has, as an exporter gets it."""
-    return Spans(captured)
+    for run in (*made.flows, *made.tasks):
+        assert run.attributes.get("otelflow.status") == run.status, f"{run!r} has not ended, or does not say how"
 
 
 @pytest.fixture
@@ -62,14 +28,6 @@ def sink() -> Iterator[Sink]:
     made = Sink()
     yield made
     made.close()
-
-
-@pytest.fixture
-def heard() -> Iterator[list[FlowRunEvent]]:
-    """Every event of this test."""
-    events: list[FlowRunEvent] = []
-    with flow_events.listen(events.append):
-        yield events
 
 
 @pytest.fixture(autouse=True)
@@ -85,17 +43,6 @@ def nothing_left_behind() -> Iterator[None]:
     assert sys.stdout is stdout
 
 
-def parent_of(span: ReadableSpan) -> int | None:
-    """The id of the span above."""
-    return span.parent.span_id if span.parent else None
-
-
-def id_of(span: ReadableSpan) -> int:
-    """The span's own id."""
-    assert span.context is not None
-    return span.context.span_id
-
-
 def texts(events: list[FlowRunEvent]) -> list[str]:
     """Events in a line each: the type, and the text of a message."""
     return [
@@ -104,6 +51,3 @@ def texts(events: list[FlowRunEvent]) -> list[str]:
         else event.event_type.name
         for event in events
     ]
-
-
-Run = Callable[[str], "dict[str, object]"]

@@ -12,9 +12,9 @@ ROOT = Path(__file__).parent.parent / "otelflow"
 
 FLOORS = [
     ["_clock", "_fork", "errors", "attributes", "context", "_version", "_naming", "_counts", "_shapes", "_loops"],
-    ["config", "events", "records", "_stdout", "_inject", "_lean", "_span_parts", "_telemetry", "_wrapper"],
+    ["config", "events", "records", "_stdout", "_inject", "_lean", "_telemetry", "_wrapper"],
     ["_values", "_journal", "listeners", "_ids", "_pipeline", "_processors", "_exporters", "_log_events"],
-    ["_tracebacks", "_spec", "providers", "_packing"],
+    ["_tracebacks", "_spec", "providers", "_packing", "_span_parts"],
     ["_relay"],
     ["_emit"],
     ["_run"],
@@ -23,6 +23,7 @@ FLOORS = [
     ["_flow"],
     ["_remote", "decorators"],
     ["_carrier", "_replay"],
+    ["_worker"],
     ["_jobs"],
     ["propagate", "_pytest_export"],
     ["testing._routes", "testing._stable", "testing._text", "testing._update"],

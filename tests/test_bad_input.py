@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from conftest import Spans
 from hypothesis import given
 from hypothesis import strategies as st
 
 from otelflow import Flow, flow, flow_events, stats, task
 from otelflow._values import MAX_VALUE_BYTES, attribute, cut, to_json
 from otelflow.errors import ArgumentError, OtelflowError
+from otelflow.testing import Capture
 
 LIMIT = 2048
 
@@ -88,7 +88,7 @@ ARTIFACTS: list[tuple[Any, Any]] = [
 
 
 @pytest.mark.parametrize(("data", "shown"), ARTIFACTS, ids=lambda value: type(value).__name__)
-def test_artifacts_that_are_not_json(data: Any, shown: Any, spans: Spans) -> None:
+def test_artifacts_that_are_not_json(data: Any, shown: Any, captured: Capture) -> None:
     """What JSON cannot say is said in words; the flow keeps the object itself."""
 
     @flow
@@ -97,7 +97,7 @@ def test_artifacts_that_are_not_json(data: Any, shown: Any, spans: Spans) -> Non
 
     run = makes().execute()
     assert run.artifacts["k"].data is data
-    attributes = dict(spans.named("makes").events[0].attributes or {})
+    attributes = dict(captured.flow("makes").events[0].attributes or {})
     assert json.loads(str(attributes["otelflow.artifact.data"])) == shown
 
 
@@ -112,7 +112,7 @@ def test_artifacts_that_are_not_json(data: Any, shown: Any, spans: Spans) -> Non
     ],
     ids=["text", "text not ascii", "list", "bytes", "nested"],
 )
-def test_a_10_mb_artifact(data: Any, spans: Spans) -> None:
+def test_a_10_mb_artifact(data: Any, captured: Capture) -> None:
     """It is a preview of at most 2 kB, still JSON, marked and counted; of texts and bytes the size is known."""
     before = stats().dropped.get("values_cut", 0)
 
@@ -121,13 +121,13 @@ def test_a_10_mb_artifact(data: Any, spans: Spans) -> None:
         this_flow.add_flow_artifact("d", "k", data)
 
     makes().execute()
-    span = spans.named("makes")
-    attributes = dict(span.events[0].attributes or {})
+    made = captured.flow("makes")
+    attributes = dict(made.events[0].attributes or {})
     text = str(attributes["otelflow.artifact.data"])
     assert len(text.encode()) <= LIMIT
     json.loads(text)
     assert any(mark in text for mark in ("left out", "more", "10000000 bytes"))
-    assert (span.attributes or {})["otelflow.dropped.values"] == 1
+    assert made.attributes["otelflow.dropped.values"] == 1
     assert stats().dropped["values_cut"] == before + 1
     if isinstance(data, str | bytes):
         assert attributes["otelflow.artifact.size"] == 10_000_000
@@ -144,7 +144,7 @@ def test_a_10_mb_artifact(data: Any, spans: Spans) -> None:
         (b"bytes", "b'bytes'"),
     ],
 )
-def test_messages_that_are_no_plain_text(message: Any, text: str, spans: Spans) -> None:
+def test_messages_that_are_no_plain_text(message: Any, text: str, captured: Capture) -> None:
     """They become text; the run goes on."""
 
     @flow
@@ -152,10 +152,11 @@ def test_messages_that_are_no_plain_text(message: Any, text: str, spans: Spans) 
         this_flow.log_info(message)
 
     says().execute()
-    assert spans.texts("says") == [text]
+    (told,) = captured.flow("says").events
+    assert (told.attributes or {})["otelflow.message.text"] == text
 
 
-def test_every_value_on_a_span_is_cut(spans: Spans) -> None:
+def test_every_value_on_a_span_is_cut(captured: Capture) -> None:
     """Names, attributes, messages, keys, errors: at most 2 kB each, marked, and counted on the span."""
     long = "ü" * 5000
 
@@ -168,7 +169,7 @@ def test_every_value_on_a_span_is_cut(spans: Spans) -> None:
 
     with pytest.raises(ValueError, match="ü"):
         speaks()
-    (span,) = spans.all
+    span = captured.span("*").span
     values = [span.name, span.status.description, *(span.attributes or {}).values()]
     values += [value for event in span.events for value in (event.attributes or {}).values()]
     flat = [part for value in values for part in (value if isinstance(value, tuple) else [value])]
@@ -215,7 +216,7 @@ def test_attributes_are_what_opentelemetry_takes(value: Any) -> None:
     assert all(-(2**63) <= part < 2**63 for part in parts if type(part) is int)
 
 
-def test_a_mapping_that_raises_when_it_is_read(spans: Spans) -> None:
+def test_a_mapping_that_raises_when_it_is_read(captured: Capture) -> None:
     """A container of the user's own may do anything; the run goes on."""
 
     class Lazy(dict[str, int]):
@@ -228,12 +229,12 @@ def test_a_mapping_that_raises_when_it_is_read(spans: Spans) -> None:
         this_flow.log_info("x", value=Lazy(a=1))
 
     makes().execute()
-    artifact, message = spans.named("makes").events
+    artifact, message = captured.flow("makes").events
     assert (artifact.attributes or {})["otelflow.artifact.data"] == '"<Lazy: reading it raised ConnectionError>"'
     assert "ConnectionError" in str((message.attributes or {})["value"])
 
 
-def test_arguments_are_never_looked_at(spans: Spans) -> None:
+def test_arguments_are_never_looked_at(captured: Capture) -> None:
     """An argument whose __repr__ raises and a list of five million items are passed on and nothing else."""
 
     @task
@@ -241,10 +242,10 @@ def test_arguments_are_never_looked_at(spans: Spans) -> None:
         return len(second)
 
     assert takes(Unprintable(), list(range(5_000_000))) == 5_000_000
-    assert all("5_000_000" not in str(value) for value in (spans.named("takes").attributes or {}).values())
+    assert all("5_000_000" not in str(value) for value in captured.task("takes").attributes.values())
 
 
-def test_a_secret_in_the_arguments_is_on_no_span(spans: Spans) -> None:
+def test_a_secret_in_the_arguments_is_on_no_span(captured: Capture) -> None:
     """Nothing of what a function is called with is captured."""
 
     @task
@@ -256,6 +257,6 @@ def test_a_secret_in_the_arguments_is_on_no_span(spans: Spans) -> None:
         return login("ada", password)
 
     signs_in("hunter2").execute()
-    wire = "".join(span.to_json() for span in spans.all)
+    wire = "".join(run.span.to_json() for run in captured.spans)
     assert "hunter2" not in wire
     assert "token-4711" not in wire

@@ -8,11 +8,11 @@ import threading
 from typing import Any
 
 import pytest
-from conftest import Spans
 
 import otelflow
 from otelflow import compat
 from otelflow.compat import Flow, Flow_Run__Config, Flow_Run__Event, Flow_Run__Event_Data, Task, flow, flow_events, task
+from otelflow.testing import Capture
 
 
 @task()
@@ -49,11 +49,11 @@ def told(events: list[Any]) -> list[str]:
     return lines
 
 
-def test_a_call_makes_a_flow_that_is_set_up(spans: Spans) -> None:
+def test_a_call_makes_a_flow_that_is_set_up(captured: Capture) -> None:
     """Not executed, with target, arguments and a run id of the original's form."""
     made = adds(1)
     assert type(made) is Flow
-    assert (made.setup_completed, made.status, spans.all) == (True, "pending", [])
+    assert (made.setup_completed, made.status, captured.spans) == (True, "pending", [])
     assert (made.flow_name, made.flow_args, made.flow_kwargs) == ("adds", (1,), {})
     assert re.fullmatch(r"flow_id___[a-z0-9]+", made.flow_id)
     assert made.execute() is made
@@ -280,7 +280,7 @@ def test_the_other_names() -> None:
 # --- repaired -------------------------------------------------------------------------------------
 
 
-def test_gathered_tasks_belong_to_their_flow(spans: Spans) -> None:
+def test_gathered_tasks_belong_to_their_flow(captured: Capture) -> None:
     """The original puts them on an orphan flow."""
 
     @task()
@@ -295,7 +295,7 @@ def test_gathered_tasks_belong_to_their_flow(spans: Spans) -> None:
     made = gathers().execute()
     assert made.flow_return_value == [0, 1, 2]
     assert len(made.executed_tasks) == 3
-    assert {span.parent.span_id for span in spans.all if span.parent} == {int(made.span_id, 16)}
+    captured.assert_tree("gathers\n  step  x3")
 
 
 def test_concurrent_flows_keep_their_own_logs() -> None:
@@ -363,7 +363,7 @@ def test_an_artifact_without_data_is_empty() -> None:
     assert makes().execute().artifacts[0].data is None
 
 
-def test_bare_decorators_partials_and_await(spans: Spans) -> None:
+def test_bare_decorators_partials_and_await() -> None:
     """A TypeError each in the original."""
     import functools
 

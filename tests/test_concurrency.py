@@ -15,10 +15,9 @@ import programs
 import pytest
 import trio
 from anyio.lowlevel import checkpoint
-from conftest import Spans, id_of, parent_of
-from opentelemetry.sdk.trace import ReadableSpan
 
 from otelflow import Flow, current_flow, current_task, flow, propagate, task
+from otelflow.testing import Capture
 
 RUNS, TASKS = 20, 3
 NUMBERS = range(TASKS)
@@ -217,36 +216,24 @@ def at_once(runs: list[Any], backend: str) -> None:
 # --- what holds in each of them --------------------------------------------------------------------------------------
 
 
-def hex_id(span_id: int | None) -> str:
-    """As Flow and Task objects say it."""
-    return format(span_id or 0, "016x")
-
-
-def said(span: ReadableSpan) -> list[str]:
-    """The texts of a span's messages, sorted."""
-    made = [event.attributes or {} for event in span.events if event.name == "otelflow.message"]
-    return sorted(str(attributes["otelflow.message.text"]) for attributes in made)
-
-
-def has_its_own(run: Flow[Any], label: int, spans: Spans) -> None:
+def has_its_own(run: Flow[Any], label: int, captured: Capture) -> None:
     """The run has its own tasks and messages, all of them and nothing else: its spans say so, and the Flow object."""
-    own = [span for span in spans.all if (span.attributes or {}).get("otelflow.flow.run_id") == run.run_id]
-    (root,) = [span for span in own if hex_id(id_of(span)) == run.span_id]
-    steps = [span for span in own if parent_of(span) == id_of(root)]
-    below = {parent_of(span): span for span in own if span is not root and span not in steps}
+    own = captured.find(attributes={"otelflow.flow.run_id": run.run_id})
+    (root,) = [made for made in own if made.span_id == run.span_id]
     assert len(own) == 1 + 2 * TASKS
-    assert said(root) == [f"{label}.{number} ends" for number in NUMBERS]
-    assert sorted(map(said, steps)) == [[f"{label}.{number} begins"] for number in NUMBERS]
-    for span in steps:
-        assert said(below[id_of(span)]) == [said(span)[0].replace("begins", "detail")]
-    assert {(span.attributes or {})["otelflow.status"] for span in own} == {"completed"}
-    assert (root.attributes or {})["otelflow.flow.tasks"] == len(run.tasks) == 2 * TASKS
+    assert {root, *root.descendants} == set(own)
+    assert sorted(root.messages) == [f"{label}.{number} ends" for number in NUMBERS]
+    assert sorted(made.messages for made in root.children) == [[f"{label}.{number} begins"] for number in NUMBERS]
+    for made in root.children:
+        assert [below.messages for below in made.children] == [[made.messages[0].replace("begins", "detail")]]
+    assert {made.status for made in own} == {"completed"}
+    assert root.attributes["otelflow.flow.tasks"] == len(run.tasks) == 2 * TASKS
     assert {made.flow for made in run.tasks} == {run}
-    assert sorted(run.messages) == sorted(text for span in own for text in said(span))
+    assert sorted(run.messages) == sorted(text for made in own for text in made.messages)
 
 
 @pytest.mark.parametrize(("spread", "backend", "tasks"), WAYS)
-def test_each_task_belongs_to_its_own_flow(spread: Any, backend: str, tasks: Any, spans: Spans) -> None:
+def test_each_task_belongs_to_its_own_flow(spread: Any, backend: str, tasks: Any, captured: Capture) -> None:
     """Twenty flows at once: every task has its flow's run id and its parent, and every message its flow."""
     meeting = Meeting()
 
@@ -261,13 +248,13 @@ def test_each_task_belongs_to_its_own_flow(spread: Any, backend: str, tasks: Any
     with propagate.propagating(ThreadPoolExecutor(RUNS)) as pool:
         at_once(runs, backend)
     for label, run in enumerate(runs):
-        has_its_own(run, label, spans)
-    assert len(spans.all) == RUNS * (1 + 2 * TASKS)
+        has_its_own(run, label, captured)
+    assert len(captured.spans) == RUNS * (1 + 2 * TASKS)
     assert (current_flow(), current_task()) == (None, None)
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_nested_flows_and_flows_in_tasks(backend: str, spans: Spans) -> None:
+def test_nested_flows_and_flows_in_tasks(backend: str, captured: Capture) -> None:
     """A flow within a flow, and one started in a task: each with its own tasks, messages and place in the trace."""
     meeting = Meeting()
     nested: dict[int, Any] = {}
@@ -294,8 +281,8 @@ def test_nested_flows_and_flows_in_tasks(backend: str, spans: Spans) -> None:
     runs = [outer(label) for label in range(RUNS // 2)]
     at_once(runs, backend)
     for label, run in {**nested, **in_task}.items():
-        has_its_own(run, label, spans)
-    parents = {hex_id(id_of(span)): hex_id(parent_of(span)) for span in spans.all}
+        has_its_own(run, label, captured)
+    parents = {made.span_id: made.parent.span_id for made in captured.spans if made.parent}
     for label, run in enumerate(runs):
         (starter,) = run.tasks
         assert parents[nested[label].span_id] == parents[starter.span_id] == run.span_id
@@ -303,7 +290,7 @@ def test_nested_flows_and_flows_in_tasks(backend: str, spans: Spans) -> None:
         assert run.messages == [f"outer {label}"]
 
 
-def test_a_worker_keeps_nothing_of_the_job_before(spans: Spans) -> None:
+def test_a_worker_keeps_nothing_of_the_job_before() -> None:
     """The next job on the same thread, of nobody's, finds no flow."""
 
     @flow

@@ -15,9 +15,10 @@ import anyio
 import pytest
 import trio
 from anyio.lowlevel import checkpoint
-from conftest import Spans, id_of, parent_of, texts
+from conftest import texts
 
-from otelflow import FlowRunConfig, FlowRunEvent, Task, flow, flow_events, propagate, stats, task
+from otelflow import FlowRunConfig, Task, flow, flow_events, propagate, stats, task
+from otelflow.testing import Capture
 
 RUNS, TASKS = 20, 3
 
@@ -33,11 +34,6 @@ def at_once(runs: list[Any], backend: str) -> None:
                 group.start_soon(run.execute_async)
 
     anyio.run(main, backend=backend)
-
-
-def hex_id(span_id: int | None) -> str:
-    """As Flow and Task objects say it."""
-    return format(span_id or 0, "016x")
 
 
 # --- tasks that outlive their flow -----------------------------------------------------------------------------------
@@ -113,22 +109,19 @@ def in_a_pool() -> tuple[list[Any], list[Task]]:
 
 
 @pytest.mark.parametrize("leave", [on_a_loop, in_a_pool])
-def test_a_finished_flow_is_closed_to_what_it_left_behind(leave: Any, spans: Spans) -> None:
+def test_a_finished_flow_is_closed_to_what_it_left_behind(leave: Any, captured: Capture) -> None:
     """Its spans have the right parents; the Flow object stays as it was; what came too late is counted, each once."""
     before = Counter(stats().dropped)
     runs, left = leave()
     late = Counter(stats().dropped) - before
     assert {reason: late[reason] for reason in LATE} == dict.fromkeys(LATE, RUNS)
-    places = {hex_id(id_of(span)): (span.name, hex_id(parent_of(span))) for span in spans.all}
-    assert len(places) == len(spans.all) == 3 * RUNS
+    captured.assert_tree(f"forgets  x{RUNS}\n  *outlives\n    begins_late")
+    assert {made.attributes["otelflow.flow.tasks"] for made in captured.flows} == {1}
+    places = {made.span_id: made.parent.span_id for made in captured.spans if made.parent}
     for run, kept in zip(runs, left, strict=True):
         assert (run.tasks, run.messages, run.artifacts, run.results) == ([kept], ["in time"], [], [])
         assert (kept.flow, kept.status, kept.messages) == (run, "completed", ["in time", "afterwards"])
-        assert places[kept.span_id] == (kept.name, run.span_id)
-    assert Counter(parent for name, parent in places.values() if name == "begins_late") == {
-        kept.span_id: 1 for kept in left
-    }
-    assert [(span.attributes or {})["otelflow.flow.tasks"] for span in spans.all if span.parent is None] == [1] * RUNS
+        assert places[kept.span_id] == run.span_id
 
 
 # --- cancelled and failing -------------------------------------------------------------------------------------------
@@ -169,26 +162,23 @@ class Begun:
             await checkpoint()
 
 
-def statuses(spans: Spans) -> dict[tuple[str, object], int]:
-    """How many spans there are of each name and status; each of them ended once."""
-    assert len({id_of(span) for span in spans.all}) == len(spans.all)
-    return Counter((span.name, (span.attributes or {})["otelflow.status"]) for span in spans.all)
+def statuses(captured: Capture) -> dict[tuple[str, str], int]:
+    """How many spans there are of each name and status."""
+    return Counter((run.name, run.status) for run in captured.spans)
 
 
 @pytest.fixture
-def ended_once(heard: list[FlowRunEvent], caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+def ended_once(captured: Capture, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """After the test: each run was started once and stopped once, and OpenTelemetry had nothing to complain about."""
     yield
-    runs = Counter((event.event_type.name, event.event_data.span_id) for event in heard if event.event_data.span_id)
-    stops = {key: number for key, number in runs.items() if key[0].endswith(("START", "STOP"))}
-    assert set(stops.values()) == {1}
-    assert Counter(text.partition("_")[2] for text in texts(heard) if text.isupper())["START"] * 2 == len(stops)
+    ends = [text for text in texts(captured.events) if text.endswith(("_START", "_STOP"))]
+    assert len(ends) == 2 * len(captured.spans)  # that each span has one of both, every capture asserts
     assert not caplog.get_records("call")
 
 
 @new_in_311
 @pytest.mark.usefixtures("ended_once")
-def test_tasks_that_run_out_of_time(spans: Spans) -> None:
+def test_tasks_that_run_out_of_time(captured: Capture) -> None:
     """asyncio.timeout: they are cancelled; the flow that catches the TimeoutError goes on, and completes."""
 
     async def times_out() -> None:
@@ -206,7 +196,7 @@ def test_tasks_that_run_out_of_time(spans: Spans) -> None:
         goes_on()
 
     at_once([limited() for _ in range(RUNS)], "asyncio")
-    assert statuses(spans) == {
+    assert statuses(captured) == {
         ("waits", "cancelled"): RUNS * TASKS,
         ("goes_on", "completed"): RUNS,
         ("limited", "completed"): RUNS,
@@ -241,7 +231,7 @@ async def in_nursery(tasks: list[Any]) -> None:
         (in_nursery, "trio"),
     ],
 )
-def test_one_task_of_a_group_fails(run_group: Any, backend: str, spans: Spans) -> None:
+def test_one_task_of_a_group_fails(run_group: Any, backend: str, captured: Capture) -> None:
     """The others are cancelled; the flow fails with the group's exception; each exception is recorded once."""
 
     @flow(flow_config=FlowRunConfig(raise_flow_error=False))
@@ -251,7 +241,7 @@ def test_one_task_of_a_group_fails(run_group: Any, backend: str, spans: Spans) -
 
     runs: list[Any] = [failing() for _ in range(RUNS)]
     at_once(runs, backend)
-    assert statuses(spans) == {
+    assert statuses(captured) == {
         ("waits", "cancelled"): RUNS * TASKS,
         ("fails", "failed"): RUNS,
         ("failing", "failed"): RUNS,
@@ -259,14 +249,14 @@ def test_one_task_of_a_group_fails(run_group: Any, backend: str, spans: Spans) -
     for run in runs:
         assert [repr(error) for error in run.error.exceptions] == ["ValueError('of one')"]
         assert Counter(made.status for made in run.tasks) == {"cancelled": TASKS, "failed": 1}
-    recorded = Counter(span.name for span in spans.all for event in span.events if event.name == "exception")
+    recorded = Counter(made.name for made in captured.spans for event in made.events if event.name == "exception")
     assert recorded == {"fails": RUNS, "failing": RUNS}
-    assert {(span.attributes or {}).get("otelflow.flow.tasks_failed", 1) for span in spans.all} == {1}
+    assert {made.attributes["otelflow.flow.tasks_failed"] for made in captured.flows} == {1}
 
 
 @pytest.mark.usefixtures("ended_once")
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_a_flow_that_is_cancelled_from_outside(backend: str, spans: Spans) -> None:
+def test_a_flow_that_is_cancelled_from_outside(backend: str, captured: Capture) -> None:
     """It and its tasks are cancelled, which is no failure; the flows beside it complete."""
 
     @flow
@@ -283,7 +273,7 @@ def test_a_flow_that_is_cancelled_from_outside(backend: str, spans: Spans) -> No
         goes_on()
 
     at_once([beside() for _ in range(RUNS)], backend)
-    assert statuses(spans) == {
+    assert statuses(captured) == {
         ("waits", "cancelled"): RUNS * TASKS,
         ("endless", "cancelled"): RUNS,
         ("goes_on", "completed"): RUNS,
@@ -309,7 +299,7 @@ def says(this_flow: Any, text: Any) -> None:
 
 
 @pytest.mark.parametrize("by", ["a task", "the flow's own code"])
-def test_a_message_while_the_flow_ends(by: str, spans: Spans, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_message_while_the_flow_ends(by: str, captured: Capture, caplog: pytest.LogCaptureFixture) -> None:
     """It raises nothing into who says it; it is on the span and in messages, or is counted; the history can be read."""
     slow = Slow()
     speak: Any = says if by == "a task" else says.__wrapped__
@@ -326,6 +316,6 @@ def test_a_message_while_the_flow_ends(by: str, spans: Spans, caplog: pytest.Log
         slow.over.set()
         run.return_value.result()
     assert len(run.messages) + stats().dropped.get("messages_after_end", 0) - before == 1
-    assert len(run.messages) == len(spans.texts("ends"))
+    assert len(run.messages) == len(captured.flow("ends").events)
     assert not caplog.records
     assert [event.event_data.flow_run_id for event in flow_events.history()]

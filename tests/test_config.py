@@ -6,10 +6,11 @@ import re
 from typing import Any
 
 import pytest
-from conftest import Spans
+from conftest import texts
 
-from otelflow import FlowRunConfig, FlowRunEvent, flow, task
+from otelflow import FlowRunConfig, flow, task
 from otelflow.errors import ArgumentError, ConfigError
+from otelflow.testing import Capture
 
 
 @task
@@ -27,17 +28,11 @@ def run_with(**config: Any) -> Any:
     return work().execute()
 
 
-def messages(heard: list[FlowRunEvent]) -> list[str]:
-    return [
-        event.event_data.data["message_data"]["message"] for event in heard if event.event_type.value == "flow_message"
-    ]
-
-
-def test_add_task_to_self(spans: Spans) -> None:
+def test_add_task_to_self(captured: Capture) -> None:
     """False: no task is kept; they are counted all the same."""
     run = run_with(add_task_to_self=False)
     assert run.tasks == []
-    assert (spans.named("work").attributes or {})["otelflow.flow.tasks"] == 1
+    assert captured.flow("work").attributes["otelflow.flow.tasks"] == 1
 
 
 def test_log_to_console(capsys: pytest.CaptureFixture[str]) -> None:
@@ -49,20 +44,20 @@ def test_log_to_console(capsys: pytest.CaptureFixture[str]) -> None:
     assert re.fullmatch(r"\d\d:\d\d:\d\d\.\d{3} \| INFO     \| working", lines[0])
 
 
-def test_log_to_memory(spans: Spans, heard: list[FlowRunEvent]) -> None:
+def test_log_to_memory(captured: Capture) -> None:
     """False: not in memory; still on the span and for listeners."""
     run = run_with(log_to_memory=False)
     assert run.messages == []
-    assert spans.texts("step") == ["working"]
-    assert messages(heard) == ["working"]
+    assert [event.name for event in captured.task("step").events] == ["otelflow.message"]
+    assert texts(captured.events) == ["FLOW_START", "TASK_START", "working", "TASK_STOP", "FLOW_STOP"]
 
 
-def test_logging_enabled(spans: Spans, heard: list[FlowRunEvent], capsys: pytest.CaptureFixture[str]) -> None:
+def test_logging_enabled(captured: Capture, capsys: pytest.CaptureFixture[str]) -> None:
     """False: no messages at all."""
     run = run_with(logging_enabled=False, log_to_console=True, print_logs=True)
     assert run.messages == []
-    assert spans.texts("step") == []
-    assert messages(heard) == []
+    assert captured.task("step").events == []
+    assert texts(captured.events) == ["FLOW_START", "TASK_START", "TASK_STOP", "FLOW_STOP"]
     assert capsys.readouterr().out == ""
 
 
@@ -100,13 +95,13 @@ def test_raise_flow_error() -> None:
     assert (run.status, str(run.error)) == ("failed", "no")
 
 
-def test_log_level(spans: Spans, heard: list[FlowRunEvent]) -> None:
+def test_log_level(captured: Capture) -> None:
     """Messages below it reach nobody; a name is as good as a number."""
     assert FlowRunConfig(log_level="debug").log_level == 10
     assert run_with(log_level="DEBUG").messages == ["hidden", "working"]
     assert run_with(log_level=30).messages == []
-    assert messages(heard) == ["hidden", "working"]
-    assert [event.name for span in spans.all for event in span.events] == ["otelflow.message"] * 2
+    assert [run.messages for run in captured.tasks] == [["hidden", "working"], []]
+    assert [event.name for run in captured.spans for event in run.events] == ["otelflow.message"] * 2
 
 
 def test_capture_output(capsys: pytest.CaptureFixture[str]) -> None:
@@ -140,7 +135,7 @@ def test_print_error_stack_trace(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err.count("ValueError: no\n") == 1
 
 
-def test_max_messages_and_max_tasks(spans: Spans) -> None:
+def test_max_messages_and_max_tasks(captured: Capture) -> None:
     """The newest are kept, and what went is on the span."""
 
     @flow(flow_config=FlowRunConfig(max_messages=2, max_tasks=3))
@@ -150,7 +145,7 @@ def test_max_messages_and_max_tasks(spans: Spans) -> None:
 
     run = many().execute()
     assert (len(run.messages), len(run.tasks)) == (2, 3)
-    attributes = dict(spans.named("many").attributes or {})
+    attributes = captured.flow("many").attributes
     assert attributes["otelflow.dropped.tasks"] == 2
     assert attributes["otelflow.dropped.messages"] == 3
 

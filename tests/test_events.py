@@ -6,10 +6,11 @@ import logging
 from typing import Any
 
 import pytest
-from conftest import Spans, texts
+from conftest import texts
 
 from otelflow import FlowRunEvent, FlowRunEventType, current_task, flow, flow_events, stats, task
 from otelflow.events import FlowRunEventData
+from otelflow.testing import Capture
 
 
 @task
@@ -27,11 +28,11 @@ def work(fail: bool = False) -> str:
     return step(fail)
 
 
-def test_events_come_in_order_with_their_payloads(spans: Spans, heard: list[FlowRunEvent]) -> None:
+def test_events_come_in_order_with_their_payloads(captured: Capture) -> None:
     """START and STOP around everything; STOP says how it went."""
     run = work().execute()
-    assert texts(heard) == ["FLOW_START", "TASK_START", "hello red", "TASK_STOP", "FLOW_STOP"]
-    message, task_stop, flow_stop = (event.event_data for event in heard[2:])
+    assert texts(captured.events) == ["FLOW_START", "TASK_START", "hello red", "TASK_STOP", "FLOW_STOP"]
+    message, task_stop, flow_stop = (event.event_data for event in captured.events[2:])
     assert message.data == {
         "message_data": {"log_level": 20, "message": "hello \x1b[31mred\x1b[0m", "message_text": "hello red"}
     }
@@ -47,16 +48,16 @@ def test_events_come_in_order_with_their_payloads(spans: Spans, heard: list[Flow
     assert (task_stop.trace_id, task_stop.span_id) == (run.trace_id, run.tasks[0].span_id)
 
 
-def test_a_failure_is_in_the_stop_event(heard: list[FlowRunEvent]) -> None:
+def test_a_failure_is_in_the_stop_event(captured: Capture) -> None:
     """TASK_STOP carries the exception object."""
     with pytest.raises(ValueError, match="no") as caught:
         work(True).execute()
-    stop = heard[-2].event_data.data["task_data"]
+    stop = captured.events[-2].event_data.data["task_data"]
     assert (stop["status"], stop["error"]) == ("failed", caught.value)
-    assert texts(heard)[3] == "Error executing 'step' task: no"
+    assert texts(captured.events)[3] == "Error executing 'step' task: no"
 
 
-def test_the_source_is_the_function_that_emitted(heard: list[FlowRunEvent]) -> None:
+def test_the_source_is_the_function_that_emitted(captured: Capture) -> None:
     """A message on the flow that a task sent names the task's function."""
 
     @task
@@ -68,14 +69,12 @@ def test_the_source_is_the_function_that_emitted(heard: list[FlowRunEvent]) -> N
         speaks()
 
     listens().execute()
-    (message,) = [event.event_data for event in heard if event.event_type is FlowRunEventType.FLOW_MESSAGE]
+    (message,) = [event.event_data for event in captured.events if event.event_type is FlowRunEventType.FLOW_MESSAGE]
     assert message.event_source.endswith("speaks")
     assert message.task_name is None
 
 
-def test_a_listener_that_raises_is_counted_and_the_next_is_called(
-    heard: list[FlowRunEvent], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_listener_that_raises_is_counted_and_the_next_is_called(caplog: pytest.LogCaptureFixture) -> None:
     """Also for BaseExceptions; the run does not notice; it is logged once."""
     before = stats().listener_errors
 
@@ -93,7 +92,7 @@ def test_a_listener_that_raises_is_counted_and_the_next_is_called(
     assert len([record for record in caplog.records if "rude raised Rude" in record.getMessage()]) == 1
 
 
-def test_keyboard_interrupt_in_a_listener_goes_through_and_everything_is_closed(spans: Spans) -> None:
+def test_keyboard_interrupt_in_a_listener_goes_through_and_everything_is_closed(captured: Capture) -> None:
     """Ctrl-C must work; START is still followed by STOP, and the spans end."""
     stops: list[str] = []
 
@@ -105,10 +104,10 @@ def test_keyboard_interrupt_in_a_listener_goes_through_and_everything_is_closed(
     with flow_events.listen(interrupts), pytest.raises(KeyboardInterrupt):
         work().execute()
     assert stops == ["FLOW_START", "TASK_STOP", "FLOW_STOP"]
-    assert [(span.attributes or {})["otelflow.status"] for span in spans.all] == ["cancelled"] * 2
+    assert [run.status for run in captured.spans] == ["cancelled"] * 2
 
 
-def test_a_listener_may_remove_itself(heard: list[FlowRunEvent]) -> None:
+def test_a_listener_may_remove_itself(captured: Capture) -> None:
     """The next one is still called."""
     once: list[FlowRunEvent] = []
 
@@ -118,7 +117,7 @@ def test_a_listener_may_remove_itself(heard: list[FlowRunEvent]) -> None:
 
     flow_events.event_listeners.insert(0, leaves)
     work().execute()
-    assert (len(once), len(heard)) == (1, 5)
+    assert (len(once), len(captured.events)) == (1, 5)
 
 
 def test_what_a_listener_prints_is_no_message(capsys: pytest.CaptureFixture[str]) -> None:
@@ -147,7 +146,7 @@ def test_listen_returns_its_undo() -> None:
     assert events == []
 
 
-def test_the_history_is_what_listeners_heard(heard: list[FlowRunEvent]) -> None:
+def test_the_history_is_what_listeners_heard(captured: Capture) -> None:
     """The same events with the same ids and times; without return values, and with small previews of artifacts."""
 
     @flow
@@ -156,7 +155,7 @@ def test_the_history_is_what_listeners_heard(heard: list[FlowRunEvent]) -> None:
         return "value"
 
     makes().execute()
-    history = flow_events.history()
+    history, heard = flow_events.history(), captured.events
     assert [event.event_id for event in history] == [event.event_id for event in heard]
     assert [event.timestamp for event in history] == [event.timestamp for event in heard]
     assert history[-1].event_data.data["flow_data"]["return_value"] is None
@@ -179,16 +178,16 @@ def test_the_history_is_bounded() -> None:
     assert history[-1].event_type is FlowRunEventType.FLOW_STOP
 
 
-def test_an_event_made_by_hand_can_be_raised(heard: list[FlowRunEvent]) -> None:
+def test_an_event_made_by_hand_can_be_raised(captured: Capture) -> None:
     """raise_event hands any event to the listeners; its fields have defaults."""
     event = FlowRunEvent(FlowRunEventType.NEW_RESULT, FlowRunEventData(data={"result_data": {"key": "k"}}))
     flow_events.raise_event(event)
-    assert heard == [event]
+    assert captured.events == [event]
     assert len(event.event_id) == 36
     assert "NEW_RESULT" in repr(event)
 
 
-def test_the_original_object_is_in_memory_and_with_listeners(heard: list[FlowRunEvent]) -> None:
+def test_the_original_object_is_in_memory_and_with_listeners(captured: Capture) -> None:
     """artifacts[...].data is the object that was added."""
     data = {"rows": object()}
 
@@ -198,12 +197,12 @@ def test_the_original_object_is_in_memory_and_with_listeners(heard: list[FlowRun
 
     run = makes().execute()
     assert run.artifacts[0].data is run.artifacts["rows"].data is data
-    assert heard[1].event_data.data["artifact_data"]["data"] is data
+    assert captured.events[1].event_data.data["artifact_data"]["data"] is data
     with pytest.raises(KeyError, match="'none' is not among the keys: 'rows'"):
         run.artifacts["none"]
 
 
-def test_to_dict_is_plain_data(spans: Spans) -> None:
+def test_to_dict_is_plain_data() -> None:
     """A run as data that json can write."""
     import json
 

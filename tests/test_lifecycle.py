@@ -16,12 +16,13 @@ from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from typing import Any
 
 import pytest
-from conftest import Spans, texts
+from conftest import texts
 from opentelemetry import trace
 from opentelemetry.trace import StatusCode
 
-from otelflow import Flow, FlowRunConfig, FlowRunEvent, Task, current_flow, current_task, flow, stats, task
+from otelflow import Flow, FlowRunConfig, Task, current_flow, current_task, flow, stats, task
 from otelflow.errors import NothingToRun, OtelflowError
+from otelflow.testing import Capture
 
 
 @task
@@ -92,7 +93,7 @@ def test_a_decorated_function_looks_like_itself() -> None:
     assert isasyncgenfunction(async_generator)
 
 
-def test_methods_in_both_orders_of_decoration(spans: Spans) -> None:
+def test_methods_in_both_orders_of_decoration() -> None:
     """Methods, class methods and static methods work on instances and on the class."""
     thing = Thing()
     assert thing.method(1) == Thing.method(thing, 1) == ("Thing", 1)
@@ -103,7 +104,7 @@ def test_methods_in_both_orders_of_decoration(spans: Spans) -> None:
     assert thing.as_flow(4).execute().return_value == ("Thing", 4)
 
 
-def test_partials_and_callable_objects(spans: Spans) -> None:
+def test_partials_and_callable_objects(captured: Capture) -> None:
     """Partials and objects with __call__ are named after what a person knows them by."""
 
     class Adder:
@@ -119,7 +120,7 @@ def test_partials_and_callable_objects(spans: Spans) -> None:
     assert asyncio.run(task(AsyncAdder())(1)) == 2
     assert flow(Adder())(1).execute().return_value == 2
     assert flow(AsyncAdder())(1).execute().return_value == 2
-    assert [span.name for span in spans.all] == ["plain", "Adder", "AsyncAdder", "Adder", "AsyncAdder"]
+    assert [run.name for run in captured.spans] == ["plain", "Adder", "AsyncAdder", "Adder", "AsyncAdder"]
 
 
 def test_decorated_functions_can_be_pickled_and_copied() -> None:
@@ -131,7 +132,7 @@ def test_decorated_functions_can_be_pickled_and_copied() -> None:
     assert deepcopy([plain])[0] is plain
 
 
-def test_a_generator_task_passes_everything_through(spans: Spans) -> None:
+def test_a_generator_task_passes_everything_through(captured: Capture) -> None:
     """send, throw, return value; no context for the consumer; the span covers the iteration."""
     outside = trace.get_current_span()
     inside: list[Any] = []
@@ -149,7 +150,7 @@ def test_a_generator_task_passes_everything_through(spans: Spans) -> None:
         return "end"
 
     made = talks()
-    assert spans.all == []
+    assert captured.spans == []
     assert next(made) == 1
     assert trace.get_current_span() is outside
     assert made.send("hello") == "hello"
@@ -158,11 +159,11 @@ def test_a_generator_task_passes_everything_through(spans: Spans) -> None:
     with pytest.raises(StopIteration) as stop:
         next(made)
     assert stop.value.value == "end"
-    assert len(spans.all) == 1
+    assert captured.span("talks").status == "completed"
     assert inside[0].return_value == "end"
 
 
-def test_a_generator_closed_early_is_no_error(spans: Spans) -> None:
+def test_a_generator_closed_early_is_no_error(captured: Capture) -> None:
     """break, close() and garbage collection end the span as completed, once."""
 
     @task
@@ -179,11 +180,11 @@ def test_a_generator_closed_early_is_no_error(spans: Spans) -> None:
     next(made)
     del made
     gc.collect()
-    assert [span.status.status_code for span in spans.all] == [StatusCode.UNSET] * 3
-    assert [(span.attributes or {})["otelflow.status"] for span in spans.all] == ["completed"] * 3
+    ends = [(run.status, run.span.status.status_code) for run in captured.spans]
+    assert ends == [("completed", StatusCode.UNSET)] * 3
 
 
-def test_a_span_around_a_yield_stays_with_the_generator(spans: Spans) -> None:
+def test_a_span_around_a_yield_stays_with_the_generator() -> None:
     """What a generator makes current is current again when it goes on, and never for its consumer."""
     tracer = trace.get_tracer("mine")
     seen: list[bool] = []
@@ -200,7 +201,7 @@ def test_a_span_around_a_yield_stays_with_the_generator(spans: Spans) -> None:
     assert seen == [True]
 
 
-def test_an_async_generator_task(spans: Spans) -> None:
+def test_an_async_generator_task(captured: Capture) -> None:
     """asend, athrow, aclose and early break, with no context for the consumer."""
 
     @task
@@ -224,10 +225,10 @@ def test_an_async_generator_task(spans: Spans) -> None:
 
     asyncio.run(main())
     gc.collect()
-    assert [(span.attributes or {})["otelflow.status"] for span in spans.all] == ["completed"] * 2
+    assert [run.status for run in captured.spans] == ["completed"] * 2
 
 
-def test_a_deferred_generator_flow(spans: Spans) -> None:
+def test_a_deferred_generator_flow() -> None:
     """execute() drains it and keeps the return value; iterating the Flow steps it."""
 
     @flow
@@ -252,7 +253,7 @@ def test_a_deferred_generator_flow(spans: Spans) -> None:
         list(deferred(1))
 
 
-def test_a_transparent_flow_is_the_function(spans: Spans) -> None:
+def test_a_transparent_flow_is_the_function(captured: Capture) -> None:
     """transparent=True: the call runs and returns the function's own value; errors go through."""
 
     @flow(transparent=True)
@@ -270,13 +271,13 @@ def test_a_transparent_flow_is_the_function(spans: Spans) -> None:
     assert runs(1) == (1, "runs")
     assert asyncio.run(runs_async(2)) == 2
     assert tolerant() is None
-    assert [span.name for span in spans.all] == ["runs", "plain", "runs_async", "plain", "tolerant"]
+    captured.assert_tree("runs\n  plain\nruns_async\n  plain\ntolerant  !ValueError")
 
 
 # --- execution ------------------------------------------------------------------------------------
 
 
-def test_flows_and_tasks_made_directly(spans: Spans) -> None:
+def test_flows_and_tasks_made_directly(captured: Capture) -> None:
     """Flow(target, ...) and Task(target, ...), sync and async."""
 
     async def double(x: int) -> int:
@@ -290,10 +291,10 @@ def test_flows_and_tasks_made_directly(spans: Spans) -> None:
     made.name = "convert"
     assert made.execute().status == "failed"
     assert isinstance(made.error, ValueError)
-    assert (spans.named("convert").attributes or {})["otelflow.task.name"] == "convert"
+    assert captured.task("convert").attributes["otelflow.task.name"] == "convert"
 
 
-def test_subclasses_with_hooks(spans: Spans) -> None:
+def test_subclasses_with_hooks() -> None:
     """on_start, on_stop, main and dependencies of a subclass, by decorator and directly."""
     calls: list[str] = []
 
@@ -332,7 +333,7 @@ def test_subclasses_with_hooks(spans: Spans) -> None:
     assert calls == ["start", "main", "task query", "stop None"]
 
 
-def test_async_hooks(spans: Spans) -> None:
+def test_async_hooks() -> None:
     """Hooks of an async run may be async; on_stop runs when the function raised, too."""
     calls: list[str] = []
 
@@ -360,7 +361,7 @@ def test_async_hooks(spans: Spans) -> None:
     assert calls == ["open", "close", "open", "close"]
 
 
-def test_a_second_execution_starts_clean(spans: Spans) -> None:
+def test_a_second_execution_starts_clean() -> None:
     """A new run id, and nothing of the run before: no error, no messages, no data."""
     outcomes: list[Any] = [ValueError("first"), 2]
 
@@ -381,7 +382,7 @@ def test_a_second_execution_starts_clean(spans: Spans) -> None:
     assert run.run_id != first
 
 
-def test_an_async_flow_executed_inside_a_loop_warns_at_the_callers_line(spans: Spans) -> None:
+def test_an_async_flow_executed_inside_a_loop_warns_at_the_callers_line() -> None:
     """It works, blocks the loop, and one RuntimeWarning names await, at the line that called."""
 
     @flow
@@ -455,7 +456,7 @@ def test_nothing_to_run_and_running_twice() -> None:
 # --- ends -----------------------------------------------------------------------------------------
 
 
-def test_the_original_exception_reaches_the_caller(spans: Spans) -> None:
+def test_the_original_exception_reaches_the_caller() -> None:
     """The same object, its cause and its traceback, through task and flow."""
     error = ValueError("original")
 
@@ -487,9 +488,7 @@ def test_the_original_exception_reaches_the_caller(spans: Spans) -> None:
     ],
     ids=repr,
 )
-def test_each_kind_of_end(
-    error: BaseException, status: str, code: StatusCode, spans: Spans, heard: list[FlowRunEvent]
-) -> None:
+def test_each_kind_of_end(error: BaseException, status: str, code: StatusCode, captured: Capture) -> None:
     """What only stops a run is no failure; START is always followed by STOP; the exception goes through."""
 
     @task
@@ -506,14 +505,14 @@ def test_each_kind_of_end(
         with pytest.raises(type(error)) as caught:
             ending().execute()
         assert caught.value is error
-    for span in spans.all:
-        assert span.status.status_code is code
-        assert (span.attributes or {})["otelflow.status"] == status
-    lifecycle = [text for text in texts(heard) if text.isupper()]
+    for run in captured.spans:
+        assert run.span.status.status_code is code
+        assert run.attributes["otelflow.status"] == status
+    lifecycle = [text for text in texts(captured.events) if text.isupper()]
     assert lifecycle == ["FLOW_START", "TASK_START", "TASK_STOP", "FLOW_STOP"]
 
 
-def test_a_cancelled_task_is_cancelled_not_failed(spans: Spans) -> None:
+def test_a_cancelled_task_is_cancelled_not_failed(captured: Capture) -> None:
     """Cancelling and timing out end the inner spans as cancelled; the TimeoutError is the outer one's error."""
 
     @task
@@ -526,11 +525,11 @@ def test_a_cancelled_task_is_cancelled_not_failed(spans: Spans) -> None:
 
     with pytest.raises(asyncio.TimeoutError):
         times_out().execute()
-    assert (spans.named("sleeps").attributes or {})["otelflow.status"] == "cancelled"
-    assert (spans.named("times_out").attributes or {})["otelflow.status"] == "failed"
+    assert captured.task("sleeps").status == "cancelled"
+    assert captured.flow("times_out").status == "failed"
 
 
-def test_concurrent_failures_are_each_recorded_once(spans: Spans) -> None:
+def test_concurrent_failures_are_each_recorded_once(captured: Capture) -> None:
     """Two tasks fail in a gather: each span has its exception, the flow none."""
 
     @task
@@ -543,12 +542,12 @@ def test_concurrent_failures_are_each_recorded_once(spans: Spans) -> None:
         await asyncio.gather(fails(1), fails(2))
 
     gathers().execute()
-    recorded = {span.name: [event.name for event in span.events].count("exception") for span in spans.all}
-    assert recorded == {"gathers": 0, "fails": 1}
+    recorded = [(run.name, [event.name for event in run.events].count("exception")) for run in captured.spans]
+    assert recorded == [("gathers", 0), ("fails", 1), ("fails", 1)]
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="ExceptionGroup is new in Python 3.11")
-def test_an_exception_group_is_the_flows_own_error(spans: Spans) -> None:
+def test_an_exception_group_is_the_flows_own_error(captured: Capture) -> None:
     """A TaskGroup makes a new exception of its tasks': that one begins in the flow."""
 
     @task
@@ -562,11 +561,11 @@ def test_an_exception_group_is_the_flows_own_error(spans: Spans) -> None:
 
     run = groups().execute()
     assert type(run.error).__name__ == "ExceptionGroup"
-    assert (spans.named("groups").attributes or {})["error.type"] == "ExceptionGroup"
-    assert (spans.named("fails").attributes or {})["error.type"] == "ValueError"
+    assert captured.flow("groups").attributes["error.type"] == "ExceptionGroup"
+    assert captured.task("fails").attributes["error.type"] == "ValueError"
 
 
-def test_an_exception_that_cannot_be_printed(spans: Spans) -> None:
+def test_an_exception_that_cannot_be_printed(captured: Capture) -> None:
     """An exception whose __str__ and __repr__ raise is still the one that the caller gets."""
 
     class Broken(Exception):
@@ -581,11 +580,10 @@ def test_an_exception_that_cannot_be_printed(spans: Spans) -> None:
 
     with pytest.raises(Broken):
         breaks()
-    assert spans.named("breaks").status.description is not None
-    assert "str() raised RuntimeError" in str(spans.named("breaks").status.description)
+    assert "str() raised RuntimeError" in str(captured.task("breaks").span.status.description)
 
 
-def test_deep_recursion(spans: Spans) -> None:
+def test_deep_recursion(captured: Capture) -> None:
     """RecursionError through a traced function goes through, and its record is bounded."""
 
     def forever(depth: int) -> int:
@@ -597,7 +595,7 @@ def test_deep_recursion(spans: Spans) -> None:
 
     with pytest.raises(RecursionError):
         recurses()
-    (exception, _) = spans.named("recurses").events
+    (exception, _) = captured.task("recurses").events
     stack = str((exception.attributes or {})["exception.stacktrace"])
     assert len(stack.encode()) <= 2048
     assert "more frames above" in stack
@@ -627,7 +625,7 @@ def test_a_processor_that_raises_does_not_reach_the_caller(caplog: pytest.LogCap
 # --- what is left ---------------------------------------------------------------------------------
 
 
-def test_arguments_are_not_kept(spans: Spans) -> None:
+def test_arguments_are_not_kept() -> None:
     """An argument of a task dies when the caller lets it go, while the flow still runs."""
 
     class Payload:
@@ -648,7 +646,7 @@ def test_arguments_are_not_kept(spans: Spans) -> None:
     assert using().execute().return_value is True
 
 
-def test_finished_flows_are_freed_without_the_garbage_collector(spans: Spans) -> None:
+def test_finished_flows_are_freed_without_the_garbage_collector() -> None:
     """A Flow is not part of a reference cycle: its tasks do not keep it."""
     gc.collect()
     gc.disable()
@@ -663,7 +661,7 @@ def test_finished_flows_are_freed_without_the_garbage_collector(spans: Spans) ->
         gc.enable()
 
 
-def test_a_task_that_outlives_its_flow_is_counted(spans: Spans) -> None:
+def test_a_task_that_outlives_its_flow_is_counted(captured: Capture) -> None:
     """Its span has the right parent; the finished Flow object is not touched."""
     before = stats().dropped.get("tasks_after_end", 0)
     left: list[Any] = []
@@ -695,13 +693,13 @@ def test_a_task_that_outlives_its_flow_is_counted(spans: Spans) -> None:
     assert run.messages == []
     assert left[1].messages == ["late"]
     assert stats().dropped["tasks_after_end"] == before + 1
-    assert f"{spans.named('late').parent.span_id:016x}" == run.span_id  # type: ignore[union-attr]
+    captured.assert_tree("forgets\n  late")
 
 
 forgotten: asyncio.Event
 
 
-def test_threads_with_the_callers_context(spans: Spans) -> None:
+def test_threads_with_the_callers_context(captured: Capture) -> None:
     """to_thread and copy_context().run carry the flow; a plain thread's task is an orphan, not a crash."""
     import contextvars
 
@@ -716,5 +714,5 @@ def test_threads_with_the_callers_context(spans: Spans) -> None:
 
     run = threads().execute()
     assert len(run.tasks) == 2
-    orphans = [span for span in spans.all if (span.attributes or {}).get("otelflow.task.orphan")]
-    assert len(orphans) == 1
+    captured.assert_tree("threads\n  plain  x2\nplain  {otelflow.task.orphan=true}")
+    assert len(captured.find(attributes={"otelflow.task.orphan": True})) == 1

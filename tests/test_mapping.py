@@ -9,7 +9,7 @@ from typing import Any
 
 import programs
 import pytest
-from conftest import Spans, id_of, parent_of
+from conftest import texts
 from opentelemetry import baggage, trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -18,8 +18,9 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 from opentelemetry.trace import SpanKind, StatusCode
 
 import otelflow
-from otelflow import FlowRunConfig, FlowRunEvent, Task, current_flow, current_task, flow, task
+from otelflow import FlowRunConfig, Task, current_flow, current_task, flow, task
 from otelflow._telemetry import use_provider
+from otelflow.testing import Capture
 
 
 @task
@@ -34,10 +35,10 @@ def outer() -> int:
     return step(1)
 
 
-def test_a_flow_span(spans: Spans) -> None:
+def test_a_flow_span(captured: Capture) -> None:
     """A flow is a root span with its name, kind INTERNAL, our scope and version, and the flow's attributes."""
     run = outer().execute()
-    span = spans.named("outer")
+    span = captured.flow("outer").span
     assert span.parent is None
     assert span.kind is SpanKind.INTERNAL
     assert span.instrumentation_scope is not None
@@ -54,12 +55,11 @@ def test_a_flow_span(spans: Spans) -> None:
     assert span.status.status_code is StatusCode.UNSET
 
 
-def test_a_task_span(spans: Spans) -> None:
+def test_a_task_span(captured: Capture) -> None:
     """A task is a child span that carries its own identity and its flow's."""
     run = outer().execute()
-    span = spans.named("step")
-    assert parent_of(span) == id_of(spans.named("outer"))
-    assert dict(span.attributes or {}) == {
+    captured.assert_tree("outer\n  step")
+    assert captured.task("step").attributes == {
         "otelflow.kind": "task",
         "otelflow.task.name": "step",
         "otelflow.task.run_id": run.tasks[0].run_id,
@@ -70,18 +70,15 @@ def test_a_task_span(spans: Spans) -> None:
     }
 
 
-def test_the_objects_know_their_spans(spans: Spans) -> None:
+def test_the_objects_know_their_spans(captured: Capture) -> None:
     """trace_id and span_id are the exported span's, as hex, and durations agree to the nanosecond."""
     run = outer().execute()
     for made in (run, run.tasks[0]):
-        span = spans.named(made.name)
-        assert span.context is not None
-        assert made.trace_id == f"{span.context.trace_id:032x}"
-        assert made.span_id == f"{span.context.span_id:016x}"
-        assert made.duration == (span.end_time - span.start_time) / 1e9  # type: ignore[operator]
+        seen = captured.span(made.name)
+        assert (made.trace_id, made.span_id, made.duration) == (seen.trace_id, seen.span_id, seen.duration)
 
 
-def test_given_names_and_attributes(spans: Spans) -> None:
+def test_given_names_and_attributes(captured: Capture) -> None:
     """Names and attributes of the decorators are on the spans from their start."""
 
     @task(name="load rows", attributes={"rows": 3, "ok": True, "tags": ["a", "b"], "more": {"x": 1}})
@@ -93,13 +90,13 @@ def test_given_names_and_attributes(spans: Spans) -> None:
         load()
 
     run().execute()
-    attributes = dict(spans.named("load rows").attributes or {})
+    attributes = captured.task("load rows").attributes
     given = {key: attributes[key] for key in ("rows", "ok", "tags", "more")}
     assert given == {"rows": 3, "ok": True, "tags": ("a", "b"), "more": '{"x": 1}'}
-    assert dict(spans.named("nightly").attributes or {})["team"] == "data"
+    assert captured.flow("nightly").attributes["team"] == "data"
 
 
-def test_events_are_on_the_object_that_was_called(spans: Spans) -> None:
+def test_events_are_on_the_object_that_was_called(captured: Capture) -> None:
     """this_flow speaks on the root span and this_task on the task's, wherever they are called."""
 
     @task
@@ -114,7 +111,7 @@ def test_events_are_on_the_object_that_was_called(spans: Spans) -> None:
         speak()
 
     speaking().execute()
-    message, artifact, result = spans.named("speak").events
+    message, artifact, result = captured.task("speak").events
     assert (message.name, dict(message.attributes or {})) == (
         "otelflow.message",
         {"otelflow.message.text": "own", "otelflow.message.severity": "WARNING", "attempt": 2},
@@ -130,10 +127,10 @@ def test_events_are_on_the_object_that_was_called(spans: Spans) -> None:
         "otelflow.result",
         {"otelflow.result.key": "total", "otelflow.result.description": "2 rows"},
     )
-    assert spans.texts("speaking") == ["flow's"]
+    assert captured.flow("speaking").messages == ["flow's"]
 
 
-def test_a_failure_is_recorded_once_at_its_origin(spans: Spans) -> None:
+def test_a_failure_is_recorded_once_at_its_origin(captured: Capture) -> None:
     """Every span that an exception passed is an ERROR with its type; the exception and its message are on the first."""
 
     @task
@@ -150,24 +147,24 @@ def test_a_failure_is_recorded_once_at_its_origin(spans: Spans) -> None:
 
     with pytest.raises(LookupError):
         failing().execute()
-    for span in spans.all:
-        assert span.status.status_code is StatusCode.ERROR
-        assert span.status.description == "LookupError: not here"
-        assert dict(span.attributes or {})["error.type"] == "LookupError"
-        assert dict(span.attributes or {})["otelflow.status"] == "failed"
-    assert [(span.name, [event.name for event in span.events]) for span in spans.all] == [
+    for run in captured.spans:
+        assert run.span.status.status_code is StatusCode.ERROR
+        assert run.span.status.description == "LookupError: not here"
+        assert run.attributes["error.type"] == "LookupError"
+        assert run.attributes["otelflow.status"] == "failed"
+    assert [(run.name, [event.name for event in run.events]) for run in captured.spans] == [
         ("failing", []),
         ("middle", []),
         ("inner", ["exception", "otelflow.message"]),
     ]
-    exception, message = spans.named("inner").events
+    exception, message = captured.task("inner").events
     made = dict(exception.attributes or {})
     assert (made["exception.type"], made["exception.message"]) == ("LookupError", "not here")
     assert 'raise LookupError("not here")' in str(made["exception.stacktrace"])
     assert dict(message.attributes or {})["otelflow.message.text"] == "Error executing 'inner' task: not here"
 
 
-def test_the_same_exception_in_a_second_run_is_recorded_again(spans: Spans) -> None:
+def test_the_same_exception_in_a_second_run_is_recorded_again(captured: Capture) -> None:
     """Once a propagation, not once an exception object."""
     error = OSError("disk full")
 
@@ -182,11 +179,11 @@ def test_the_same_exception_in_a_second_run_is_recorded_again(spans: Spans) -> N
                 save()
 
     twice().execute()
-    recorded = [[event.name for event in span.events if event.name == "exception"] for span in spans.all[1:]]
+    recorded = [[event.name for event in run.events if event.name == "exception"] for run in captured.tasks]
     assert recorded == [["exception"], ["exception"]]
 
 
-def test_an_error_type_outside_the_builtins_is_qualified(spans: Spans) -> None:
+def test_an_error_type_outside_the_builtins_is_qualified(captured: Capture) -> None:
     """error.type is the fully qualified name of the class."""
 
     class Refused(Exception):
@@ -198,11 +195,10 @@ def test_an_error_type_outside_the_builtins_is_qualified(spans: Spans) -> None:
 
     with pytest.raises(Refused):
         refuse()
-    kind = dict(spans.named("refuse").attributes or {})["error.type"]
-    assert kind == f"{__name__}.{Refused.__qualname__}"
+    assert captured.task("refuse").attributes["error.type"] == f"{__name__}.{Refused.__qualname__}"
 
 
-def test_a_nested_flow_is_a_child_span(spans: Spans, heard: list[FlowRunEvent]) -> None:
+def test_a_nested_flow_is_a_child_span(captured: Capture) -> None:
     """A flow inside a flow is in the same trace; its tasks are its own."""
 
     @flow
@@ -210,12 +206,12 @@ def test_a_nested_flow_is_a_child_span(spans: Spans, heard: list[FlowRunEvent]) 
         return outer().execute()
 
     run = around().execute()
-    assert parent_of(spans.named("outer")) == id_of(spans.named("around"))
+    captured.assert_tree("around\n  outer\n    step")
     assert run.tasks == []
     assert [made.name for made in run.return_value.tasks] == ["step"]
 
 
-def test_a_flow_below_a_request_is_its_child(spans: Spans) -> None:
+def test_a_flow_below_a_request_is_its_child(captured: Capture) -> None:
     """Inside a span of somebody else's, the flow is a child span of it, and a task's span may be one's parent."""
     tracer = trace.get_tracer("web")
 
@@ -230,13 +226,16 @@ def test_a_flow_below_a_request_is_its_child(spans: Spans) -> None:
 
     with tracer.start_as_current_span("GET /"):
         handle().execute()
-    assert parent_of(spans.named("handle")) == id_of(spans.named("GET /"))
-    assert parent_of(spans.named("SELECT")) == id_of(spans.named("queries"))
-    assert parent_of(spans.named("step")) == id_of(spans.named("SELECT"))
-    assert dict(spans.named("step").attributes or {})["otelflow.flow.name"] == "handle"
+    captured.assert_tree("""
+        GET /
+          handle
+            queries
+              SELECT
+                step  {otelflow.flow.name=handle}
+    """)
 
 
-def test_a_new_trace_is_linked_both_ways(spans: Spans) -> None:
+def test_a_new_trace_is_linked_both_ways(captured: Capture) -> None:
     """new_trace=True starts a trace of its own, with links from and to the span that was current."""
 
     @flow(new_trace=True)
@@ -248,25 +247,23 @@ def test_a_new_trace_is_linked_both_ways(spans: Spans) -> None:
         apart().execute()
 
     caller().execute()
-    above, below = spans.named("caller"), spans.named("apart")
-    assert below.parent is None
-    assert below.context is not None
-    assert above.context is not None
-    assert below.context.trace_id != above.context.trace_id
-    assert [link.context.span_id for link in below.links] == [id_of(above)]
-    assert [link.context.span_id for link in above.links] == [id_of(below)]
-    assert spans.named("step").context.trace_id == below.context.trace_id  # type: ignore[union-attr]
+    captured.assert_tree("caller\napart\n  step")
+    above, below = captured.flow("caller"), captured.flow("apart")
+    assert below.span.parent is None
+    assert below.trace_id != above.trace_id
+    assert [link.context for link in below.links] == [above.span.context]
+    assert [link.context for link in above.links] == [below.span.context]
 
 
-def test_an_orphan_task_is_an_ordinary_span(spans: Spans) -> None:
+def test_an_orphan_task_is_an_ordinary_span(captured: Capture) -> None:
     """A task outside any flow runs, and its span says that it is an orphan."""
     assert step(7) == 7
-    attributes = dict(spans.named("step").attributes or {})
+    attributes = captured.task("step").attributes
     assert attributes["otelflow.task.orphan"] is True
     assert "otelflow.flow.name" not in attributes
 
 
-def test_a_flow_is_in_baggage(spans: Spans) -> None:
+def test_a_flow_is_in_baggage() -> None:
     """Name and run id of the flow travel as baggage, and are gone after it."""
 
     @flow
@@ -278,7 +275,7 @@ def test_a_flow_is_in_baggage(spans: Spans) -> None:
     assert dict(baggage.get_all()) == {}
 
 
-def test_everything_reads_the_same_context(spans: Spans) -> None:
+def test_everything_reads_the_same_context() -> None:
     """current_flow, current_task, injection and the parent of a new span agree, and there is nothing afterwards."""
     seen: list[Any] = []
 
@@ -297,7 +294,7 @@ def test_everything_reads_the_same_context(spans: Spans) -> None:
     assert (current_flow(), current_task()) == (None, None)
 
 
-def test_sampled_out_runs_work_the_same(heard: list[FlowRunEvent]) -> None:
+def test_sampled_out_runs_work_the_same(captured: Capture) -> None:
     """Sampled out, values, events and memory are as ever; ids are there; nothing is recorded."""
     exporter = InMemorySpanExporter()
     provider = TracerProvider(sampler=ParentBased(ALWAYS_OFF), shutdown_on_exit=False)
@@ -305,20 +302,20 @@ def test_sampled_out_runs_work_the_same(heard: list[FlowRunEvent]) -> None:
     with use_provider(provider):
         run = outer().execute()
     assert run.return_value == 1
-    assert [event.event_type.name for event in heard] == ["FLOW_START", "TASK_START", "TASK_STOP", "FLOW_STOP"]
+    assert texts(captured.events) == ["FLOW_START", "TASK_START", "TASK_STOP", "FLOW_STOP"]
     assert run.trace_id == run.tasks[0].trace_id
     assert run.span_id != run.tasks[0].span_id
     assert exporter.get_finished_spans() == ()
 
 
-def test_without_an_sdk_runs_work_the_same(heard: list[FlowRunEvent]) -> None:
+def test_without_an_sdk_runs_work_the_same(captured: Capture) -> None:
     """With the API alone there is no span, and so no ids; all else is the same."""
     with use_provider(trace.NoOpTracerProvider()):
         run = outer().execute()
     assert run.return_value == 1
-    assert [event.event_type.name for event in heard] == ["FLOW_START", "TASK_START", "TASK_STOP", "FLOW_STOP"]
+    assert texts(captured.events) == ["FLOW_START", "TASK_START", "TASK_STOP", "FLOW_STOP"]
     assert (run.trace_id, run.span_id) == (None, None)
-    assert heard[0].event_data.trace_id is None
+    assert captured.events[0].event_data.trace_id is None
 
 
 def test_a_remote_parent_that_is_not_sampled_is_asked_for_by_the_sampler() -> None:
@@ -333,7 +330,7 @@ def test_a_remote_parent_that_is_not_sampled_is_asked_for_by_the_sampler() -> No
     assert run.trace_id == f"{context.trace_id:032x}"
 
 
-def test_suppressed_instrumentation_makes_no_spans(spans: Spans) -> None:
+def test_suppressed_instrumentation_makes_no_spans(captured: Capture) -> None:
     """Where an exporter works, tasks leave no spans: they would be exported in turn."""
     from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach, set_value
 
@@ -342,10 +339,10 @@ def test_suppressed_instrumentation_makes_no_spans(spans: Spans) -> None:
         assert outer().execute().return_value == 1
     finally:
         detach(token)
-    assert spans.all == []
+    assert captured.spans == []
 
 
-def test_concurrent_tasks_are_children_of_their_own_flow(spans: Spans) -> None:
+def test_concurrent_tasks_are_children_of_their_own_flow(captured: Capture) -> None:
     """Flows at once on one loop: each task is below its own flow, and in its tasks."""
 
     @task
@@ -362,14 +359,13 @@ def test_concurrent_tasks_are_children_of_their_own_flow(spans: Spans) -> None:
 
     runs = asyncio.run(main())
     assert [run.return_value for run in runs] == [[number] * 5 for number in range(5)]
-    ids = {run.run_id: run.span_id for run in runs}
-    for span in spans.all:
-        if span.name == "sleeps":
-            assert f"{parent_of(span):016x}" == ids[str((span.attributes or {})["otelflow.flow.run_id"])]
+    captured.assert_tree("gathers  x5\n  sleeps  x5")
+    below = {(made.span_id, one.attributes["otelflow.flow.run_id"]) for made in captured.flows for one in made.children}
+    assert below == {(run.span_id, run.run_id) for run in runs}
     assert [len(run.tasks) for run in runs] == [5] * 5
 
 
-def test_dropped_events_are_said_on_the_span(spans: Spans) -> None:
+def test_dropped_events_are_said_on_the_span(captured: Capture) -> None:
     """The SDK keeps 128 events a span; how many went is on the span and in the stats."""
     before = otelflow.stats().dropped.get("events_over_span_limit", 0)
 
@@ -379,7 +375,7 @@ def test_dropped_events_are_said_on_the_span(spans: Spans) -> None:
             this_flow.log_info(f"line {number}")
 
     run = talks().execute()
-    attributes = dict(spans.named("talks").attributes or {})
+    attributes = captured.flow("talks").attributes
     assert attributes["otelflow.dropped.events"] == 72
     assert attributes["otelflow.dropped.messages"] == 150
     assert otelflow.stats().dropped["events_over_span_limit"] == before + 72

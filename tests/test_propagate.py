@@ -10,7 +10,7 @@ from typing import Any
 
 import pool_work
 import pytest
-from conftest import Spans, id_of, parent_of, texts
+from conftest import texts
 from opentelemetry import baggage
 from opentelemetry.context import attach, detach
 from opentelemetry.trace import get_current_span
@@ -18,11 +18,12 @@ from programs import run
 from receiver import Sink
 from test_pools import HEAD
 
-from otelflow import Flow, FlowRunEvent, current_flow, current_task, flow, stats, task
+from otelflow import Flow, current_flow, current_task, flow, stats, task
 from otelflow._counts import counts
 from otelflow.context import get_current
 from otelflow.errors import ArgumentError, NotShared, OtelflowError
 from otelflow.propagate import attached, bind, inject
+from otelflow.testing import Capture
 
 
 @task
@@ -42,7 +43,7 @@ def sends() -> dict[str, str]:
 # --- bind -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_bound_function_runs_in_the_context_of_here(spans: Spans) -> None:
+def test_a_bound_function_runs_in_the_context_of_here(captured: Capture) -> None:
     """In a thread, its tasks belong to the flow; the thread's context is as before."""
     after: list[Any] = []
 
@@ -59,11 +60,11 @@ def test_a_bound_function_runs_in_the_context_of_here(spans: Spans) -> None:
 
     run = starts().execute()
     assert after == [(None, {})]
-    assert parent_of(spans.named("step")) == id_of(spans.named("starts"))
+    captured.assert_tree("starts\n  step")
     assert run.messages == ["step 1", "flow hears of 1"]
 
 
-def test_a_bound_coroutine_function_is_one(spans: Spans) -> None:
+def test_a_bound_coroutine_function_is_one(captured: Capture) -> None:
     """Run on another thread's loop, it is in the context of here from its first step to its last."""
 
     @task
@@ -86,10 +87,10 @@ def test_a_bound_coroutine_function_is_one(spans: Spans) -> None:
         return made
 
     assert starts().execute().return_value == ["done"]
-    assert parent_of(spans.named("waits")) == id_of(spans.named("starts"))
+    captured.assert_tree("starts\n  waits")
 
 
-def test_a_bound_function_has_its_names_and_can_be_pickled(spans: Spans) -> None:
+def test_a_bound_function_has_its_names_and_can_be_pickled() -> None:
     """Engines call a job by the names of its function. Pickled, it carries the context as headers."""
     kept: list[bytes] = []
 
@@ -115,7 +116,7 @@ def test_bind_takes_functions_only() -> None:
         bind(steps)
 
 
-def test_an_object_with_an_async_call_is_bound(spans: Spans) -> None:
+def test_an_object_with_an_async_call_is_bound() -> None:
     """Whatever is awaited is in the context of here while it runs."""
 
     class Job:
@@ -134,7 +135,7 @@ def test_an_object_with_an_async_call_is_bound(spans: Spans) -> None:
 # --- inject and attached --------------------------------------------------------------------------------------------
 
 
-def test_the_carrier_is_w3c(spans: Spans) -> None:
+def test_the_carrier_is_w3c() -> None:
     """traceparent and baggage, as any OpenTelemetry program reads them."""
     made = sends().execute()
     carrier = made.return_value
@@ -146,27 +147,25 @@ def test_the_carrier_is_w3c(spans: Spans) -> None:
     assert inject() == {}
 
 
-def test_work_for_a_flow_elsewhere(spans: Spans, heard: list[FlowRunEvent]) -> None:
+def test_work_for_a_flow_elsewhere(captured: Capture) -> None:
     """Tasks are below the sender's span, of its flow, and no orphans; the handle's events are on the current span."""
     made = sends().execute()
-    heard.clear()
     with attached(made.return_value) as handle:
         found = step()
         assert current_flow() is handle is found
         assert current_task() is None
-    span = spans.named("step")
-    assert parent_of(span) == id_of(spans.named("sends"))
-    assert span.attributes["otelflow.flow.run_id"] == made.run_id  # type: ignore[index]
-    assert span.attributes["otelflow.flow.name"] == "sends"  # type: ignore[index]
-    assert "otelflow.task.orphan" not in span.attributes  # type: ignore[operator]
-    assert spans.texts("step") == ["from the task", "from the flow"]
-    assert texts(heard) == ["TASK_START", "from the task", "from the flow", "TASK_STOP"]
-    assert {event.event_data.flow_run_id for event in heard} == {made.run_id}
+    captured.assert_tree("sends\n  step  {otelflow.flow.name=sends}")
+    span = captured.task("step")
+    assert span.attributes["otelflow.flow.run_id"] == made.run_id
+    assert "otelflow.task.orphan" not in span.attributes
+    assert span.messages == ["from the task", "from the flow"]
+    assert texts(captured.events[2:]) == ["TASK_START", "from the task", "from the flow", "TASK_STOP"]
+    assert {event.event_data.flow_run_id for event in captured.events} == {made.run_id}
     assert current_flow() is None
     assert not get_current_span().get_span_context().is_valid
 
 
-def test_the_handle(spans: Spans) -> None:
+def test_the_handle() -> None:
     """It is a Flow by name and run id; its data is elsewhere, and it cannot be executed."""
     made = sends().execute()
     with attached(made.return_value) as handle:
@@ -189,14 +188,14 @@ def test_the_handle(spans: Spans) -> None:
             handle.execute()
 
 
-def test_a_message_where_no_span_can_carry_it(spans: Spans, heard: list[FlowRunEvent]) -> None:
+def test_a_message_where_no_span_can_carry_it(captured: Capture) -> None:
     """Heard by listeners here, and counted: the sender's span cannot be written on from here."""
     counts.clear()
     made = sends().execute()
     with attached(made.return_value) as handle:
         assert handle is not None
         handle.log_info("for nobody's span")
-    assert "for nobody's span" in texts(heard)
+    assert "for nobody's span" in texts(captured.events)
     assert stats().dropped == {"no_local_span": 1}
 
 
@@ -211,7 +210,7 @@ def test_a_message_where_no_span_can_carry_it(spans: Spans, heard: list[FlowRunE
         {"baggage": "otelflow.flow.name=only"},
     ],
 )
-def test_a_carrier_that_says_nothing_changes_nothing(carrier: Any, spans: Spans) -> None:
+def test_a_carrier_that_says_nothing_changes_nothing(carrier: Any) -> None:
     """Empty, broken or of wrong types: no exception, and no flow."""
 
     @flow
@@ -232,7 +231,7 @@ def test_what_is_no_carrier_is_refused() -> None:
         inject("traceparent")  # type: ignore[call-overload]
 
 
-def test_header_names_in_any_case(spans: Spans) -> None:
+def test_header_names_in_any_case() -> None:
     """HTTP servers write them as they like."""
     made = sends().execute()
     with attached({name.title(): value for name, value in (made.return_value or {}).items()}) as handle:
@@ -240,7 +239,7 @@ def test_header_names_in_any_case(spans: Spans) -> None:
         assert handle.run_id == made.run_id
 
 
-def test_a_name_that_headers_cannot_hold(spans: Spans) -> None:
+def test_a_name_that_headers_cannot_hold() -> None:
     """Any name arrives as it was."""
     made = flow(name='nächtlich, "1=2"; 100 % ✓')(sends.__wrapped__)().execute()
     with attached(made.return_value) as handle:
@@ -248,7 +247,7 @@ def test_a_name_that_headers_cannot_hold(spans: Spans) -> None:
         assert (handle.name, handle.run_id) == (made.name, made.run_id)
 
 
-def test_the_users_own_baggage(spans: Spans) -> None:
+def test_the_users_own_baggage() -> None:
     """It travels as OTEL_PROPAGATORS says; the flow's identity does in any case."""
     token = attach(baggage.set_baggage("tenant", "seven"))
     try:
@@ -272,7 +271,7 @@ def test_the_users_own_baggage(spans: Spans) -> None:
     assert done.said["baggage"] == f"otelflow.flow.name=inject,otelflow.flow.run_id={done.said['run_id']}"
 
 
-def test_in_a_flow_of_this_process(spans: Spans) -> None:
+def test_in_a_flow_of_this_process(captured: Capture) -> None:
     """A carrier wins over the flow that is running, and that is back after the block."""
     made = sends().execute()
 
@@ -283,7 +282,7 @@ def test_in_a_flow_of_this_process(spans: Spans) -> None:
         assert current_flow() is this_flow
 
     local().execute()
-    assert parent_of(spans.named("step")) == id_of(spans.named("sends"))
+    captured.assert_tree("sends\n  step\nlocal")
 
 
 def test_two_programs(sink: Sink) -> None:

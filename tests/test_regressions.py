@@ -10,10 +10,10 @@ from typing import Any, Protocol, TypedDict
 
 import programs
 import pytest
-from conftest import Spans
 
-from otelflow import Flow, FlowRunEvent, _stdout, compat, flow, flow_events, task
+from otelflow import Flow, _stdout, compat, flow, flow_events, task
 from otelflow.errors import OtelflowError
+from otelflow.testing import Capture
 
 
 class Asks(Protocol):
@@ -40,7 +40,7 @@ def test_annotations_and_dependencies_that_refuse_to_be_asked() -> None:
     """Injection by type leaves them alone; the default stays."""
 
     @task
-    def asks(one: Asks | None = None, two: Shape | None = None, three: Spans | None = None) -> Any:
+    def asks(one: Asks | None = None, two: Shape | None = None, three: Capture | None = None) -> Any:
         return one, two, three
 
     @flow(dependencies={"proxy": Unbound()})
@@ -50,7 +50,7 @@ def test_annotations_and_dependencies_that_refuse_to_be_asked() -> None:
     assert depends().execute().return_value == (None, None, None)
 
 
-def test_a_full_stack_while_a_run_begins(spans: Spans) -> None:
+def test_a_full_stack_while_a_run_begins() -> None:
     """Whatever the depth at which the stack is full, standard output and context are put back."""
 
     @flow
@@ -113,7 +113,7 @@ def test_data_of_a_subclasss_init_stays() -> None:
     assert uses().execute().return_value is True
 
 
-def test_values_that_refuse_every_look(spans: Spans) -> None:
+def test_values_that_refuse_every_look(captured: Capture) -> None:
     """As attributes, artifacts, messages and return values."""
 
     @flow
@@ -126,12 +126,12 @@ def test_values_that_refuse_every_look(spans: Spans) -> None:
     run = says().execute()
     assert run.status == "completed"
     assert "RuntimeError" in run.to_dict()["return_value"]
-    attributes = dict(spans.named("says").events[0].attributes or {})
+    attributes = dict(captured.flow("says").events[0].attributes or {})
     assert attributes["value"] == "<Unbound: reading it raised RuntimeError>"
     assert attributes["number"] == "<int of 16610 bits>"
 
 
-def test_an_exception_whose_text_stops_the_program(heard: list[FlowRunEvent]) -> None:
+def test_an_exception_whose_text_stops_the_program(captured: Capture) -> None:
     """A BaseException of its __str__ replaces neither the exception nor STOP."""
 
     class Odd(Exception):
@@ -144,10 +144,10 @@ def test_an_exception_whose_text_stops_the_program(heard: list[FlowRunEvent]) ->
 
     with pytest.raises(Odd):
         fails()
-    assert heard[-1].event_type.name == "TASK_STOP"
+    assert captured.events[-1].event_type.name == "TASK_STOP"
 
 
-def test_one_flow_object_is_one_run_at_a_time(spans: Spans) -> None:
+def test_one_flow_object_is_one_run_at_a_time(captured: Capture) -> None:
     """Two iterators of one Flow: the second cannot begin while the first runs, and begins clean after it."""
 
     @flow
@@ -164,7 +164,7 @@ def test_one_flow_object_is_one_run_at_a_time(spans: Spans) -> None:
     before = run.run_id
     assert list(run) == [1, 2]
     assert run.run_id != before
-    assert len(spans.all) == 2
+    captured.assert_tree("steps  x2")
 
 
 def test_compat_setup_keeps_what_was_there() -> None:
@@ -222,7 +222,7 @@ def test_coroutines_and_generators_have_their_functions_name() -> None:
     assert rows().__qualname__ == rows.__qualname__
 
 
-def test_an_event_of_an_artifact_that_cannot_be_shown(heard: list[FlowRunEvent]) -> None:
+def test_an_event_of_an_artifact_that_cannot_be_shown(captured: Capture) -> None:
     """repr() of the event does not ask the artifact."""
 
     class Broken:
@@ -234,7 +234,7 @@ def test_an_event_of_an_artifact_that_cannot_be_shown(heard: list[FlowRunEvent])
         this_flow.add_artifact("d", "k", Broken())
 
     makes().execute()
-    assert repr(heard[1]) == "<FlowRunEvent NEW_ARTIFACT 'makes' 'k'>"
+    assert repr(captured.events[1]) == "<FlowRunEvent NEW_ARTIFACT 'makes' 'k'>"
     assert flow_events.history()
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pool_work
 import pytest
-from conftest import Spans, texts
+from conftest import texts
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
@@ -26,6 +26,7 @@ from otelflow._relay import Recorder
 from otelflow._telemetry import use_provider
 from otelflow.errors import ArgumentError, WorkerError
 from otelflow.propagate import propagating
+from otelflow.testing import Capture
 
 
 class Pickling(Executor):
@@ -170,19 +171,19 @@ def orphan() -> None:
 # --- tests ----------------------------------------------------------------------------------------------------------
 
 
-def test_sampled_out_jobs_are_heard_and_not_sent(pool: Executor, spans: Spans, heard: list[FlowRunEvent]) -> None:
+def test_sampled_out_jobs_are_heard_and_not_sent(pool: Executor, captured: Capture) -> None:
     """Sampling is decided where the trace begins; events do not depend on it."""
     provider = TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False)
     with use_provider(provider):
         run = one(pool, pool_work.outer, 1).execute()
     assert run.return_value == 1
     assert [made.name for made in run.tasks] == ["outer", "step"]
-    assert "TASK_START" in texts(heard)
-    assert spans.all == []
+    assert "TASK_START" in texts(captured.events)
+    assert captured.spans == []
     assert dropped() == {}
 
 
-def test_without_an_sdk_events_come_back(pool: Executor, heard: list[FlowRunEvent]) -> None:
+def test_without_an_sdk_events_come_back(pool: Executor, captured: Capture) -> None:
     """Listeners and the Flow object need no SDK, neither here nor in the worker."""
     with use_provider(trace.NoOpTracerProvider()):
         run = one(pool, pool_work.outer, 1).execute()
@@ -216,16 +217,17 @@ def test_a_provider_without_a_door(pool: Executor) -> None:
     assert dropped() == {"no_relay_door": 2}
 
 
-def test_jobs_outside_any_flow(pool: Executor, spans: Spans) -> None:
+def test_jobs_outside_any_flow(pool: Executor, captured: Capture) -> None:
     """Their tasks are orphans, as they would be here, and come back all the same."""
     assert pool.submit(what_is_current).result(20) == (True, True)
-    assert spans.named("orphan").attributes["otelflow.task.orphan"] is True  # type: ignore[index]
+    assert captured.task("orphan").attributes["otelflow.task.orphan"] is True
 
 
-def test_what_does_not_travel_twice(pool: Executor, spans: Spans, heard: list[FlowRunEvent]) -> None:
+def test_what_does_not_travel_twice(pool: Executor, captured: Capture) -> None:
     """The job's own result is the event's return value; others stay in the worker; large artifacts come as previews."""
     run = one(pool, large).execute()
-    stops = {e.event_data.task_name: e.event_data.data["task_data"] for e in heard if e.event_type.value == "task_stop"}
+    events = [event.event_data for event in captured.events if event.event_type.value == "task_stop"]
+    stops = {event.task_name: event.data["task_data"] for event in events}
     assert stops["large"]["return_value"] is run.return_value
     assert stops["below_large"]["return_value"] is None
     assert run.artifacts["made"].data.startswith('"<2097152 bytes: 7878')
@@ -245,40 +247,39 @@ def test_data_that_cannot_be_pickled(pool: Executor) -> None:
     assert dropped() == {"values_not_relayed": 1}
 
 
-def test_a_result_that_cannot_be_pickled(pool: Executor, spans: Spans) -> None:
+def test_a_result_that_cannot_be_pickled(pool: Executor, captured: Capture) -> None:
     """The future has the executor's own exception, and the loss of what the job did is counted."""
     run = flow(flow_config=FlowRunConfig(raise_flow_error=False))(one.__wrapped__)(pool, returns_lambda).execute()
     assert isinstance(run.error, AttributeError | pickle.PicklingError)
     assert dropped() == {"worker_lost": 1}
-    assert [span.name for span in spans.all] == ["one"]
+    captured.assert_tree("one  !*")
 
 
-def test_an_exception_that_cannot_be_unpickled(pool: Executor, spans: Spans) -> None:
+def test_an_exception_that_cannot_be_unpickled(pool: Executor, captured: Capture) -> None:
     """On the Task something stands for it; its span has the original's type."""
     run = one(pool, raises_two).execute()
     (failed,) = run.tasks
     assert isinstance(failed.error, WorkerError)
     assert "Two: one two" in str(failed.error)
-    assert spans.named("raises_two").attributes["error.type"].endswith(".Two")  # type: ignore[index]
+    assert captured.task("raises_two").attributes["error.type"].endswith(".Two")
 
 
-def test_an_exception_is_recorded_once_on_its_way_through_processes(pool: Executor, spans: Spans) -> None:
+def test_an_exception_is_recorded_once_on_its_way_through_processes(pool: Executor, captured: Capture) -> None:
     """Recorded where it began, in the worker; the flow above names it. Raised again in another flow, it is new."""
     failing = flow(flow_config=FlowRunConfig(raise_flow_error=False))(one.__wrapped__)
     run = failing(pool, pool_work.fails, 1).execute()
     assert isinstance(run.error, LookupError)
-    assert [span.name for span in spans.all for event in span.events if event.name == "exception"] == ["deeper"]
-    assert spans.named("one").attributes["error.type"] == "LookupError"  # type: ignore[index]
-    spans.clear()
+    assert [span.name for span in captured.spans for event in span.events if event.name == "exception"] == ["deeper"]
+    assert captured.flow("one").attributes["error.type"] == "LookupError"
 
     def again(error: BaseException) -> None:
         raise error
 
     flow(flow_config=FlowRunConfig(raise_flow_error=False), name="again")(again)(run.error).execute()
-    assert [event.name for event in spans.named("again").events] == ["exception", "otelflow.message"]
+    assert [event.name for event in captured.flow("again").events] == ["exception", "otelflow.message"]
 
 
-def test_a_job_has_bounds(spans: Spans) -> None:
+def test_a_job_has_bounds() -> None:
     """More than the bound is left out and counted; START is still followed by STOP."""
     recorder = Recorder(None, most=5)
 
@@ -295,28 +296,26 @@ def test_a_job_has_bounds(spans: Spans) -> None:
     assert report.left_out == {"relay_full": 6}
 
 
-def test_what_ends_after_its_job(pool: Executor, spans: Spans, heard: list[FlowRunEvent]) -> None:
+def test_what_ends_after_its_job(pool: Executor, captured: Capture) -> None:
     """A generator that is left behind in the worker ends after the way back is closed: counted there."""
     one(pool, leaves_a_generator).execute()
-    assert [span.name for span in spans.all] == ["one", "leaves_a_generator"]
+    captured.assert_tree("one\n  leaves_a_generator")
     assert list(leftovers.pop()) == [2]
-    assert [span.name for span in spans.all] == ["one", "leaves_a_generator"]
+    captured.assert_tree("one\n  leaves_a_generator")
     assert dropped() == {"after_job": 1}
 
 
-def test_a_pool_in_a_worker(pool: Executor, spans: Spans, heard: list[FlowRunEvent]) -> None:
+def test_a_pool_in_a_worker(pool: Executor, captured: Capture) -> None:
     """What a worker's worker does comes back through both."""
     run = one(pool, nested).execute()
     assert run.return_value == 5
-    assert [span.name for span in spans.all] == ["one", "nested", "step"]
+    captured.assert_tree("one\n  nested\n    step")
     assert run.messages == ["step 5", "flow hears of 5"]
-    assert [event.event_data.task_name for event in heard if event.event_type.value == "task_stop"] == [
-        "step",
-        "nested",
-    ]
+    stops = [event.event_data for event in captured.events if event.event_type.value == "task_stop"]
+    assert [event.task_name for event in stops] == ["step", "nested"]
 
 
-def test_what_is_heard_is_heard_before_the_result(pool: Executor, spans: Spans) -> None:
+def test_what_is_heard_is_heard_before_the_result(pool: Executor) -> None:
     """On the thread that receives it, in order; the worker's own listeners hear nothing."""
     order: list[Any] = []
 
@@ -329,7 +328,7 @@ def test_what_is_heard_is_heard_before_the_result(pool: Executor, spans: Spans) 
     assert len(order) == 2 + 4 + 4  # the flow's, the tasks', what they said: once each
 
 
-def test_a_listener_that_raises_keeps_nobody_waiting(pool: Executor, spans: Spans) -> None:
+def test_a_listener_that_raises_keeps_nobody_waiting(pool: Executor) -> None:
     """Not even with KeyboardInterrupt, on a thread of the executor's."""
 
     def listener(event: FlowRunEvent) -> None:

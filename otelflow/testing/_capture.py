@@ -193,17 +193,15 @@ class Capture:
         by_ids: dict[tuple[int, int] | None, list[FlowRunEvent]] = defaultdict(list)
         for ids, event in heard:
             by_ids[ids].append(event)
-        made = {}
-        for record in records:
-            run = CapturedRun(self, record, [])
+        made = [CapturedRun(self, record, []) for record in records]
+        known = {run._ids: run for run in made}
+        for run in made:
             run._heard = by_ids[run._ids]
-            made[run._ids] = run
-        for run in made.values():
             above = run.span.parent
-            run.parent = None if above is None else made.get((above.trace_id, above.span_id))
+            run.parent = None if above is None else known.get((above.trace_id, above.span_id))
             if run.parent is not None:
                 run.parent.children.append(run)
-        return list(made.values())
+        return made
 
     # --- assertions ---------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -19,10 +20,16 @@ _STOP = (FlowRunEventType.FLOW_STOP, FlowRunEventType.TASK_STOP)
 
 def disagreements(runs: Iterable[CapturedRun]) -> list[str]:
     """Where what listeners heard of a run is not what its span says, in a line each."""
-    return [f"{run!r}: {problem}" for run in runs if run.kind != "span" for problem in _disagree(run)]
+    runs = list(runs)
+    twice = [ids for ids, number in Counter(run._ids for run in runs).items() if number > 1]
+    return [
+        *(f"span {span_id:016x} came twice" for _, span_id in twice),
+        *(f"{run!r}: {problem}" for run in runs if run.kind != "span" for problem in _disagree(run)),
+    ]
 
 
 def _disagree(run: CapturedRun) -> list[str]:
+    told = (run.span.attributes or {}).get(wire.STATUS)
     starts = sum(event.event_type in _START for event in run._heard)
     stops = [event for event in run._heard if event.event_type in _STOP]
     problems = []
@@ -30,8 +37,8 @@ def _disagree(run: CapturedRun) -> list[str]:
         problems.append(f"{starts} START and {len(stops)} STOP events for a span that is {run._status()}")
     for stop in stops:
         status = next(iter(stop.event_data.data.values()))["status"]
-        if status != run._status():
-            problems.append(f"STOP says {status}, the span {run._status()}")
+        if status != told:
+            problems.append(f"STOP says {status}, the span {told}")
     if not run.span.dropped_events:
         for what, name, field in (
             ("messages", wire.MESSAGE_EVENT, wire.MESSAGE_TEXT),

@@ -45,7 +45,8 @@ class CapturedRun:
     """A flow run, a task run, or a span of someone else's (``kind``: ``flow``, ``task``, ``span``).
 
     ``children``, ``descendants``, ``flows`` and ``tasks`` are ordered by start; the latter two at any depth.
-    ``messages``, ``artifacts``, ``results`` and ``events`` are those on its own span.
+    ``messages``, ``artifacts`` and ``results`` are its own, whole, as listeners heard them; ``events`` what its span
+    carries of them, within the limits of a span. Two of the same span are equal.
     """
 
     def __init__(self, capture: Any, record: Record, heard: list[FlowRunEvent]) -> None:
@@ -240,6 +241,12 @@ class CapturedRun:
         """See :meth:`otelflow.testing.Capture.to_dict`."""
         return as_dict(self)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, CapturedRun) and other._record is self._record
+
+    def __hash__(self) -> int:
+        return hash(id(self._record))
+
     def __repr__(self) -> str:
         return f"<{self.kind} {self.name!r} {self._status()}>"
 
@@ -301,7 +308,8 @@ def _below(run: CapturedRun) -> Iterator[CapturedRun]:
 
 def _message(event: FlowRunEvent, span: ReadableSpan) -> Message:
     facts, data = event.event_data.data["message_data"], event.event_data
-    on_span = next((one.attributes for one in span.events if one.timestamp == event._ns and one.attributes), {})
+    same = (one for one in span.events if one.name == wire.MESSAGE_EVENT and one.timestamp == event._ns)
+    on_span = next((one.attributes for one in same if one.attributes), {})
     attributes = {key: value for key, value in on_span.items() if key not in (wire.MESSAGE_TEXT, wire.MESSAGE_SEVERITY)}
     text, level, raw = facts["message_text"], facts["log_level"], facts["message"]
     return Message(text, level, event._ns, data.task_name, data.task_run_id, raw, attributes)

@@ -15,7 +15,6 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanLimits, SpanProcesso
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased
 
 from otelflow._ids import ProcessIdGenerator
-from otelflow._span_parts import FROM_WORKER
 from otelflow._telemetry import use_provider
 from otelflow.context import get_current
 
@@ -96,10 +95,6 @@ class _Router(SpanProcessor):
         if known is not None:
             _, capture, record = known
             capture._ended(record, span)
-        elif _active and hasattr(span, FROM_WORKER):
-            capture = owner_of(Context(), context.trace_id)
-            if capture is not None:
-                capture._ended(capture._began(span), span)
 
     def shutdown(self) -> None:
         pass

@@ -9,17 +9,11 @@ makes spans with the global tracer provider.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from conformance.subjects import Subject, own_subjects
-from opentelemetry import trace
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from otelflow._telemetry import use_provider
+from otelflow.testing import Capture
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -38,20 +32,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture
-def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
-    """One of the decorators, with an exporter of this test's own."""
+def subject(request: pytest.FixtureRequest, captured: Capture) -> Subject:
+    """One of the decorators, with what this test captures: otelflow's spans, and those of the global provider."""
     made: Subject = request.param
-    made.exporter = InMemorySpanExporter()
-    if request.config.getoption("--decorator", default=None):
-        provider: Any = trace.get_tracer_provider()
-        if not isinstance(provider, TracerProvider):
-            provider = TracerProvider(shutdown_on_exit=False)
-            trace.set_tracer_provider(provider)
-        provider._active_span_processor._span_processors = (SimpleSpanProcessor(made.exporter),)
-        yield made
-        return
-    provider = TracerProvider(shutdown_on_exit=False)
-    provider.add_span_processor(SimpleSpanProcessor(made.exporter))
-    with use_provider(provider):
-        yield made
-    provider.shutdown()
+    made.captured = captured
+    return made

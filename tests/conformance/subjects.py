@@ -7,19 +7,21 @@ from collections.abc import Callable
 from typing import Any
 
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from otelflow import FlowRunConfig, flow, task
+from otelflow.testing import Capture
 
 
 class Subject:
     """A decorator, and how the functions that it made are used."""
 
+    captured: Capture
+    """What the test that uses it captures."""
+
     def __init__(self, name: str, decorate: Callable[[Any], Any], deferred: bool = False) -> None:
         self.name = name
         self.decorate = decorate
         self.deferred = deferred
-        self.exporter = InMemorySpanExporter()
 
     def call(self, function: Any, *args: Any, **kwargs: Any) -> Any:
         """The value of a plain call."""
@@ -45,8 +47,8 @@ class Subject:
 
     @property
     def spans(self) -> list[ReadableSpan]:
-        """The spans so far, in the order of their start."""
-        return sorted(self.exporter.get_finished_spans(), key=lambda span: span.start_time or 0)
+        """The spans that have ended so far, in the order of their start."""
+        return [run.span for run in self.captured.spans if not run.is_open]
 
     @property
     def span(self) -> ReadableSpan:
