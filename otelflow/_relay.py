@@ -10,6 +10,7 @@ from otelflow._packing import JOBS_OWN, Packed, pack_data, pack_error, pack_valu
 from otelflow._span_parts import Ids, ids_of, parts_of
 from otelflow._values import attribute
 from otelflow.config import OTELFLOW_QUEUE_SIZE, number_from_environment
+from otelflow.context import current_run
 
 __all__ = ["HANDLE", "JobReport", "Linked", "Recorder", "Said", "Started", "Stopped"]
 
@@ -106,13 +107,17 @@ class Recorder:
 
     def said(self, run: Any, what: str, ns: int, source: str, facts: tuple[Any, ...]) -> None:
         """A run has something to say; see :class:`Said`."""
-        if run._order in self._known and self._has_room():
+        order = run._order
+        if order not in self._known:  # the handle of another flow, which has no way back: said by who is current
+            inner = current_run()
+            order = order if inner is None else inner._order
+        if order in self._known and self._has_room():
             if what == "artifact":
                 facts = (facts[0], pack_data(facts[1]), *facts[2:])
             elif what == "message":  # its attributes may be anything: what their span event shows can travel
                 level, text, attributes = facts
                 facts = (level, text, {key: attribute(value)[0] for key, value in (attributes or {}).items()})
-            self._entries.append(Said(run._order, what, ns, source, facts))
+            self._entries.append(Said(order, what, ns, source, facts))
 
     def stopped(self, run: Any) -> None:
         """A run ended. Kept for each that began, full or not: START is followed by STOP."""

@@ -44,7 +44,11 @@ class Pickling(Executor):
 
 def _there_and_back(job: bytes) -> Any:
     function, args, kwargs = pickle.loads(job)
-    return pickle.loads(pickle.dumps(function(*args, **kwargs)))
+    try:
+        value = function(*args, **kwargs)
+    except BaseException as error:
+        raise pickle.loads(pickle.dumps(error)) from None
+    return pickle.loads(pickle.dumps(value))
 
 
 @pytest.fixture
