@@ -6,7 +6,7 @@ import itertools
 import sys
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
@@ -24,7 +24,7 @@ from otelflow.testing._checks import disagreements
 from otelflow.testing._difference import corrected, difference
 from otelflow.testing._match import fits, matches
 from otelflow.testing._pattern import Expected, read
-from otelflow.testing._records import CapturedRun, only, select
+from otelflow.testing._records import CapturedRun, Queries, only
 from otelflow.testing._snapshot import as_dict
 from otelflow.testing._stable import same_each_time
 from otelflow.testing._text import report, told
@@ -33,7 +33,7 @@ from otelflow.testing._update import Updates
 __all__ = ["Capture", "capture"]
 
 
-class Capture:
+class Capture(Queries):
     """What ran while it was active: flows, tasks, and the spans of other instrumentation, in the trees that they are.
 
     Made by :func:`capture` or the fixture ``capflow``; a context manager. Queries may be asked while it is active and
@@ -136,57 +136,24 @@ class Capture:
     @property
     def spans(self) -> list[CapturedRun]:
         """Everything, by start."""
-        return self._runs()
+        return self._all()
 
     @property
     def roots(self) -> list[CapturedRun]:
         """What has nothing captured above it, by start."""
-        return [run for run in self._runs() if run.parent is None]
-
-    @property
-    def flows(self) -> list[CapturedRun]:
-        """All flows, nested ones included, by start."""
-        return [run for run in self._runs() if run.kind == "flow"]
-
-    @property
-    def tasks(self) -> list[CapturedRun]:
-        """All tasks, by start."""
-        return [run for run in self._runs() if run.kind == "task"]
+        return [run for run in self._all() if run.parent is None]
 
     @property
     def events(self) -> list[FlowRunEvent]:
         """What a listener heard, in order."""
         return [event for _, event in self._heard]
 
-    def flow(self, name: str) -> CapturedRun:
-        """The only flow of that name (``*`` and ``?`` are wildcards); AssertionError, with every tree, otherwise."""
-        __tracebackhide__ = True
-        return only("flow", name, self.flows, self)
-
-    def task(self, name: str) -> CapturedRun:
-        """The only task of that name."""
-        __tracebackhide__ = True
-        return only("task", name, self.tasks, self)
-
     def span(self, name: str) -> CapturedRun:
         """The only flow, task or span of that name."""
         __tracebackhide__ = True
         return only("span", name, self.spans, self)
 
-    def find(
-        self,
-        name: str = "*",
-        *,
-        kind: str | None = None,
-        status: str | None = None,
-        where: Callable[[CapturedRun], object] | None = None,
-        attributes: dict[str, Any] | None = None,
-    ) -> list[CapturedRun]:
-        """Everything that fits: name with wildcards, kind (``flow``, ``task``, ``span``), status, a subset of
-        attributes, a function."""
-        return select(self.spans, name, kind, status, where, attributes)
-
-    def _runs(self) -> list[CapturedRun]:
+    def _all(self) -> list[CapturedRun]:
         with self._lock:
             records = sorted(self._records, key=lambda one: (one.start_ns or one.span.start_time or 0, one.number))
             heard = list(self._heard)

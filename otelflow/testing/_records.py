@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from opentelemetry.sdk.trace import Event, ReadableSpan
@@ -16,7 +16,7 @@ from otelflow.testing._routes import Record
 from otelflow.testing._snapshot import as_dict
 from otelflow.testing._text import told
 
-__all__ = ["CapturedRun", "Failure", "fits_name", "only"]
+__all__ = ["CapturedRun", "Failure", "Queries", "fits_name", "only"]
 
 
 K = TypeVar("K", Artifact, Result)
@@ -41,7 +41,56 @@ def fits_name(name: str, wanted: str) -> bool:
     return name == wanted or fnmatch.fnmatchcase(name, wanted.replace("[", "[[]"))
 
 
-class CapturedRun:
+class Queries:
+    """What can be asked of a capture, and of a run about what is below it. Names take ``*`` and ``?`` as wildcards."""
+
+    def _all(self) -> list[CapturedRun]:
+        raise NotImplementedError
+
+    @property
+    def flows(self) -> list[CapturedRun]:
+        """All flows, nested ones included, by start."""
+        return [run for run in self._all() if run.kind == "flow"]
+
+    @property
+    def tasks(self) -> list[CapturedRun]:
+        """All tasks, at any depth, by start."""
+        return [run for run in self._all() if run.kind == "task"]
+
+    def flow(self, name: str) -> CapturedRun:
+        """The only flow of that name; AssertionError, with every tree, for none or several."""
+        __tracebackhide__ = True
+        return only("flow", name, self.flows, self)
+
+    def task(self, name: str) -> CapturedRun:
+        """The only task of that name; AssertionError, with every tree, for none or several."""
+        __tracebackhide__ = True
+        return only("task", name, self.tasks, self)
+
+    def find(
+        self,
+        name: str = "*",
+        *,
+        kind: str | None = None,
+        status: str | None = None,
+        where: Callable[[CapturedRun], object] | None = None,
+        attributes: dict[str, Any] | None = None,
+    ) -> list[CapturedRun]:
+        """Everything that fits: name, kind (``flow``, ``task``, ``span``), status, a subset of attributes, a function.
+        What is left out does not matter."""
+        wanted = attributes or {}
+        return [
+            run
+            for run in self._all()
+            if fits_name(run.name, name)
+            and kind in (None, run.kind)
+            and status in (None, run._status())
+            and all((run.span.attributes or {}).get(key) == value for key, value in wanted.items())
+            and (where is None or where(run))
+        ]
+
+
+class CapturedRun(Queries):
     """A flow run, a task run, or a span of someone else's (``kind``: ``flow``, ``task``, ``span``).
 
     ``children``, ``descendants``, ``flows`` and ``tasks`` are ordered by start; the latter two at any depth.
@@ -204,33 +253,8 @@ class CapturedRun:
         """Everything below, at any depth, by start."""
         return sorted(_below(self), key=lambda run: (run._start_ns(), run._record.number))
 
-    @property
-    def flows(self) -> list[CapturedRun]:
-        return [run for run in self.descendants if run.kind == "flow"]
-
-    @property
-    def tasks(self) -> list[CapturedRun]:
-        return [run for run in self.descendants if run.kind == "task"]
-
-    def flow(self, name: str) -> CapturedRun:
-        """The only flow of that name below; ``*`` and ``?`` are wildcards."""
-        return only("flow", name, self.flows, self)
-
-    def task(self, name: str) -> CapturedRun:
-        """The only task of that name below; ``*`` and ``?`` are wildcards."""
-        return only("task", name, self.tasks, self)
-
-    def find(
-        self,
-        name: str = "*",
-        *,
-        kind: str | None = None,
-        status: str | None = None,
-        where: Callable[[CapturedRun], object] | None = None,
-        attributes: dict[str, Any] | None = None,
-    ) -> list[CapturedRun]:
-        """Everything below that fits: name with wildcards, kind, status, a subset of attributes, a function."""
-        return select(self.descendants, name, kind, status, where, attributes)
+    def _all(self) -> list[CapturedRun]:
+        return self.descendants
 
     def assert_tree(self, expected: str) -> None:
         """See :meth:`otelflow.testing.Capture.assert_tree`; the tree begins with this run."""
@@ -251,28 +275,7 @@ class CapturedRun:
         return f"<{self.kind} {self.name!r} {self._status()}>"
 
 
-def select(
-    runs: Iterable[CapturedRun],
-    name: str,
-    kind: str | None,
-    status: str | None,
-    where: Callable[[CapturedRun], object] | None,
-    attributes: dict[str, Any] | None,
-) -> list[CapturedRun]:
-    """Those of ``runs`` that fit; what is left None does not matter."""
-    wanted = attributes or {}
-    return [
-        run
-        for run in runs
-        if fits_name(run.name, name)
-        and kind in (None, run.kind)
-        and status in (None, run._status())
-        and all((run.span.attributes or {}).get(key) == value for key, value in wanted.items())
-        and (where is None or where(run))
-    ]
-
-
-def only(kind: str, name: str, runs: list[CapturedRun], among: Any) -> CapturedRun:
+def only(kind: str, name: str, runs: list[CapturedRun], among: Queries) -> CapturedRun:
     """The only one of that name; AssertionError, with what there was, for none or several."""
     __tracebackhide__ = True
     found = [run for run in runs if run.name == name] or [run for run in runs if fits_name(run.name, name)]
@@ -280,8 +283,7 @@ def only(kind: str, name: str, runs: list[CapturedRun], among: Any) -> CapturedR
         return found[0]
     where = "" if not isinstance(among, CapturedRun) else f" below {among.name!r}"
     if not found:
-        everything = among.descendants if isinstance(among, CapturedRun) else among.spans
-        others = [run for run in everything if run.name == name]
+        others = [run for run in among._all() if run.name == name]
         hint = f" There is a {others[0].kind} of that name: use {others[0].kind}({name!r})." if others else ""
         raise AssertionError(f"There is no {kind} {name!r}{where}.{hint} {told(among)}")
     raise AssertionError(
