@@ -321,6 +321,38 @@ def test_prepared(prepared, capflow):
     ).assert_outcomes(passed=4)
 
 
+def test_with_pytest_asyncio(session: Any) -> None:
+    """Also where all tests share one loop, whose context was copied in another test."""
+    session(
+        """
+import asyncio
+
+@task
+async def waits(name):
+    await asyncio.sleep(0)
+    return name
+
+@flow
+async def both():
+    return await asyncio.gather(waits("a"), waits("b"))
+
+@pytest.mark.asyncio(loop_scope="session")
+@pytest.mark.parametrize("number", range(3))
+async def test_on_one_loop(capflow, number):
+    await both()
+    capflow.assert_tree("both\\n  waits  x2")
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("number", range(2))
+async def test_on_a_loop_each(capflow, number):
+    await asyncio.create_task(both().execute_async())
+    capflow.assert_tree("both\\n  waits  x2")
+""",
+        "-o",
+        "asyncio_default_fixture_loop_scope=function",
+    ).assert_outcomes(passed=5)
+
+
 def test_deterministic_by_marker(session: Any) -> None:
     """The marker asks for ids and times that are the same each time."""
     session(
