@@ -29,7 +29,8 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytes
 
 def run(project: pytest.Pytester, *arguments: str) -> Any:
     """The project's tests, in a process of their own."""
-    return project.runpytest_subprocess("-p", "no:cacheprovider", "--color=no", *arguments, timeout=120)
+    plain = ("-p", "no:cacheprovider", "-p", "no:asyncio", "--color=no")
+    return project.runpytest_subprocess(*plain, *arguments, timeout=120)
 
 
 def report(output: str, test: str) -> str:
