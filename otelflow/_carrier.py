@@ -20,7 +20,7 @@ from otelflow._remote import RemoteFlow
 from otelflow.context import RUN_KEY, attach, current_run, get_current, give_back
 from otelflow.errors import ArgumentError
 
-__all__ = ["attached", "context_from", "identity_in", "inject", "inject_context"]
+__all__ = ["attached", "context_from", "inject", "inject_context"]
 
 _trace_context, _baggage = TraceContextTextMapPropagator(), W3CBaggagePropagator()
 

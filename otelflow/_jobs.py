@@ -130,7 +130,7 @@ class Job(Bound):
     def __reduce__(self) -> Any:
         flow, source = self._from.flow, self._from.source
         told = None if flow is None else describe(flow)
-        spans = None if source is None else spans_like(source.tracer)
+        spans = None if source is None else spans_like(source)
         kind = AsyncWorkerJob if shape_of(self._function) is Shape.COROUTINE else WorkerJob
         return kind, (self._function, Errand(self._carrier(), told, spans))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from opentelemetry.context import Context
@@ -71,44 +72,33 @@ def describe(flow: Any) -> FlowFacts:
     return FlowFacts(flow.name, flow.run_id, config, flow._spec.source, captures, flow._talks, ids)
 
 
-_known: dict[int, tuple[Any, tuple[Packed, ...]]] = {}
+@lru_cache(maxsize=8)
+def spans_like(source: Source) -> tuple[Packed, ...]:
+    """Sampler, limits and kind of ids of ``source``, pickled: spans in a worker are made as they are here."""
+    tracer = source.tracer
+    sampler, limits, ids = (getattr(tracer, name, None) for name in ("sampler", "_span_limits", "id_generator"))
+    return pack_data(sampler), pack_data(limits), pack_data(type(ids))
 
 
-def spans_like(tracer: Any) -> tuple[Packed, ...]:
-    """Sampler, limits and kind of ids of ``tracer``, pickled: spans in a worker are made as they are here."""
-    tracer_and_packed = _known.get(id(tracer))
-    if tracer_and_packed is None or tracer_and_packed[0] is not tracer:
-        parts = (getattr(tracer, name, None) for name in ("sampler", "_span_limits", "id_generator"))
-        sampler, limits, ids = parts
-        if len(_known) > 100:
-            _known.clear()
-        tracer_and_packed = _known[id(tracer)] = (tracer, (pack_data(sampler), pack_data(limits), pack_data(type(ids))))
-    return tracer_and_packed[1]
-
-
-_sources: dict[tuple[Packed, ...], Source] = {}
-
-
+@lru_cache(maxsize=8)
 def _source(spans: tuple[Packed, ...]) -> Source:
     """Where spans of jobs come from in a worker: a provider that nobody exports from."""
-    if spans not in _sources:
-        from opentelemetry.sdk.resources import Resource
-        from opentelemetry.sdk.trace import SpanLimits, TracerProvider
-        from opentelemetry.sdk.trace.id_generator import IdGenerator
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import SpanLimits, TracerProvider
+    from opentelemetry.sdk.trace.id_generator import IdGenerator
 
-        from otelflow._ids import ProcessIdGenerator
+    from otelflow._ids import ProcessIdGenerator
 
-        sampler, limits, ids = (unpack(packed) for packed in spans)
-        provider = TracerProvider(
-            sampler=sampler if hasattr(sampler, "should_sample") else None,
-            resource=Resource({}),
-            shutdown_on_exit=False,
-            id_generator=_made(ids) if isinstance(ids, type) and issubclass(ids, IdGenerator) else ProcessIdGenerator(),
-            span_limits=limits if isinstance(limits, SpanLimits) else None,
-        )
-        provider._disabled = False  # whether spans are made was decided where the job comes from
-        _sources[spans] = Source(provider.get_tracer(SCOPE, __version__))
-    return _sources[spans]
+    sampler, limits, ids = (unpack(packed) for packed in spans)
+    provider = TracerProvider(
+        sampler=sampler if hasattr(sampler, "should_sample") else None,
+        resource=Resource({}),
+        shutdown_on_exit=False,
+        id_generator=_made(ids) if isinstance(ids, type) and issubclass(ids, IdGenerator) else ProcessIdGenerator(),
+        span_limits=limits if isinstance(limits, SpanLimits) else None,
+    )
+    provider._disabled = False  # whether spans are made was decided where the job comes from
+    return Source(provider.get_tracer(SCOPE, __version__))
 
 
 def _made(kind: Any) -> Any:

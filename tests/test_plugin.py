@@ -9,6 +9,7 @@ import pytest
 from receiver import Sink, attributes_of
 
 SHOP = """
+import asyncio
 from otelflow import flow, task
 import pytest
 
@@ -28,6 +29,15 @@ def nightly():
 @flow
 def good():
     return extract()
+
+@task
+async def waits(name):
+    await asyncio.sleep(0)
+    return name
+
+@flow
+async def both():
+    return await asyncio.gather(waits("a"), waits("b"))
 """
 
 
@@ -291,17 +301,6 @@ def test_with_anyio_and_fixtures(session: Any) -> None:
     """Async tests of anyio's plugin; flows of a fixture are in its test's capture only when capflow came before it."""
     session(
         """
-import asyncio
-
-@task
-async def waits(name):
-    await asyncio.sleep(0)
-    return name
-
-@flow
-async def both():
-    return await asyncio.gather(waits("a"), waits("b"))
-
 @pytest.fixture
 def anyio_backend():
     return "asyncio"
@@ -326,17 +325,6 @@ def test_with_pytest_asyncio(session: Any) -> None:
     """Also where all tests share one loop, whose context was copied in another test."""
     session(
         """
-import asyncio
-
-@task
-async def waits(name):
-    await asyncio.sleep(0)
-    return name
-
-@flow
-async def both():
-    return await asyncio.gather(waits("a"), waits("b"))
-
 @pytest.mark.asyncio(loop_scope="session")
 @pytest.mark.parametrize("number", range(3))
 async def test_on_one_loop(capflow, number):

@@ -17,14 +17,14 @@ from otelflow import _clock
 from otelflow._telemetry import SCOPE
 from otelflow.context import attach, current_run, get_current, give_back
 from otelflow.errors import ArgumentError, OtelflowError
-from otelflow.events import FlowRunEvent, FlowRunEventType
+from otelflow.events import FlowRunEvent
 from otelflow.listeners import flow_events
 from otelflow.testing import _routes
 from otelflow.testing._checks import disagreements
 from otelflow.testing._difference import corrected, difference
 from otelflow.testing._match import fits, matches
 from otelflow.testing._pattern import Expected, read
-from otelflow.testing._records import CapturedRun, Queries, only
+from otelflow.testing._records import CapturedRun, Queries, only, stop_facts
 from otelflow.testing._snapshot import as_dict
 from otelflow.testing._stable import same_each_time
 from otelflow.testing._text import report, told
@@ -119,12 +119,13 @@ class Capture(Queries):
         if _routes.owner_of(get_current(), None if ids is None else ids[0]) is not self:
             return
         self._heard.append((ids, event))
-        if event.event_type in (FlowRunEventType.FLOW_STOP, FlowRunEventType.TASK_STOP):
-            self._note_end(event, ids)
+        facts = stop_facts(event)
+        if facts is not None:
+            self._note_end(facts["error"], ids)
 
-    def _note_end(self, event: FlowRunEvent, ids: tuple[int, int] | None) -> None:
+    def _note_end(self, error: BaseException | None, ids: tuple[int, int] | None) -> None:
         """Whether the error that a run ended with reaches its caller: the run is the current one while it says STOP."""
-        error, run = next(iter(event.event_data.data.values()))["error"], current_run()
+        run = current_run()
         context = None if run is None else run._span_context
         if error is None or ids is None or run is None or context is None or context.span_id != ids[1]:
             return

@@ -10,12 +10,11 @@ from typing import Any
 from otelflow import attributes as wire
 from otelflow._values import cut
 from otelflow.events import FlowRunEventType
-from otelflow.testing._records import CapturedRun
+from otelflow.testing._records import CapturedRun, stop_facts
 
 __all__ = ["CHECKS", "disagreements"]
 
 _START = (FlowRunEventType.FLOW_START, FlowRunEventType.TASK_START)
-_STOP = (FlowRunEventType.FLOW_STOP, FlowRunEventType.TASK_STOP)
 
 
 def disagreements(runs: Iterable[CapturedRun]) -> list[str]:
@@ -31,14 +30,11 @@ def disagreements(runs: Iterable[CapturedRun]) -> list[str]:
 def _disagree(run: CapturedRun) -> list[str]:
     told = (run.span.attributes or {}).get(wire.STATUS)
     starts = sum(event.event_type in _START for event in run._heard)
-    stops = [event for event in run._heard if event.event_type in _STOP]
+    stops = [facts for facts in map(stop_facts, run._heard) if facts is not None]
     problems = []
     if (starts, len(stops)) != (1, 0 if run.is_open else 1):
         problems.append(f"{starts} START and {len(stops)} STOP events for a span that is {run._status()}")
-    for stop in stops:
-        status = next(iter(stop.event_data.data.values()))["status"]
-        if status != told:
-            problems.append(f"STOP says {status}, the span {told}")
+    problems += [f"STOP says {stop['status']}, the span {told}" for stop in stops if stop["status"] != told]
     if not run.span.dropped_events:
         for what, name, field in (
             ("messages", wire.MESSAGE_EVENT, wire.MESSAGE_TEXT),

@@ -16,10 +16,17 @@ from otelflow.testing._routes import Record
 from otelflow.testing._snapshot import as_dict
 from otelflow.testing._text import told
 
-__all__ = ["CapturedRun", "Failure", "Queries", "fits_name", "only"]
+__all__ = ["CapturedRun", "Failure", "Queries", "fits_name", "only", "stop_facts"]
 
 
 K = TypeVar("K", Artifact, Result)
+
+_STOPS = (FlowRunEventType.FLOW_STOP, FlowRunEventType.TASK_STOP)
+
+
+def stop_facts(event: FlowRunEvent) -> dict[str, Any] | None:
+    """What an event says of the end of a run (status, duration, return_value, error); None for other events."""
+    return next(iter(event.event_data.data.values())) if event.event_type in _STOPS else None
 
 
 class Failure(str):
@@ -149,18 +156,13 @@ class CapturedRun(Queries):
         description = self.span.status.description or ""
         for name in (kind, kind.rpartition(".")[2]):  # OpenTelemetry's own code puts the short name before the text
             description = description.removeprefix(f"{name}: ").removeprefix(name)
-        stop = self._stop()
-        exception = None if stop is None else next(iter(stop.event_data.data.values()))["error"]
-        return Failure(kind, description, exception)
+        stop = next(filter(None, map(stop_facts, self._heard)), None)
+        return Failure(kind, description, None if stop is None else stop["error"])
 
     def _error_type(self) -> str:
         attributes = self.span.attributes or {}
         recorded = [(event.attributes or {}).get(wire.EXCEPTION_TYPE) for event in self.span.events]
         return str(attributes.get(wire.ERROR_TYPE) or next(filter(None, reversed(recorded)), "error"))
-
-    def _stop(self) -> FlowRunEvent | None:
-        stops = (FlowRunEventType.FLOW_STOP, FlowRunEventType.TASK_STOP)
-        return next((event for event in self._heard if event.event_type in stops), None)
 
     @property
     def attributes(self) -> dict[str, Any]:
