@@ -34,10 +34,9 @@ class _Bounded(io.BytesIO):
         return super().write(data)
 
 
-def _dumps(value: object) -> bytes:
+def _dumps(value: object, file: io.BytesIO) -> bytes:
     """With cloudpickle where it is loaded, as in workers of Dask and loky: it also takes what ``__main__`` defines."""
     kind: Any = getattr(sys.modules.get("cloudpickle"), "Pickler", pickle.Pickler)
-    file = _Bounded()
     kind(file, protocol=pickle.HIGHEST_PROTOCOL).dump(value)
     return file.getvalue()
 
@@ -59,19 +58,20 @@ def pack_data(data: object) -> Packed:
     if _is_plain(data):
         return "value", data
     try:
-        return "pickle", (_dumps(data), None)
+        return "pickle", (_dumps(data, _Bounded()), None)
     except Exception:  # too large, or whatever its __reduce__ does
         counts.add(VALUES_NOT_RELAYED)
         return "value", to_json(data).text
 
 
-def pack_error(error: BaseException | None) -> Packed:
-    """An exception, without its traceback; what stands for it, where it does not come out of a pickle again."""
+def pack_error(error: BaseException | None, *, jobs_own: bool = False) -> Packed:
+    """An exception, without its traceback; what stands for it, where it does not come out of a pickle again. Bounded,
+    but for the one that a job ended with (``jobs_own``): the bare pool would have handed it over whole."""
     if error is None:
         return _NOTHING
     told = f"{error_type(error)}: {safe_str(error)}"
     try:
-        dumped = _dumps(error)
+        dumped = _dumps(error, io.BytesIO() if jobs_own else _Bounded())
         pickle.loads(dumped)
     except Exception:  # an __init__ with other arguments, a lock in it
         return "value", WorkerError(told)

@@ -25,10 +25,7 @@ class _Stage:
     """A flow that lasts from one hook to another one: between them its context is not current, so that what a test
     runs is as it would be without."""
 
-    provider: Any = None
-    """Where the session is sent: not the global provider, so that nothing that tests run goes there."""
-
-    def __init__(self, name: str, attributes: dict[str, Any]) -> None:
+    def __init__(self, provider: Any, name: str, attributes: dict[str, Any]) -> None:
         @flow(name=name, flow_config=_CONFIG, attributes=attributes)
         def stage() -> Generator[None, Callable[[], None] | None, None]:
             while (do := (yield)) is not None:
@@ -36,7 +33,7 @@ class _Stage:
 
         self.run = stage()
         self._steps: Any = iter(self.run)
-        with use_provider(self.provider):
+        with use_provider(provider):
             next(self._steps)
 
     def do(self, what: Callable[[], Any]) -> Any:
@@ -62,14 +59,18 @@ class Exporting:
         self._carrier = getattr(config, "workerinput", {}).get(_CARRIER)
         self._worker_output: dict[str, Any] | None = getattr(config, "workeroutput", None)
         self._sums: Counter[str] = Counter()
+        self._provider: Any = None
+        """Where the session is sent: not the global provider, so that nothing that tests run goes there."""
         self._session: _Stage | None = None
         self._reports: list[pytest.TestReport] = []
         self._error: BaseException | None = None
 
     def pytest_sessionstart(self, session: pytest.Session) -> None:
-        _Stage.provider = configure_apart(None if "OTEL_SERVICE_NAME" in os.environ else "pytest")
+        self._provider = configure_apart(None if "OTEL_SERVICE_NAME" in os.environ else "pytest")
         if self._carrier is None:
-            self._session = _Stage("pytest", {"pytest.args": " ".join(session.config.invocation_params.args)})
+            self._session = _Stage(
+                self._provider, "pytest", {"pytest.args": " ".join(session.config.invocation_params.args)}
+            )
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
@@ -92,9 +93,9 @@ class Exporting:
         attributes = {"pytest.nodeid": item.nodeid, "code.file.path": str(item.path)}
         name = item.nodeid.split("[")[0]  # a name for all parameters of a test: few different ones
         if self._session is not None:
-            return self._session.do(lambda: _Stage(name, attributes))  # type: ignore[no-any-return]
+            return self._session.do(lambda: _Stage(self._provider, name, attributes))  # type: ignore[no-any-return]
         with attached(self._carrier):
-            return _Stage(name, attributes)
+            return _Stage(self._provider, name, attributes)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(

@@ -233,7 +233,8 @@ class _Made:
         report = self._report()
         if error is None:
             return Outcome(self.value, None, "", report)
-        raise JobFailed(Outcome(None, pack_error(error), format_error(error, _LONGEST_TRACEBACK), report)) from None
+        packed = pack_error(error, jobs_own=True)
+        raise JobFailed(Outcome(None, packed, format_error(error, _LONGEST_TRACEBACK), report)) from None
 
     def _report(self) -> JobReport:
         try:

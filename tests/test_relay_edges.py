@@ -68,6 +68,11 @@ def raises_locked() -> None:
     raise Locked
 
 
+def raises_large() -> None:
+    """Not decorated, and its exception is larger than what travels twice."""
+    raise ValueError("x" * (2 << 20))
+
+
 @task
 def nests_flow() -> None:
     """A flow in a trace of its own, and one that prints what it says."""
@@ -167,6 +172,13 @@ def test_an_exception_that_cannot_be_pickled(pool: Executor, captured: Capture) 
     assert captured.task("raises_locked").error == f"{__name__}.Locked: locked"
     assert "raise Locked" in str(run.error.__cause__)
     assert one(pool, plain, 3).execute().return_value == 3
+
+
+def test_a_large_error_of_the_job_arrives_whole(pool: Executor) -> None:
+    """It is what the pool would have handed over anyway."""
+    with pytest.raises(ValueError, match="x") as caught:
+        one(pool, raises_large).execute()
+    assert len(str(caught.value)) == 2 << 20
 
 
 def test_a_future_that_is_cancelled_while_it_lands(pool: Executor) -> None:
