@@ -13,6 +13,7 @@ from otelflow.events import FlowRunEvent, FlowRunEventData, FlowRunEventType
 from otelflow.listeners import flow_events
 
 if TYPE_CHECKING:
+    from otelflow._instrument import Instrumentation, instrument
     from otelflow.providers import FlushReport, Stats, configure, flush, shutdown, stats
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "FlowRunEventData",
     "FlowRunEventType",
     "FlushReport",
+    "Instrumentation",
     "Stats",
     "Task",
     "__version__",
@@ -31,12 +33,16 @@ __all__ = [
     "flow",
     "flow_events",
     "flush",
+    "instrument",
     "shutdown",
     "stats",
     "task",
 ]
 
-_PROVIDERS = ("FlushReport", "Stats", "configure", "flush", "shutdown", "stats")
+_LATER = {
+    **dict.fromkeys(("FlushReport", "Stats", "configure", "flush", "shutdown", "stats"), "otelflow.providers"),
+    **dict.fromkeys(("Instrumentation", "instrument"), "otelflow._instrument"),
+}
 _SUBMODULES = (
     "attributes",
     "compat",
@@ -55,8 +61,8 @@ def __getattr__(name: str) -> object:
     """What decorating functions does not need is loaded when it is first asked for: the import stays cheap."""
     import importlib
 
-    if name in _PROVIDERS:
-        return getattr(importlib.import_module("otelflow.providers"), name)
+    if name in _LATER:
+        return getattr(importlib.import_module(_LATER[name]), name)
     if name in _SUBMODULES:
         return importlib.import_module(f"otelflow.{name}")
     raise AttributeError(f"module 'otelflow' has no attribute {name!r}")

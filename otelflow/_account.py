@@ -104,7 +104,8 @@ class Account(Run):
     @property
     def span_id(self) -> str | None:
         """16 hex digits; None where there is no span."""
-        return None if self._span_context is None else format(self._span_context.span_id, "016x")
+        context = self._span_context
+        return None if context is None or not context.span_id else format(context.span_id, "016x")
 
     def to_dict(self) -> dict[str, Any]:
         """The run as plain data: every value is a str, number, bool, None, list or dict."""

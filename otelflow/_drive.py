@@ -10,10 +10,12 @@ import inspect
 from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any
 
+from otelflow._naming import target_name
 from otelflow._run import DRIVERS, Run
 from otelflow._shapes import Shape
+from otelflow._spec import Spec
 
-__all__ = ["DRIVER_FOR", "body_of"]
+__all__ = ["DRIVER_FOR", "body_of", "named"]
 
 Body = Callable[..., Any]
 Args = tuple[Any, ...]
@@ -126,6 +128,21 @@ DRIVER_FOR: dict[Shape, Callable[..., Any]] = {
 }
 
 DRIVERS.update(driver.__code__ for driver in DRIVER_FOR.values())
+
+
+def named(call: Callable[..., Any], spec: Spec) -> Callable[..., Any]:
+    """``call`` with the names of what it makes set, where that is a coroutine or generator: as the function's own is
+    named, in "never awaited" warnings and in what asyncio says of its tasks."""
+    if spec.shape is Shape.CALL:
+        return call
+    name, qualname = target_name(spec.target), getattr(spec.target, "__qualname__", spec.name)
+
+    def naming(wrapped: Any, instance: Any, args: Args, kwargs: Kwargs) -> Any:
+        made = call(wrapped, instance, args, kwargs)
+        made.__name__, made.__qualname__ = name, qualname
+        return made
+
+    return naming
 
 
 # --- hooks: a run whose class has on_start or on_stop runs a body that calls them ----------------------------------

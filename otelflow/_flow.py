@@ -51,8 +51,8 @@ class Flow(Executable, Generic[R]):
 
     _given_run_id: str | None = None
     _dependency_values: Mapping[str, Any] | None = None
-    _account: tuple[int, int, int, int] = (0, 0, 0, 0)
-    """Tasks started, tasks failed; tasks and messages that the bounds kept out of memory."""
+    _account: tuple[int, int, int, int, int] = (0, 0, 0, 0, 0)
+    """Tasks started, failed, too short for a span; tasks and messages that the bounds kept out of memory."""
     _first_data: dict[str, Any]
     _transparent: bool = False
     _capturing: bool = False
@@ -158,8 +158,10 @@ class Flow(Executable, Generic[R]):
                 _emit.console(message.raw)
 
     def _end_attributes(self) -> dict[str, Any]:
-        started, failed, tasks, messages = self._account
+        started, failed, short, tasks, messages = self._account
         made: dict[str, Any] = {wire.FLOW_TASKS: started, wire.FLOW_TASKS_FAILED: failed}
+        if short:
+            made[wire.DROPPED_SHORT_TASKS] = short
         if tasks:
             made[wire.DROPPED_TASKS] = tasks
         if messages:

@@ -12,7 +12,7 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-__all__ = ["NAMES", "Plan", "plan_for"]
+__all__ = ["NAMES", "NO_PLAN", "Plan", "plan_for"]
 
 NAMES = ("this_flow", "this_task", "flow_data", "task_data")
 """Parameter names that are filled in wherever they appear."""
@@ -92,7 +92,8 @@ def _is_subclass(cls: type, base: type) -> bool:
         return False
 
 
-_NOTHING = Plan((), ())
+NO_PLAN = Plan((), ())
+"""Of a function that nothing is injected into."""
 
 
 def plan_for(function: Any, flow_class: type, task_class: type) -> Plan:
@@ -100,7 +101,7 @@ def plan_for(function: Any, flow_class: type, task_class: type) -> Plan:
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # builtins without one
-        return _NOTHING
+        return NO_PLAN
     hints = _hints(function, {"Flow": flow_class, "Task": task_class})
     preset = _preset(function)
     parameters = tuple(

@@ -15,7 +15,7 @@ __all__ = ["Journal"]
 class Journal:
     """The memory of a flow run, or of a task run outside any flow. Freed with its run."""
 
-    __slots__ = ("_failures", "_said", "artifacts", "messages", "numbers", "results", "tasks")
+    __slots__ = ("_failures", "_said", "_short", "artifacts", "messages", "numbers", "results", "tasks")
 
     def __init__(self, max_messages: int, max_tasks: int) -> None:
         self.messages: deque[Message] = deque(maxlen=max_messages)
@@ -27,6 +27,7 @@ class Journal:
         a lock, which a fork might leave shut in the child."""
         self._failures = itertools.count()
         self._said = itertools.count()
+        self._short = itertools.count()
 
     def add_message(self, message: Message) -> None:
         """Keep ``message``; where the bound is reached, the oldest goes."""
@@ -37,9 +38,13 @@ class Journal:
         """Count a task that failed."""
         next(self._failures)
 
-    def settle(self, keeps_tasks: bool) -> tuple[int, int, int, int]:
-        """To be called once, when the run ends: how many tasks started, how many failed, and of tasks and of messages,
-        how many the bounds kept out. Counts the latter two."""
+    def task_was_short(self) -> None:
+        """Count a task that left no span, as it was shorter than its ``min_duration``."""
+        next(self._short)
+
+    def settle(self, keeps_tasks: bool) -> tuple[int, int, int, int, int]:
+        """To be called once, when the run ends: how many tasks started, failed, and were too short for a span; and of
+        tasks and of messages, how many the bounds kept out. Counts the latter two."""
         started = next(self.numbers)
         tasks = started - len(self.tasks) if keeps_tasks else 0
         messages = next(self._said) - len(self.messages)
@@ -47,4 +52,4 @@ class Journal:
             counts.add(TASKS, tasks)
         if messages:
             counts.add(MESSAGES, messages)
-        return started, next(self._failures), tasks, messages
+        return started, next(self._failures), next(self._short), tasks, messages

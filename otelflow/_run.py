@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import methodcaller
 from types import TracebackType
 from typing import Any, ClassVar
 
@@ -21,7 +22,7 @@ from otelflow.context import RUN_KEY, SPAN_KEY, SUPPRESS_KEY, UNRESETTABLE, atta
 from otelflow.errors import ArgumentError
 from otelflow.events import FlowRunEventType
 
-__all__ = ["DRIVERS", "Run"]
+__all__ = ["DRIVERS", "Run", "not_started"]
 
 DRIVERS: set[Any] = set()
 """Code objects of the functions that drive runs. Each has its run in a local variable named ``run``: so a traceback
@@ -42,6 +43,9 @@ class Run:
     """Whether the class has a ``main`` of its own."""
     _own_dependencies: ClassVar[bool] = False
     """Whether the class has ``dependencies`` of its own."""
+
+    _context_of: ClassVar[Any] = methodcaller("get_span_context")
+    """How the ids of the span are asked for. Not a method, which would cost every task a call more."""
 
     status: str = "running"
     """``pending`` (prepared, not executed yet), ``running``, ``completed``, ``failed`` or ``cancelled``."""
@@ -169,7 +173,7 @@ class Run:
                 span = self._start_span(source, context)
                 if span is not None:
                     self._span = span
-                    self._span_context = span.get_span_context()
+                    self._span_context = self._context_of(span)
             if self._span is None:
                 below = Context({**context, RUN_KEY: self})
             else:
@@ -202,12 +206,7 @@ class Run:
             name = self._spec.wire_name if self._given_name is None else cut(self._given_name)[0]
             return source.start(name, context, self._start_attributes(), self._started_ns, self._links)
         except Exception as error:  # a sampler or processor of the user's; never in the way of the call
-            log_once(
-                f"start_span {type(error).__name__}",
-                "OpenTelemetry raised %s when a span was started; the run goes on without one.",
-                type(error).__name__,
-                exc_info=True,
-            )
+            not_started(error)
             return None
 
     def _with_baggage(self, context: Context) -> Context:
@@ -316,6 +315,16 @@ class Run:
 
     def _line(self, line: str) -> None:
         _emit.message(self, 20, line)
+
+
+def not_started(error: Exception) -> None:
+    """Say once that OpenTelemetry, or what the user put into it, raised where a span was to start."""
+    log_once(
+        f"start_span {type(error).__name__}",
+        "OpenTelemetry raised %s when a span was started; the run goes on without one.",
+        type(error).__name__,
+        exc_info=True,
+    )
 
 
 def _status_of(error: BaseException, shape: Shape) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from otelflow import attributes as wire
-from otelflow._inject import NAMES, Plan, plan_for
+from otelflow._inject import NAMES, NO_PLAN, Plan, plan_for
 from otelflow._naming import function_name, target_name
 from otelflow._shapes import Shape, shape_of
 from otelflow._values import attribute, cut
@@ -53,6 +53,7 @@ class Spec:
         new_trace: bool = False,
         attributes: Mapping[str, Any] | None = None,
         dependencies: Mapping[str, Any] | None = None,
+        injects: bool = True,
     ) -> None:
         self.kind = kind
         self.target = target
@@ -69,8 +70,8 @@ class Spec:
         """Whether the signature names a first parameter (self, cls) that a bound call does not pass."""
         self.attributes = self._static(kind, attributes)
         self._flow_class, self._task_class = flow_class, task_class
-        self.plan: Plan | None = None
-        self.wants = True
+        self.plan: Plan | None = None if injects else NO_PLAN
+        self.wants = injects
         """Whether the function itself has something to be injected; True until its plan is made."""
 
     def _static(self, kind: str, attributes: Mapping[str, Any] | None) -> dict[str, Any]:

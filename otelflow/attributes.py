@@ -50,6 +50,10 @@ DROPPED_VALUES = "otelflow.dropped.values"
 DROPPED_EVENTS = "otelflow.dropped.events"
 """Number of events of this run that are not on its span: the SDK keeps a limited number and drops the oldest."""
 
+DROPPED_SHORT_TASKS = "otelflow.dropped.short_tasks"
+"""Number of tasks of this flow run that left no span, as they were shorter than the ``min_duration`` that their
+configuration gives; ``otelflow.flow.tasks`` counts them as well."""
+
 DROPPED_TASKS = "otelflow.dropped.tasks"
 """Number of tasks that the Flow object did not keep in memory (``FlowRunConfig.max_tasks``); their spans are whole."""
 

@@ -12,6 +12,7 @@ from otelflow.errors import ConfigError, unknown_argument
 __all__ = [
     "DEFAULT_CONFIG",
     "EXIT_SECONDS",
+    "OTELFLOW_CONFIG",
     "OTELFLOW_EVENTS",
     "OTELFLOW_EXIT_SECONDS",
     "OTELFLOW_HISTORY_SIZE",
@@ -28,6 +29,10 @@ OTELFLOW_MAX_VALUE_BYTES = "OTELFLOW_MAX_VALUE_BYTES"
 
 OTELFLOW_HISTORY_SIZE = "OTELFLOW_HISTORY_SIZE"
 """Environment: how many events ``flow_events.history()`` holds. Default 1000; 0 switches the history off."""
+
+OTELFLOW_CONFIG = "OTELFLOW_CONFIG"
+"""Environment: the file that says which functions are flows and tasks. Without it, ``otelflow.toml`` in the current
+folder, then ``[tool.otelflow]`` in its ``pyproject.toml``."""
 
 OTELFLOW_EVENTS = "OTELFLOW_EVENTS"
 """Environment: where events go: ``span`` (span events; the default), ``logs`` (OpenTelemetry log records), ``both``."""

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Literal, ParamSpec, Protocol, TypeVar, overload
 
-from otelflow._drive import DRIVER_FOR, body_of
+from otelflow._drive import DRIVER_FOR, body_of, named
 from otelflow._flow import Flow, Task
-from otelflow._naming import target_name
-from otelflow._shapes import Shape
 from otelflow._spec import Spec
 from otelflow._wrapper import Wrapper
 from otelflow.config import FlowRunConfig
@@ -140,7 +138,7 @@ def _transparent_flow(spec: Spec, cls: type[Flow[Any]]) -> Callable[..., Any]:
         shape = made._shape()
         return DRIVER_FOR[shape](made, body_of(made, wrapped, shape), args, kwargs, instance is not None)
 
-    return _named(call, spec)
+    return named(call, spec)
 
 
 @overload
@@ -206,18 +204,7 @@ def _plain_task(spec: Spec) -> Callable[..., Any]:
         run._spec = spec
         return drive(run, wrapped, args, kwargs, instance is not None)
 
-    if spec.shape is Shape.CALL:
-        return call
-    name, qualname = _names(spec)
-
-    def named(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        run = new(Task)
-        run._spec = spec
-        made = drive(run, wrapped, args, kwargs, instance is not None)
-        made.__name__, made.__qualname__ = name, qualname
-        return made
-
-    return named
+    return named(call, spec)
 
 
 def _custom_task(spec: Spec, cls: type[Task]) -> Callable[..., Any]:
@@ -227,25 +214,7 @@ def _custom_task(spec: Spec, cls: type[Task]) -> Callable[..., Any]:
         shape = made._shape()
         return DRIVER_FOR[shape](made, body_of(made, wrapped, shape), args, kwargs, instance is not None)
 
-    return _named(call, spec)
-
-
-def _names(spec: Spec) -> tuple[str, str]:
-    """What a coroutine or generator of ours is called: as the function's own is, in "never awaited" warnings and in
-    what asyncio says of its tasks."""
-    return target_name(spec.target), getattr(spec.target, "__qualname__", spec.name)
-
-
-def _named(call: Callable[..., Any], spec: Spec) -> Callable[..., Any]:
-    """``call`` with the names of what it makes set, where that is a coroutine or generator."""
-    names = _names(spec)
-
-    def named(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        made = call(wrapped, instance, args, kwargs)
-        made.__name__, made.__qualname__ = names
-        return made
-
-    return call if spec.shape is Shape.CALL else named
+    return named(call, spec)
 
 
 def _check_class(where: str, cls: object, base: type) -> None:

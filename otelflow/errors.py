@@ -30,11 +30,12 @@ class OtelflowError(Exception):
 
 
 class ConfigError(OtelflowError, ValueError):
-    """A setting has a value that cannot be used. The setting's name is in :attr:`setting`."""
+    """A setting has a value that cannot be used. :attr:`setting` is its name; of a configuration file, :attr:`file` and
+    :attr:`line` tell where the first thing that is wrong stands."""
 
-    def __init__(self, message: str, *, setting: str = "") -> None:
+    def __init__(self, message: str, *, setting: str = "", file: str = "", line: int | None = None) -> None:
         super().__init__(message)
-        self.setting = setting
+        self.setting, self.file, self.line = setting, file, line
 
 
 class ArgumentError(OtelflowError, TypeError):

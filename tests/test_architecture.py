@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent / "otelflow"
 
 FLOORS = [
     ["_clock", "_fork", "errors", "attributes", "context", "_version", "_naming", "_counts", "_shapes", "_loops"],
+    ["_secrets", "_postponed"],
     ["config", "events", "records", "_stdout", "_inject", "_lean", "_telemetry", "_wrapper"],
     ["_values", "_journal", "listeners", "_ids", "_pipeline", "_processors", "_exporters", "_log_events"],
     ["_tracebacks", "_spec", "providers", "_packing", "_span_parts"],
@@ -21,6 +22,11 @@ FLOORS = [
     ["_drive", "_account"],
     ["_execute"],
     ["_flow"],
+    ["_targets"],
+    ["_argument_paths", "_settings_file", "_members", "_import_hook"],
+    ["_instrumented", "_bindings"],
+    ["_installed"],
+    ["_instrument"],
     ["_remote", "decorators"],
     ["_carrier", "_replay"],
     ["_worker"],

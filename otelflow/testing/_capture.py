@@ -59,7 +59,9 @@ class Capture(Queries):
 
     def _forget(self) -> None:
         self._records: list[_routes.Record] = []
-        self._heard: list[tuple[tuple[int, int] | None, FlowRunEvent]] = []
+        self._heard: list[tuple[Any, FlowRunEvent]] = []
+        """Events, each with the ids of its span. These are not looked at before a query: a task that may leave no span
+        gets one when somebody looks."""
         self._traces: set[int] = set()
         self._looked_at: set[tuple[int, int]] = set()
         self._kept_in: set[tuple[int, int]] = set()
@@ -115,21 +117,19 @@ class Capture(Queries):
         record.span, record.is_open = span, False
 
     def _hear(self, event: FlowRunEvent) -> None:
-        ids = _ids_of(event)
-        if _routes.owner_of(get_current(), None if ids is None else ids[0]) is not self:
+        context = _context_of(event)
+        if _routes.owner_of(get_current(), None if context is None else context.trace_id) is not self:
             return
-        self._heard.append((ids, event))
+        self._heard.append((context, event))
         facts = stop_facts(event)
-        if facts is not None:
-            self._note_end(facts["error"], ids)
+        if facts is not None and facts["error"] is not None:
+            self._note_end(facts["error"], context)
 
-    def _note_end(self, error: BaseException | None, ids: tuple[int, int] | None) -> None:
+    def _note_end(self, error: BaseException, context: Any) -> None:
         """Whether the error that a run ended with reaches its caller: the run is the current one while it says STOP."""
         run = current_run()
-        context = None if run is None else run._span_context
-        if error is None or ids is None or run is None or context is None or context.span_id != ids[1]:
-            return
-        if run._tolerates(error):
+        ids = _ids(context)
+        if run is not None and ids is not None and ids == _ids(run._span_context) and run._tolerates(error):
             self._kept_in.add(ids)
 
     # --- queries ------------------------------------------------------------------------------------------------
@@ -159,8 +159,8 @@ class Capture(Queries):
             records = sorted(self._records, key=lambda one: (one.start_ns or one.span.start_time or 0, one.number))
             heard = list(self._heard)
         by_ids: dict[tuple[int, int] | None, list[FlowRunEvent]] = defaultdict(list)
-        for ids, event in heard:
-            by_ids[ids].append(event)
+        for context, event in heard:
+            by_ids[_ids(context)].append(event)
         made = [CapturedRun(self, record, []) for record in records]
         known = {run._ids: run for run in made}
         for run in made:
@@ -249,9 +249,12 @@ def _is_named(run: CapturedRun, expected: list[Expected]) -> bool:
     return any((line.error and fits(line, run)) or _is_named(run, line.children) for line in expected)
 
 
-def _ids_of(event: FlowRunEvent) -> tuple[int, int] | None:
+def _context_of(event: FlowRunEvent) -> Any:
     record = event._record  # its context saves the way to text and back; events that a user made have none
-    context = None if record is None else record[2][4]
+    return None if record is None else record[2][4]
+
+
+def _ids(context: Any) -> tuple[int, int] | None:
     return None if context is None else (context.trace_id, context.span_id)
 
 

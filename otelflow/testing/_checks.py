@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from otelflow import attributes as wire
+from otelflow._secrets import looks_secret
 from otelflow._values import cut
 from otelflow.events import FlowRunEventType
 from otelflow.testing._records import CapturedRun, stop_facts
@@ -74,37 +74,14 @@ def _errors(capture: Any, runs: list[CapturedRun]) -> list[str]:
     return found
 
 
-_SECRET_NAME = re.compile(r"(?i)(pass(word|wd|phrase)|secret|(api|private)[_.-]?key|(access|auth)[_.-]?token)")
-_SECRET_VALUE = re.compile(
-    r"-----BEGIN [A-Z ]*PRIVATE KEY-----"
-    r"|\bAKIA[0-9A-Z]{16}\b"
-    r"|\bgh[pousr]_[A-Za-z0-9]{36,}\b"
-    r"|\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}"
-    r"|\b[a-z][a-z0-9+.-]*://[^/\s:@]+:[^/\s:@*]+@"
-    r"|(?i:\bbearer\s+[a-z0-9._~+/-]{16,})"
-)
-_SECRET_PAIR = re.compile(
-    r"(?i)\b(password|passwd|secret|api[_-]?key|token)\"?\s*[=:]\s*\"?(?!none\b|null\b|\*)[^\s\"'<\[]{4,}"
-)
-_HIDDEN = re.compile(r"^\s*$|^[*•.x]+$|(?i:redacted|scrubbed|masked|hidden)")
-
-
 def _secrets(capture: Any, runs: list[CapturedRun]) -> list[str]:
     return [
         f"{_named(run)} has what looks like a secret in clear in {name!r}"
         for run in runs
         for group in (run.span.attributes or {}, *((event.attributes or {}) for event in run.span.events))
         for name, value in group.items()
-        if isinstance(value, str) and _looks_secret(name, value)
+        if isinstance(value, str) and looks_secret(name, value, pairs=name != wire.EXCEPTION_STACKTRACE)
     ]
-
-
-def _looks_secret(name: str, value: str) -> bool:
-    if _HIDDEN.search(value):
-        return False
-    if _SECRET_NAME.search(name) or _SECRET_VALUE.search(value):
-        return True
-    return name != wire.EXCEPTION_STACKTRACE and _SECRET_PAIR.search(value) is not None  # that has lines of source
 
 
 def _dropped(capture: Any, runs: list[CapturedRun]) -> list[str]:

@@ -1,0 +1,152 @@
+"""Attributes from arguments, by path: what a configuration allows to be captured, and nothing else."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from datetime import date, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from otelflow._counts import VALUES, counts, log_once
+from otelflow._secrets import REDACTED, has_secret_name, looks_secret
+from otelflow._targets import nearest
+from otelflow._values import attribute, safe_str
+
+__all__ = ["ArgumentPaths"]
+
+_MISSING: Any = object()
+_AS_TEXT = (Decimal, UUID, date, time, timedelta, complex)
+
+
+class _Path(NamedTuple):
+    attribute: str
+    parameter: str
+    position: int | None
+    """Position of the parameter; None where it is given by keyword only."""
+    rest: bool
+    """Whether the parameter is ``*args``."""
+    default: Any
+    steps: tuple[str, ...]
+    secret: bool
+
+    @property
+    def text(self) -> str:
+        return ".".join((self.parameter, *self.steps))
+
+
+class ArgumentPaths:
+    """Which attributes a function's span gets from the function's arguments.
+
+    A path begins with a parameter's name; what follows are attributes, keys of mappings, and numbers of list items.
+    Raises ValueError, with what is wrong, for a path whose first part is no parameter.
+    """
+
+    def __init__(self, function: Any, paths: Sequence[tuple[str, str]], shown: str) -> None:
+        self._shown = shown
+        try:
+            parameters = inspect.signature(function).parameters
+        except (TypeError, ValueError):
+            raise ValueError("it tells no signature, so its arguments cannot be named. Leave attributes out") from None
+        self._keywords = next((one.name for one in parameters.values() if one.kind is one.VAR_KEYWORD), None)
+        self._own = frozenset(parameters)
+        self._paths = [self._compiled(parameters, name, path) for name, path in paths]
+
+    def _compiled(self, parameters: Mapping[str, inspect.Parameter], name: str, path: str) -> _Path:
+        root, *steps = path.split(".")
+        secret = has_secret_name(name) or has_secret_name(path)
+        known = parameters.get(root)
+        if known is None:
+            if self._keywords is None:
+                takes = ", ".join(parameters) or "nothing"
+                raise ValueError(f"there is no parameter {root!r}.{nearest(root, parameters)} It takes: {takes}")
+            return _Path(name, root, None, False, _MISSING, tuple(steps), secret)
+        default = _MISSING if known.default is known.empty else known.default
+        positional = known.kind not in (known.KEYWORD_ONLY, known.VAR_KEYWORD)
+        index = list(parameters).index(root) if positional else None
+        return _Path(name, root, index, known.kind is known.VAR_POSITIONAL, default, tuple(steps), secret)
+
+    def read(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+        """The attributes of one call, and how many of them were cut. Never raises: what cannot be read is left out,
+        and logged once for each path. ``args`` begin with ``self`` or ``cls`` where the function names it."""
+        made: dict[str, Any] = {}
+        cut = 0
+        for path in self._paths:
+            try:
+                value = self._walk(path, args, kwargs)
+            except Exception as error:  # a property of the user's, a lazy relation of an ORM: it may do anything
+                self._broken(path, error)
+                continue
+            if value is None or value is _MISSING:
+                continue
+            made[path.attribute], was_cut = _shown(path, value)
+            cut += was_cut
+        if cut:
+            counts.add(VALUES, cut)
+        return made, cut
+
+    def _walk(self, path: _Path, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        if path.position is not None and path.position < len(args):
+            value = args[path.position :] if path.rest else args[path.position]
+        elif path.parameter in kwargs:
+            value = kwargs[path.parameter]
+        elif path.parameter == self._keywords:
+            value = {name: one for name, one in kwargs.items() if name not in self._own}
+        else:
+            value = path.default
+        for step in path.steps:
+            if value is None or value is _MISSING:
+                return value
+            value = _step(value, step)
+        return value
+
+    def _broken(self, path: _Path, error: Exception) -> None:
+        log_once(
+            f"argument path {self._shown} {path.text}",
+            "The attribute %r of %s is left out where its path %r cannot be read: %s: %s",
+            path.attribute,
+            self._shown,
+            path.text,
+            type(error).__name__,
+            safe_str(error)[:200],
+        )
+
+
+def _step(value: Any, name: str) -> Any:
+    if isinstance(value, Mapping):
+        return value[name] if name in value else value.get(int(name)) if name.isdigit() else None
+    if name.isdigit() and isinstance(value, list | tuple):
+        return value[int(name)] if int(name) < len(value) else None
+    return getattr(value, name)
+
+
+def _shown(path: _Path, value: Any) -> tuple[Any, bool]:
+    """What goes on the span: simple values and lists of them, texts within bounds; of other objects the class, as
+    their parts were not allowed by name."""
+    if path.secret:
+        return REDACTED, False
+    if isinstance(value, Enum):
+        value = value.value
+    elif isinstance(value, _AS_TEXT):
+        value = safe_str(value)
+    if isinstance(value, bool | int | float | str) or _is_list(value):
+        made, was_cut = attribute(value)
+        hidden = any(isinstance(one, str) and looks_secret(path.attribute, one) for one in _each(made))
+        return (REDACTED, False) if hidden else (made, was_cut)
+    cls = type(value)
+    return f"<{cls.__name__}>" if cls.__module__ == "builtins" else f"<{cls.__module__}.{cls.__qualname__}>", False
+
+
+def _is_list(value: Any) -> bool:
+    return (
+        isinstance(value, list | tuple)
+        and len(value) <= 64
+        and bool(value)
+        and all(type(one) in (bool, int, float, str) and type(one) is type(value[0]) for one in value)
+    )
+
+
+def _each(made: Any) -> Any:
+    return made if isinstance(made, tuple) else (made,)

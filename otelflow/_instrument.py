@@ -1,0 +1,110 @@
+"""``instrument()``: functions of existing code become flows and tasks, without a change to it, and bare again."""
+
+from __future__ import annotations
+
+import logging
+import os
+from types import TracebackType
+
+from otelflow._installed import Claim, enter, instrumented_now, withdraw
+from otelflow._settings_file import FILE, Settings, find, from_arguments, read
+from otelflow._targets import Problem, raise_problems
+from otelflow.config import OTELFLOW_CONFIG
+from otelflow.errors import ConfigError
+
+__all__ = ["Instrumentation", "instrument", "instrument_leniently"]
+
+_logger = logging.getLogger("otelflow")
+
+
+class Instrumentation:
+    """What one :func:`instrument` did. Call it, or leave its ``with`` block, and the code is as it was before."""
+
+    def __init__(self, claim: Claim) -> None:
+        self._claim = claim
+
+    def __call__(self) -> None:
+        """Undo; a second time it does nothing. What another ``instrument()`` asked for as well stays until that is
+        undone. Calls in flight end as they began."""
+        withdraw(self._claim)
+
+    def __enter__(self) -> Instrumentation:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self()
+
+    @property
+    def wrapped(self) -> list[str]:
+        """The functions that are wrapped now, as ``module:qualname``, sorted; imports to come may add to them."""
+        return instrumented_now(self._claim)
+
+    @property
+    def waiting(self) -> list[str]:
+        """The targets that nothing was found for so far: their modules are not imported, or there are none."""
+        return [str(target) for target in self._claim.targets if not self._claim.matches.get(target)]
+
+    def __repr__(self) -> str:
+        return f"<Instrumentation: {len(self.wrapped)} functions wrapped, {len(self.waiting)} targets waiting>"
+
+
+def instrument(
+    config: str | os.PathLike[str] | None = None, *, flows: object = (), tasks: object = ()
+) -> Instrumentation:
+    """Make flows and tasks of functions that are named in a configuration file, or here.
+
+    config: path of the file. Without it, and without targets here: the file that ``OTELFLOW_CONFIG`` names, or
+        ``otelflow.toml`` in the current folder, or ``[tool.otelflow]`` of its ``pyproject.toml``.
+    flows, tasks: targets as in the file: ``"module:qualname"``, functions, or dicts with the keys of a table.
+
+    The functions are transparent: same signature, value and exceptions. What is not imported yet is wrapped when it
+    is; nothing is imported for it. May be called while the code runs, and more than once: no function is wrapped twice.
+
+    Returns its undo, to be called or used in a ``with``. Raises :class:`otelflow.errors.ConfigError`, with file and
+    line of every mistake, and has wrapped nothing then.
+    """
+    settings = _settings(config, flows, tasks)
+    raise_problems(settings.problems)
+    claim = Claim(settings.targets)
+    raise_problems(enter(claim, strict=True))
+    return Instrumentation(claim)
+
+
+def _settings(config: str | os.PathLike[str] | None, flows: object, tasks: object) -> Settings:
+    given = [from_arguments("flow", flows), from_arguments("task", tasks)]
+    if config is None and not any(one.targets or one.problems for one in given):
+        config = find()
+        if config is None:
+            raise ConfigError(
+                f"There is no configuration: {OTELFLOW_CONFIG} is not set, and {os.getcwd()!r} has neither {FILE} nor "
+                "[tool.otelflow] in a pyproject.toml. Name a file, or use flows=[…] and tasks=[…]."
+            )
+    if config is not None:
+        given.insert(0, read(config))
+    targets = [target for one in given for target in one.targets]
+    return Settings(targets, [problem for one in given for problem in one.problems])
+
+
+def instrument_leniently() -> Instrumentation | None:
+    """What the start without code does: instrument as the configuration that is found says, as far as that is
+    possible. Never raises; what is skipped is said in one log line. None where there is no configuration."""
+    try:
+        path = find()
+        if path is None:
+            return None
+        settings = read(path)
+        claim = Claim(settings.targets)
+        _say_skipped(settings.problems + enter(claim, strict=False))
+        return Instrumentation(claim)
+    except Exception:
+        _logger.warning("otelflow instruments nothing: its start failed", exc_info=True)
+        return None
+
+
+def _say_skipped(problems: list[Problem]) -> None:
+    if problems:
+        shown = " | ".join(map(str, problems[:10]))
+        more = f" | and {len(problems) - 10} more" if len(problems) > 10 else ""
+        _logger.warning("otelflow skips what its configuration asks for in vain: %s%s", shown, more)

@@ -1,0 +1,169 @@
+"""What an instrumented function does at a call: a flow or task of its own, until it is told to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+from opentelemetry.context import Context
+from opentelemetry.trace import Span, get_current_span
+
+from otelflow import _emit
+from otelflow._argument_paths import ArgumentPaths
+from otelflow._counts import log_once
+from otelflow._drive import DRIVER_FOR, named
+from otelflow._flow import Flow, Task
+from otelflow._journal import Journal
+from otelflow._postponed import PostponedContext, PostponedSpan
+from otelflow._run import not_started
+from otelflow._spec import Spec
+from otelflow._targets import Target
+from otelflow._telemetry import Source
+from otelflow.config import DEFAULT_CONFIG
+
+__all__ = ["Stop", "instrumented"]
+
+Call = Callable[[Any, Any, "tuple[Any, ...]", "dict[str, Any]"], Any]
+Stop = Callable[[], None]
+"""Makes a wrapped function bare again, wherever it is held."""
+
+
+class _TargetSpec(Spec):
+    """The facts of a function that a configuration names. Nothing is injected into it: it knows nothing of us."""
+
+    __slots__ = ("least_ns", "paths")
+
+    def __init__(self, target: Target, function: Any) -> None:
+        super().__init__(
+            target.kind,
+            function,
+            flow_class=Flow,
+            task_class=Task,
+            name=target.name,
+            new_trace=target.new_trace,
+            injects=False,
+        )
+        self.least_ns = target.min_duration_ns
+        inner = getattr(function, "__func__", function)
+        self.paths = ArgumentPaths(inner, target.attributes, str(target)) if target.attributes else None
+
+
+class _Given:
+    """The arguments of one call, until its span has what the configuration wants of them."""
+
+    _given: tuple[tuple[Any, ...], Mapping[str, Any]] | None = None
+    _span: Any
+    _spec: Any
+    _cut: int
+
+    def _begin(self) -> None:
+        given, self._given = self._given, None
+        try:
+            if given is not None and self._span is not None and self._span.is_recording():
+                made, cut = self._spec.paths.read(*given)
+                self._cut += cut
+                self._span.set_attributes(made)
+        except Exception as error:  # a span of someone else's
+            log_once("set_attributes", "The span in use raised %s in set_attributes().", type(error).__name__)
+        _emit.started(self)  # type: ignore[arg-type]  # it is mixed into runs
+
+
+class _InstrumentedFlow(_Given, Flow[Any]):
+    _transparent = True
+    _wants = False
+
+
+class _InstrumentedTask(_Given, Task):
+    pass
+
+
+def _ids_of(span: Any) -> Any:
+    return PostponedContext(span) if type(span) is PostponedSpan else span.get_span_context()
+
+
+class _ShortTask(_InstrumentedTask):
+    """A task that leaves no span where it is short and has nothing below it."""
+
+    _context_of: ClassVar[Any] = staticmethod(_ids_of)
+
+    @property
+    def span_id(self) -> str | None:
+        """16 hex digits: of a span that is started now, if it has not been, as somebody wants to name it."""
+        if self._span is not None:
+            self._span.get_span_context()
+        return super().span_id
+
+    def _start_span(self, source: Source, context: Context) -> Span | None:
+        above = get_current_span(context)
+        if isinstance(above, PostponedSpan):
+            trace_id = above.trace_id
+        else:
+            trace_id = above.get_span_context().trace_id
+            if self._relay is not None or (trace_id and not above.is_recording()):
+                return super()._start_span(source, context)
+        name, attributes, ns = self._spec.wire_name, self._start_attributes(), self._started_ns
+
+        def start(more: dict[str, Any]) -> Span | None:
+            try:
+                return source.start(name, context, {**attributes, **more}, ns)
+            except Exception as error:  # a sampler or processor of the user's; never in the way of the call
+                not_started(error)
+                return None
+
+        return PostponedSpan(start, trace_id, ns, self._spec.least_ns)
+
+    def _end_attributes(self) -> dict[str, Any]:
+        if self._span is not None and self._ended_ns - self._started_ns >= self._spec.least_ns:
+            self._span.get_span_context()  # it stays: so the event of the end, which comes next, has its id
+        return super()._end_attributes()
+
+    def _end_span(self) -> None:
+        span = self._span
+        super()._end_span()
+        flow = self.flow
+        if flow is not None and isinstance(span, PostponedSpan) and span.is_dropped:
+            flow._memory.task_was_short()
+
+
+def instrumented(target: Target, function: Any) -> tuple[Call, Stop]:
+    """What a wrapper around ``function`` calls, and how to switch it off.
+
+    Raises ValueError, with what is wrong, where the target's attributes do not fit the function's parameters.
+    """
+    spec = _TargetSpec(target, function)
+    new_run = _new_flow if target.kind == "flow" else _new_short_task if spec.least_ns else _new_task
+    drive, binds, has_paths = DRIVER_FOR[spec.shape], spec.binds, spec.paths is not None
+    is_on = True
+
+    def call(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        run = new_run()
+        run._spec = spec
+        if has_paths:
+            run._given = (args if instance is None or not binds else (instance, *args)), kwargs
+        return drive(run, wrapped, args, kwargs, instance is not None)
+
+    def stop() -> None:
+        nonlocal is_on
+        is_on = False
+
+    on_call = named(call, spec)
+
+    def switched(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return on_call(wrapped, instance, args, kwargs) if is_on else wrapped(*args, **kwargs)
+
+    return switched, stop
+
+
+def _new_flow() -> Any:
+    run = _InstrumentedFlow.__new__(_InstrumentedFlow)
+    run.data = {}
+    run._memory = Journal(DEFAULT_CONFIG.max_messages, DEFAULT_CONFIG.max_tasks)
+    return run
+
+
+def _new_task() -> Any:
+    return object.__new__(_InstrumentedTask)
+
+
+def _new_short_task() -> Any:
+    return object.__new__(_ShortTask)

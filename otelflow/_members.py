@@ -1,0 +1,179 @@
+"""Where a function stands that is to be wrapped: in a module or a class, as what; or why it cannot be wrapped there."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from otelflow._targets import Target, fits_part, nearest
+from otelflow._wrapper import Wrapper
+
+__all__ = ["Member", "Refused", "is_ours", "members", "namespace", "replacement"]
+
+_BY_THE_INTERPRETER = (
+    *("__new__", "__del__", "__init_subclass__", "__class_getitem__", "__set_name__", "__get__", "__set__"),
+    *("__getattribute__", "__getattr__", "__setattr__", "__delattr__", "__instancecheck__", "__subclasscheck__"),
+    *("__hash__", "__eq__", "__repr__", "__str__"),
+)
+_IMMUTABLE, _HEAP_TYPE = 1 << 8, 1 << 9
+"""Flags of a type: Py_TPFLAGS_IMMUTABLETYPE (Python 3.10 and later), Py_TPFLAGS_HEAPTYPE."""
+
+
+class Refused(Exception):
+    """Why a name cannot be instrumented: a sentence."""
+
+
+class Member(NamedTuple):
+    """A name in a module or class, and what stands there."""
+
+    owner: Any
+    name: str
+    raw: Any
+    """What is in the owner's ``__dict__``, or in that of the class that it inherits from."""
+    is_inherited: bool = False
+
+    @property
+    def shown(self) -> str:
+        """``module:qualname``."""
+        owner = self.owner
+        if isinstance(owner, types.ModuleType):
+            return f"{owner.__name__}:{self.name}"
+        return f"{owner.__module__}:{owner.__qualname__}.{self.name}"
+
+    @property
+    def function(self) -> Any:
+        """What is called: of a property, its getter."""
+        if isinstance(self.raw, property):
+            return self.raw.fget
+        return self.raw.func if isinstance(self.raw, functools.cached_property) else self.raw
+
+
+def namespace(module: Any) -> dict[str, Any]:
+    """The names of a module, without having a lazy one load itself."""
+    found = object.__getattribute__(module, "__dict__")
+    return found if isinstance(found, dict) else {}
+
+
+def is_ours(value: Any) -> bool:
+    """Whether ``value``, or the function that a property calls, is wrapped by us."""
+    if isinstance(value, property):
+        value = value.fget
+    elif isinstance(value, functools.cached_property):
+        value = value.func
+    return type(value) is Wrapper
+
+
+def members(target: Target, module: Any) -> Iterator[Member]:
+    """What ``target`` matches in ``module``. Raises :class:`Refused` for an exact name that is not there, or that
+    stands for something that cannot be wrapped. A pattern passes over these."""
+    if target.is_exact:
+        yield _exact(module, target.qualname.split("."))
+    else:
+        yield from _matching(target, module, (), namespace(module))
+
+
+# --- one name ---------------------------------------------------------------------------------------------------------
+
+
+def _exact(module: Any, parts: list[str]) -> Member:
+    owner: Any = module
+    shown = module.__name__
+    for part in parts[:-1]:
+        owner, _ = _look(owner, part, shown)
+        shown = f"{shown}.{part}"
+        if not isinstance(owner, type):
+            kind = type(owner).__name__
+            raise Refused(f"{shown} is no class but an object of {kind}: name the method of its class")
+    raw, is_inherited = _look(owner, parts[-1], shown)
+    member = Member(owner, parts[-1], raw, is_inherited)
+    why = _why_not(member, f"{shown}.{parts[-1]}")
+    if why is not None:
+        raise Refused(why)
+    return member
+
+
+def _look(owner: Any, name: str, shown: str) -> tuple[Any, bool]:
+    """What ``name`` stands for, without calling a descriptor, and whether a class inherits it."""
+    places = [vars(cls) for cls in owner.__mro__] if isinstance(owner, type) else [namespace(owner)]
+    for number, place in enumerate(places):
+        if name in place:
+            return place[name], number > 0
+    near = nearest(name, {key for place in places for key in place})
+    raise Refused(f"{shown} has no {name!r}{near and '.' + near}")
+
+
+def _why_not(member: Member, shown: str) -> str | None:
+    owner, name, raw, is_inherited = member
+    if isinstance(owner, type):
+        if not owner.__flags__ & _HEAP_TYPE or owner.__flags__ & _IMMUTABLE:
+            return f"{owner.__name__} is a type of Python itself or of an extension, whose methods cannot be replaced"
+        if name in _BY_THE_INTERPRETER:
+            return f"{shown} is called by the interpreter where no span can be made safely: name a method that it uses"
+        if isinstance(raw, types.MemberDescriptorType | types.GetSetDescriptorType):
+            return f"{shown} is a slot: it holds data, and is not called"
+        if isinstance(raw, types.WrapperDescriptorType) and is_inherited:
+            return f"{shown} is inherited from {raw.__objclass__.__name__}, and is no code of {owner.__name__}"
+    return _why_not_callable(raw, shown)
+
+
+def _why_not_callable(raw: Any, shown: str) -> str | None:
+    if isinstance(raw, type):
+        return f"{shown} is a class: name its methods, such as {raw.__name__}.__init__"
+    if isinstance(raw, functools.partialmethod | functools.singledispatchmethod):
+        return f"{shown} is a {type(raw).__name__}: name the method that it calls"
+    if isinstance(raw, property | functools.cached_property):
+        if type(raw) not in (property, functools.cached_property):
+            return f"{shown} is a property of a kind of its own, {type(raw).__name__}: name a method that it calls"
+        getter = raw.fget if isinstance(raw, property) else raw.func
+        return None if callable(getter) else f"{shown} is a property without a getter"
+    if not callable(raw) and not isinstance(raw, staticmethod | classmethod):
+        return f"{shown} is no function but an object of {type(raw).__name__}"
+    return None
+
+
+# --- patterns ---------------------------------------------------------------------------------------------------------
+
+
+def _matching(target: Target, module: Any, parts: tuple[str, ...], names: Any) -> Iterator[Member]:
+    wanted = target.qualname.split(".")
+    pattern, is_last = wanted[len(parts)], len(wanted) == len(parts) + 1
+    owner: Any = module if not parts else names
+    for name, raw in list((vars(names) if parts else names).items()):
+        if not isinstance(name, str) or not fits_part(pattern, name):
+            continue
+        here = (*parts, name)
+        if is_last:
+            member = Member(owner, name, raw)
+            if _is_code(raw, module, bool(parts)) and target.wants_name(here) and _why_not(member, name) is None:
+                yield member
+        elif isinstance(raw, type) and raw.__module__ == module.__name__:
+            yield from _matching(target, module, here, raw)
+
+
+def _is_code(raw: Any, module: Any, in_class: bool) -> bool:
+    """Whether a pattern means ``raw``: a function that the module, or a class of it, defines. Neither what it imports
+    from elsewhere, nor properties, which are often as hot as attributes."""
+    if in_class and isinstance(raw, staticmethod | classmethod):
+        return True
+    has_function = not isinstance(raw, type) and inspect.isfunction(getattr(raw, "__wrapped__", None))  # lru_cache
+    is_function = inspect.isfunction(raw) or has_function
+    return is_function and (in_class or getattr(raw, "__module__", None) == module.__name__)
+
+
+# --- what is put there ------------------------------------------------------------------------------------------------
+
+
+def replacement(member: Member, call: Any) -> Any:
+    """What stands in the member's place from now on: of the same kind, with ``call`` around the function."""
+    raw = member.raw
+    if isinstance(raw, property):
+        return property(Wrapper(raw.fget, call), raw.fset, raw.fdel, raw.__doc__)
+    if isinstance(raw, functools.cached_property):
+        made: Any = functools.cached_property(Wrapper(raw.func, call))
+        made.__set_name__(member.owner, raw.attrname or member.name)
+        made.__doc__ = raw.__doc__
+        return made
+    return Wrapper(raw, call)

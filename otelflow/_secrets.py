@@ -1,0 +1,39 @@
+"""What looks like a secret: by the name of what holds it, and by the form of a text."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["REDACTED", "has_secret_name", "looks_secret"]
+
+REDACTED = "[redacted]"
+"""Stands for a value that is kept off a span."""
+
+_NAME = re.compile(r"(?i)(pass(word|wd|phrase)|secret|(api|private)[_.-]?key|(access|auth)[_.-]?token)")
+_VALUE = re.compile(
+    r"-----BEGIN [A-Z ]*PRIVATE KEY-----"
+    r"|\bAKIA[0-9A-Z]{16}\b"
+    r"|\bgh[pousr]_[A-Za-z0-9]{36,}\b"
+    r"|\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}"
+    r"|\b[a-z][a-z0-9+.-]*://[^/\s:@]+:[^/\s:@*]+@"
+    r"|(?i:\bbearer\s+[a-z0-9._~+/-]{16,})"
+)
+_PAIR = re.compile(
+    r"(?i)\b(password|passwd|secret|api[_-]?key|token)\"?\s*[=:]\s*\"?(?!none\b|null\b|\*)[^\s\"'<\[]{4,}"
+)
+_HIDDEN = re.compile(r"^\s*$|^[*•.x]+$|(?i:redacted|scrubbed|masked|hidden)")
+
+
+def has_secret_name(name: str) -> bool:
+    """Whether what is called ``name`` is likely to hold a secret."""
+    return _NAME.search(name) is not None
+
+
+def looks_secret(name: str, value: str, *, pairs: bool = True) -> bool:
+    """Whether ``value`` under ``name`` looks like a secret in clear. ``pairs``: look for ``password=…`` within the text
+    as well, which lines of source would be taken for."""
+    if _HIDDEN.search(value):
+        return False
+    if _NAME.search(name) or _VALUE.search(value):
+        return True
+    return pairs and _PAIR.search(value) is not None
