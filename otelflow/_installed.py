@@ -6,7 +6,7 @@ import logging
 import sys
 import threading
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any
 
@@ -15,18 +15,23 @@ from otelflow._fork import after_fork_in_child
 from otelflow._import_hook import ImportHook
 from otelflow._instrumented import Stop, instrumented
 from otelflow._members import Member, Refused, is_ours, members, replacement
-from otelflow._targets import Problem, Target
+from otelflow._targets import Problem, Target, fits_part
 
-__all__ = ["Claim", "enter", "instrumented_now", "withdraw"]
+__all__ = ["Claim", "define", "enter", "instrumented_now", "withdraw"]
 
 _logger = logging.getLogger("otelflow")
+Make = Callable[[Target, Any], "tuple[Any, Stop]"]
+"""Makes what a wrapper around a function calls, and how that is switched off."""
 
 
 class Claim:
     """The targets of one ``instrument()``, and what was found for each."""
 
-    def __init__(self, targets: Iterable[Target]) -> None:
+    def __init__(self, targets: Iterable[Target], main: tuple[str, ...] = (), make: Make = instrumented) -> None:
         self.targets = list(targets)
+        self.make = make
+        self.main = main
+        """The names of the module that is about to run as a program; empty where that is on its way already."""
         self.matches: dict[Target, int] = {}
         self.told: set[str] = set()
         """Problems of modules that were imported later, each said once."""
@@ -74,6 +79,8 @@ class _Registry:
     def add(self, claim: Claim) -> list[Problem]:
         """Wrap what is imported already, and watch for the rest. Returns what cannot be wrapped."""
         modules = {name: module for name, module in list(sys.modules.items()) if isinstance(module, ModuleType)}
+        if claim.main:
+            del modules["__main__"]
         planned, problems = _plan(claim, modules)
         self.claims.append(claim)
         self._watch()
@@ -128,6 +135,18 @@ class _Registry:
             still = held(one.put for one in candidates)
             self.replaced = [one for one in candidates if id(one.put) in still]
 
+    def define(self, module: ModuleType, name: str) -> None:
+        """A program bound a name: wrap what it stands for, where a target wants that."""
+        for claim in self.claims:
+            planned = []
+            for target in claim.targets:
+                if fits_part(target.qualname.partition(".")[0], name) and any(map(target.wants_module, claim.main)):
+                    try:
+                        planned += [(target, one) for one in members(target, module) if one.top == name]
+                    except Refused:  # something else of that name, which may be bound anew
+                        pass
+            self._install(claim, planned, "__main__")
+
     # --- wrapping -----------------------------------------------------------------------------------------------
 
     def _install(self, claim: Claim, planned: list[tuple[Target, Member]], begin_at: str | None) -> list[Problem]:
@@ -145,7 +164,7 @@ class _Registry:
                 continue  # decorated with @flow or @task: it has its span
             if one is None:
                 try:
-                    one = self._wrap(target, member)
+                    one = self._wrap(claim.make, target, member)
                 except Exception as error:  # a metaclass that refuses, paths that do not fit
                     problems.append(Problem(target.place, f"{target}: {error}"))
                     continue
@@ -157,8 +176,8 @@ class _Registry:
         rebind(swaps, begin_at)
         return problems
 
-    def _wrap(self, target: Target, member: Member) -> _Wrapped:
-        call, stop = instrumented(target, member.function)
+    def _wrap(self, make: Make, target: Target, member: Member) -> _Wrapped:
+        call, stop = make(target, member.function)
         put = replacement(member, call)
         one = _Wrapped(member, put, stop)
         try:
@@ -219,6 +238,12 @@ def enter(claim: Claim, *, strict: bool) -> list[Problem]:
         if strict and problems:
             _registry.remove(claim)
         return problems
+
+
+def define(module: ModuleType, name: str) -> None:
+    """To be called when a program binds a name at its top level, at once: it may be called in the next line."""
+    with _lock:
+        _registry.define(module, name)
 
 
 def withdraw(claim: Claim) -> None:

@@ -6,7 +6,8 @@ import logging
 import os
 from types import TracebackType
 
-from otelflow._installed import Claim, enter, instrumented_now, withdraw
+from otelflow._installed import Claim, Make, enter, instrumented_now, withdraw
+from otelflow._instrumented import instrumented
 from otelflow._settings_file import FILE, Settings, find, from_arguments, read
 from otelflow._targets import Problem, raise_problems
 from otelflow.config import OTELFLOW_CONFIG
@@ -15,6 +16,7 @@ from otelflow.errors import ConfigError
 __all__ = ["Instrumentation", "instrument", "instrument_leniently"]
 
 _logger = logging.getLogger("otelflow")
+_OF_PROGRAM = "functions of the program's own file are seen by `otelflow run` only: start it so, or name a module"
 
 
 class Instrumentation:
@@ -87,16 +89,21 @@ def _settings(config: str | os.PathLike[str] | None, flows: object, tasks: objec
     return Settings(targets, [problem for one in given for problem in one.problems])
 
 
-def instrument_leniently() -> Instrumentation | None:
+def instrument_leniently(main: tuple[str, ...] = (), make: Make = instrumented) -> Instrumentation | None:
     """What the start without code does: instrument as the configuration that is found says, as far as that is
-    possible. Never raises; what is skipped is said in one log line. None where there is no configuration."""
+    possible. Never raises; what is skipped is said in one log line. None where there is no configuration.
+
+    main: names of the module that is about to run as the program, if its functions are looked after.
+    make: what is put around functions, where it is not flows and tasks.
+    """
     try:
         path = find()
         if path is None:
             return None
         settings = read(path)
-        claim = Claim(settings.targets)
-        _say_skipped(settings.problems + enter(claim, strict=False))
+        claim = Claim(settings.targets, main or ("__main__",), make)
+        unseen = [] if main else [Problem(one.place, _OF_PROGRAM) for one in claim.targets if one.module == "__main__"]
+        _say_skipped(settings.problems + unseen + enter(claim, strict=False))
         return Instrumentation(claim)
     except Exception:
         _logger.warning("otelflow instruments nothing: its start failed", exc_info=True)

@@ -36,6 +36,11 @@ class Member(NamedTuple):
     is_inherited: bool = False
 
     @property
+    def top(self) -> str:
+        """The name at the top of the module: its own, or of the class that it is in."""
+        return self.name if isinstance(self.owner, types.ModuleType) else str(self.owner.__qualname__.partition(".")[0])
+
+    @property
     def shown(self) -> str:
         """``module:qualname``."""
         owner = self.owner

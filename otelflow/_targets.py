@@ -12,7 +12,18 @@ from typing import Any, Literal, NamedTuple
 
 from otelflow.errors import ConfigError
 
-__all__ = ["KEYS", "MOST_MATCHES", "Kind", "Place", "Problem", "Target", "nearest", "parse", "raise_problems"]
+__all__ = [
+    "KEYS",
+    "MOST_MATCHES",
+    "Kind",
+    "Place",
+    "Problem",
+    "Target",
+    "fits_part",
+    "nearest",
+    "parse",
+    "raise_problems",
+]
 
 Kind = Literal["flow", "task"]
 

@@ -7,7 +7,9 @@ import sys
 from collections.abc import Sequence
 
 from otelflow._version import __version__
+from otelflow.cli._check import add_check
 from otelflow.cli._demo import add_demo
+from otelflow.cli._run import add_run, split_at_program
 from otelflow.errors import OtelflowError
 
 __all__ = ["main"]
@@ -22,10 +24,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"otelflow {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    add_check(commands)
     add_demo(commands)
-    given = parser.parse_args(arguments)
+    add_run(commands)
+    own, program = _split(sys.argv[1:] if arguments is None else list(arguments))
+    given = parser.parse_args(own)
+    given.program = program
     try:
         return int(given.run(given))
     except OtelflowError as error:
         print(f"otelflow: {error}", file=sys.stderr)
         return 1
+
+
+def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """The command's own words, and those of a program that it is to run."""
+    if arguments[:1] == ["run"]:
+        return split_at_program(arguments)
+    if arguments[:1] == ["check"] and "--" in arguments:
+        position = arguments.index("--")
+        return arguments[:position], arguments[position + 1 :]
+    return arguments, []

@@ -1,0 +1,116 @@
+"""``otelflow check``: what a configuration would do to the installed code, for a person and for CI."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from otelflow._profile import Calls, read_profile
+from otelflow._settings_file import FILE, find, read
+from otelflow._start import OTELFLOW_PROFILE, environment
+from otelflow._survey import Finding, load_contrib, survey
+from otelflow._targets import Target
+from otelflow.cli._run import executable
+from otelflow.config import OTELFLOW_CONFIG
+from otelflow.errors import ConfigError
+
+__all__ = ["add_check"]
+
+_SHOWN = 4
+_SCHEMA = Path(__file__).parent.parent / "otelflow.schema.json"
+
+
+def add_check(commands: Any) -> None:
+    """Add the command to the parser's sub-commands."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "check",
+        usage="otelflow check [--config FILE] [--strict] [--schema] [--profile -- COMMAND [ARGUMENT ...]]",
+        help="say what otelflow.toml matches in the installed code, and what it does not",
+        description="Load the configuration, import what it names (the current folder is on the path), and say for "
+        "each target what it matches. With --profile, run a command, count how often the functions are called, and say "
+        "which are called in a tight loop. Nothing is sent. Exit status: 0 all is well, 1 a target comes to nothing "
+        "(with --strict: or there is a warning), 2 called wrongly.",
+        epilog="example:  otelflow check --profile -- python -m shop.import_orders orders.csv",
+    )
+    parser.add_argument("--config", metavar="FILE", help="default: OTELFLOW_CONFIG, otelflow.toml, pyproject.toml")
+    parser.add_argument("--strict", action="store_true", help="warnings count as errors")
+    parser.add_argument("--schema", action="store_true", help="print the JSON schema of the file, for editors, and end")
+    parser.add_argument("--profile", action="store_true", help="run the COMMAND after --, and count calls")
+    parser.set_defaults(run=_run)
+
+
+def _run(given: argparse.Namespace) -> int:
+    if given.schema:
+        print(_SCHEMA.read_text(), end="")
+        return 0
+    path = Path(given.config) if given.config is not None else find()
+    if path is None:
+        raise ConfigError(f"There is no configuration here: no {FILE}, no pyproject.toml with [tool.otelflow].")
+    if given.profile != bool(given.program):
+        raise ConfigError("--profile and a command belong together: otelflow check --profile -- COMMAND.")
+    sys.path.insert(0, str(Path.cwd()))
+    settings = read(path)
+    for problem in settings.problems:
+        print(f"✗ {problem}")
+    load_contrib()
+    findings = survey(settings.targets)
+    for finding in findings:
+        _show(finding)
+    failed = bool(settings.problems) or any(one.errors for one in findings)
+    warned = any(one.warnings for one in findings)
+    if given.profile:
+        warned |= _profile(given.program, path, settings.targets)
+    wrapped = sum(len(one.functions) for one in findings)
+    print(f"{path}: {len(settings.targets)} targets, {wrapped} functions")
+    return 1 if failed or (warned and given.strict) else 0
+
+
+def _show(finding: Finding) -> None:
+    target, functions, errors, warnings = finding
+    line = "" if target.place.line is None else f"{target.place.line:>4}  "
+    sign = "✗" if errors else "!" if warnings else "✓"
+    if functions == [str(target)]:
+        matches = ""
+    else:
+        more = f", … {len(functions) - _SHOWN} more" if len(functions) > _SHOWN else ""
+        matches = f"  {len(functions)} functions: {', '.join(functions[:_SHOWN])}{more}" if functions else ""
+    if target.module == "__main__":
+        matches = "  of the program's own file: seen by `otelflow run` only"
+    print(f"{sign} {line}{target.kind}  {target}{matches}")
+    for text in (*errors, *warnings):
+        print(f"        {text}")
+
+
+def _profile(command: list[str], path: Path, targets: list[Target]) -> bool:
+    """Run the command and say what was called how often; returns whether something is hot."""
+    with tempfile.TemporaryDirectory(prefix="otelflow-profile-") as folder:
+        more = {OTELFLOW_PROFILE: folder, OTELFLOW_CONFIG: str(path.resolve())}
+        status = _wait(subprocess.Popen([executable(command[0]), *command[1:]], env=environment(**more)))
+        counted = read_profile(Path(folder))
+    print(f"profile of {' '.join(command)!r} (exit status {status}):")
+    if not counted:
+        print("        nothing that the configuration names was called")
+    for (target, function), calls in sorted(counted.items(), key=lambda one: -one[1].calls):
+        place = next((one.place for one in targets if str(one) == target), target)
+        print(f"{'!' if calls.is_hot else '✓'} {calls.calls:>9,} calls  {function}  {_rate(calls)}")
+        if calls.is_hot:
+            print(f"        hot: a span for each call is dear. Take it out of {place}, or give a task min_duration")
+    return any(calls.is_hot for calls in counted.values())
+
+
+def _rate(calls: Calls) -> str:
+    took = "" if calls.seconds is None else f", {calls.seconds / calls.calls * 1e6:,.1f} µs each"
+    return f"up to {calls.busiest:,} in one second{took}"
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int:
+    """The command's exit status. Ctrl-C reaches it as well: what it does then is waited for."""
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            continue
