@@ -52,11 +52,12 @@ def find() -> Path | None:
 def read(path: str | os.PathLike[str]) -> Settings:
     """What a file says. Never raises for what is in the file."""
     shown = str(path)
+    text = ""
     try:
         text = Path(path).read_text("utf-8")
         document: Any = tomllib.loads(text)
     except (OSError, ValueError, RecursionError) as error:
-        return Settings([], [_unreadable(shown, error)])
+        return Settings([], [_unreadable(shown, text, error)])
     if Path(path).name == _PYPROJECT:
         document = document.get("tool", {})
         document = document.get("otelflow", {}) if isinstance(document, Mapping) else {}
@@ -65,14 +66,15 @@ def read(path: str | os.PathLike[str]) -> Settings:
     return _settings(document, _Lines(shown, text))
 
 
-def _unreadable(shown: str, error: Exception) -> Problem:
+def _unreadable(shown: str, text: str, error: Exception) -> Problem:
     if isinstance(error, OSError):
         return Problem(Place(shown), f"cannot be read: {error.strerror or error}.")
-    found = re.search(r" \(at line (\d+), column (\d+)\)", str(error))
-    if found is None:
-        return Problem(Place(shown), f"is no TOML file: {error}.")
-    text = str(error).replace(found[0], "")
-    return Problem(Place(shown, int(found[1])), f"is no TOML: {text} (column {found[2]}).")
+    what, _, where = str(error).partition(" (at ")
+    found = re.match(r"line (\d+), column (\d+)", where)
+    if found is not None:
+        return Problem(Place(shown, int(found[1])), f"is no TOML: {what} (column {found[2]}).")
+    line = len(text.splitlines()) if where.startswith("end") else None
+    return Problem(Place(shown, line), f"is no TOML: {what}.")
 
 
 def _settings(document: Mapping[str, Any], lines: _Lines) -> Settings:

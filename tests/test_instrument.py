@@ -1,0 +1,507 @@
+"""``instrument()``: what it wraps, what it refuses and why, and that its undo leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import json
+import pickle
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import shopping
+
+import otelflow
+from otelflow import FlowRunConfig, current_flow, flow, instrument, task
+from otelflow.errors import ConfigError
+from otelflow.testing import Capture
+
+
+@pytest.fixture(autouse=True)
+def shop(tmp_path: Path) -> Iterator[Any]:
+    """The package ``shop``, and its module ``stock``."""
+    shopping.write(tmp_path)
+    with shopping.importable(tmp_path):
+        yield shopping.load("stock")
+
+
+# --- kinds of callables -----------------------------------------------------------------------------------------------
+
+
+def test_flows_and_tasks_by_name(shop: Any, captured: Capture) -> None:
+    """A flow with its tasks below, from names alone; values, exceptions and signatures are the functions' own."""
+    signature, doc = inspect.signature(shop.reserve), shop.reserve.__doc__
+    with instrument(flows=[{"target": "shop.stock:Base.place", "name": "place order"}], tasks=["shop.stock:reserve"]):
+        shop.Base.both = lambda self: (self.place(1), shop.reserve("a"))
+        assert shop.Base().place(1) == ["placed", "Base", 1]
+        assert shop.reserve("a", 2) == ["a", 2]
+        assert (inspect.signature(shop.reserve), shop.reserve.__doc__) == (signature, doc)
+        assert inspect.isfunction(shop.reserve)
+        with pytest.raises(TypeError, match="missing 1 required positional argument"):
+            shop.reserve()
+    captured.assert_tree("place order\nreserve\nreserve !TypeError")
+
+
+def test_what_is_wrapped_is_transparent(shop: Any, captured: Capture) -> None:
+    """A flow's function returns its own value, nothing is injected, no output is captured."""
+    with instrument(flows=["shop.stock:reserve"], tasks=["shop.stock:fail"]):
+        assert shop.reserve("a", this_flow=1) == ["a", 1]
+        with pytest.raises(ValueError, match="nothing left") as caught:
+            shop.fail(1)
+    assert captured.task("fail").error == "ValueError: nothing left"
+    assert captured.task("fail").error.exception is caught.value  # type: ignore[union-attr]
+    assert captured.flow("reserve").messages == []
+
+
+METHODS = [
+    ("place", lambda one: one.place(7), ["placed", "Sub", 7]),
+    ("make", lambda one: type(one).make("x"), ("Sub", "x")),
+    ("make", lambda one: one.make("x"), ("Sub", "x")),
+    ("plain", lambda one: one.plain("x"), "x"),
+    ("plain", lambda one: type(one).plain("x"), "x"),
+    ("total", lambda one: one.total, 5),
+    ("__call__", lambda one: one("x"), "x"),
+    ("__len__", len, 3),
+    ("place", lambda one: type(one).place(one, 7), ["placed", "Sub", 7]),
+    ("Inner.deep", lambda one: one.Inner().deep(), "deep"),
+]
+
+
+@pytest.mark.parametrize(("name", "call", "value"), METHODS)
+@pytest.mark.parametrize("kind", ["flow", "task"])
+def test_methods_of_all_kinds(shop: Any, captured: Capture, kind: str, name: str, call: Any, value: Any) -> None:
+    """Through an object and through its class, of a class and of one that inherits from it."""
+    before = vars(shop.Base).get(name)
+    with instrument(**{f"{kind}s": [f"shop.stock:Base.{name}"]}):
+        assert call(shop.Sub()) == value
+        assert len(captured.find(name.rpartition(".")[2], kind=kind)) == 1
+    assert call(shop.Sub()) == value
+    assert len(captured.spans) == 1
+    assert vars(shop.Base).get(name) is before
+
+
+def test_properties(shop: Any, captured: Capture) -> None:
+    """The getter has a span; setter, caching and documentation are as they were."""
+    with instrument(tasks=["shop.stock:Base.total", "shop.stock:Base.costly"]):
+        one = shop.Base()
+        one.total = 9
+        assert (one.kept, one.total) == (9, 5)
+        assert one.costly is one.costly
+        assert type(vars(shop.Base)["total"]) is property
+    captured.assert_tree("total\ncostly")
+    assert one.costly is one.costly
+
+
+def test_coroutines_and_generators(shop: Any, captured: Capture) -> None:
+    """They stay what they are for inspect, and their span lasts as long as they do."""
+    targets = [f"shop.stock:{name}" for name in ("fetch", "each", "stream", "Base.fetch")]
+
+    async def consume() -> list[int]:
+        assert await shop.fetch("a") == "a"
+        one = shop.Base()
+        assert await one.fetch() is one
+        return [number async for number in shop.stream(3)]
+
+    with instrument(tasks=targets):
+        assert inspect.iscoroutinefunction(shop.fetch)
+        assert inspect.isgeneratorfunction(shop.each)
+        assert inspect.isasyncgenfunction(shop.stream)
+        assert shop.fetch.__name__ == "fetch"
+        steps = shop.each(2)
+        assert (next(steps), steps.send("x"), next(steps)) == ("begin", (0, "x"), (1, "x"))
+        with pytest.raises(StopIteration) as stop:
+            next(steps)
+        assert stop.value.value == "end"
+        assert asyncio.run(consume()) == [0, 1, 2]
+    captured.assert_tree("each\nfetch\nfetch\nstream")
+
+
+def test_functions_of_c_and_callable_objects(shop: Any, captured: Capture) -> None:
+    """What is called without being a Python function keeps its other faces."""
+    with instrument(tasks=["shop.stock:doubled", "json:dumps", "math:hypot"]):
+        import math
+
+        assert (shop.doubled(4), shop.doubled(4), shop.doubled.cache_info().hits) == (8, 8, 1)
+        assert math.hypot(3, 4) == 5
+        assert shop.dumps([1]) == "[1]"
+    captured.assert_tree("doubled x2\nhypot\ndumps")
+    assert math.hypot.__class__ is type(len)
+
+
+def test_inherited_and_overridden_methods(shop: Any, captured: Capture) -> None:
+    """A name is wrapped on the class that is named, its own or inherited, and on no other."""
+    with instrument(tasks=["shop.stock:Sub.place", "shop.stock:Sub.over", "shop.stock:Base.over"]):
+        assert shop.Base().place(1) == ["placed", "Base", 1]
+        assert captured.spans == []
+        assert shop.Sub().place(1) == ["placed", "Sub", 1]
+        assert shop.Sub().over() == "sub, base"
+    captured.assert_tree("place\nover\n  over")
+    assert "place" not in vars(shop.Sub)
+
+
+@pytest.mark.parametrize("order", [("Base", "Sub"), ("Sub", "Base")])
+def test_an_inherited_method_that_its_class_wraps_too(shop: Any, captured: Capture, order: tuple[str, ...]) -> None:
+    """One call, one span, whichever was wrapped first, and whichever is undone first."""
+    undos = [instrument(tasks=[f"shop.stock:{name}.place"]) for name in order]
+    shop.Sub().place(1)
+    shop.Base().place(1)
+    captured.assert_tree("place x2")
+    captured.clear()
+    undos[0]()
+    shop.Sub().place(1)
+    shop.Base().place(1)
+    assert len(captured.spans) >= 1
+    undos[1]()
+    assert ("place" in vars(shop.Sub), vars(shop.Base)["place"].__class__.__name__) == (False, "function")
+
+
+REFUSED = [
+    ("shop.stock:reserv", "shop.stock has no 'reserv'. Did you mean 'reserve'?"),
+    ("shop.stock:Base.plase", "shop.stock.Base has no 'plase'. Did you mean 'place'?"),
+    ("shop.stock:Bas.place", "shop.stock has no 'Bas'. Did you mean 'Base'?"),
+    ("shop.stock:Base", "shop.stock.Base is a class: name its methods, such as Base.__init__."),
+    ("shop.stock:number", "shop.stock.number is no function but an object of int."),
+    ("shop.stock:order.place", "shop.stock.order is no class but an object of Base: name the method of its class."),
+    ("shop.stock:Slotted.data", "shop.stock.Slotted.data is a slot: it holds data, and is not called."),
+    ("shop.stock:Base.__hash__", "where no span can be made safely: name a method that it uses."),
+    ("shop.stock:Base.__init__", "shop.stock.Base.__init__ is inherited from object, and is no code of Base."),
+    ("decimal:Decimal.sqrt", "Decimal is a type of Python itself or of an extension"),
+    ("decimal:Decimal.real", "Decimal is a type of Python itself or of an extension"),
+]
+
+
+@pytest.mark.parametrize(("target", "reason"), REFUSED)
+def test_what_cannot_be_wrapped_is_refused_with_the_reason(target: str, reason: str) -> None:
+    """In code by an error that names the target; nothing else of the call is wrapped then."""
+    import decimal  # noqa: F401  # only what is imported is looked at
+
+    with pytest.raises(ConfigError) as caught:
+        instrument(tasks=["shop.stock:fetch", target])
+    assert str(caught.value).startswith(f"tasks[1]: {target}: ")
+    assert reason in str(caught.value)
+    assert type(sys.modules["shop.stock"].fetch).__name__ == "function"
+
+
+def test_a_method_that_a_class_inherits_from_c(shop: Any, captured: Capture) -> None:
+    """The class is Python's own to change, the method need not be."""
+    with instrument(tasks=["shop.stock:Names.get"]):
+        assert shop.Names(a=1).get("a") == 1
+        assert {"a": 1}.get("a") == 1
+    captured.assert_tree("get")
+    assert "get" not in vars(shop.Names)
+
+
+def test_a_decorated_function_is_left_alone(shop: Any, captured: Capture) -> None:
+    """It has its span: one call, one span."""
+    shop.reserve = task(shop.reserve)
+    before = shop.reserve
+    with instrument(flows=["shop.stock:reserve"]) as undo:
+        assert shop.reserve is before
+        assert undo.wrapped == []
+        shop.reserve("a")
+    captured.assert_tree("reserve")
+
+
+# --- patterns ---------------------------------------------------------------------------------------------------------
+
+
+def test_patterns(shop: Any) -> None:
+    """A part matches within one name; imported functions, properties, and names with an underscore are passed over."""
+    shopping.load("use")
+
+    def wrapped(**target: Any) -> list[str]:
+        with instrument(tasks=[target]) as undo:
+            return [name.removeprefix("shop.") for name in undo.wrapped]
+
+    functions = ["doubled", "each", "fail", "fetch", "reserve", "stream"]
+    assert wrapped(target="shop.stock:*") == [f"stock:{name}" for name in functions]
+    assert wrapped(target="shop.*:*") == [*(f"stock:{name}" for name in functions), "use:both"]
+    assert wrapped(target="shop.*:f*", exclude=["fa*"]) == ["stock:fetch"]
+    assert wrapped(target="shop.stock:Base.*") == [
+        f"stock:Base.{x}" for x in ("fetch", "make", "over", "place", "plain")
+    ]
+    assert wrapped(target="shop.stock:*.over") == ["stock:Base.over", "stock:Sub.over"]
+    assert wrapped(target="shop.stock:_*") == ["stock:_private"]
+    assert wrapped(target="shop.stock:Base.*.*") == ["stock:Base.Inner.deep"]
+    assert wrapped(target="shop.*:Base.place") == ["stock:Base.place"]
+
+
+def test_a_limit_of_matches(tmp_path: Path) -> None:
+    """A pattern that matches more than is meant says so, with the number; nothing is wrapped then."""
+    shopping.write(tmp_path, many="\n".join(f"def f{number}(): pass" for number in range(10_000)))
+    many = shopping.load("many")
+    with pytest.raises(ConfigError) as caught:
+        instrument(tasks=["shop.many:*", "shop.stock:reserve"])
+    assert str(caught.value) == (
+        "tasks[0]: shop.many:* matches 10000 functions, more than its limit of 5000: nothing more of it is "
+        "instrumented. Narrow it, use exclude, or set limit = 10000."
+    )
+    assert type(many.f0).__name__ == "function"
+    with instrument(tasks=[{"target": "shop.many:*", "limit": 10_000}]) as undo:
+        assert len(undo.wrapped) == 10_000
+    assert type(many.f0).__name__ == "function"
+
+
+# --- attributes -------------------------------------------------------------------------------------------------------
+
+
+def test_attributes_from_arguments(shop: Any, captured: Capture) -> None:
+    """Those that are named, and no other; of methods, classmethods and properties, too."""
+    named = {
+        "Base.place": ({"order.id": "order.id", "class": "self"}, lambda: shop.Sub().place({"id": 7, "card": "4111"})),
+        "Base.make": ({"name": "name", "class": "cls"}, lambda: shop.Sub.make("x")),
+        "Base.plain": ({"name": "name"}, lambda: shop.Sub().plain("y")),
+        "Base.total": ({"length": "self.kept"}, lambda: shop.Sub().total),
+        "reserve": ({"sku": "sku", "n": "count"}, lambda: shop.reserve("a", count=2)),
+    }
+    shop.Sub.kept = 4
+    targets = [{"target": f"shop.stock:{name}", "attributes": paths} for name, (paths, _) in named.items()]
+    with instrument(flows=targets[:1], tasks=targets[1:]):
+        for _, call in named.values():
+            call()
+    shown = {run.name: {k: v for k, v in run.attributes.items() if "otelflow" not in k} for run in captured.spans}
+    for attributes in shown.values():
+        del attributes["code.function.name"]
+    assert shown == {
+        "place": {"order.id": 7, "class": "<shop.stock.Sub>"},
+        "make": {"name": "x", "class": "<type>"},
+        "plain": {"name": "y"},
+        "total": {"length": 4},
+        "reserve": {"sku": "a", "n": 2},
+    }
+
+
+def test_attributes_of_a_coroutine_and_a_generator(shop: Any, captured: Capture) -> None:
+    """They are read when the run begins."""
+    paths = {"n": "count"}
+    with instrument(
+        tasks=[{"target": "shop.stock:stream", "attributes": paths}, {"target": "shop.stock:each", "attributes": paths}]
+    ):
+        list(shop.each(2))
+
+        async def consume() -> None:
+            async for _ in shop.stream(3):
+                pass
+
+        asyncio.run(consume())
+    assert [run.attributes["n"] for run in captured.tasks] == [2, 3]
+
+
+def test_a_path_without_its_parameter_is_an_error(shop: Any) -> None:
+    """Before anything is wrapped."""
+    with pytest.raises(ConfigError) as caught:
+        instrument(tasks=[{"target": "shop.stock:fetch", "attributes": {"a": "skus.id"}}, "shop.stock:reserve"])
+    assert str(caught.value) == (
+        "tasks[0]: shop.stock:fetch: there is no parameter 'skus'. Did you mean 'sku'? It takes: sku."
+    )
+    assert type(shop.fetch).__name__ == type(shop.reserve).__name__ == "function"
+
+
+class Hostile:
+    """Whatever is asked of it raises."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError("no")
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no")
+
+
+def test_hostile_arguments_do_not_fail_a_call(shop: Any, captured: Capture) -> None:
+    """Paths that raise, and values of 10 MB."""
+    paths = {"a": "sku.x", "b": "count", "c": "note"}
+    with instrument(tasks=[{"target": "shop.stock:reserve", "attributes": paths}]):
+        hostile = Hostile()
+        assert shop.reserve(hostile, "x" * 10_000_000, note=[hostile])[0] is hostile
+    attributes = captured.task("reserve").attributes
+    assert "a" not in attributes
+    assert len(attributes["b"]) < 2100
+    assert attributes["c"] == "<list>"
+    assert attributes["otelflow.dropped.values"] == 1
+
+
+# --- names that other modules bound -----------------------------------------------------------------------------------
+
+
+def test_a_name_that_was_imported_from_there(shop: Any, captured: Capture) -> None:
+    """Wherever a module bound it, under whatever name, before and after; the undo finds them all."""
+    original = shop.reserve
+    use = shopping.load("use")
+    undo = instrument(tasks=["shop.stock:reserve"])
+    assert use.both() == (["a", 1], ["b", 2], ["c", 1])
+    captured.assert_tree("reserve x3")
+    exec("from shop.stock import reserve as late", use.__dict__)
+    undo()
+    assert use.reserve is use.take is use.late is shop.reserve is original
+
+
+def test_a_name_of_another_module(shop: Any, captured: Capture) -> None:
+    """A target may name a function where it is imported to; both names are one function."""
+    use = shopping.load("use")
+    with instrument(tasks=["shop.use:take", "shop.stock:reserve"]) as undo:
+        use.both()
+        assert undo.wrapped == ["shop.use:take"]
+    captured.assert_tree("reserve x3")
+    assert use.take is use.reserve is shop.reserve
+    assert type(shop.reserve).__name__ == "function"
+
+
+def test_what_an_object_holds_goes_on_bare_or_stops(shop: Any, captured: Capture) -> None:
+    """A list that took the function before has the bare one; one that took the wrapper has, after the undo, a function
+    without spans."""
+    use = shopping.load("use")
+    undo = instrument(tasks=["shop.stock:reserve"])
+    taken = [shop.reserve]
+    assert (use.handlers[0]("a"), taken[0]("b")) == (["a", 1], ["b", 1])
+    undo()
+    assert taken[0]("c") == ["c", 1]
+    captured.assert_tree("reserve")
+
+
+# --- undo -------------------------------------------------------------------------------------------------------------
+
+
+def everything(shop: Any) -> dict[str, Any]:
+    """What stands in the module and its classes."""
+    found = dict(vars(shop))
+    for name in ("Base", "Sub", "Slotted", "Names"):
+        found.update({f"{name}.{key}": value for key, value in vars(getattr(shop, name)).items()})
+    return found
+
+
+def test_the_undo_puts_back_the_very_objects(shop: Any) -> None:
+    """Each name is bound to what it was bound to, and nothing is added."""
+    use = shopping.load("use")
+    before, used = everything(shop), dict(vars(use))
+    undo = instrument(tasks=["shop.*:*", "shop.stock:*.*", "shop.stock:Base.total", "shop.stock:Sub.place"])
+    assert everything(shop) != before
+    undo()
+    undo()
+    assert everything(shop) == before
+    assert dict(vars(use)) == used
+    assert undo.wrapped == []
+
+
+def test_twice_is_once(shop: Any, captured: Capture) -> None:
+    """The same target again wraps nothing anew; it stays wrapped until both are undone, in either order."""
+    for first_out in (0, 1):
+        undos = [instrument(tasks=["shop.stock:reserve"]) for _ in range(2)]
+        shop.reserve("a")
+        undos[first_out]()
+        shop.reserve("a")
+        captured.assert_tree("reserve x2")
+        undos[1 - first_out]()
+        shop.reserve("a")
+        captured.assert_tree("reserve x2")
+        captured.clear()
+        assert type(shop.reserve).__name__ == "function"
+
+
+def test_what_somebody_else_put_around_it_stays(shop: Any, captured: Capture) -> None:
+    """Another patch over ours is not ours to remove: ours within it falls silent."""
+    undo = instrument(tasks=["shop.stock:reserve"])
+    inner = shop.reserve
+
+    @functools.wraps(inner)
+    def patched(*args: Any) -> Any:
+        return inner(*args)
+
+    shop.reserve = patched
+    undo()
+    assert shop.reserve is patched
+    assert shop.reserve("a") == ["a", 1]
+    assert captured.spans == []
+
+
+def test_calls_in_flight_end_as_they_began(shop: Any, captured: Capture) -> None:
+    """A generator that is half through when it is undone has its span to the end."""
+    with instrument(tasks=["shop.stock:each"]):
+        steps = shop.each(1)
+        next(steps)
+    assert list(steps) == [(0, None)]
+    captured.assert_tree("each")
+    assert list(shop.each(0)) == ["begin"]
+    captured.assert_tree("each")
+
+
+def test_an_exception_within_the_with(shop: Any) -> None:
+    """It comes through, and the code is bare."""
+    with pytest.raises(KeyError), instrument(tasks=["shop.stock:reserve"]):
+        raise KeyError
+    assert type(shop.reserve).__name__ == "function"
+
+
+# --- the rest of the house --------------------------------------------------------------------------------------------
+
+
+def test_functions_may_be_given_themselves(shop: Any, captured: Capture) -> None:
+    """In the place of their names; a single one needs no list."""
+    with instrument(flows=shop.Base.place, tasks=[shop.reserve]):
+        shop.Base().place(1)
+        shop.reserve("a")
+    captured.assert_tree("place\nreserve")
+
+
+def test_from_a_file(shop: Any, captured: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its path, or found in the current folder; targets in code come on top."""
+    (tmp_path / "otelflow.toml").write_text('[[task]]\ntarget = "shop.stock:reserve"\n')
+    monkeypatch.chdir(tmp_path)
+    for undo in (instrument(), instrument("otelflow.toml"), instrument(tmp_path / "otelflow.toml")):
+        assert undo.wrapped == ["shop.stock:reserve"]
+        undo()
+    with instrument("otelflow.toml", flows=["shop.stock:fail"]) as undo:
+        assert undo.wrapped == ["shop.stock:fail", "shop.stock:reserve"]
+    with instrument(flows=["shop.stock:fail"]) as undo:
+        assert undo.wrapped == ["shop.stock:fail"]
+    assert repr(undo) == "<Instrumentation: 0 functions wrapped, 0 targets waiting>"
+
+
+def test_it_works_with_decorated_code_around_it(shop: Any, captured: Capture) -> None:
+    """Context, dependencies and configuration of a decorated flow hold; nothing is injected into instrumented code."""
+    seen = []
+    shop.look = lambda sku="bare": seen.append((sku, current_flow()))
+    shop.look.__module__, shop.look.__qualname__ = "shop.stock", "look"
+
+    @flow(dependencies={"sku": "injected"}, flow_config=FlowRunConfig(capture_output=False))
+    def outer() -> None:
+        shop.look()
+
+    with instrument(tasks=[{"target": "shop.stock:look", "name": "look"}]):
+        run = outer().execute()
+    assert seen == [("bare", run)]
+    captured.assert_tree("outer\n  look")
+
+
+def test_new_trace(shop: Any, captured: Capture) -> None:
+    """A flow may begin a trace of its own, linked both ways."""
+    with instrument(flows=[{"target": "shop.stock:reserve", "new_trace": True}], tasks=["shop.stock:Base.place"]):
+        shop.Base.place = functools.partialmethod(lambda self, order, inner=shop.reserve: inner("a"))
+
+        @flow
+        def outer() -> None:
+            shop.reserve("a")
+
+        outer().execute()
+    inner = captured.flow("reserve")
+    assert inner.trace_id != captured.flow("outer").trace_id
+    assert [link.context.span_id for link in inner.links] == [captured.flow("outer").span.context.span_id]  # type: ignore[union-attr]
+
+
+def test_a_wrapped_function_can_be_pickled(shop: Any) -> None:
+    """By name, as the bare one; where the other process does not instrument, it is the bare one there."""
+    with instrument(tasks=["shop.stock:reserve", "shop.stock:Base.place"]):
+        text = pickle.dumps(shop.reserve)
+        assert pickle.loads(text) is shop.reserve
+        assert pickle.loads(pickle.dumps(shop.Base().place))(1) == ["placed", "Base", 1]
+    assert pickle.loads(text) is shop.reserve
+
+
+def test_the_name_is_part_of_the_facade() -> None:
+    """``from otelflow import instrument``, at no cost for who does not."""
+    assert "instrument" in otelflow.__all__
+    assert otelflow.instrument is instrument
+    assert json.loads("{}") == {}
