@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import sys
 import threading
@@ -120,7 +121,7 @@ class _Registry:
         with _lock:
             self._forget_replaced()
             for claim in self.claims:
-                planned, problems = _plan(claim, {module.__name__: module})
+                planned, problems = _plan(claim, {module.__name__: module}, module.__name__)
                 for problem in problems + self._install(claim, planned, module.__name__):
                     if str(problem) not in claim.told:
                         claim.told.add(str(problem))
@@ -188,8 +189,10 @@ class _Registry:
         return one
 
 
-def _plan(claim: Claim, modules: dict[str, ModuleType]) -> tuple[list[tuple[Target, Member]], list[Problem]]:
-    """What the targets match in these modules, and what is wrong with them."""
+def _plan(
+    claim: Claim, modules: dict[str, ModuleType], imported: str | None = None
+) -> tuple[list[tuple[Target, Member]], list[Problem]]:
+    """What the targets match in these modules, of which one may have been ``imported`` just now, and what is wrong."""
     planned: list[tuple[Target, Member]] = []
     problems = []
     for target in claim.targets:
@@ -200,7 +203,9 @@ def _plan(claim: Claim, modules: dict[str, ModuleType]) -> tuple[list[tuple[Targ
         try:
             found = [member for module in wanted for member in members(target, module)]
         except Refused as why:
-            problems.append(Problem(target.place, f"{target}: {why}"))
+            late = any(_is_half_way(module) for module in wanted if module.__name__ != imported)
+            hint = " (its import is not over: call instrument() when it is)" if late else ""
+            problems.append(Problem(target.place, f"{target}: {why}{hint}"))
             continue
         total = claim.matches.get(target, 0) + len(found)
         if total > target.limit:
@@ -233,11 +238,28 @@ after_fork_in_child(_new_lock)
 
 def enter(claim: Claim, *, strict: bool) -> list[Problem]:
     """Instrument what ``claim`` asks for. Returns what cannot be; with ``strict``, nothing is done then."""
+    _wait_for_imports(claim)
     with _lock:
         problems = _registry.add(claim)
         if strict and problems:
             _registry.remove(claim)
         return problems
+
+
+def _wait_for_imports(claim: Claim) -> None:
+    """Modules that another thread is importing are there when that is done; Python's import lock tells when. What this
+    thread itself is importing it cannot wait for: importlib knows the difference."""
+    for name, module in list(sys.modules.items()):
+        if _is_half_way(module) and any(target.wants_module(name) for target in claim.targets):
+            try:
+                importlib.import_module(name)
+            except Exception:  # it failed: that is told where it is imported
+                pass
+
+
+def _is_half_way(module: Any) -> bool:
+    """Whether a module is being imported right now."""
+    return bool(getattr(getattr(module, "__spec__", None), "_initializing", False))
 
 
 def define(module: ModuleType, name: str) -> None:
