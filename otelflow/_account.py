@@ -99,7 +99,8 @@ class Account(Run):
     @property
     def trace_id(self) -> str | None:
         """32 hex digits; None where there is no span."""
-        return None if self._span_context is None else format(self._span_context.trace_id, "032x")
+        context = self._span_context
+        return None if context is None or not context.trace_id else format(context.trace_id, "032x")
 
     @property
     def span_id(self) -> str | None:

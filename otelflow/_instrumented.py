@@ -87,6 +87,13 @@ class _ShortTask(_InstrumentedTask):
     _context_of: ClassVar[Any] = staticmethod(_ids_of)
 
     @property
+    def trace_id(self) -> str | None:
+        """32 hex digits; where the task is the first of its trace, of a span that is started now."""
+        if isinstance(self._span, PostponedSpan) and not self._span.trace_id:
+            self._span.get_span_context()
+        return super().trace_id
+
+    @property
     def span_id(self) -> str | None:
         """16 hex digits: of a span that is started now, if it has not been, as somebody wants to name it."""
         if self._span is not None:

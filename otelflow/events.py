@@ -149,7 +149,7 @@ def _data_of(record: tuple[Any, ...]) -> FlowRunEventData:
         log_level=log_level,
         task_name=task_name,
         task_run_id=run_id("task_", task_run) if isinstance(task_run, int) else task_run,
-        trace_id=None if context is None else format(context.trace_id, "032x"),
+        trace_id=None if context is None or not context.trace_id else format(context.trace_id, "032x"),
         span_id=None if context is None or not context.span_id else format(context.span_id, "016x"),
     )
 

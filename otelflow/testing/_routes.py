@@ -56,7 +56,7 @@ def owner_of(context: Context, trace_id: int | None = None) -> Any:
     if marked is not None:
         return marked if marked.is_active else None
     with _lock:
-        wanted = trace_id or parent.get_span_context().trace_id
+        wanted = parent.get_span_context().trace_id if trace_id is None else trace_id
         for capture in reversed(_active):
             if wanted and wanted in capture._traces:
                 return capture
