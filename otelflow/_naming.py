@@ -8,10 +8,10 @@ from typing import Any
 
 from otelflow._fork import after_fork_in_child
 
-__all__ = ["error_type", "function_name", "is_inherited", "next_order", "run_id", "target_name"]
+__all__ = ["error_type", "function_name", "is_inherited", "next_order", "run_id", "target_name", "unwrapped"]
 
 
-def _unwrapped(target: Any) -> Any:
+def unwrapped(target: Any) -> Any:
     """The function inside partials, static and class methods: what carries the name that a person knows."""
     while True:
         inner = getattr(target, "func", None) or getattr(target, "__func__", None)
@@ -22,14 +22,14 @@ def _unwrapped(target: Any) -> Any:
 
 def target_name(target: Any) -> str:
     """The short name of a callable: of the function inside, or of the class where it is a callable object."""
-    inner = _unwrapped(target)
+    inner = unwrapped(target)
     name = getattr(inner, "__name__", None)
     return name if isinstance(name, str) else type(inner).__name__
 
 
 def function_name(target: Any) -> str:
     """``module.qualname`` of a callable, as OpenTelemetry's ``code.function.name`` wants it."""
-    inner = _unwrapped(target)
+    inner = unwrapped(target)
     named = inner if isinstance(getattr(inner, "__qualname__", None), str) else type(inner)
     return f"{getattr(named, '__module__', None) or '?'}.{named.__qualname__}"
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from otelflow._holders import holders
 from otelflow._installed import Claim, enter, withdraw
 from otelflow._members import Member, Refused, is_ours, members
+from otelflow._naming import unwrapped
 from otelflow._targets import Problem, Target, nearest
 
 __all__ = ["Finding", "load_contrib", "survey"]
@@ -117,7 +118,7 @@ def _loaded(target: Target) -> list[ModuleType]:
 def _contrib(function: Any) -> str | None:
     """The instrumentation package that has put something in the function's place."""
     for one in (getattr(function, "_self_wrapper", None), function):
-        where = getattr(getattr(one, "__func__", one), "__globals__", {}).get("__name__", "")
+        where = getattr(unwrapped(one), "__globals__", {}).get("__name__", "")
         if where.startswith(f"{_CONTRIB}."):
             return str(where)
     return None

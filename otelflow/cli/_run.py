@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import runpy
 import shutil
 import sys
 from pathlib import Path
@@ -53,6 +54,7 @@ def _run(given: argparse.Namespace) -> int:
         if not Path(given.config).is_file():
             raise ConfigError(f"--config {given.config!r} is no file.")
         os.environ[OTELFLOW_CONFIG] = str(Path(given.config).resolve())
+    _hide_our_frames()
     words: list[str] = given.program
     if words[:1] == ["--"] and len(words) > 1:
         _become(words[1:], given.service_name)
@@ -64,7 +66,6 @@ def _run(given: argparse.Namespace) -> int:
         raise ConfigError(
             "Nothing to run. Use: otelflow run FILE.py, otelflow run -m MODULE, or otelflow run -- COMMAND."
         )
-    _hide_our_frames()
     start(given.service_name or service_name([program.name]), ("__main__", program.name))
     program.run(arguments, define)
     return 0
@@ -99,5 +100,5 @@ def _hide_our_frames() -> None:
 
 
 def _is_of(traceback: TracebackType, command: dict[str, Any]) -> bool:
-    frame = traceback.tb_frame
-    return frame.f_code.co_filename.startswith(_PACKAGE) or frame.f_globals is command
+    file = traceback.tb_frame.f_code.co_filename
+    return file.startswith((_PACKAGE, "<frozen runpy", runpy.__file__)) or traceback.tb_frame.f_globals is command
