@@ -106,7 +106,13 @@ def table(measured: list[tuple[str, str, float, float]]) -> list[str]:
 def main() -> None:
     quick = "--quick" in sys.argv
     lines = table(rows(quick))
-    for program, what in (("memory.py", "memory | bytes"), ("kit.py", "test kit | CPU ms (goal: <= 2)")):
+    beside = {
+        "memory.py": "memory | bytes",
+        "kit.py": "test kit | CPU ms (goal: <= 2)",
+        "instrumenting.py": "`instrument()` |",
+        "shop.py": "the example shop, 8 orders at a time | ratio",
+    }
+    for program, what in beside.items():
         measured = child(program, *(["--quick"] if quick else []))
         lines += ["", f"| {what} |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in measured.items())]
     print("\n".join(lines))

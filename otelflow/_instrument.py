@@ -16,7 +16,7 @@ from otelflow.errors import ConfigError
 __all__ = ["Instrumentation", "instrument", "instrument_leniently"]
 
 _logger = logging.getLogger("otelflow")
-_OF_PROGRAM = "functions of the program's own file are seen by `otelflow run` only: start it so, or name a module"
+_OF_PROGRAM = "functions of the program's own file are seen by `otelflow run FILE.py` and `otelflow run -m MODULE` only"
 
 
 class Instrumentation:

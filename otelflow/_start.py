@@ -1,5 +1,4 @@
-"""The start without code: a program runs with OpenTelemetry set up, and with the functions of its configuration
-instrumented."""
+"""The start without code: OpenTelemetry is set up, and the functions of the configuration are instrumented."""
 
 from __future__ import annotations
 

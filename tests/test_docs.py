@@ -12,6 +12,7 @@ import programs
 import pytest
 
 from otelflow import FlowRunConfig, config
+from otelflow._settings_file import read
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -42,6 +43,14 @@ def test_the_readmes_examples_run() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert f'"examples": {README.count("```python")}' in done.stdout
+
+
+def test_the_readmes_configuration_can_be_read(tmp_path: Path) -> None:
+    """The file that it shows has no mistake."""
+    (shown,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    (tmp_path / "otelflow.toml").write_text(shown)
+    settings = read(tmp_path / "otelflow.toml")
+    assert (len(settings.targets), settings.problems) == (3, [])
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "examples").glob("*.py")))

@@ -219,7 +219,7 @@ def test_opentelemetry_instrument_picks_the_file_up(folder: Path, sink: Sink) ->
     done = auto(folder, sys.executable, "nightly.py", sink=sink)
     assert done.returncode == 7
     assert tree(sink, 4) == {"both": None, "reserve": "both"}
-    assert "functions of the program's own file are seen by `otelflow run` only" in done.stderr
+    assert "functions of the program's own file are seen by `otelflow run FILE.py`" in done.stderr
     (sku, *_) = [attributes_of(span)["sku"] for span, _, _ in sink.spans if span.name == "reserve"]
     assert sku == "a"
 
