@@ -1,0 +1,1 @@
+"""A shop: takes orders, keeps stock, asks another service for prices."""
