@@ -139,14 +139,14 @@ def instrumented(target: Target, function: Any) -> tuple[Call, Stop]:
     """
     spec = _TargetSpec(target, function)
     new_run = _new_flow if target.kind == "flow" else _new_short_task if spec.least_ns else _new_task
-    drive, binds, has_paths = DRIVER_FOR[spec.shape], spec.binds, spec.paths is not None
+    drive, has_paths = DRIVER_FOR[spec.shape], spec.paths is not None
     is_on = True
 
     def call(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         run = new_run()
         run._spec = spec
         if has_paths:
-            run._given = (args if instance is None or not binds else (instance, *args)), kwargs
+            run._given = (args if instance is None else (instance, *args)), kwargs
         return drive(run, wrapped, args, kwargs, instance is not None)
 
     def stop() -> None:

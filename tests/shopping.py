@@ -56,6 +56,8 @@ class Base:
     def total(self, value): self.kept = value
     @functools.cached_property
     def costly(self): return object()
+    @functools.lru_cache
+    def halved(self, number): return number / 2
     async def fetch(self): return self
     def __call__(self, what): return what
     def __len__(self): return 3

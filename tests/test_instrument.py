@@ -222,7 +222,7 @@ def test_patterns(shop: Any) -> None:
     assert wrapped(target="shop.*:*") == [*(f"stock:{name}" for name in functions), "use:both"]
     assert wrapped(target="shop.*:f*", exclude=["fa*"]) == ["stock:fetch"]
     assert wrapped(target="shop.stock:Base.*") == [
-        f"stock:Base.{x}" for x in ("fetch", "make", "over", "place", "plain")
+        f"stock:Base.{x}" for x in ("fetch", "halved", "make", "over", "place", "plain")
     ]
     assert wrapped(target="shop.stock:*.over") == ["stock:Base.over", "stock:Sub.over"]
     assert wrapped(target="shop.stock:_*") == ["stock:_private"]
@@ -257,6 +257,9 @@ def test_attributes_from_arguments(shop: Any, captured: Capture) -> None:
         "Base.plain": ({"name": "name"}, lambda: shop.Sub().plain("y")),
         "Base.total": ({"length": "self.kept"}, lambda: shop.Sub().total),
         "reserve": ({"sku": "sku", "n": "count"}, lambda: shop.reserve("a", count=2)),
+        "Names.__contains__": ({"key": "key"}, lambda: "x" in shop.Names()),
+        "Base.halved": ({"number": "number"}, lambda: shop.Base().halved(4)),
+        "doubled": ({"number": "number"}, lambda: shop.doubled(8)),
     }
     shop.Sub.kept = 4
     targets = [{"target": f"shop.stock:{name}", "attributes": paths} for name, (paths, _) in named.items()]
@@ -272,6 +275,9 @@ def test_attributes_from_arguments(shop: Any, captured: Capture) -> None:
         "plain": {"name": "y"},
         "total": {"length": 4},
         "reserve": {"sku": "a", "n": 2},
+        "__contains__": {"key": "x"},
+        "halved": {"number": 4},
+        "doubled": {"number": 8},
     }
 
 
