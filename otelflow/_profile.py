@@ -91,7 +91,7 @@ def begin(folder: Path) -> None:
     atexit.register(_write, folder)
 
     def write_on() -> None:
-        while True:
+        while folder.is_dir():  # else nobody waits for it any more
             time.sleep(_EVERY_SECONDS)
             _write(folder)
 
@@ -114,7 +114,7 @@ def _write(folder: Path) -> None:
         part = folder / f"{os.getpid()}.part"
         part.write_text(json.dumps(rows))
         part.replace(folder / f"{os.getpid()}.json")
-    except OSError:  # the folder is gone: nobody waits for it any more
+    except OSError:  # the folder is gone
         pass
 
 

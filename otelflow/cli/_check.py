@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +90,7 @@ def _show(finding: Finding) -> None:
 
 def _profile(command: list[str], path: Path, targets: list[Target]) -> bool:
     """Run the command and say what was called how often; returns whether something is hot."""
-    with tempfile.TemporaryDirectory(prefix="otelflow-profile-") as folder:
+    with _folder() as folder:
         more = {OTELFLOW_PROFILE: folder, OTELFLOW_CONFIG: str(path.resolve())}
         status = _wait(subprocess.Popen([executable(command[0]), *command[1:]], env=environment(**more)))
         counted = read_profile(Path(folder))
@@ -100,6 +103,19 @@ def _profile(command: list[str], path: Path, targets: list[Target]) -> bool:
         if calls.is_hot:
             print(f"        hot: a span for each call is dear. Take it out of {place}, or give a task min_duration")
     return any(calls.is_hot for calls in counted.values())
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[str]:
+    """A temporary folder. A process that outlives the command may write into it while it is being removed."""
+    made = tempfile.mkdtemp(prefix="otelflow-profile-")
+    try:
+        yield made
+    finally:
+        for _ in range(10):
+            shutil.rmtree(made, ignore_errors=True)
+            if not Path(made).exists():
+                break
 
 
 def _rate(calls: Calls) -> str:
