@@ -18,6 +18,7 @@ from otelflow._values import attribute, safe_str
 __all__ = ["ArgumentPaths"]
 
 _MISSING: Any = object()
+_LARGE, _SHORT = 1 << 63, 64
 _AS_TEXT = (Decimal, UUID, date, time, timedelta, complex)
 
 
@@ -75,7 +76,11 @@ class ArgumentPaths:
         cut = 0
         for path in self._paths:
             try:
-                value = self._walk(path, args, kwargs)
+                value = self._root(path, args, kwargs)
+                for step in path.steps:
+                    if value is None or value is _MISSING:
+                        break
+                    value = _step(value, step)
             except Exception as error:  # a property of the user's, a lazy relation of an ORM: it may do anything
                 self._broken(path, error)
                 continue
@@ -87,20 +92,15 @@ class ArgumentPaths:
             counts.add(VALUES, cut)
         return made, cut
 
-    def _walk(self, path: _Path, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        if path.position is not None and path.position < len(args):
-            value = args[path.position :] if path.rest else args[path.position]
-        elif path.parameter in kwargs:
-            value = kwargs[path.parameter]
-        elif path.parameter == self._keywords:
-            value = {name: one for name, one in kwargs.items() if name not in self._own}
-        else:
-            value = path.default
-        for step in path.steps:
-            if value is None or value is _MISSING:
-                return value
-            value = _step(value, step)
-        return value
+    def _root(self, path: _Path, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        position = path.position
+        if position is not None and position < len(args):
+            return args[position:] if path.rest else args[position]
+        if path.parameter in kwargs:
+            return kwargs[path.parameter]
+        if path.parameter == self._keywords:
+            return {name: one for name, one in kwargs.items() if name not in self._own}
+        return path.default
 
     def _broken(self, path: _Path, error: Exception) -> None:
         log_once(
@@ -115,9 +115,9 @@ class ArgumentPaths:
 
 
 def _step(value: Any, name: str) -> Any:
-    if isinstance(value, Mapping):
+    if type(value) is dict or isinstance(value, Mapping):
         return value[name] if name in value else value.get(int(name)) if name.isdigit() else None
-    if name.isdigit() and isinstance(value, list | tuple):
+    if isinstance(value, list | tuple) and name.isdigit():
         return value[int(name)] if int(name) < len(value) else None
     return getattr(value, name)
 
@@ -127,14 +127,17 @@ def _shown(path: _Path, value: Any) -> tuple[Any, bool]:
     their parts were not allowed by name."""
     if path.secret:
         return REDACTED, False
+    if type(value) in (bool, int, float) and -_LARGE < value < _LARGE:  # most are: the rest of this has to be careful
+        return value, False
+    if type(value) is str and len(value) < _SHORT and value.isascii():
+        return (REDACTED, False) if looks_secret("", value) else (value, False)
     if isinstance(value, Enum):
         value = value.value
     elif isinstance(value, _AS_TEXT):
         value = safe_str(value)
     if isinstance(value, bool | int | float | str) or _is_list(value):
         made, was_cut = attribute(value)
-        hidden = any(isinstance(one, str) and looks_secret(path.attribute, one) for one in _each(made))
-        return (REDACTED, False) if hidden else (made, was_cut)
+        return (REDACTED, False) if _has_secret(made) else (made, was_cut)
     cls = type(value)
     return f"<{cls.__name__}>" if cls.__module__ == "builtins" else f"<{cls.__module__}.{cls.__qualname__}>", False
 
@@ -148,5 +151,7 @@ def _is_list(value: Any) -> bool:
     )
 
 
-def _each(made: Any) -> Any:
-    return made if isinstance(made, tuple) else (made,)
+def _has_secret(made: Any) -> bool:
+    if isinstance(made, str):
+        return looks_secret("", made)
+    return isinstance(made, tuple) and any(isinstance(one, str) and looks_secret("", one) for one in made)

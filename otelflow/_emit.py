@@ -126,18 +126,17 @@ def _end_attributes(run: Emitter, span: Any) -> None:
     try:
         if not span.is_recording():
             return
-        span.set_attribute(_STATUS, run.status)
+        made = {_STATUS: run.status, **run._end_attributes()}
         if run.status == "failed" and run.error is not None:
             kind = error_type(run.error)
-            span.set_attribute(wire.ERROR_TYPE, kind)
+            made[wire.ERROR_TYPE] = kind
             description = cut(f"{kind}: {safe_str(run.error)}")[0]
             span.set_status(Status(StatusCode.ERROR, description))
         if run._cut:
-            span.set_attribute(wire.DROPPED_VALUES, run._cut)
-        for key, value in run._end_attributes().items():
-            span.set_attribute(key, value)
+            made[wire.DROPPED_VALUES] = run._cut
+        span.set_attributes(made)
     except Exception as error:
-        _broken("set_attribute", error)
+        _broken("set_attributes", error)
 
 
 def _span_event(run: Emitter, name: str, attributes: dict[str, Any], ns: int, body: object, level: int = _INFO) -> bool:

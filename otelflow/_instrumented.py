@@ -6,20 +6,19 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, get_current_span
+from opentelemetry.trace import Span, SpanContext, get_current_span
 
-from otelflow import _emit
 from otelflow._argument_paths import ArgumentPaths
-from otelflow._counts import log_once
 from otelflow._drive import DRIVER_FOR, named
 from otelflow._flow import Flow, Task
 from otelflow._journal import Journal
 from otelflow._postponed import PostponedContext, PostponedSpan
-from otelflow._run import not_started
+from otelflow._run import Run, not_started
 from otelflow._spec import Spec
 from otelflow._targets import Target
 from otelflow._telemetry import Source
 from otelflow.config import DEFAULT_CONFIG
+from otelflow.context import SPAN_KEY
 
 __all__ = ["Stop", "instrumented"]
 
@@ -48,24 +47,35 @@ class _TargetSpec(Spec):
         self.paths = ArgumentPaths(inner, target.attributes, str(target)) if target.attributes else None
 
 
-class _Given:
+class _Given(Run):
     """The arguments of one call, until its span has what the configuration wants of them."""
 
     _given: tuple[tuple[Any, ...], Mapping[str, Any]] | None = None
-    _span: Any
+    _wanted: Mapping[str, Any] = {}
     _spec: Any
-    _cut: int
 
-    def _begin(self) -> None:
+    def _start_span(self, source: Source, context: Context) -> Span | None:
         given, self._given = self._given, None
-        try:
-            if given is not None and self._span is not None and self._span.is_recording():
-                made, cut = self._spec.paths.read(*given)
-                self._cut += cut
-                self._span.set_attributes(made)
-        except Exception as error:  # a span of someone else's
-            log_once("set_attributes", "The span in use raised %s in set_attributes().", type(error).__name__)
-        _emit.started(self)  # type: ignore[arg-type]  # it is mixed into runs
+        if given is not None and _may_record(context.get(SPAN_KEY)):
+            self._wanted, self._cut = self._spec.paths.read(*given)
+        return self._begin_span(source, context)
+
+    def _begin_span(self, source: Source, context: Context) -> Span | None:
+        return super()._start_span(source, context)
+
+    def _start_attributes(self) -> dict[str, Any]:
+        made = super()._start_attributes()
+        return {**self._wanted, **made} if self._wanted else made
+
+
+def _may_record(above: Any) -> bool:
+    """Whether a child of the span ``above`` may be recorded: of one that was sampled out here, it is not, and nothing
+    has to be read for it. Asked without starting a span that is postponed."""
+    return above is None or above.is_recording() or not _is_sampled_out(above.get_span_context())
+
+
+def _is_sampled_out(context: SpanContext) -> bool:
+    return context.is_valid and not context.is_remote and not context.trace_flags.sampled
 
 
 class _InstrumentedFlow(_Given, Flow[Any]):
@@ -100,14 +110,14 @@ class _ShortTask(_InstrumentedTask):
             self._span.get_span_context()
         return super().span_id
 
-    def _start_span(self, source: Source, context: Context) -> Span | None:
+    def _begin_span(self, source: Source, context: Context) -> Span | None:
         above = get_current_span(context)
         if isinstance(above, PostponedSpan):
             trace_id = above.trace_id
         else:
             trace_id = above.get_span_context().trace_id
             if self._relay is not None or (trace_id and not above.is_recording()):
-                return super()._start_span(source, context)
+                return super()._begin_span(source, context)
         name, attributes, ns = self._spec.wire_name, self._start_attributes(), self._started_ns
 
         def start(more: dict[str, Any]) -> Span | None:

@@ -18,6 +18,8 @@ _VALUE = re.compile(
     r"|\b[a-z][a-z0-9+.-]*://[^/\s:@]+:[^/\s:@*]+@"
     r"|(?i:\bbearer\s+[a-z0-9._~+/-]{16,})"
 )
+_SHORTEST = 20
+"""No form of secret without ``:`` and ``=`` is shorter: most values need no search."""
 _PAIR = re.compile(
     r"(?i)\b(password|passwd|secret|api[_-]?key|token)\"?\s*[=:]\s*\"?(?!none\b|null\b|\*)[^\s\"'<\[]{4,}"
 )
@@ -32,6 +34,8 @@ def has_secret_name(name: str) -> bool:
 def looks_secret(name: str, value: str, *, pairs: bool = True) -> bool:
     """Whether ``value`` under ``name`` looks like a secret in clear. ``pairs``: look for ``password=…`` within the text
     as well, which lines of source would be taken for."""
+    if len(value) < _SHORTEST and ":" not in value and "=" not in value and not _NAME.search(name):
+        return False
     if _HIDDEN.search(value):
         return False
     if _NAME.search(name) or _VALUE.search(value):
