@@ -297,6 +297,47 @@ def test_attributes_of_a_coroutine_and_a_generator(shop: Any, captured: Capture)
     assert [run.attributes["n"] for run in captured.tasks] == [2, 3]
 
 
+def test_samplers_see_the_attributes(shop: Any) -> None:
+    """They are there when the span starts; below a span that was sampled out, arguments are not looked at."""
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, Sampler, SamplingResult
+
+    from otelflow._telemetry import use_provider
+
+    seen, read = [], []
+
+    class Asks(Sampler):
+        """Notes what it is asked with, and says no."""
+
+        def should_sample(self, parent_context: Any, *given: Any, **named: Any) -> SamplingResult:
+            seen.append(dict(named.get("attributes") or given[3])["order.id"])
+            return ALWAYS_OFF.should_sample(parent_context, *given, **named)
+
+        def get_description(self) -> str:
+            return "asks"
+
+    class Order:
+        """Notes that it is read."""
+
+        @property
+        def id(self) -> int:
+            read.append(self)
+            return 7
+
+    paths = {"order.id": "order.id"}
+    provider = TracerProvider(sampler=ParentBased(Asks()), shutdown_on_exit=False)
+    with instrument(flows=[{"target": "shop.stock:Base.place", "attributes": paths}]), use_provider(provider):
+        shop.Base().place(Order())
+        assert (seen, len(read)) == ([7], 1)
+
+        @flow(attributes={"order.id": 8})
+        def outer() -> None:
+            shop.Base().place(Order())
+
+        outer().execute()
+    assert (seen, len(read)) == ([7, 8], 1)
+
+
 def test_a_path_without_its_parameter_is_an_error(shop: Any) -> None:
     """Before anything is wrapped."""
     with pytest.raises(ConfigError) as caught:
