@@ -31,9 +31,17 @@ VARIANTS: dict[str, list[str]] = {
 }
 
 
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as bound:
-        return int(bound.getsockname()[1])
+    """One that this function has not given before: who asked for it may not listen yet."""
+    while True:
+        with socket.create_server(("127.0.0.1", 0)) as bound:
+            port = int(bound.getsockname()[1])
+        if port not in _given:
+            _given.add(port)
+            return port
 
 
 async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

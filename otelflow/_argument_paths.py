@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Mapping, Sequence
 from datetime import date, time, timedelta
@@ -18,6 +19,7 @@ from otelflow._values import attribute, safe_str
 __all__ = ["ArgumentPaths"]
 
 _MISSING: Any = object()
+_CACHE = type(functools.lru_cache(lambda: None))
 _LARGE, _SHORT = 1 << 63, 64
 _AS_TEXT = (Decimal, UUID, date, time, timedelta, complex)
 
@@ -48,7 +50,8 @@ class ArgumentPaths:
     def __init__(self, function: Any, paths: Sequence[tuple[str, str]], shown: str) -> None:
         self._shown = shown
         try:
-            parameters = inspect.signature(function).parameters
+            is_cache = type(function) is _CACHE  # it passes on what it gets; other decorators may not
+            parameters = inspect.signature(function, follow_wrapped=is_cache).parameters
         except (TypeError, ValueError):
             raise ValueError("it tells no signature, so its arguments cannot be named. Leave attributes out") from None
         self._keywords = next((one.name for one in parameters.values() if one.kind is one.VAR_KEYWORD), None)
@@ -81,13 +84,14 @@ class ArgumentPaths:
                     if value is None or value is _MISSING:
                         break
                     value = _step(value, step)
-            except Exception as error:  # a property of the user's, a lazy relation of an ORM: it may do anything
+                if value is None or value is _MISSING:
+                    continue
+                made[path.attribute], was_cut = _shown(path, value)
+                cut += was_cut
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # a property of the user's, a lazy relation of an ORM: it may do anything
                 self._broken(path, error)
-                continue
-            if value is None or value is _MISSING:
-                continue
-            made[path.attribute], was_cut = _shown(path, value)
-            cut += was_cut
         if cut:
             counts.add(VALUES, cut)
         return made, cut
@@ -102,15 +106,14 @@ class ArgumentPaths:
             return {name: one for name, one in kwargs.items() if name not in self._own}
         return path.default
 
-    def _broken(self, path: _Path, error: Exception) -> None:
+    def _broken(self, path: _Path, error: BaseException) -> None:
         log_once(
             f"argument path {self._shown} {path.text}",
-            "The attribute %r of %s is left out where its path %r cannot be read: %s: %s",
+            "The attribute %r of %s is left out where its path %r cannot be read: %s",
             path.attribute,
             self._shown,
             path.text,
-            type(error).__name__,
-            safe_str(error)[:200],
+            type(error).__name__,  # not its text: that may have the value
         )
 
 

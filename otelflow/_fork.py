@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["after_fork_in_child"]
+__all__ = ["FreshLock", "after_fork_in_child"]
 
 
 def after_fork_in_child(call: Callable[[], Any]) -> None:
@@ -14,3 +16,25 @@ def after_fork_in_child(call: Callable[[], Any]) -> None:
     as this process lives."""
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=call)
+
+
+class FreshLock:
+    """A reentrant lock that is new in a forked child, where one that a thread of the parent held would stay shut.
+
+    What is registered for a fork lives until the interpreter is gone, with all that it reaches: so it must not reach
+    the module that uses this lock.
+    """
+
+    def __init__(self) -> None:
+        self._renew()
+        alive = weakref.WeakMethod(self._renew)
+        after_fork_in_child(lambda: (renew := alive()) and renew())
+
+    def _renew(self) -> None:
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()

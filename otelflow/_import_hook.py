@@ -71,18 +71,19 @@ class ImportHook(MetaPathFinder):
             log_once("import hook", "Looking at the import of %s failed; it goes on.", name, exc_info=True)
             return False
 
-    def _tell(self, module: ModuleType) -> None:
+    def _tell(self, name: str, module: Any) -> None:
         try:
-            self._imported(module)
+            if issubclass(type(module), ModuleType):  # some put another object into their place
+                self._imported(module)
         except Exception:
-            log_once(f"imported {module}", "Instrumenting %r failed; its import goes on.", module, exc_info=True)
+            log_once(f"imported {name}", "Instrumenting %s failed; its import goes on.", name, exc_info=True)
 
 
 class _Loader(wrapt.ObjectProxy):  # type: ignore[type-arg,unused-ignore]  # generic in its stubs only
     """The loader that was found, which tells when it has run a module. It stands aside first: the module has the same
     ``__loader__`` as without it."""
 
-    def __init__(self, loader: Any, tell: Callable[[ModuleType], None]) -> None:
+    def __init__(self, loader: Any, tell: Callable[[str, Any], None]) -> None:
         super().__init__(loader)
         self._self_tell = tell
 
@@ -93,5 +94,6 @@ class _Loader(wrapt.ObjectProxy):  # type: ignore[type-arg,unused-ignore]  # gen
             spec.loader = loader
         if getattr(module, "__loader__", None) is self:
             module.__loader__ = loader
+        name = module.__name__
         loader.exec_module(module)
-        self._self_tell(sys.modules.get(module.__name__, module))
+        self._self_tell(name, sys.modules.get(name, module))

@@ -12,10 +12,11 @@ from types import ModuleType
 from typing import Any
 
 from otelflow._bindings import held, rebind
-from otelflow._fork import after_fork_in_child
+from otelflow._counts import log_once
+from otelflow._fork import FreshLock
 from otelflow._import_hook import ImportHook
 from otelflow._instrumented import Stop, instrumented
-from otelflow._members import Member, Refused, is_ours, members, replacement
+from otelflow._members import Member, Refused, is_ours, members, namespace, replacement, through_super
 from otelflow._targets import Problem, Target, fits_part
 
 __all__ = ["Claim", "define", "enter", "instrumented_now", "withdraw"]
@@ -23,6 +24,8 @@ __all__ = ["Claim", "define", "enter", "instrumented_now", "withdraw"]
 _logger = logging.getLogger("otelflow")
 Make = Callable[[Target, Any], "tuple[Any, Stop]"]
 """Makes what a wrapper around a function calls, and how that is switched off."""
+Swap = tuple[Any, Any]
+"""A function, and what stands in its place now."""
 
 
 class Claim:
@@ -33,7 +36,8 @@ class Claim:
         self.make = make
         self.main = main
         """The names of the module that is about to run as a program; empty where that is on its way already."""
-        self.matches: dict[Target, int] = {}
+        self.matches: dict[Target, dict[str, int]] = {}
+        """How many functions each target matched, by module: a reload does not add to them."""
         self.told: set[str] = set()
         """Problems of modules that were imported later, each said once."""
 
@@ -48,6 +52,14 @@ class _Wrapped:
         self.put, self.stop, self.shown = put, stop, member.shown
         self.claims: set[Claim] = set()
 
+    def is_gone_from(self, module: ModuleType) -> bool:
+        """Whether the module was run again, and has something else in its place now."""
+        owner = self._owner()
+        if owner is None:
+            return True
+        is_of = owner is module or (not self.is_of_module and owner.__module__ == module.__name__)
+        return is_of and not self.is_in_place
+
     @property
     def is_in_place(self) -> bool:
         owner = self._owner()
@@ -59,10 +71,13 @@ class _Wrapped:
         owner = self._owner()
         if owner is None or not self.is_in_place:
             return
-        if self.is_inherited:
-            delattr(owner, self.name)
-        else:
-            setattr(owner, self.name, self.raw)
+        try:
+            if self.is_inherited:
+                delattr(owner, self.name)
+            else:
+                setattr(owner, self.name, self.raw)
+        except Exception:  # a metaclass that has come to refuse: it stays, and makes no span
+            log_once(f"undo {self.shown}", "%s cannot be put back; it makes no spans any more.", self.shown)
 
 
 class _Registry:
@@ -72,6 +87,10 @@ class _Registry:
         self.replaced: list[_Wrapped] = []
         """What a reload put something new in the place of, and another module still holds."""
         self._hook = ImportHook(self._wants, self._imported)
+        self._by_put: dict[int, _Wrapped] = {}
+        self._by_function: dict[int, _Wrapped] = {}
+        """Functions of modules, by what stood there."""
+        self._imports: set[str] = set()
         self._exact: set[str] = set()
         self._patterns: list[Target] = []
 
@@ -79,13 +98,15 @@ class _Registry:
 
     def add(self, claim: Claim) -> list[Problem]:
         """Wrap what is imported already, and watch for the rest. Returns what cannot be wrapped."""
-        modules = {name: module for name, module in list(sys.modules.items()) if isinstance(module, ModuleType)}
+        modules = {name: one for name, one in list(sys.modules.items()) if issubclass(type(one), ModuleType)}
         if claim.main:
             del modules["__main__"]
         planned, problems = _plan(claim, modules)
         self.claims.append(claim)
         self._watch()
-        return problems + self._install(claim, planned, None)
+        more, swaps = self._install(claim, planned)
+        rebind(swaps)
+        return problems + more
 
     def remove(self, claim: Claim) -> None:
         """Make bare what nobody else claims."""
@@ -102,6 +123,13 @@ class _Registry:
         rebind((one.put, one.raw) for one in let_go if one.is_of_module)
         self.wrapped = {key: one for key, one in self.wrapped.items() if one.claims}
         self.replaced = [one for one in self.replaced if one.claims]
+        self._index()
+        if not self.claims:
+            self._imports.clear()
+
+    def _index(self) -> None:
+        self._by_put = {id(one.put): one for one in self.wrapped.values()}
+        self._by_function = {id(one.raw): one for one in self.wrapped.values() if one.is_of_module}
 
     def _watch(self) -> None:
         targets = [target for claim in self.claims for target in claim.targets]
@@ -119,22 +147,27 @@ class _Registry:
 
     def _imported(self, module: ModuleType) -> None:
         with _lock:
-            self._forget_replaced()
+            if module.__name__ in self._imports:
+                self._forget_replaced(module)
+            self._imports.add(module.__name__)
             for claim in self.claims:
                 planned, problems = _plan(claim, {module.__name__: module}, module.__name__)
-                for problem in problems + self._install(claim, planned, module.__name__):
+                more, swaps = self._install(claim, planned)
+                rebind(swaps, module.__name__)
+                for problem in problems + more:
                     if str(problem) not in claim.told:
                         claim.told.add(str(problem))
                         _logger.warning("not instrumented: %s", problem)
 
-    def _forget_replaced(self) -> None:
+    def _forget_replaced(self, module: ModuleType) -> None:
         """After a reload: what is neither in its place nor held by another module is of no use."""
-        gone = {key: one for key, one in self.wrapped.items() if not one.is_in_place}
+        gone = {key: one for key, one in self.wrapped.items() if one.is_gone_from(module)}
         if gone or self.replaced:
             self.wrapped = {key: one for key, one in self.wrapped.items() if key not in gone}
             candidates = [*self.replaced, *gone.values()]
             still = held(one.put for one in candidates)
             self.replaced = [one for one in candidates if id(one.put) in still]
+            self._index()
 
     def define(self, module: ModuleType, name: str) -> None:
         """A program bound a name: wrap what it stands for, where a target wants that."""
@@ -143,49 +176,67 @@ class _Registry:
             for target in claim.targets:
                 if fits_part(target.qualname.partition(".")[0], name) and any(map(target.wants_module, claim.main)):
                     try:
-                        planned += [(target, one) for one in members(target, module) if one.top == name]
+                        planned += [(target, one) for one in members(target, module, name)]
                     except Refused:  # something else of that name, which may be bound anew
                         pass
-            self._install(claim, planned, "__main__")
+            self._install(claim, planned)
 
     # --- wrapping -----------------------------------------------------------------------------------------------
 
-    def _install(self, claim: Claim, planned: list[tuple[Target, Member]], begin_at: str | None) -> list[Problem]:
-        problems = []
-        known = {id(one.put): one for one in self.wrapped.values()}
-        functions = {id(one.raw): one for one in self.wrapped.values() if one.is_of_module}
-        swaps = []
+    def _install(self, claim: Claim, planned: list[tuple[Target, Member]]) -> tuple[list[Problem], list[Swap]]:
+        """Wrap what is planned; returns what could not be, and what stands for what now."""
+        problems: list[Problem] = []
+        swaps: list[Swap] = []
         for target, member in planned:
-            one = known.get(id(member.raw))
-            if one is not None and member.is_inherited:  # this class gets a wrapper of its own around the function
-                member, one = member._replace(raw=one.raw), None
-            if one is None and isinstance(member.owner, ModuleType):  # two modules' names for one function
-                one = functions.get(id(member.raw))
-            if one is None and is_ours(member.raw):
-                continue  # decorated with @flow or @task: it has its span
+            one = self._known(member)
             if one is None:
+                bare = self._bare(member)
+                if bare is None:
+                    continue  # decorated with @flow or @task: it has its span
                 try:
-                    one = self._wrap(claim.make, target, member)
+                    one = self._wrap(claim.make, target, bare)
                 except Exception as error:  # a metaclass that refuses, paths that do not fit
-                    problems.append(Problem(target.place, f"{target}: {error}"))
+                    if target.is_exact or isinstance(error, ValueError):
+                        problems.append(Problem(target.place, f"{target}: {error}"))
                     continue
                 if one.is_of_module:
-                    functions[id(one.raw)] = one
                     swaps.append((one.raw, one.put))
             one.claims.add(claim)
-            claim.matches[target] = claim.matches.get(target, 0) + 1
-        rebind(swaps, begin_at)
-        return problems
+            counted = claim.matches.setdefault(target, {})
+            counted[member.module] = counted.get(member.module, 0) + 1
+        return problems, swaps
+
+    def _known(self, member: Member) -> _Wrapped | None:
+        """What is wrapped in the member's place already: by another target, another claim, or under another name."""
+        one = self.wrapped.get((id(member.owner), member.name))
+        if one is not None and one.is_in_place:
+            return one
+        if not member.is_inherited and id(member.raw) in self._by_put:
+            return self._by_put[id(member.raw)]
+        return self._by_function.get(id(member.raw)) if issubclass(type(member.owner), ModuleType) else None
+
+    def _bare(self, member: Member) -> Member | None:
+        """The member as it is without us; None where it is decorated."""
+        if not is_ours(member.raw):
+            return member
+        one = self._by_put.get(id(member.raw))
+        if one is not None:  # inherited from a class that is wrapped: this one gets a wrapper of its own
+            return member._replace(raw=one.raw)
+        stopped = getattr(getattr(member.raw, "_self_wrapper", None), "bare", None)  # one that could not be taken away
+        return None if stopped is None else member._replace(raw=stopped)
 
     def _wrap(self, make: Make, target: Target, member: Member) -> _Wrapped:
         call, stop = make(target, member.function)
-        put = replacement(member, call)
+        call.bare = member.raw
+        put = replacement(member, through_super(member, call) if member.is_inherited else call)
         one = _Wrapped(member, put, stop)
         try:
             setattr(member.owner, member.name, put)
         except (TypeError, AttributeError) as error:
-            raise ValueError(f"{member.shown} cannot be replaced: {error}") from error
-        self.wrapped[id(member.owner), member.name] = one
+            raise TypeError(f"{member.shown} cannot be replaced: {error}") from error
+        self.wrapped[id(member.owner), member.name] = self._by_put[id(put)] = one
+        if one.is_of_module:
+            self._by_function[id(one.raw)] = one
         return one
 
 
@@ -207,11 +258,13 @@ def _plan(
             hint = " (its import is not over: call instrument() when it is)" if late else ""
             problems.append(Problem(target.place, f"{target}: {why}{hint}"))
             continue
-        total = claim.matches.get(target, 0) + len(found)
+        before = claim.matches.get(target, {})
+        total = len(found) + sum(number for name, number in before.items() if name not in modules)
         if total > target.limit:
             problems.append(Problem(target.place, _too_many(target, total)))
         else:
             planned += [(target, member) for member in found]
+            before.update(dict.fromkeys(modules.keys() & before.keys(), 0))
     return planned, problems
 
 
@@ -222,18 +275,8 @@ def _too_many(target: Target, total: int) -> str:
     )
 
 
-_lock: threading.RLock
+_lock = FreshLock()
 _registry = _Registry()
-
-
-def _new_lock() -> None:
-    """A lock that a thread of the parent held at a fork would stay shut."""
-    global _lock
-    _lock = threading.RLock()
-
-
-_new_lock()
-after_fork_in_child(_new_lock)
 
 
 def enter(claim: Claim, *, strict: bool) -> list[Problem]:
@@ -248,24 +291,40 @@ def enter(claim: Claim, *, strict: bool) -> list[Problem]:
 
 def _wait_for_imports(claim: Claim) -> None:
     """Modules that another thread is importing are there when that is done; Python's import lock tells when. What this
-    thread itself is importing it cannot wait for: importlib knows the difference."""
-    for name, module in list(sys.modules.items()):
-        if _is_half_way(module) and any(target.wants_module(name) for target in claim.targets):
-            try:
-                importlib.import_module(name)
-            except Exception:  # it failed: that is told where it is imported
-                pass
+    thread itself is importing it cannot wait for: importlib knows the difference. Not for ever: whoever imports may
+    wait for this thread."""
+    names = [name for name in list(sys.modules) if any(target.wants_module(name) for target in claim.targets)]
+    for name in names:
+        if _is_half_way(sys.modules.get(name)):
+            waiting = threading.Thread(target=_import, args=(name,), daemon=True)
+            waiting.start()
+            waiting.join(_PATIENCE_SECONDS)
+
+
+_PATIENCE_SECONDS = 3
+
+
+def _import(name: str) -> None:
+    try:
+        importlib.import_module(name)
+    except Exception:  # it failed: that is told where it is imported
+        pass
 
 
 def _is_half_way(module: Any) -> bool:
     """Whether a module is being imported right now."""
-    return bool(getattr(getattr(module, "__spec__", None), "_initializing", False))
+    if not issubclass(type(module), ModuleType):
+        return False
+    return bool(getattr(namespace(module).get("__spec__"), "_initializing", False))
 
 
 def define(module: ModuleType, name: str) -> None:
     """To be called when a program binds a name at its top level, at once: it may be called in the next line."""
-    with _lock:
-        _registry.define(module, name)
+    try:
+        with _lock:
+            _registry.define(module, name)
+    except Exception:
+        log_once(f"define {name}", "Instrumenting %s of the program failed; it goes on.", name, exc_info=True)
 
 
 def withdraw(claim: Claim) -> None:

@@ -46,7 +46,8 @@ class Instrumentation:
     @property
     def waiting(self) -> list[str]:
         """The targets that nothing was found for so far: their modules are not imported, or there are none."""
-        return [str(target) for target in self._claim.targets if not self._claim.matches.get(target)]
+        matches = self._claim.matches
+        return [str(target) for target in self._claim.targets if not any(matches.get(target, {}).values())]
 
     def __repr__(self) -> str:
         return f"<Instrumentation: {len(self.wrapped)} functions wrapped, {len(self.waiting)} targets waiting>"

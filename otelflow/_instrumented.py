@@ -22,7 +22,7 @@ from otelflow.context import SPAN_KEY
 
 __all__ = ["Stop", "instrumented"]
 
-Call = Callable[[Any, Any, "tuple[Any, ...]", "dict[str, Any]"], Any]
+Call = Any  # Callable[[wrapped, instance, args, kwargs], value], which can carry what it stands for
 Stop = Callable[[], None]
 """Makes a wrapped function bare again, wherever it is held."""
 
@@ -127,7 +127,7 @@ class _ShortTask(_InstrumentedTask):
                 not_started(error)
                 return None
 
-        return PostponedSpan(start, trace_id, ns, self._spec.least_ns)
+        return PostponedSpan(start, above, trace_id, ns, self._spec.least_ns)
 
     def _end_attributes(self) -> dict[str, Any]:
         if self._span is not None and self._ended_ns - self._started_ns >= self._spec.least_ns:
@@ -153,6 +153,8 @@ def instrumented(target: Target, function: Any) -> tuple[Call, Stop]:
     is_on = True
 
     def call(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if not is_on:
+            return wrapped(*args, **kwargs)
         run = new_run()
         run._spec = spec
         if has_paths:
@@ -163,12 +165,7 @@ def instrumented(target: Target, function: Any) -> tuple[Call, Stop]:
         nonlocal is_on
         is_on = False
 
-    on_call = named(call, spec)
-
-    def switched(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return on_call(wrapped, instance, args, kwargs) if is_on else wrapped(*args, **kwargs)
-
-    return switched, stop
+    return named(call, spec), stop
 
 
 def _new_flow() -> Any:

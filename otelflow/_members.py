@@ -8,10 +8,12 @@ import types
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from otelflow._targets import Target, fits_part, nearest
-from otelflow._wrapper import Wrapper
+import wrapt
 
-__all__ = ["Member", "Refused", "is_ours", "members", "namespace", "replacement"]
+from otelflow._targets import Target, fits_part, nearest
+from otelflow._wrapper import BoundWrapper, Wrapper
+
+__all__ = ["Member", "Refused", "is_ours", "members", "namespace", "replacement", "through_super"]
 
 _BY_THE_INTERPRETER = (
     *("__new__", "__del__", "__init_subclass__", "__class_getitem__", "__set_name__", "__get__", "__set__"),
@@ -20,6 +22,10 @@ _BY_THE_INTERPRETER = (
 )
 _IMMUTABLE, _HEAP_TYPE = 1 << 8, 1 << 9
 """Flags of a type: Py_TPFLAGS_IMMUTABLETYPE (Python 3.10 and later), Py_TPFLAGS_HEAPTYPE."""
+
+
+_FUNCTIONS = (types.FunctionType, wrapt.FunctionWrapper, type(functools.lru_cache(lambda: None)))
+_ITERABLE_COROUTINE = inspect.CO_ITERABLE_COROUTINE
 
 
 class Refused(Exception):
@@ -36,9 +42,9 @@ class Member(NamedTuple):
     is_inherited: bool = False
 
     @property
-    def top(self) -> str:
-        """The name at the top of the module: its own, or of the class that it is in."""
-        return self.name if isinstance(self.owner, types.ModuleType) else str(self.owner.__qualname__.partition(".")[0])
+    def module(self) -> str:
+        """Name of the module that the owner is, or is from."""
+        return str(self.owner.__name__ if isinstance(self.owner, types.ModuleType) else self.owner.__module__)
 
     @property
     def shown(self) -> str:
@@ -71,19 +77,30 @@ def is_ours(value: Any) -> bool:
     return type(value) is Wrapper
 
 
-def members(target: Target, module: Any) -> Iterator[Member]:
-    """What ``target`` matches in ``module``. Raises :class:`Refused` for an exact name that is not there, or that
-    stands for something that cannot be wrapped. A pattern passes over these."""
+def members(target: Target, module: Any, top: str | None = None) -> Iterator[Member]:
+    """What ``target`` matches in ``module``, or in what the name ``top`` stands for there. Raises :class:`Refused` for
+    an exact name that is not there, or that stands for something that cannot be wrapped. A pattern passes over these.
+    """
+    names = namespace(module) if top is None else {top: namespace(module)[top]}
     if target.is_exact:
         yield _exact(module, target.qualname.split("."))
     else:
-        yield from _matching(target, module, (), namespace(module))
+        yield from _matching(target, module, (), names)
 
 
 # --- one name ---------------------------------------------------------------------------------------------------------
 
 
 def _exact(module: Any, parts: list[str]) -> Member:
+    try:
+        return _found(module, parts)
+    except (Refused, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # an object that raises whatever it is asked
+        raise Refused(f"looking at it raised {type(error).__name__}") from error
+
+
+def _found(module: Any, parts: list[str]) -> Member:
     owner: Any = module
     shown = module.__name__
     for part in parts[:-1]:
@@ -134,6 +151,8 @@ def _why_not_callable(raw: Any, shown: str) -> str | None:
             return f"{shown} is a property of a kind of its own, {type(raw).__name__}: name a method that it calls"
         getter = raw.fget if isinstance(raw, property) else raw.func
         return None if callable(getter) else f"{shown} is a property without a getter"
+    if getattr(getattr(raw, "__code__", None), "co_flags", 0) & _ITERABLE_COROUTINE:
+        return f"{shown} is a generator made awaitable by types.coroutine: name what it calls, or make it async"
     if not callable(raw) and not isinstance(raw, staticmethod | classmethod):
         return f"{shown} is no function but an object of {type(raw).__name__}"
     return None
@@ -154,30 +173,52 @@ def _matching(target: Target, module: Any, parts: tuple[str, ...], names: Any) -
             member = Member(owner, name, raw)
             if _is_code(raw, module, bool(parts)) and target.wants_name(here) and _why_not(member, name) is None:
                 yield member
-        elif isinstance(raw, type) and raw.__module__ == module.__name__:
+        elif issubclass(type(raw), type) and raw.__module__ == module.__name__:
             yield from _matching(target, module, here, raw)
 
 
 def _is_code(raw: Any, module: Any, in_class: bool) -> bool:
     """Whether a pattern means ``raw``: a function that the module, or a class of it, defines. Neither what it imports
-    from elsewhere, nor properties, which are often as hot as attributes."""
-    if in_class and isinstance(raw, staticmethod | classmethod):
-        return True
-    has_function = not isinstance(raw, type) and inspect.isfunction(getattr(raw, "__wrapped__", None))  # lru_cache
-    is_function = inspect.isfunction(raw) or has_function
-    return is_function and (in_class or getattr(raw, "__module__", None) == module.__name__)
+    from elsewhere, nor properties, which are often as hot as attributes. Decided by type: to ask an object that the
+    module merely holds may run anything."""
+    if in_class and type(raw) in (staticmethod, classmethod):
+        raw = raw.__func__
+    if not issubclass(type(raw), _FUNCTIONS):
+        return False
+    return in_class or getattr(raw, "__module__", None) == module.__name__
 
 
 # --- what is put there ------------------------------------------------------------------------------------------------
+
+
+def through_super(member: Member, call: Any) -> Any:
+    """For a method that a class inherits: the call goes on to what comes next in the order of the object's class, as
+    it would without a method of the class's own. That may be another one than what was found here."""
+    owner, name = member.owner, member.name
+    if isinstance(member.raw, property | functools.cached_property | staticmethod):
+        return call
+
+    def on_call(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if instance is not None:
+            wrapped = getattr(super(owner, instance), name)
+            if type(wrapped) is BoundWrapper and hasattr(wrapped._self_wrapper, "bare"):
+                wrapped = wrapped.__wrapped__  # it has its span here
+        return call(wrapped, instance, args, kwargs)
+
+    on_call.bare = member.raw  # type: ignore[attr-defined]
+    return on_call
 
 
 def replacement(member: Member, call: Any) -> Any:
     """What stands in the member's place from now on: of the same kind, with ``call`` around the function."""
     raw = member.raw
     if isinstance(raw, property):
-        return property(Wrapper(raw.fget, call), raw.fset, raw.fdel, raw.__doc__)
+        made: Any = property(Wrapper(raw.fget, call), raw.fset, raw.fdel, raw.__doc__)
+        if hasattr(made, "__set_name__"):  # Python 3.13 and later: its errors name it
+            made.__set_name__(member.owner, member.name)
+        return made
     if isinstance(raw, functools.cached_property):
-        made: Any = functools.cached_property(Wrapper(raw.func, call))
+        made = functools.cached_property(Wrapper(raw.func, call))
         made.__set_name__(member.owner, raw.attrname or member.name)
         made.__doc__ = raw.__doc__
         return made

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
+import types
 from typing import Any
 
 from otelflow._fork import after_fork_in_child
@@ -11,13 +13,19 @@ from otelflow._fork import after_fork_in_child
 __all__ = ["error_type", "function_name", "is_inherited", "next_order", "run_id", "target_name", "unwrapped"]
 
 
+_WITH_FUNC = (functools.partial, functools.partialmethod)
+_WITH_FUNCTION = (staticmethod, classmethod, types.MethodType)
+
+
 def unwrapped(target: Any) -> Any:
     """The function inside partials, static and class methods: what carries the name that a person knows."""
-    while True:
-        inner = getattr(target, "func", None) or getattr(target, "__func__", None)
-        if inner is None or inner is target:
+    while True:  # by type alone: some objects answer whatever they are asked
+        if issubclass(type(target), _WITH_FUNC):
+            target = target.func
+        elif issubclass(type(target), _WITH_FUNCTION):
+            target = target.__func__
+        else:
             return target
-        target = inner
 
 
 def target_name(target: Any) -> str:

@@ -20,8 +20,14 @@ class PostponedSpan(Span):
     """
 
     def __init__(
-        self, start: Callable[[dict[str, Any]], Span | None], trace_id: int, started_ns: int, least_ns: int
+        self,
+        start: Callable[[dict[str, Any]], Span | None],
+        above: Span,
+        trace_id: int,
+        started_ns: int,
+        least_ns: int,
     ) -> None:
+        self._above = above
         self.trace_id = trace_id
         """The trace of its parent; 0 where it has none."""
         self._start = start
@@ -66,8 +72,8 @@ class PostponedSpan(Span):
     # --- the API's Span -----------------------------------------------------------------------------------------
 
     def get_span_context(self) -> SpanContext:
-        real = self.made()
-        return INVALID_SPAN_CONTEXT if real is None else real.get_span_context()
+        """Of a call that ended without a span, its parent's: what it left running belongs there."""
+        return (self.made() or self._above).get_span_context()
 
     def is_recording(self) -> bool:
         return not self._ended if self.real is None else self.real.is_recording()

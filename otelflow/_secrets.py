@@ -9,14 +9,18 @@ __all__ = ["REDACTED", "has_secret_name", "looks_secret"]
 REDACTED = "[redacted]"
 """Stands for a value that is kept off a span."""
 
-_NAME = re.compile(r"(?i)(pass(word|wd|phrase)|secret|(api|private)[_.-]?key|(access|auth)[_.-]?token)")
+_NAME = re.compile(
+    r"(?i)(pass(word|wd|phrase)|secret|(api|private)[_.-]?key|(access|auth)[_.-]?token"
+    r"|(^|[_.-])(token|pwd|cookie|authorization|credentials?)$)"
+)
 _VALUE = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----"
     r"|\bAKIA[0-9A-Z]{16}\b"
     r"|\bgh[pousr]_[A-Za-z0-9]{36,}\b"
     r"|\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}"
     r"|\b[a-z][a-z0-9+.-]*://[^/\s:@]+:[^/\s:@*]+@"
-    r"|(?i:\bbearer\s+[a-z0-9._~+/-]{16,})"
+    r"|\bsk-[A-Za-z0-9_-]{16,}|\bxox[a-z]-[A-Za-z0-9-]{10,}"
+    r"|(?i:\bbearer\s+[a-z0-9._~+/-]{16,})|\bBasic\s+[A-Za-z0-9+/]{12,}={0,2}(?![A-Za-z])"
 )
 _SHORTEST = 20
 """No form of secret without ``:`` and ``=`` is shorter: most values need no search."""

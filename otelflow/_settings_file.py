@@ -23,7 +23,7 @@ FILE = "otelflow.toml"
 """Name of the file that is looked for in the current folder."""
 
 _PYPROJECT = "pyproject.toml"
-_HEADER = re.compile(r"\s*(\[\[?)\s*(?:tool\s*\.\s*otelflow\s*\.\s*)?([\w.\s\"'-]+?)\s*\]\]?\s*(?:#.*)?$")
+_HEADER = re.compile(r"(\[\[?)([^\[\]=#]+)\]")
 _KEY = re.compile(r"\s*(?:\"([^\"]+)\"|'([^']+)'|([\w-]+))\s*[.=]")
 
 
@@ -125,7 +125,7 @@ class _Lines:
         counted: dict[str, int] = {}
         name, inner = "", None
         for number, line in enumerate(text.splitlines(), 1):
-            header = _HEADER.match(line)
+            header = _HEADER.match(line.strip())
             key = None if header else _KEY.match(line)
             if header is not None:
                 name, inner = _header(header[2])
@@ -152,5 +152,5 @@ class _Lines:
 
 def _header(text: str) -> tuple[str, str | None]:
     """Name of the table in a header, and of the table within it: ``flow.attributes`` is ``flow``, ``attributes``."""
-    name, _, inner = text.replace('"', "").replace("'", "").replace(" ", "").partition(".")
+    name, _, inner = re.sub(r"[\s\"']", "", text).removeprefix("tool.otelflow.").partition(".")
     return name, inner.partition(".")[0] or None

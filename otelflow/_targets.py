@@ -173,7 +173,7 @@ def _limit(value: object) -> int:
 
 def _duration(value: object) -> int:
     """Nanoseconds."""
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zµ]+)\s*", value) if isinstance(value, str) else None
+    found = re.fullmatch(r"\s*(\d{1,12}(?:\.\d{1,12})?)\s*([a-zµ]+)\s*", value) if isinstance(value, str) else None
     if found is None or found[2] not in _UNITS:
         raise ValueError('a time with its unit, such as "2ms", "0.5s" or "100us"')
     return round(float(found[1]) * _UNITS[found[2]])

@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib
 import pickle
 import sys
+import types
 from collections.abc import Callable
 from typing import Any
 
 import wrapt
 
-__all__ = ["Wrapper", "teach_cloudpickle"]
+__all__ = ["BoundWrapper", "Wrapper", "teach_cloudpickle"]
 
 
 def _by_name(module: str, qualname: str) -> Any:
@@ -44,6 +45,12 @@ def _name_of(wrapper: Any) -> tuple[str, str]:
 
 class BoundWrapper(wrapt.BoundFunctionWrapper):  # type: ignore[type-arg,unused-ignore]  # generic in its stubs only
     """A decorated method of one object."""
+
+    def __new__(cls, *given: Any, **named: Any) -> Any:
+        if len(given) == 2 and not named:  # as weakref.WeakMethod makes a method anew: of its function and its object
+            function, instance = given
+            return types.MethodType(getattr(type(instance), function.__name__, function), instance)
+        return super().__new__(cls, *given, **named)
 
     def __reduce__(self) -> Any:
         if self._self_instance is None:  # a class or static method, below the decorator

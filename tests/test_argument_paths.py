@@ -142,7 +142,7 @@ def test_a_path_that_raises_is_left_out_and_said_once(caplog: pytest.LogCaptureF
     (record,) = caplog.records
     assert record.getMessage() == (
         "The attribute 'a' of shop:once is left out where its path 'order.x.y' cannot be read: "
-        "RuntimeError: no connection"
+        "RuntimeError"
     )
 
 

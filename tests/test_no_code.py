@@ -120,7 +120,7 @@ def test_a_program_that_fails(folder: Path, sink: Sink) -> None:
     done = otelflow(folder, "run", "nightly.py", "fail", sink=sink)
     assert done.returncode == 1
     lines = done.stderr.splitlines()
-    assert lines[:2] == ["Traceback (most recent call last):", '  File "nightly.py", line 20, in <module>']
+    assert lines[:2] == ["Traceback (most recent call last):", f'  File "{folder}/nightly.py", line 20, in <module>']
     assert lines[-1] == "ValueError: as asked for"
     ((span, _, _),) = sink.wait_for(1)
     assert attributes_of(span)["otelflow.status"] == "failed"

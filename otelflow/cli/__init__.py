@@ -31,10 +31,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(own)
     given.program = program
     try:
-        return int(given.run(given))
+        done = given.run(given)
     except OtelflowError as error:
         print(f"otelflow: {error}", file=sys.stderr)
         return 1
+    if callable(done):  # a program: what it raises is its own
+        done()
+        return 0
+    return int(done)
 
 
 def _split(arguments: list[str]) -> tuple[list[str], list[str]]:

@@ -7,12 +7,13 @@ import os
 import runpy
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
 
 from otelflow._installed import define
-from otelflow._main_module import module, script
+from otelflow._main_module import Program, module, script
 from otelflow._start import environment, service_name, start
 from otelflow.config import OTELFLOW_CONFIG
 from otelflow.errors import ConfigError
@@ -49,7 +50,7 @@ def split_at_program(arguments: list[str]) -> tuple[list[str], list[str]]:
     return arguments[:position], arguments[position:]
 
 
-def _run(given: argparse.Namespace) -> int:
+def _run(given: argparse.Namespace) -> Callable[[], None]:
     if given.config is not None:
         if not Path(given.config).is_file():
             raise ConfigError(f"--config {given.config!r} is no file.")
@@ -59,16 +60,22 @@ def _run(given: argparse.Namespace) -> int:
     if words[:1] == ["--"] and len(words) > 1:
         _become(words[1:], given.service_name)
     if words[:1] == ["-m"] and len(words) > 1:
-        program, arguments = module(words[1]), words[2:]
-    elif words and not words[0].startswith("-"):
-        program, arguments = script(words[0]), words[1:]
-    else:
-        raise ConfigError(
-            "Nothing to run. Use: otelflow run FILE.py, otelflow run -m MODULE, or otelflow run -- COMMAND."
-        )
-    start(given.service_name or service_name([program.name]), ("__main__", program.name))
-    program.run(arguments, define)
-    return 0
+        return _prepared(given, words[1:], module)
+    if words and not words[0].startswith("-"):
+        return _prepared(given, words, script)
+    raise ConfigError("Nothing to run. Use: otelflow run FILE.py, otelflow run -m MODULE, or otelflow run -- COMMAND.")
+
+
+def _prepared(given: argparse.Namespace, words: list[str], load: Callable[[str], Program]) -> Callable[[], None]:
+    """Everything is ready; to be called when nothing of the command's is on the way any more.
+
+    OpenTelemetry is set up before the program's folder is on the path: a file there may be named like a module that
+    an exporter imports.
+    """
+    name = words[0] if load is module else Path(words[0]).stem
+    start(given.service_name or service_name([name]), ("__main__", name, f"{name}.__main__"))
+    program = load(words[0])
+    return lambda: program.run([program.file if load is module else words[0], *words[1:]], define)
 
 
 def executable(name: str) -> str:
