@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import logging
 import sys
@@ -130,6 +131,14 @@ class _Registry:
     def _index(self) -> None:
         self._by_put = {id(one.put): one for one in self.wrapped.values()}
         self._by_function = {id(one.raw): one for one in self.wrapped.values() if one.is_of_module}
+
+    def close(self) -> None:
+        """Forget everything."""
+        self._hook.remove()
+        self.claims.clear()
+        self.replaced.clear()
+        for kept in (self.wrapped, self._by_put, self._by_function):
+            kept.clear()
 
     def _watch(self) -> None:
         targets = [target for claim in self.claims for target in claim.targets]
@@ -277,6 +286,16 @@ def _too_many(target: Target, total: int) -> str:
 
 _lock = FreshLock()
 _registry = _Registry()
+
+
+def _forget_all() -> None:
+    """At exit: what is wrapped stays so, and nothing is held any more. Else objects that modules hold would not be
+    destroyed as they are without us: a file that only that closes would end half way."""
+    with _lock:
+        _registry.close()
+
+
+atexit.register(_forget_all)
 
 
 def enter(claim: Claim, *, strict: bool) -> list[Problem]:

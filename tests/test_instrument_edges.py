@@ -1,0 +1,368 @@
+"""Instrumenting among hostile objects, patches, metaclasses and orders of inheritance."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import subprocess
+import sys
+import time
+import types
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import programs
+import pytest
+import shopping
+
+from otelflow import instrument
+from otelflow.errors import ConfigError
+from otelflow.testing import Capture
+
+EDGES = """
+import types
+from unittest.mock import MagicMock
+
+class Lazy:
+    def __getattr__(self, name): raise RuntimeError("working outside of its context")
+    @property
+    def __class__(self): raise RuntimeError("working outside of its context")
+    def __call__(self): return 1
+
+class Loads:
+    loaded = []
+    def __getattr__(self, name):
+        self.loaded.append(name)
+        return self
+
+lazy, loads, anything = Lazy(), Loads(), MagicMock()
+
+def top(): return 1
+
+class A:
+    def m(self): return ["A"]
+    @classmethod
+    def c(cls): return ["A", cls.__name__]
+class B(A): pass
+class Mix(A):
+    def m(self): return ["Mix"] + super().m()
+    @classmethod
+    def c(cls): return ["Mix"] + super().c()
+class C(B, Mix): pass
+
+class Refuses(type):
+    refusing = False
+    def __setattr__(cls, name, value):
+        if Refuses.refusing and not name.startswith("__abc"): raise TypeError("sealed")
+        super().__setattr__(name, value)
+class Sealed(metaclass=Refuses):
+    def m(self): return "sealed"
+
+@types.coroutine
+def step():
+    yield
+    return 5
+
+def injecting(function):
+    import functools
+    @functools.wraps(function)
+    def inner(*args): return function("the database", *args)
+    return inner
+
+@injecting
+def login(db, word): return word
+
+class Made:
+    enc = staticmethod(int)
+    @staticmethod
+    def plain(): return 1
+"""
+
+
+@pytest.fixture(autouse=True)
+def edges(tmp_path: Path) -> Iterator[Any]:
+    """A module of hostile things."""
+    shopping.write(tmp_path, edges=EDGES)
+    with shopping.importable(tmp_path):
+        module = shopping.load("edges")
+        yield module
+        module.Refuses.refusing = False
+
+
+def test_a_pattern_asks_no_object_anything(edges: Any, captured: Capture) -> None:
+    """What a module merely holds is not looked into: not even for its class."""
+    with instrument(tasks=["shop.edges:*", "shop.edges:*.*"]) as undo:
+        edges.top()
+        assert "shop.edges:top" in undo.wrapped
+        importlib.reload(edges)
+    assert edges.loads.loaded == []
+    captured.assert_tree("top")
+
+
+@pytest.mark.parametrize("name", ["lazy", "loads", "anything"])
+def test_an_object_that_is_named_is_wrapped_or_refused(edges: Any, name: str) -> None:
+    """Within a moment, and without an exception of its own."""
+    try:
+        instrument(tasks=[f"shop.edges:{name}"])()
+    except ConfigError as error:
+        assert name in str(error)  # noqa: PT017  # either way is right
+
+
+def test_modules_that_answer_or_raise(edges: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Entries of sys.modules that nobody asked for are left alone."""
+    monkeypatch.setitem(sys.modules, "shop_lazy", edges.lazy)
+    monkeypatch.setitem(sys.modules, "shop_loads", edges.loads)
+    with instrument(tasks=["shop.edges:top", "shop_lazy:f", "shop_loads:f"]):
+        edges.top()
+    assert edges.loads.loaded == []
+
+
+def test_a_module_that_puts_an_object_in_its_place(tmp_path: Path) -> None:
+    """Its import goes on, whatever the object does."""
+    shopping.write(
+        tmp_path,
+        replaced="""
+        import sys
+        class Placeholder:
+            def __repr__(self): raise RuntimeError("no")
+            def __getattr__(self, name): raise AttributeError(name)
+            answer = 5
+        sys.modules[__name__] = Placeholder()
+        """,
+    )
+    with instrument(tasks=["shop.replaced:f"]):
+        assert shopping.load("replaced").answer == 5
+
+
+def test_of_two_targets_the_first_counts(edges: Any, captured: Capture) -> None:
+    """For methods as for functions: one flow and a wide pattern of tasks is the usual configuration."""
+    with instrument(flows=["shop.edges:A.m", "shop.edges:top"], tasks=["shop.edges:*", "shop.edges:A.*"]):
+        edges.A().m()
+        edges.top()
+        edges.A.c()
+    assert [(run.kind, run.name) for run in captured.spans] == [("flow", "m"), ("flow", "top"), ("task", "c")]
+
+
+@pytest.mark.parametrize("name", ["m", "c"])
+def test_an_inherited_method_keeps_the_order_of_classes(edges: Any, captured: Capture, name: str) -> None:
+    """What comes next in the order of the object's class is called, as if the class had no method of its own."""
+    call = getattr(edges.C(), name)
+    bare = call()
+    with instrument(tasks=[f"shop.edges:B.{name}"]):
+        assert getattr(edges.C(), name)() == bare
+        assert getattr(edges.B(), name)() == (["A"] if name == "m" else ["A", "B"])
+    assert len(captured.tasks) == 2
+    captured.clear()
+    with instrument(tasks=[f"shop.edges:B.{name}"]), mock.patch.object(edges.A, name, return_value="patched"):
+        assert getattr(edges.B(), name)() == "patched"
+
+
+def test_weak_methods(edges: Any, captured: Capture) -> None:
+    """Signals and registries hold methods so."""
+    with instrument(tasks=["shop.edges:A.m"]):
+        one = edges.A()
+        method: Any = weakref.WeakMethod(one.m)
+        assert method()() == ["A"]
+        captured.assert_tree("m")
+    assert method()() == ["A"]
+    del one
+    assert method() is None
+
+
+def test_a_metaclass_that_comes_to_refuse(edges: Any, captured: Capture, caplog: pytest.LogCaptureFixture) -> None:
+    """The undo goes on with the rest; what cannot be put back makes no spans, and can be instrumented again."""
+    undo = instrument(tasks=["shop.edges:Sealed.m", "shop.edges:top"])
+    edges.Refuses.refusing = True
+    with caplog.at_level(logging.WARNING, "otelflow"):
+        undo()
+    assert edges.Sealed().m() == "sealed"
+    assert captured.spans == []
+    assert type(edges.top).__name__ == "function"
+    edges.Refuses.refusing = False
+    with instrument(tasks=["shop.edges:Sealed.m"]) as again:
+        edges.Sealed().m()
+        assert again.wrapped == ["shop.edges:Sealed.m"]
+    captured.assert_tree("m")
+    edges.Refuses.refusing = True
+    with pytest.raises(ConfigError, match="sealed"):
+        instrument(tasks=["shop.edges:Sealed.m"])
+    with instrument(tasks=["shop.edges:*.m"]) as rest:
+        assert rest.wrapped == ["shop.edges:A.m", "shop.edges:Mix.m"]
+
+
+def test_patches_around_an_import(edges: Any, captured: Capture, tmp_path: Path) -> None:
+    """A patch over ours while another module is imported does not make the undo forget it."""
+    shopping.write(tmp_path, other="def f(): pass\n", edges=EDGES)
+    undo = instrument(tasks=["shop.*:*", "shop.*:*.*"])
+    with mock.patch("shop.edges.top"), mock.patch.object(edges.A, "m"):
+        shopping.load("other")
+    undo()
+    edges.top()
+    edges.A().m()
+    assert captured.spans == []
+    assert type(edges.top).__name__ == type(vars(edges.A)["m"]).__name__ == "function"
+
+
+def test_a_patch_that_brings_a_stopped_one_back(edges: Any, captured: Capture) -> None:
+    """It is silent, and the next instrument() takes the function in it."""
+    undo = instrument(tasks=["shop.edges:top"])
+    with mock.patch("shop.edges.top"):
+        undo()
+    edges.top()
+    assert captured.spans == []
+    with instrument(tasks=["shop.edges:top"]):
+        edges.top()
+    captured.assert_tree("top")
+    assert type(edges.top).__name__ == "function"
+
+
+def test_awaitable_generators_are_refused(edges: Any) -> None:
+    """They are neither coroutines nor generators to whom it may concern."""
+    with pytest.raises(ConfigError, match=r"types\.coroutine"):
+        instrument(tasks=["shop.edges:step"])
+
+
+def test_a_decorator_that_adds_an_argument(edges: Any, captured: Capture) -> None:
+    """A path does not take the caller's first argument for the function's: that may be the password."""
+    with instrument(tasks=[{"target": "shop.edges:login", "attributes": {"first": "args.0"}}]):
+        assert edges.login("hunter2") == "hunter2"
+    assert captured.task("login").attributes["first"] == "hunter2"  # as was asked for: the wrapper's own first
+    with pytest.raises(ConfigError, match=r"there is no parameter 'db'\. It takes: args"):
+        instrument(tasks=[{"target": "shop.edges:login", "attributes": {"db.name": "db"}}])
+
+
+def test_reloads_do_not_count_towards_the_limit(edges: Any) -> None:
+    """The limit is of functions, not of times."""
+    with instrument(tasks=[{"target": "shop.edges:A.*", "limit": 2}]) as undo:
+        for _ in range(5):
+            importlib.reload(edges)
+        assert set(undo.wrapped) == {"shop.edges:A.c", "shop.edges:A.m"}
+        assert type(vars(edges.A)["m"]).__name__ == "Wrapper"
+
+
+def test_many_modules_take_no_more_each(tmp_path: Path) -> None:
+    """An import costs the same however much is wrapped: no quadratic start of a large service."""
+    shopping.write(tmp_path, **{f"m{n}": "".join(f"def f{i}(): pass\n" for i in range(10)) for n in range(300)})
+
+    def seconds(numbers: range) -> float:
+        begun = time.process_time()
+        for number in numbers:
+            shopping.load(f"m{number}")
+        return time.process_time() - begun
+
+    with instrument(tasks=["shop.*:f*"]):
+        first, _, last = (seconds(range(start, start + 100)) for start in (0, 100, 200))
+    assert last < first * 4  # it was ten times as much and more
+
+
+def test_what_happens_at_exit_happens(tmp_path: Path) -> None:
+    """Files that only their destruction closes are whole: nothing of a module outlives it because of us."""
+    (tmp_path / "held.py").write_text(
+        "import gzip\nfile = gzip.open('out.gz', 'wt')\nfile.write('data' * 10)\ndef work(): return 1\n"
+    )
+    (tmp_path / "main.py").write_text(
+        "from otelflow import instrument\ninstrument(tasks=['held:work'])\nimport held\nheld.work()\n"
+    )
+    for words in (["main.py"], ["-m", "otelflow.cli", "run", "main.py"]):
+        (tmp_path / "out.gz").unlink(missing_ok=True)
+        subprocess.run(
+            [sys.executable, "-W", "ignore", *words],
+            cwd=tmp_path,
+            env=programs.clean_environment(OTEL_TRACES_EXPORTER="none"),
+            check=True,
+            timeout=60,
+        )
+        import gzip
+
+        assert gzip.decompress((tmp_path / "out.gz").read_bytes()) == b"data" * 10
+
+
+AS_PYTHON = '''
+"""A doc."""
+from __future__ import annotations
+import inspect, pickle, sys, types
+from dataclasses import dataclass
+
+number: int = 5
+numbers = [number + one for one in range(2)]
+exec("made = number + 1", locals())
+total = eval("number + made", vars())
+if (walrus := 3) > 2:
+    def inside(): return walrus
+try:
+    class Point:
+        def method(self): return __class__.__name__
+finally:
+    pass
+def counts():
+    global number
+    number += 1
+counts()
+del walrus
+print(locals() is globals(), type(locals()) is dict, number, made, total, sorted(__annotations__))
+print(__builtins__ is sys.modules["builtins"], type(__loader__).__name__, __cached__, __spec__ and __spec__.name)
+print(__file__ == sys.modules["__main__"].__file__, __file__.startswith("/"), sys.argv, __doc__, __package__)
+print(inspect.getsource(counts).splitlines()[0], Point().method(), pickle.loads(pickle.dumps(Point())).method())
+print(sorted(name for name in globals() if name.startswith("__")))
+'''
+
+
+@pytest.mark.parametrize("words", [["program.py"], ["-m", "program"], ["folder"]])
+def test_a_program_finds_what_python_gives_it(tmp_path: Path, words: list[str]) -> None:
+    """Its own names, those of its module, its arguments: the same output as without us."""
+    (tmp_path / "program.py").write_text(AS_PYTHON.lstrip())
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "__main__.py").write_text(AS_PYTHON.lstrip())
+    (tmp_path / "otelflow.toml").write_text('[[task]]\ntarget = "__main__:*"\n[[task]]\ntarget = "__main__:Point.*"\n')
+
+    def output(*command: str) -> str:
+        return subprocess.run(
+            [sys.executable, *command, *words, "x", "-y"],
+            cwd=tmp_path,
+            env=programs.clean_environment(OTEL_TRACES_EXPORTER="none"),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        ).stdout
+
+    assert output("-m", "otelflow.cli", "run") == output()
+
+
+def test_errors_of_the_program_that_are_named_like_ours(tmp_path: Path) -> None:
+    """An exception of otelflow's that the program raises has its traceback."""
+    (tmp_path / "program.py").write_text("import otelflow\notelflow.FlowRunConfig(max_tasks=-1)\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "otelflow.cli", "run", "program.py"],
+        cwd=tmp_path,
+        env=programs.clean_environment(OTEL_TRACES_EXPORTER="none"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("Traceback (most recent call last):")
+
+
+def test_files_of_the_program_named_like_ours(tmp_path: Path) -> None:
+    """A module beside the script is not taken for one that an exporter imports."""
+    (tmp_path / "queue.py").write_text("raise RuntimeError('not for you')\n")
+    (tmp_path / "requests.py").write_text("raise RuntimeError('not for you')\n")
+    (tmp_path / "program.py").write_text("print('ran')\n")
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "otelflow.cli", "run", "program.py"]
+        if sys.version_info >= (3, 11)
+        else [str(Path(sys.executable).with_name("otelflow")), "run", "program.py"],
+        cwd=tmp_path,
+        env=programs.clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("ran\n", "")
+    assert isinstance(types, types.ModuleType)
