@@ -259,7 +259,7 @@ def settings(spans: Spans, **more: str) -> dict[str, str]:
         OTEL_METRICS_EXPORTER="none",
         OTEL_LOGS_EXPORTER="none",
         OTEL_BSP_SCHEDULE_DELAY="50",  # milliseconds
-        PYTHONDONTWRITEBYTECODE="1",OTEL_PYTHON_DISABLED_INSTRUMENTATIONS="threading,httpx",
+        PYTHONDONTWRITEBYTECODE="1",
         **more,
     )
 
