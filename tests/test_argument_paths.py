@@ -141,8 +141,7 @@ def test_a_path_that_raises_is_left_out_and_said_once(caplog: pytest.LogCaptureF
             assert paths.read((Raises(),), {}) == ({"b": 3}, 0)
     (record,) = caplog.records
     assert record.getMessage() == (
-        "The attribute 'a' of shop:once is left out where its path 'order.x.y' cannot be read: "
-        "RuntimeError"
+        "The attribute 'a' of shop:once is left out where its path 'order.x.y' cannot be read: RuntimeError"
     )
 
 
