@@ -41,7 +41,7 @@ def script(name: str) -> str:
     return str(Path(sys.executable).with_name(name))
 
 
-def until(ready: Callable[[], T], what: str, seconds: float = 20) -> T:
+def until(ready: Callable[[], T | None], what: str, seconds: float = 20) -> T:
     """What ``ready`` returns as soon as it is true; an error that says ``what`` if that takes too long."""
     end = time.monotonic() + seconds
     while not (found := ready()):
@@ -126,6 +126,10 @@ class Spans(Sink):
         wanted = {key.replace("_", "."): value for key, value in attributes.items()}
         return [span for span in list(self.arrived) if span.name == name and wanted.items() <= span.attributes.items()]
 
+    def assert_each_once(self) -> None:
+        """No span arrived twice."""
+        assert len({span.span_id for span in self.arrived}) == len(self.arrived)
+
     def one(self, name: str, **attributes: Any) -> Span:
         """The only such span, once it is there."""
         (span,) = until(lambda: self.named(name, **attributes), f"span {name!r} with {attributes}")
@@ -196,23 +200,25 @@ class Service:
         self.log = log
 
     @contextlib.contextmanager
-    def asked(self, path: str, body: object = None, **headers: str) -> Iterator[HTTPResponse]:
+    def asked(self, path: str, body: object = None, headers: dict[str, str] | None = None) -> Iterator[HTTPResponse]:
         """The response to a GET, or to a POST of ``body``, as it comes; leaving this closes the connection.
 
         A request waits in the socket's backlog while the service starts, and no longer than the service lives."""
         with contextlib.closing(HTTPConnection(*self.address, timeout=30)) as connection:
             method, content = ("GET", None) if body is None else ("POST", json.dumps(body))
-            connection.request(method, path, content, {"Content-Type": "application/json", **headers})
+            connection.request(method, path, content, {"Content-Type": "application/json", **(headers or {})})
             until(lambda: self.ended or select.select([connection.sock], [], [], 0.1)[0], f"answer to {path}", 40)
             assert not self.ended, f"{self.process.args!r} has ended"
             with connection.getresponse() as response:
                 yield response
 
-    def ask(self, path: str, body: object = None, *, sampled: bool = True, **headers: str) -> Answer:
+    def ask(
+        self, path: str, body: object = None, headers: dict[str, str] | None = None, *, sampled: bool = True
+    ) -> Answer:
         """The answer to a request that comes with a trace of its own."""
         trace_id = os.urandom(16).hex()
         traceparent = f"00-{trace_id}-{os.urandom(8).hex()}-0{int(sampled)}"
-        with self.asked(path, body, traceparent=traceparent, **headers) as response:
+        with self.asked(path, body, {**(headers or {}), "traceparent": traceparent}) as response:
             return Answer(response.status, json.load(response), trace_id)
 
     @property

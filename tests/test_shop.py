@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import programs
 import pytest
 import services
 from services import CLIENT, ERROR, EXAMPLES, SERVER, STARTERS, UNSET, Answer, Service, Span, Spans, Trace
@@ -61,6 +62,7 @@ def a_shop(starter: str, folder: Path) -> Iterator[Shop]:
                 more["OTEL_SERVICE_NAME"] = "shop"  # `otelflow run` finds that out
             with services.uvicorn("shop.app:app", starter, spans, folder / "shop.log", **more) as shop:
                 yield Shop(shop, prices, spans)
+        spans.assert_each_once()
     finally:
         spans.close()
 
@@ -341,7 +343,7 @@ def imports(tree: ast.AST) -> Iterator[str]:
 def test_check_says_that_all_is_well(example: str) -> None:
     """Every target of the configuration is found, and nothing about it is doubtful."""
     command = [services.script("otelflow"), "check", "--strict"]
-    environment = services.programs.clean_environment(PYTHONDONTWRITEBYTECODE="1")
+    environment = programs.clean_environment(PYTHONDONTWRITEBYTECODE="1")
     done: Any = subprocess.run(
         command, cwd=EXAMPLES / example, env=environment, capture_output=True, text=True, timeout=60, check=False
     )

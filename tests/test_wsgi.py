@@ -51,7 +51,7 @@ class Library:
 
     def lend(self, book: str) -> None:
         """Ask for a book."""
-        self.answers[book] = self.service.ask("/loans", {"book": book, "reader": "Ada"}, **{"X-Book": book})
+        self.answers[book] = self.service.ask("/loans", {"book": book, "reader": "Ada"}, {"X-Book": book})
 
     def workers(self) -> dict[str, int]:
         """Which process lent each book, or did not."""
@@ -83,6 +83,7 @@ def test_each_worker_sends_the_flows_of_the_requests_that_it_answered(starter: s
             if len(set(made.workers().values())) == 2:
                 break
         made.lend("Moby-Dick")
+    made.spans.assert_each_once()
     workers = made.workers()
     assert len(set(workers.values())) == 2
     assert Counter(answer.status for answer in made.answers.values()) == {201: len(workers) - 1, 409: 1}
