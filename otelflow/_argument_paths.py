@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Mapping, Sequence
 from datetime import date, time, timedelta
@@ -13,13 +12,13 @@ from uuid import UUID
 
 from otelflow._counts import VALUES, counts, log_once
 from otelflow._secrets import REDACTED, has_secret_name, looks_secret
+from otelflow._shapes import CACHE
 from otelflow._targets import nearest
 from otelflow._values import attribute, safe_str
 
 __all__ = ["ArgumentPaths"]
 
 _MISSING: Any = object()
-_CACHE = type(functools.lru_cache(lambda: None))
 _LARGE, _SHORT = 1 << 63, 64
 _AS_TEXT = (Decimal, UUID, date, time, timedelta, complex)
 
@@ -50,7 +49,7 @@ class ArgumentPaths:
     def __init__(self, function: Any, paths: Sequence[tuple[str, str]], shown: str) -> None:
         self._shown = shown
         try:
-            is_cache = type(function) is _CACHE  # it passes on what it gets; other decorators may not
+            is_cache = type(function) is CACHE  # it passes on what it gets; other decorators may not
             parameters = inspect.signature(function, follow_wrapped=is_cache).parameters
         except (TypeError, ValueError):
             raise ValueError("it tells no signature, so its arguments cannot be named. Leave attributes out") from None

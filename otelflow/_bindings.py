@@ -7,10 +7,9 @@ from collections.abc import Iterable, Iterator, Set
 from typing import Any
 
 from otelflow._members import namespace
+from otelflow._targets import OUR_OWN
 
 __all__ = ["held", "rebind"]
-
-_OUR_OWN = ("otelflow", "opentelemetry", "wrapt")
 
 
 def rebind(swaps: Iterable[tuple[Any, Any]], begin_at: str | None = None) -> None:
@@ -42,7 +41,7 @@ def _namespaces_with(wanted: Set[int], begin_at: str | None) -> Iterator[dict[st
     if begin_at is not None:
         entries = entries[next((index for index, entry in enumerate(entries) if entry[0] == begin_at), 0) :]
     for module_name, module in entries:
-        if module_name.partition(".")[0] in _OUR_OWN:
+        if module_name.partition(".")[0] in OUR_OWN:
             continue
         try:
             names = namespace(module)

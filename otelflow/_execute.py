@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 import warnings
 from collections.abc import AsyncIterator, Generator, Iterator
 from typing import Any, TypeVar
 
 from otelflow._account import Account
 from otelflow._drive import DRIVER_FOR, body_of
-from otelflow._fork import after_fork_in_child
+from otelflow._fork import FreshLock
 from otelflow._loops import loop_is_running, run_to_end
 from otelflow._shapes import Shape, shape_of
 from otelflow._spec import Spec
@@ -18,17 +17,7 @@ from otelflow.errors import ArgumentError, NothingToRun, OtelflowError
 __all__ = ["Executable"]
 
 Self = TypeVar("Self", bound="Executable")
-_claims: threading.Lock
-
-
-def _new_lock() -> None:
-    """A lock that a thread of the parent held at a fork would stay shut."""
-    global _claims
-    _claims = threading.Lock()
-
-
-_new_lock()
-after_fork_in_child(_new_lock)
+_claims = FreshLock()
 
 
 class Executable(Account):

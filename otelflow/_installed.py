@@ -236,8 +236,10 @@ class _Registry:
 
     def _wrap(self, make: Make, target: Target, member: Member) -> _Wrapped:
         call, stop = make(target, member.function)
+        if member.is_inherited:
+            call = through_super(member, call)
         call.bare = member.raw
-        put = replacement(member, through_super(member, call) if member.is_inherited else call)
+        put = replacement(member, call)
         one = _Wrapped(member, put, stop)
         try:
             setattr(member.owner, member.name, put)

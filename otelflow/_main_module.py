@@ -57,9 +57,7 @@ class _Watching(ast.NodeTransformer):
     """Puts the call after each definition at the top level, also within ``if``, ``try``, ``with`` and loops there."""
 
     def generic_visit(self, node: ast.AST) -> Any:
-        if isinstance(node, (*_DEFINITIONS, ast.Lambda)):
-            return node if not isinstance(node, _DEFINITIONS) else [node, _call(node)]
-        return super().generic_visit(node)
+        return [node, _call(node)] if isinstance(node, _DEFINITIONS) else super().generic_visit(node)
 
 
 def _call(definition: Any) -> ast.stmt:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import inspect
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import wrapt
 
+from otelflow._shapes import CACHE
 from otelflow._targets import Target, fits_part, nearest
 from otelflow._wrapper import BoundWrapper, Wrapper
 
@@ -24,7 +25,7 @@ _IMMUTABLE, _HEAP_TYPE = 1 << 8, 1 << 9
 """Flags of a type: Py_TPFLAGS_IMMUTABLETYPE (Python 3.10 and later), Py_TPFLAGS_HEAPTYPE."""
 
 
-_FUNCTIONS = (types.FunctionType, wrapt.FunctionWrapper, type(functools.lru_cache(lambda: None)))
+_FUNCTIONS = (types.FunctionType, wrapt.FunctionWrapper, CACHE)
 _ITERABLE_COROUTINE = inspect.CO_ITERABLE_COROUTINE
 
 
@@ -85,7 +86,7 @@ def members(target: Target, module: Any, top: str | None = None) -> Iterator[Mem
     if target.is_exact:
         yield _exact(module, target.qualname.split("."))
     else:
-        yield from _matching(target, module, (), names)
+        yield from _matching(target, module, module, names, ())
 
 
 # --- one name ---------------------------------------------------------------------------------------------------------
@@ -161,11 +162,13 @@ def _why_not_callable(raw: Any, shown: str) -> str | None:
 # --- patterns ---------------------------------------------------------------------------------------------------------
 
 
-def _matching(target: Target, module: Any, parts: tuple[str, ...], names: Any) -> Iterator[Member]:
+def _matching(
+    target: Target, module: Any, owner: Any, names: Mapping[str, Any], parts: tuple[str, ...]
+) -> Iterator[Member]:
+    """Of the ``names`` of the module, or of a class in it that ``parts`` lead to."""
     wanted = target.qualname.split(".")
     pattern, is_last = wanted[len(parts)], len(wanted) == len(parts) + 1
-    owner: Any = module if not parts else names
-    for name, raw in list((vars(names) if parts else names).items()):
+    for name, raw in list(names.items()):
         if not isinstance(name, str) or not fits_part(pattern, name):
             continue
         here = (*parts, name)
@@ -174,7 +177,7 @@ def _matching(target: Target, module: Any, parts: tuple[str, ...], names: Any) -
             if _is_code(raw, module, bool(parts)) and target.wants_name(here) and _why_not(member, name) is None:
                 yield member
         elif issubclass(type(raw), type) and raw.__module__ == module.__name__:
-            yield from _matching(target, module, here, raw)
+            yield from _matching(target, module, raw, vars(raw), here)
 
 
 def _is_code(raw: Any, module: Any, in_class: bool) -> bool:
@@ -205,7 +208,6 @@ def through_super(member: Member, call: Any) -> Any:
                 wrapped = wrapped.__wrapped__  # it has its span here
         return call(wrapped, instance, args, kwargs)
 
-    on_call.bare = member.raw  # type: ignore[attr-defined]
     return on_call
 
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from opentelemetry.trace import INVALID_SPAN_CONTEXT, Span, SpanContext, Status, StatusCode, TraceFlags
+from opentelemetry.trace import INVALID_SPAN, INVALID_SPAN_CONTEXT, Span, SpanContext, Status, StatusCode, TraceFlags
 
 __all__ = ["PostponedContext", "PostponedSpan"]
 
@@ -100,35 +100,25 @@ class PostponedSpan(Span):
         code = status.status_code if isinstance(status, Status) else status
         if self.real is None and code is not StatusCode.ERROR:
             self._status = (status, description)
-            return
-        real = self.made()
-        if real is not None:
-            real.set_status(status, description)
+        else:
+            (self.made() or INVALID_SPAN).set_status(status, description)
 
     def add_event(self, name: str, attributes: Any = None, timestamp: int | None = None) -> None:
-        real = self.made()
-        if real is not None:
-            real.add_event(name, attributes, timestamp)
+        (self.made() or INVALID_SPAN).add_event(name, attributes, timestamp)
 
     def add_link(self, context: SpanContext, attributes: Any = None) -> None:
-        real = self.made()
-        if real is not None:
-            real.add_link(context, attributes)
+        (self.made() or INVALID_SPAN).add_link(context, attributes)
 
     def record_exception(
         self, exception: BaseException, attributes: Any = None, timestamp: int | None = None, escaped: bool = False
     ) -> None:
-        real = self.made()
-        if real is not None:
-            real.record_exception(exception, attributes, timestamp, escaped)
+        (self.made() or INVALID_SPAN).record_exception(exception, attributes, timestamp, escaped)
 
     def end(self, end_time: int | None = None) -> None:
         if self.real is None and end_time is not None and end_time < self._until_ns:
             with self._lock:
                 self._ended = self.real is None
-        real = self.made()
-        if real is not None:
-            real.end(end_time)
+        (self.made() or INVALID_SPAN).end(end_time)
         self._ended = True
 
     def __getattr__(self, name: str) -> Any:

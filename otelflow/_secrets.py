@@ -22,7 +22,7 @@ _VALUE = re.compile(
     r"|\bsk-[A-Za-z0-9_-]{16,}|\bxox[a-z]-[A-Za-z0-9-]{10,}"
     r"|(?i:\bbearer\s+[a-z0-9._~+/-]{16,})|\bBasic\s+[A-Za-z0-9+/]{12,}={0,2}(?![A-Za-z])"
 )
-_SHORTEST = 20
+_SHORTEST = 15
 """No form of secret without ``:`` and ``=`` is shorter: most values need no search."""
 _PAIR = re.compile(
     r"(?i)\b(password|passwd|secret|api[_-]?key|token)\"?\s*[=:]\s*\"?(?!none\b|null\b|\*)[^\s\"'<\[]{4,}"
@@ -38,10 +38,9 @@ def has_secret_name(name: str) -> bool:
 def looks_secret(name: str, value: str, *, pairs: bool = True) -> bool:
     """Whether ``value`` under ``name`` looks like a secret in clear. ``pairs``: look for ``password=…`` within the text
     as well, which lines of source would be taken for."""
-    if len(value) < _SHORTEST and ":" not in value and "=" not in value and not _NAME.search(name):
+    is_named = has_secret_name(name)
+    if len(value) < _SHORTEST and ":" not in value and "=" not in value and not is_named:
         return False
     if _HIDDEN.search(value):
         return False
-    if _NAME.search(name) or _VALUE.search(value):
-        return True
-    return pairs and _PAIR.search(value) is not None
+    return is_named or _VALUE.search(value) is not None or (pairs and _PAIR.search(value) is not None)

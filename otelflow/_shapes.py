@@ -7,7 +7,10 @@ import inspect
 from enum import Enum
 from typing import Any
 
-__all__ = ["Shape", "shape_of"]
+__all__ = ["CACHE", "Shape", "shape_of"]
+
+CACHE: Any = type(functools.lru_cache(lambda: None))
+"""Class of what ``functools.cache`` and ``lru_cache`` make: written in C, and no function for :mod:`inspect`."""
 
 
 class Shape(Enum):

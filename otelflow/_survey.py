@@ -15,7 +15,7 @@ from otelflow._holders import holders
 from otelflow._installed import Claim, enter, withdraw
 from otelflow._members import Member, Refused, is_ours, members
 from otelflow._naming import unwrapped
-from otelflow._targets import Problem, Target, nearest
+from otelflow._targets import Target, nearest
 
 __all__ = ["Finding", "load_contrib", "survey"]
 
@@ -72,7 +72,8 @@ def _finding(
         if held.get(id(member.raw)):
             kinds = ", ".join(held[id(member.raw)][:3])
             warnings.append(f"{member.shown} is held by {kinds} too: calls from there are not seen. Name what it calls")
-    errors = errors + _trial(target)
+    if not (errors and target.is_exact):  # else it would only say the same again
+        errors = errors + _trial(target)
     if not matched and not errors and target.module != "__main__":
         errors = ["nothing matches"]
     functions = [member.shown for member in matched if not is_ours(member.raw)]
@@ -84,16 +85,7 @@ def _trial(target: Target) -> list[str]:
     claim = Claim([target], ("__main__",))
     problems = enter(claim, strict=False)
     withdraw(claim)
-    missing = {str(Problem(target.place, f"{target}: {why}")) for why in _refusals(target)}
-    return [one.text.removeprefix(f"{target}: ") for one in problems if str(one) not in missing]
-
-
-def _refusals(target: Target) -> Iterator[str]:
-    for module in _loaded(target):
-        try:
-            list(members(target, module))
-        except Refused as why:
-            yield str(why)
+    return [one.text.removeprefix(f"{target}: ") for one in problems]
 
 
 def _members_of(target: Target) -> tuple[list[Member], list[str]]:

@@ -15,6 +15,7 @@ from otelflow.errors import ConfigError
 __all__ = [
     "KEYS",
     "MOST_MATCHES",
+    "OUR_OWN",
     "Kind",
     "Place",
     "Problem",
@@ -30,7 +31,7 @@ Kind = Literal["flow", "task"]
 MOST_MATCHES = 5000
 """How many functions one target may match, where it does not say (key ``limit``)."""
 
-_OUR_OWN = ("otelflow", "otelflow_exporters", "opentelemetry", "wrapt")
+OUR_OWN = ("otelflow", "otelflow_exporters", "opentelemetry", "wrapt")
 _USED_BY_US = (
     *("_thread", "abc", "builtins", "collections", "contextvars", "dataclasses", "functools", "importlib", "inspect"),
     *("itertools", "logging", "os", "random", "sys", "threading", "time", "traceback", "types", "typing", "weakref"),
@@ -143,7 +144,7 @@ def fits_part(pattern: str, name: str) -> bool:
 def _refused_module(name: str) -> str | None:
     """Why functions of a module cannot be instrumented; None where they can."""
     top = name.partition(".")[0]
-    if top in _OUR_OWN:
+    if top in OUR_OWN:
         return f"{top} is what makes the spans: it cannot be told to trace itself"
     if top in _USED_BY_US:
         return f"otelflow itself runs on {top}: a span for each of its calls would call it again"

@@ -53,3 +53,21 @@ def run(source: str, *, head: str = HEAD, timeout: float = 60, cwd: Path | None 
         if line.startswith("SAID "):
             done.said.update(json.loads(line[5:]))
     return done
+
+
+def command(*words: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run ``otelflow`` in a process of its own."""
+    return python("-m", "otelflow.cli", *words, cwd=cwd, **environment)
+
+
+def python(*words: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run Python with these arguments in a process of its own."""
+    return subprocess.run(
+        [sys.executable, *words],
+        cwd=cwd,
+        env=clean_environment(**environment),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )

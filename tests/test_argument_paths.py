@@ -106,6 +106,10 @@ def test_values_keep_their_type_or_show_their_class(value: Any, expected: Any) -
         ("url", "order", "postgres://user:pass@host/db"),
         ("urls", "order", ["postgres://user:pass@host/db"]),
         ("body", "order", "a=1&password=hunter2"),
+        ("bot", "order", "xoxb-1234567890"),
+        ("model", "order", "sk-abcdefghijklmnop"),
+        ("proxy", "order", "Basic dXNlcjpwYXNz"),
+        ("proxies", "order", ["Basic dXNlcjpwYXNz"]),
     ],
 )
 def test_secrets_stay_out(name: str, path: str, value: Any) -> None:

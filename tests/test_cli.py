@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
-import programs
 import pytest
+from programs import command
 
 import otelflow
-
-
-def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run ``otelflow`` in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "otelflow.cli", *arguments],
-        env=programs.clean_environment(**environment),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 def test_the_demonstration_prints_a_tree(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import logging
 import subprocess
 import sys
 import time
-import types
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -268,13 +267,8 @@ def test_what_happens_at_exit_happens(tmp_path: Path) -> None:
     )
     for words in (["main.py"], ["-m", "otelflow.cli", "run", "main.py"]):
         (tmp_path / "out.gz").unlink(missing_ok=True)
-        subprocess.run(
-            [sys.executable, "-W", "ignore", *words],
-            cwd=tmp_path,
-            env=programs.clean_environment(OTEL_TRACES_EXPORTER="none"),
-            check=True,
-            timeout=60,
-        )
+        done = programs.python("-W", "ignore", *words, cwd=tmp_path, OTEL_TRACES_EXPORTER="none")
+        assert done.returncode == 0, done.stderr
         import gzip
 
         assert gzip.decompress((tmp_path / "out.gz").read_bytes()) == b"data" * 10
@@ -319,15 +313,9 @@ def test_a_program_finds_what_python_gives_it(tmp_path: Path, words: list[str]) 
     (tmp_path / "otelflow.toml").write_text('[[task]]\ntarget = "__main__:*"\n[[task]]\ntarget = "__main__:Point.*"\n')
 
     def output(*command: str) -> str:
-        return subprocess.run(
-            [sys.executable, *command, *words, "x", "-y"],
-            cwd=tmp_path,
-            env=programs.clean_environment(OTEL_TRACES_EXPORTER="none"),
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=True,
-        ).stdout
+        done = programs.python(*command, *words, "x", "-y", cwd=tmp_path, OTEL_TRACES_EXPORTER="none")
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     assert output("-m", "otelflow.cli", "run") == output()
 
@@ -335,15 +323,7 @@ def test_a_program_finds_what_python_gives_it(tmp_path: Path, words: list[str]) 
 def test_errors_of_the_program_that_are_named_like_ours(tmp_path: Path) -> None:
     """An exception of otelflow's that the program raises has its traceback."""
     (tmp_path / "program.py").write_text("import otelflow\notelflow.FlowRunConfig(max_tasks=-1)\n")
-    done = subprocess.run(
-        [sys.executable, "-m", "otelflow.cli", "run", "program.py"],
-        cwd=tmp_path,
-        env=programs.clean_environment(OTEL_TRACES_EXPORTER="none"),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = programs.command("run", "program.py", cwd=tmp_path, OTEL_TRACES_EXPORTER="none")
     assert done.returncode == 1
     assert done.stderr.startswith("Traceback (most recent call last):")
 
@@ -365,4 +345,3 @@ def test_files_of_the_program_named_like_ours(tmp_path: Path) -> None:
         check=False,
     )
     assert (done.stdout, done.stderr) == ("ran\n", "")
-    assert isinstance(types, types.ModuleType)

@@ -70,15 +70,7 @@ def otelflow(
 ) -> subprocess.CompletedProcess[str]:
     """Run the command in ``folder``."""
     endpoint = {} if sink is None else {"OTEL_EXPORTER_OTLP_ENDPOINT": sink.endpoint}
-    return subprocess.run(
-        [sys.executable, "-m", "otelflow.cli", *words],
-        cwd=folder,
-        env=programs.clean_environment(**endpoint, **environment),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return programs.command(*words, cwd=folder, **endpoint, **environment)
 
 
 def tree(sink: Sink, number: int) -> dict[str, str | None]:
