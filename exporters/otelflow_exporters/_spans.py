@@ -1,0 +1,130 @@
+"""A span as it is shown, wherever it comes from: the SDK, a file of OTLP JSON, a file of Jaeger's."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, Literal, NamedTuple
+
+__all__ = ["Event", "Kind", "Link", "Span", "StatusName", "plain", "timestamp"]
+
+Kind = Literal["internal", "server", "client", "producer", "consumer", "unspecified"]
+StatusName = Literal["unset", "ok", "error"]
+
+_NOTHING: Mapping[str, Any] = {}
+
+
+class Event(NamedTuple):
+    """Something that happened at ``time``, nanoseconds since the epoch."""
+
+    name: str
+    time: int
+    attributes: Mapping[str, Any] = _NOTHING
+
+
+class Link(NamedTuple):
+    """Another span that this one names, mostly one of another trace."""
+
+    trace_id: str
+    span_id: str
+    attributes: Mapping[str, Any] = _NOTHING
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One span. Ids are hex; ``start`` and ``end`` are nanoseconds since the epoch, ``end`` None where it has not
+    ended. ``dropped`` are the numbers of attributes, events and links that its limits left out."""
+
+    trace_id: str
+    span_id: str
+    parent_id: str | None
+    name: str
+    start: int
+    end: int | None
+    kind: Kind = "internal"
+    status: StatusName = "unset"
+    status_message: str = ""
+    attributes: Mapping[str, Any] = _NOTHING
+    events: Sequence[Event] = ()
+    links: Sequence[Link] = ()
+    resource: Mapping[str, Any] = _NOTHING
+    scope: str = ""
+    parent_is_remote: bool = False
+    dropped: tuple[int, int, int] = (0, 0, 0)
+
+    @property
+    def failed(self) -> bool:
+        return self.status == "error"
+
+    @property
+    def duration(self) -> float:
+        """Seconds; 0 for a span that has not ended, or that ended before it began (clocks can be set)."""
+        return max(0, (self.start if self.end is None else self.end) - self.start) / 1e9
+
+    @property
+    def service(self) -> str:
+        """What its resource calls the service, or nothing."""
+        return str(self.resource.get("service.name", ""))
+
+    @property
+    def error(self) -> str:
+        """What went wrong, in words: the status says it, or the exception event, or the error's type."""
+        if self.status_message:
+            return self.status_message
+        for event in self.events:
+            if event.name == "exception":
+                known = (event.attributes.get("exception.type"), event.attributes.get("exception.message"))
+                return ": ".join(str(part) for part in known if part) or "exception"
+        return str(self.attributes.get("error.type", "error"))
+
+    def to_json(self) -> dict[str, Any]:
+        """The span as one JSON object: what ``otelflow show --json`` prints, a line each, and what a page holds."""
+        return {
+            "trace_id": self.trace_id,
+            "span_id": self.span_id,
+            "parent_id": self.parent_id,
+            "name": self.name,
+            "kind": self.kind,
+            "start": timestamp(self.start),
+            "duration": None if self.end is None else self.duration,
+            "status": self.status,
+            "status_message": self.status_message,
+            "attributes": plain(self.attributes),
+            "events": [
+                {"name": event.name, "time": timestamp(event.time), "attributes": plain(event.attributes)}
+                for event in self.events
+            ],
+            "links": [
+                {"trace_id": link.trace_id, "span_id": link.span_id, "attributes": plain(link.attributes)}
+                for link in self.links
+            ],
+            "dropped": dict(zip(("attributes", "events", "links"), self.dropped, strict=True)),
+            "scope": self.scope,
+            "resource": plain(self.resource),
+        }
+
+
+def timestamp(nanoseconds: int) -> str:
+    """ISO 8601 in UTC with all nine digits, so that nothing is lost: ``2026-11-23T10:00:00.000000001Z``."""
+    seconds, rest = divmod(nanoseconds, 10**9)
+    try:
+        whole = datetime.fromtimestamp(seconds, timezone.utc)
+    except (ValueError, OverflowError, OSError):  # beyond the year 9999: some clock was wrong
+        whole = datetime.fromtimestamp(0, timezone.utc)
+    return f"{whole:%Y-%m-%dT%H:%M:%S}.{rest:09}Z"
+
+
+def plain(value: Any) -> Any:
+    """``value`` in JSON's own types: bytes in base64, numbers that JSON has not as text."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value if value is None or isinstance(value, (str, bool, int, float)) else str(value)
