@@ -31,7 +31,7 @@ clean:
 $(VENV)/.installed: $(PROJECTS)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing otelflow into $(VENV)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e . -e exporters
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[cli]' -e 'exporters[cli]'
 	@touch $@
 
 $(VENV)/.with-%: $(VENV)/.installed

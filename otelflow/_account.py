@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from otelflow import _clock, _emit
+from otelflow import attributes as wire
+from otelflow._counts import log_once
 from otelflow._journal import Journal
 from otelflow._run import Run
 from otelflow._values import safe_str, to_json
@@ -58,6 +60,19 @@ class Account(Run):
     def add_result(self, key: str, description: object = "") -> None:
         """Record a result that should be seen, in words."""
         _emit.result(self, _text(key), _text(description))
+
+    def progress(self, done: float, total: float | None = None) -> None:
+        """Say how far the run is: ``done`` of ``total``, in any unit. A live tree shows it as a bar; the span keeps the
+        last that was said."""
+        span = self._span
+        if span is None or not span.is_recording():
+            return
+        try:
+            span.set_attribute(wire.PROGRESS_DONE, _number(done))
+            if total is not None:
+                span.set_attribute(wire.PROGRESS_TOTAL, _number(total))
+        except Exception as error:
+            log_once("progress", "%s.progress() takes numbers, in any unit: %s", self.name, error)
 
     def _say_end(self, config: FlowRunConfig, kind: str, what: str) -> None:
         """The messages at the end that ``config`` asks for."""
@@ -131,6 +146,11 @@ class Account(Run):
         duration = self.duration
         seconds = "" if duration is None else f" {'in' if self._ended_ns else 'for'} {duration:.3f} s"
         return f"<{type(self).__name__} {self.name!r} {self.status}{seconds}>"
+
+
+def _number(value: Any) -> float:
+    """Numbers as they are; those of other libraries, as NumPy's, as Python's."""
+    return value if type(value) in (int, float) else float(value)
 
 
 def _text(value: object) -> str:

@@ -60,6 +60,14 @@ DROPPED_TASKS = "otelflow.dropped.tasks"
 DROPPED_MESSAGES = "otelflow.dropped.messages"
 """Number of messages that the Flow object did not keep in memory (``FlowRunConfig.max_messages``)."""
 
+# --- while it runs ----------------------------------------------------------------------------------------------
+
+PROGRESS_DONE = "otelflow.progress.done"
+"""How much of its work a run has done: a number, in the unit of ``otelflow.progress.total``. The last that was said."""
+
+PROGRESS_TOTAL = "otelflow.progress.total"
+"""How much work there is in all."""
+
 # --- events -----------------------------------------------------------------------------------------------------
 
 MESSAGE_EVENT = "otelflow.message"

@@ -188,9 +188,11 @@ def _set_up(
         id_generator=ProcessIdGenerator(),
     )
     for name, exporter in exporters:
-        pipeline = Pipeline(exporter, name, **_queue_settings())
+        pipeline = Pipeline(exporter, name, **_queue_settings(exporter))
         _pipelines.append(pipeline)
-        provider.add_span_processor(SpanDoor(pipeline))
+        for processor in _own_processor(exporter), SpanDoor(pipeline):
+            if processor is not None:
+                provider.add_span_processor(processor)
     _provider = provider
     if ON_LOGS:
         _set_up_logs(provider.resource)
@@ -198,6 +200,19 @@ def _set_up(
     _end_with_multiprocessing(provider)
     _end_with_celery()
     return provider
+
+
+def _own_processor(exporter: Any) -> Any:
+    """The span processor that an exporter brings along, by its method ``span_processor``: of what is running it would
+    not hear otherwise. None where it brings none."""
+    make = getattr(exporter, "span_processor", None)
+    if make is None:
+        return None
+    try:
+        return make()
+    except Exception:
+        _logger.warning("%s makes no span processor; what it exports is not touched by that.", exporter, exc_info=True)
+        return None
 
 
 def _end_with_multiprocessing(provider: Any) -> None:
@@ -242,14 +257,19 @@ def _set_up_logs(resource: Any) -> None:
     _logs.set_logger_provider(provider)
 
 
-def _queue_settings() -> dict[str, Any]:
+def _queue_settings(exporter: Any = None) -> dict[str, Any]:
+    """From the environment; an exporter that somebody watches says by ``schedule_delay`` that it waits less, in
+    seconds."""
     size = number_from_environment(
         OTELFLOW_QUEUE_SIZE, number_from_environment("OTEL_BSP_MAX_QUEUE_SIZE", 50_000, 1), 1
     )
     return {
         "queue_size": int(size),
         "batch_size": int(number_from_environment("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512, 1)),
-        "delay": number_from_environment("OTEL_BSP_SCHEDULE_DELAY", 5000, 1) / 1000,
+        "delay": min(
+            number_from_environment("OTEL_BSP_SCHEDULE_DELAY", 5000, 1) / 1000,
+            getattr(exporter, "schedule_delay", float("inf")),
+        ),
     }
 
 

@@ -45,8 +45,9 @@ FLOORS = [
     ["compat._plain", "compat._config", "compat._views", "compat._events", "demo"],
     ["compat._flow"],
     ["compat._decorators"],
-    ["compat", "cli._demo", "cli._run"],
-    ["cli._check"],
+    ["compat", "cli._group", "cli._program", "cli._completion"],
+    ["cli._shown", "cli._call", "cli._check"],
+    ["cli._demo", "cli._run"],
     ["cli"],
     ["__init__", "cli.__main__"],
 ]

@@ -121,7 +121,6 @@ def test_a_program_that_fails(folder: Path, sink: Sink) -> None:
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        ([], "Nothing to run. Use: otelflow run FILE.py, otelflow run -m MODULE, or otelflow run -- COMMAND."),
         (["no.py"], "'no.py' cannot be run: No such file or directory. Name a Python file, or use -m MODULE."),
         (["-m", "no.such"], "There is no module 'no.such' to run."),
         (["-m", "shop"], "There is no module 'shop.__main__' to run."),

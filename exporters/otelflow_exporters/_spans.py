@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Literal, NamedTuple
 
@@ -47,10 +47,10 @@ class Span:
     kind: Kind = "internal"
     status: StatusName = "unset"
     status_message: str = ""
-    attributes: Mapping[str, Any] = _NOTHING
+    attributes: Mapping[str, Any] = field(default_factory=dict)
     events: Sequence[Event] = ()
     links: Sequence[Link] = ()
-    resource: Mapping[str, Any] = _NOTHING
+    resource: Mapping[str, Any] = field(default_factory=dict)
     scope: str = ""
     parent_is_remote: bool = False
     dropped: tuple[int, int, int] = (0, 0, 0)

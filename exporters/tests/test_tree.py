@@ -13,7 +13,9 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags
-from otelflow_exporters._render import Style, render
+from otelflow_exporters._from_sdk import from_sdk
+from otelflow_exporters._render import render as render_spans
+from otelflow_exporters._text import Style
 from otelflow_exporters.tree import TreeSpanExporter
 
 SECOND = 10**9
@@ -35,6 +37,11 @@ def span(
         end_time=int(end * SECOND),
         **more,
     )
+
+
+def render(spans: list[ReadableSpan], style: Style) -> list[str]:
+    """The lines for spans of the SDK."""
+    return render_spans([from_sdk(span) for span in spans], style)
 
 
 def failed(text: str) -> Status:
@@ -151,18 +158,20 @@ def test_a_closed_stream_does_not_raise(monkeypatch: pytest.MonkeyPatch) -> None
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of traces without a root, the oldest is printed when there are too many; of one trace, a number of spans."""
     monkeypatch.setattr("otelflow_exporters.tree._MOST_TRACES", 3)
-    monkeypatch.setattr("otelflow_exporters.tree._MOST_SPANS", 2)
+    monkeypatch.setattr("otelflow_exporters.tree._MOST_SPANS", 4)
     out = io.StringIO()
     monkeypatch.setattr(sys, "stderr", out)
     exporter = TreeSpanExporter()
-    for trace in range(1, 6):
+    for trace in range(2, 7):
         context = SpanContext(trace, 2, False, TraceFlags(1))
         above = SpanContext(trace, 1, False, TraceFlags(1))
         exporter.export([ReadableSpan(f"child {trace}", context, above, start_time=0, end_time=1)])
     assert out.getvalue().count("its root has not ended yet") == 2
-    exporter.export([span("c", number, 1) for number in range(3, 8)])
+    exporter.export([span("c", number, 1) for number in range(3, 10)])
+    assert out.getvalue().count("its root has not ended yet") == 5
     exporter.export([span("root", 1)])
-    assert "spans left out" in out.getvalue()
+    assert "(3 spans left out)" in out.getvalue()
+    assert (exporter._held, len(exporter._traces)) == (0, 0)
 
 
 PLAIN = """

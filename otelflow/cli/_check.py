@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import shutil
 import subprocess
@@ -10,51 +9,61 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+
+import click
 
 from otelflow._profile import Calls, read_profile
 from otelflow._settings_file import FILE, find, read
 from otelflow._start import OTELFLOW_PROFILE, environment
 from otelflow._survey import Finding, load_contrib, survey
 from otelflow._targets import Target
-from otelflow.cli._run import executable
+from otelflow.cli._program import ProgramCommand, executable
 from otelflow.config import OTELFLOW_CONFIG
 from otelflow.errors import ConfigError
 
-__all__ = ["add_check"]
+__all__ = ["check"]
 
 _SHOWN = 4
 _SCHEMA = Path(__file__).parent.parent / "otelflow.schema.json"
 
 
-def add_check(commands: Any) -> None:
-    """Add the command to the parser's sub-commands."""
-    parser: argparse.ArgumentParser = commands.add_parser(
-        "check",
-        usage="otelflow check [--config FILE] [--strict] [--schema] [--profile -- COMMAND [ARGUMENT ...]]",
-        help="say what otelflow.toml matches in the installed code, and what it does not",
-        description="Load the configuration, import what it names (the current folder is on the path), and say for "
-        "each target what it matches. With --profile, run a command, count how often the functions are called, and say "
-        "which are called in a tight loop. Nothing is sent. Exit status: 0 all is well, 1 a target comes to nothing "
-        "(with --strict: or there is a warning), 2 called wrongly.",
-        epilog="example:  otelflow check --profile -- python -m shop.import_orders orders.csv",
-    )
-    parser.add_argument("--config", metavar="FILE", help="default: OTELFLOW_CONFIG, otelflow.toml, pyproject.toml")
-    parser.add_argument("--strict", action="store_true", help="warnings count as errors")
-    parser.add_argument("--schema", action="store_true", help="print the JSON schema of the file, for editors, and end")
-    parser.add_argument("--profile", action="store_true", help="run the COMMAND after --, and count calls")
-    parser.set_defaults(run=_run)
+@click.command(
+    cls=ProgramCommand,
+    options_metavar="[--config FILE] [--strict] [--schema] [--profile -- COMMAND [ARGUMENT ...]]",
+    epilog="""\b
+Example:
+  otelflow check --profile -- python -m shop.import_orders orders.csv
 
+Exit status: 0 all is well; 1 a target comes to nothing (with --strict: or there is a warning); 2 called wrongly.""",
+)
+@click.option("--config", metavar="FILE", help="Default: OTELFLOW_CONFIG, otelflow.toml, pyproject.toml.")
+@click.option("--strict", is_flag=True, help="Warnings count as errors.")
+@click.option("--schema", is_flag=True, help="Print the JSON schema of the file, for editors, and end.")
+@click.option("--profile", is_flag=True, help="Run the COMMAND after --, and count calls.")
+@click.argument("program", nargs=-1, type=click.UNPROCESSED, metavar="")
+def check(config: str | None, strict: bool, schema: bool, profile: bool, program: tuple[str, ...]) -> int:
+    """Say what otelflow.toml matches in the installed code, and what it does not.
 
-def _run(given: argparse.Namespace) -> int:
-    if given.schema:
+    Loads the configuration, imports what it names (the current folder is on the path), and says for each target what
+    it matches. With --profile, runs a command, counts how often the functions are called, and says which are called in
+    a tight loop. Nothing is sent.
+    """
+    if schema:
         print(_SCHEMA.read_text(), end="")
         return 0
-    path = Path(given.config) if given.config is not None else find()
+    if program[:1] == ("--",):
+        program = program[1:]
+    elif program:
+        raise click.UsageError(f"Got {program[0]!r}, and takes no words but those of a command after --.")
+    path = Path(config) if config is not None else find()
     if path is None:
         raise ConfigError(f"There is no configuration here: no {FILE}, no pyproject.toml with [tool.otelflow].")
-    if given.profile != bool(given.program):
+    if profile != bool(program):
         raise ConfigError("--profile and a command belong together: otelflow check --profile -- COMMAND.")
+    return _check(path, strict, list(program))
+
+
+def _check(path: Path, strict: bool, program: list[str]) -> int:
     sys.path.insert(0, str(Path.cwd()))
     settings = read(path)
     for problem in settings.problems:
@@ -65,11 +74,11 @@ def _run(given: argparse.Namespace) -> int:
         _show(finding)
     failed = bool(settings.problems) or any(one.errors for one in findings)
     warned = any(one.warnings for one in findings)
-    if given.profile:
-        warned |= _profile(given.program, path, settings.targets)
+    if program:
+        warned |= _profile(program, path, settings.targets)
     wrapped = sum(len(one.functions) for one in findings)
     print(f"{path}: {len(settings.targets)} targets, {wrapped} functions")
-    return 1 if failed or (warned and given.strict) else 0
+    return 1 if failed or (warned and strict) else 0
 
 
 def _show(finding: Finding) -> None:

@@ -2,47 +2,45 @@
 
 from __future__ import annotations
 
-import argparse
 import os
-from importlib.metadata import entry_points
+import tempfile
 from pathlib import Path
-from typing import Any
 
-from otelflow._exporters import GROUP, exporter_names
+import click
+
+from otelflow._exporters import exporter_names
+from otelflow.cli._shown import is_installed, write_page
 from otelflow.errors import ConfigError
 from otelflow.providers import configure, shutdown
 
-__all__ = ["add_demo"]
+__all__ = ["demo"]
 
-_TREE = "otelflow_tree"
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 
-def add_demo(commands: Any) -> None:
-    """Add the command to the parser's sub-commands."""
-    parser: argparse.ArgumentParser = commands.add_parser(
-        "demo",
-        help="analyse a folder of Python files as a flow, and show the run as a tree",
-        description="Analyse a folder of Python files as a flow: scan, parse concurrently, sum up. The run is printed "
-        "as a tree; with OTEL_EXPORTER_OTLP_ENDPOINT set it is sent there as well.",
-        epilog="example:  OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 otelflow demo src/",
-    )
-    parser.add_argument("folder", nargs="?", type=Path, help="default: the source of otelflow itself")
-    parser.set_defaults(run=_run)
+@click.command(
+    epilog="""\b
+Example:
+  OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 otelflow demo src/
 
+Exit status: 0 done, and delivered where there is an endpoint; 1 not delivered, or no such folder; 2 called wrongly."""
+)
+@click.argument("folder", required=False, type=click.Path(path_type=Path))
+@click.option("--html", metavar="FILE", help="Where to write the page. Default: a new temporary folder.")
+def demo(folder: Path | None, html: str | None) -> int:
+    """Analyse a folder of Python files as a flow, and show the run.
 
-def _default_folder() -> Path:
-    return Path(__file__).parent.parent
-
-
-def _run(given: argparse.Namespace) -> int:
+    Scans, parses concurrently and sums up the Python files of FOLDER (default: otelflow's own). The run is printed as
+    a tree and written as a page; with OTEL_EXPORTER_OTLP_ENDPOINT set it is sent there as well.
+    """
     from otelflow.demo import analyse  # asyncio and ast: not needed for --help
 
-    folder = given.folder or _default_folder()
+    folder = folder or Path(__file__).parent.parent
     if not folder.is_dir():
         raise ConfigError(f"{str(folder)!r} is no folder. Name one that has Python files: otelflow demo FOLDER.")
-    exporters = _exporters()
-    configure("otelflow-demo", exporters)
+    made = tempfile.mkdtemp(prefix="otelflow-demo-") if is_installed() else None
+    lines = f"{made}/run.jsonl"
+    configure("otelflow-demo", _exporters(lines))
     run = analyse(folder).execute()
     report = shutdown(timeout=10)
     print(f"\n{run.results['summary'].description}; trace {run.trace_id}")
@@ -51,14 +49,19 @@ def _run(given: argparse.Namespace) -> int:
         print(f"{report.delivered} spans delivered to {endpoint}")
     elif endpoint is not None:
         print(f"not everything was delivered to {endpoint}: {report.pending} pending, lost {report.lost}")
+    if made is not None:
+        page = html or f"{made}/run.html"
+        write_page(lines, page)
+        print(f"page: {page}")
     return 0 if report else 1
 
 
-def _exporters() -> list[str]:
-    """The tree where it is installed, and what the environment asks for: OTLP only with an endpoint."""
+def _exporters(lines: str) -> list[str]:
+    """The tree and the file where they are installed, and what the environment asks for: OTLP only with an endpoint."""
     wanted = exporter_names() if os.environ.get("OTEL_TRACES_EXPORTER") or any(map(os.environ.get, _ENDPOINTS)) else []
-    if any(entry.name == _TREE for entry in entry_points(group=GROUP)):
+    if is_installed():
         os.environ.setdefault("OTELFLOW_EXPORTER_TREE_OUTPUT", "stdout")
-        return [_TREE, *(name for name in wanted if name != _TREE)]
-    print("The tree needs the distribution otelflow-exporters: pip install otelflow-exporters")
+        os.environ["OTELFLOW_EXPORTER_JSONFILE_PATH"] = lines
+        return list(dict.fromkeys(["otelflow_tree", "otelflow_jsonfile", *wanted]))
+    print("The tree and the page need the distribution otelflow-exporters: pip install 'otelflow-exporters[cli]'")
     return wanted

@@ -2,94 +2,120 @@
 
 from __future__ import annotations
 
-import argparse
 import os
+import re
 import runpy
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
 
+import click
+
 from otelflow._installed import define
 from otelflow._main_module import Program, module, script
 from otelflow._start import environment, service_name, start
+from otelflow.cli._call import call
+from otelflow.cli._program import ProgramCommand, executable
+from otelflow.cli._shown import Shown
 from otelflow.config import OTELFLOW_CONFIG
 from otelflow.errors import ConfigError
 
-__all__ = ["add_run", "executable", "split_at_program"]
+__all__ = ["run"]
 
-_PACKAGE = str(Path(__file__).parent.parent)
-
-
-def add_run(commands: Any) -> None:
-    """Add the command to the parser's sub-commands."""
-    parser: argparse.ArgumentParser = commands.add_parser(
-        "run",
-        usage="otelflow run [--config FILE] [--service-name NAME] (FILE.py | -m MODULE | -- COMMAND) [ARGUMENT ...]",
-        help="run a program with OpenTelemetry set up, its functions instrumented by otelflow.toml",
-        description="Run a script, a module or a command with OpenTelemetry set up as its OTEL_* variables say, and "
-        "with the functions that otelflow.toml in the current folder names as flows and tasks. The program needs no "
-        "change. Of a command (uvicorn, gunicorn, celery, …), every Python process that it starts is covered.",
-        epilog="examples:  otelflow run nightly.py --days 30;  otelflow run -- uvicorn shop.app:app --workers 2",
-    )
-    parser.add_argument("--config", metavar="FILE", help="configuration file; default: otelflow.toml, pyproject.toml")
-    parser.add_argument("--service-name", metavar="NAME", help="default: OTEL_SERVICE_NAME, or the program's name")
-    parser.set_defaults(run=_run)
+_NOT_THE_PROGRAMS = (
+    *(str(Path(file).parent) for file in (str(Path(__file__).parent), click.__file__)),
+    "<frozen runpy",
+)
+_FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
-def split_at_program(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """The command's own arguments, and the words from the program on, which belong to it: argparse would take ``-m``
-    and the program's options for its own."""
-    position = 1
-    while position < len(arguments) and arguments[position].startswith("--") and arguments[position] != "--":
-        position += 1 if "=" in arguments[position] or arguments[position] == "--help" else 2
-    if arguments[position : position + 1] == ["-h"]:
-        return arguments, []
-    return arguments[:position], arguments[position:]
+@click.command(
+    cls=ProgramCommand,
+    options_metavar="[OPTIONS]",
+    epilog="""\b
+Examples:
+  otelflow run nightly.py --days 30
+  otelflow run --html run.html shop.jobs:nightly 30 --dry-run
+  otelflow run --no-tree -m shop.import_orders orders.csv
+  otelflow run -- uvicorn shop.app:app --workers 2
 
+Exit status: the program's own; 1 where it cannot be run, 2 called wrongly.""",
+)
+@click.option("--config", metavar="FILE", help="Configuration file. Default: otelflow.toml, pyproject.toml.")
+@click.option("--service-name", metavar="NAME", help="Default: OTEL_SERVICE_NAME, or the program's name.")
+@click.option("--tree/--no-tree", default=None, help="Print each run as a tree. Default: on a terminal, live.")
+@click.option("--file", metavar="FILE", help="Append the spans to a file of OTLP JSON lines.")
+@click.option("--html", metavar="FILE", help="Write the runs as one page when the program has ended.")
+@click.argument("program", nargs=-1, type=click.Path(), metavar="(FILE.py | -m MODULE | MODULE:FLOW | -- COMMAND) ...")
+def run(
+    config: str | None,
+    service_name: str | None,
+    tree: bool | None,
+    file: str | None,
+    html: str | None,
+    program: tuple[str, ...],
+) -> Callable[[], Any]:
+    """Run a program with OpenTelemetry set up, its functions instrumented by otelflow.toml.
 
-def _run(given: argparse.Namespace) -> Callable[[], None]:
-    if given.config is not None:
-        if not Path(given.config).is_file():
-            raise ConfigError(f"--config {given.config!r} is no file.")
-        os.environ[OTELFLOW_CONFIG] = str(Path(given.config).resolve())
+    A script, a module, a flow with its arguments, or a command. OpenTelemetry is set up as its OTEL_* variables say,
+    and the functions that otelflow.toml in the current folder names become flows and tasks. The program needs no
+    change. Of a command (uvicorn, gunicorn, celery, …), every Python process that it starts is covered. Where --tree,
+    --file or --html is given and no variable says where to send, nothing is sent.
+    """
+    if config is not None:
+        if not Path(config).is_file():
+            raise ConfigError(f"--config {config!r} is no file.")
+        os.environ[OTELFLOW_CONFIG] = str(Path(config).resolve())
     _hide_our_frames()
-    words: list[str] = given.program
+    words, shown = list(program), Shown(tree, file, html)
     if words[:1] == ["--"] and len(words) > 1:
-        _become(words[1:], given.service_name)
+        _become(words[1:], service_name, shown)
     if words[:1] == ["-m"] and len(words) > 1:
-        return _prepared(given, words[1:], module)
+        return _prepared(service_name, shown, words[1:], module)
+    if words and _FUNCTION.fullmatch(words[0]) and not Path(words[0]).exists():
+        return _function(service_name, shown, words)
     if words and not words[0].startswith("-"):
-        return _prepared(given, words, script)
-    raise ConfigError("Nothing to run. Use: otelflow run FILE.py, otelflow run -m MODULE, or otelflow run -- COMMAND.")
+        return _prepared(service_name, shown, words, script)
+    raise click.UsageError(
+        "Nothing to run. Use: otelflow run FILE.py, otelflow run -m MODULE, otelflow run MODULE:FLOW, "
+        "or otelflow run -- COMMAND."
+    )
 
 
-def _prepared(given: argparse.Namespace, words: list[str], load: Callable[[str], Program]) -> Callable[[], None]:
+def _prepared(
+    given_name: str | None, shown: Shown, words: list[str], load: Callable[[str], Program]
+) -> Callable[[], None]:
     """Everything is ready; to be called when nothing of the command's is on the way any more.
 
     OpenTelemetry is set up before the program's folder is on the path: a file there may be named like a module that
     an exporter imports.
     """
     name = words[0] if load is module else Path(words[0]).stem
-    start(given.service_name or service_name([name]), ("__main__", name, f"{name}.__main__"))
+    with shown.set_up():
+        start(given_name or service_name([name]), ("__main__", name, f"{name}.__main__"))
     program = load(words[0])
     return lambda: program.run([program.file if load is module else words[0], *words[1:]], define)
 
 
-def executable(name: str) -> str:
-    """The file of a command. Raises ConfigError where there is none."""
-    found = shutil.which(name)
-    if found is None:
-        raise ConfigError(f"There is no command {name!r}. Name one that is on the PATH, or its file.")
-    return found
+def _function(given_name: str | None, shown: Shown, words: list[str]) -> Callable[[], int]:
+    """A flow, or a function as a flow, with arguments from the command line."""
+    with shown.set_up():
+        start(given_name or service_name(["", words[0]]))
+    sys.path.insert(0, str(Path.cwd()))
+    return lambda: call(words[0], words[1:])
 
 
-def _become(words: list[str], name: str | None) -> NoReturn:
+def _become(words: list[str], name: str | None, shown: Shown) -> NoReturn:
     """Replace this process by the command: signals and the exit status are its own."""
+    if shown.page is not None:
+        raise ConfigError("--html goes with a script, a module or a flow. For a command: --file run.jsonl, and then "
+                          "otelflow show run.jsonl --html run.html.")  # fmt: skip
     name = name or service_name(words)
     more = {} if name is None else {"OTEL_SERVICE_NAME": name}
+    if shown.tree or shown.file:  # several processes at once draw nothing live
+        more |= {**shown.variables(), "OTELFLOW_EXPORTER_TREE_LIVE": "false"}
     sys.stdout.flush()
     os.execve(executable(words[0]), words, environment(**more))
 
@@ -108,4 +134,4 @@ def _hide_our_frames() -> None:
 
 def _is_of(traceback: TracebackType, command: dict[str, Any]) -> bool:
     file = traceback.tb_frame.f_code.co_filename
-    return file.startswith((_PACKAGE, "<frozen runpy", runpy.__file__)) or traceback.tb_frame.f_globals is command
+    return file.startswith((*_NOT_THE_PROGRAMS, runpy.__file__)) or traceback.tb_frame.f_globals is command

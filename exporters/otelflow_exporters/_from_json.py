@@ -1,0 +1,266 @@
+"""Spans out of JSON: OTLP's, Jaeger's, and the lines that ``otelflow show --json`` prints.
+
+What is not as it should be in a single span (no number where one is needed, an unknown kind) becomes the default: a
+file is read to see what happened, and most of it is better than nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timezone
+from typing import Any, cast, get_args
+
+from otelflow_exporters._spans import Event, Kind, Link, Span, StatusName
+
+__all__ = ["from_json", "is_known", "nanoseconds"]
+
+_KINDS: Sequence[Kind] = ("unspecified", "internal", "server", "client", "producer", "consumer")
+_DEEPEST = 100
+"""Levels of values within values that are read."""
+_OWN = {"trace_id", "span_id"}
+_STATUSES: Sequence[StatusName] = ("unset", "ok", "error")
+
+
+def is_known(document: Any) -> bool:
+    """Whether :func:`from_json` knows what to do with the document."""
+    if isinstance(document, list):
+        return all(is_known(one) for one in document)
+    return isinstance(document, Mapping) and bool(
+        {"resourceSpans", "resource_spans", "data", "result"} & document.keys()
+        or {"trace_id", "span_id"} <= document.keys()
+    )
+
+
+def from_json(document: Any) -> Iterator[Span]:
+    """The spans of one JSON document, of whichever of the three kinds."""
+    if isinstance(document, list):
+        for one in document:
+            yield from from_json(one)
+    elif not isinstance(document, Mapping):
+        return
+    elif "resourceSpans" in document or "resource_spans" in document:
+        for group in _items(document, "resourceSpans", "resource_spans"):
+            yield from _of_resource(group)
+    elif isinstance(document.get("result"), Mapping):  # Jaeger's API of version 3
+        yield from from_json(document["result"])
+    elif "data" in document:
+        for trace in document["data"] if isinstance(document["data"], list) else ():
+            yield from _of_jaeger(trace)
+    elif document.keys() >= _OWN:
+        yield _of_own(document)
+
+
+# --- OTLP (opentelemetry-proto's trace.proto, in the JSON form of the OTLP specification) -----------------------------
+
+
+def _items(holder: Any, *names: str) -> list[Any]:
+    for name in names:
+        found = holder.get(name)
+        if isinstance(found, list):
+            return [one for one in found if isinstance(one, Mapping)]
+    return []
+
+
+def _of_resource(group: Any) -> Iterator[Span]:
+    resource = _attributes((group.get("resource") or {}).get("attributes"))
+    for scoped in _items(group, "scopeSpans", "scope_spans", "instrumentationLibrarySpans"):
+        scope = scoped.get("scope") or scoped.get("instrumentationLibrary") or {}
+        name = f"{scope.get('name', '')} {scope.get('version', '')}".strip()
+        for span in _items(scoped, "spans"):
+            yield _of_otlp(span, resource, name)
+
+
+def _of_otlp(span: Any, resource: Mapping[str, Any], scope: str) -> Span:
+    status = span.get("status") or {}
+    flags = _whole(span.get("flags"))
+    end = _whole(span.get("endTimeUnixNano"))
+    return Span(
+        trace_id=_hex(span.get("traceId"), 32),
+        span_id=_hex(span.get("spanId"), 16),
+        parent_id=_hex(span.get("parentSpanId"), 16) or None,
+        name=str(span.get("name", "")),
+        start=_whole(span.get("startTimeUnixNano")),
+        end=end or None,
+        kind=_named(span.get("kind"), _KINDS, "SPAN_KIND_"),
+        status=_named(status.get("code"), _STATUSES, "STATUS_CODE_"),
+        status_message=str(status.get("message") or ""),
+        attributes=_attributes(span.get("attributes")),
+        events=[
+            Event(str(one.get("name", "")), _whole(one.get("timeUnixNano")), _attributes(one.get("attributes")))
+            for one in _items(span, "events")
+        ],
+        links=[
+            Link(_hex(one.get("traceId"), 32), _hex(one.get("spanId"), 16), _attributes(one.get("attributes")))
+            for one in _items(span, "links")
+        ],
+        resource=resource,
+        scope=scope,
+        parent_is_remote=bool(flags & 0x100 and flags & 0x200),  # SPAN_FLAGS_CONTEXT_HAS_IS_REMOTE, _IS_REMOTE
+        dropped=(
+            _whole(span.get("droppedAttributesCount")),
+            _whole(span.get("droppedEventsCount")),
+            _whole(span.get("droppedLinksCount")),
+        ),
+    )
+
+
+def _attributes(pairs: Any, depth: int = 0) -> dict[str, Any]:
+    if not isinstance(pairs, list):
+        return {}
+    known = (pair for pair in pairs if isinstance(pair, Mapping) and "key" in pair)
+    return {str(pair["key"]): _value(pair.get("value"), depth) for pair in known}
+
+
+def _value(value: Any, depth: int = 0) -> Any:
+    """An AnyValue."""
+    if not isinstance(value, Mapping) or depth > _DEEPEST:
+        return None
+    for kind, found in value.items():
+        if kind == "intValue":
+            return _whole(found)
+        if kind == "doubleValue":
+            return _number(found)
+        if kind == "arrayValue":
+            return [_value(one, depth + 1) for one in _listed(found)]
+        if kind == "kvlistValue":
+            return _attributes(_listed(found), depth + 1)
+        if kind in ("stringValue", "boolValue", "bytesValue"):
+            return found
+    return None
+
+
+def _listed(found: Any) -> list[Any]:
+    values = found.get("values") if isinstance(found, Mapping) else None
+    return values if isinstance(values, list) else []
+
+
+def _whole(value: Any) -> int:
+    """64-bit numbers are text in OTLP's JSON."""
+    try:
+        return int(value or 0)
+    except (TypeError, ValueError, OverflowError):
+        return 0
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return 0.0
+
+
+def _hex(identity: Any, digits: int) -> str:
+    """Ids are hex in OTLP's JSON. Writers that turn protobuf to JSON by its own rules make base64 of them."""
+    text = str(identity or "")
+    if len(text) == digits or not text:
+        return text.lower() if text.strip("0") else ""
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return text.lower().zfill(digits)
+    return raw.hex() if len(raw) * 2 == digits else text.lower().zfill(digits)
+
+
+def _named(value: Any, names: Sequence[Any], prefix: str) -> Any:
+    if isinstance(value, int) and 0 <= value < len(names):
+        return names[value]
+    name = str(value).removeprefix(prefix).lower()
+    return name if name in names else names[0]
+
+
+# --- Jaeger (the JSON of its query service and of its UI's download) --------------------------------------------------
+
+
+def _of_jaeger(trace: Any) -> Iterator[Span]:
+    processes = trace.get("processes") if isinstance(trace, Mapping) else None
+    for span in _items(trace, "spans") if isinstance(trace, Mapping) else []:
+        process = (processes or {}).get(span.get("processID")) or span.get("process") or {}
+        resource = {"service.name": process.get("serviceName", ""), **_tags(process.get("tags"))}
+        yield _from_jaeger(span, resource)
+
+
+def _from_jaeger(span: Any, resource: Mapping[str, Any]) -> Span:
+    tags = _tags(span.get("tags"))
+    kind = str(tags.pop("span.kind", "internal"))
+    failed = tags.pop("error", False) in (True, "true") or tags.get("otel.status_code") == "ERROR"
+    is_ok = tags.pop("otel.status_code", None) == "OK"
+    scope = f"{tags.pop('otel.scope.name', '')} {tags.pop('otel.scope.version', '')}".strip()
+    start = _whole(span.get("startTime")) * 1000  # microseconds
+    references = _items(span, "references")
+    parent = next((one for one in references if one.get("refType") == "CHILD_OF"), None)
+    return Span(
+        trace_id=_hex(span.get("traceID"), 32),
+        span_id=_hex(span.get("spanID"), 16),
+        parent_id=(_hex(parent.get("spanID"), 16) if parent else _hex(span.get("parentSpanID"), 16)) or None,
+        name=str(span.get("operationName", "")),
+        start=start,
+        end=start + _whole(span.get("duration")) * 1000,
+        kind=cast(Kind, kind) if kind in get_args(Kind) else "internal",
+        status="error" if failed else "ok" if is_ok else "unset",
+        status_message=str(tags.pop("otel.status_description", "")),
+        attributes=tags,
+        events=[_jaeger_event(one) for one in _items(span, "logs")],
+        links=[
+            Link(_hex(one.get("traceID"), 32), _hex(one.get("spanID"), 16)) for one in references if one is not parent
+        ],
+        resource=resource,
+        scope=scope,
+    )
+
+
+def _tags(tags: Any) -> dict[str, Any]:
+    return {str(one["key"]): one.get("value") for one in tags or () if isinstance(one, Mapping) and "key" in one}
+
+
+def _jaeger_event(log: Any) -> Event:
+    fields = _tags(log.get("fields"))
+    name = str(fields.pop("event", fields.pop("message", "log")))
+    return Event(name, _whole(log.get("timestamp")) * 1000, fields)
+
+
+# --- our own lines ----------------------------------------------------------------------------------------------------
+
+
+def _of_own(document: Any) -> Span:
+    start = nanoseconds(document.get("start"))
+    lasted = document.get("duration")
+    dropped = document.get("dropped") or {}
+    return Span(
+        trace_id=_hex(document["trace_id"], 32),
+        span_id=_hex(document["span_id"], 16),
+        parent_id=_hex(document.get("parent_id"), 16) or None,
+        name=str(document.get("name", "")),
+        start=start,
+        end=None if lasted is None else start + round(_number(lasted) * 1e9),
+        kind=_named(document.get("kind", "internal"), _KINDS, ""),
+        status=_named(document.get("status"), _STATUSES, ""),
+        status_message=str(document.get("status_message") or ""),
+        attributes=document.get("attributes") or {},
+        events=[
+            Event(str(one.get("name", "")), nanoseconds(one.get("time")), one.get("attributes") or {})
+            for one in _items(document, "events")
+        ],
+        links=[
+            Link(_hex(one.get("trace_id"), 32), _hex(one.get("span_id"), 16), one.get("attributes") or {})
+            for one in _items(document, "links")
+        ],
+        resource=document.get("resource") or {},
+        scope=str(document.get("scope") or ""),
+        dropped=(_whole(dropped.get("attributes")), _whole(dropped.get("events")), _whole(dropped.get("links"))),
+    )
+
+
+def nanoseconds(text: Any) -> int:
+    """ISO 8601 as nanoseconds since the epoch; what has no zone is in UTC. 0 for what is none."""
+    whole, _, rest = str(text or "").partition(".")
+    digits = "".join(rest[: next((i for i, char in enumerate(rest) if not char.isdigit()), len(rest))])
+    zone = rest[len(digits) :]
+    try:
+        moment = datetime.fromisoformat((whole + zone).replace("Z", "+00:00"))
+    except ValueError:
+        return 0
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=timezone.utc)
+    return int(moment.timestamp()) * 10**9 + int(digits[:9].ljust(9, "0") or 0)

@@ -1,0 +1,61 @@
+"""Spans of the SDK as spans that are shown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from opentelemetry.trace import SpanKind, StatusCode
+
+from otelflow_exporters._spans import Event, Kind, Link, Span, StatusName
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import ReadableSpan
+
+__all__ = ["from_sdk", "is_root"]
+
+_KINDS: dict[SpanKind, Kind] = {
+    SpanKind.INTERNAL: "internal",
+    SpanKind.SERVER: "server",
+    SpanKind.CLIENT: "client",
+    SpanKind.PRODUCER: "producer",
+    SpanKind.CONSUMER: "consumer",
+}
+_STATUSES: dict[StatusCode, StatusName] = {
+    StatusCode.UNSET: "unset",
+    StatusCode.OK: "ok",
+    StatusCode.ERROR: "error",
+}
+_NO_CONTEXT = (0, 0)
+
+
+def is_root(span: ReadableSpan) -> bool:
+    """Whether no span of this process stands above it."""
+    return span.parent is None or span.parent.is_remote
+
+
+def from_sdk(span: ReadableSpan) -> Span:
+    """The same span. Attributes and events are the span's own objects, not copies."""
+    context, parent = span.context, span.parent
+    trace_id, span_id = (context.trace_id, context.span_id) if context else _NO_CONTEXT
+    scope = span.instrumentation_scope
+    return Span(
+        trace_id=format(trace_id, "032x"),
+        span_id=format(span_id, "016x"),
+        parent_id=None if parent is None else format(parent.span_id, "016x"),
+        name=span.name,
+        start=span.start_time or 0,
+        end=span.end_time,
+        kind=_KINDS[span.kind],
+        status=_STATUSES[span.status.status_code],
+        status_message=span.status.description or "",
+        attributes=span.attributes or {},
+        events=[Event(event.name, event.timestamp, event.attributes or {}) for event in span.events],
+        links=[
+            Link(format(link.context.trace_id, "032x"), format(link.context.span_id, "016x"), link.attributes or {})
+            for link in span.links
+        ],
+        resource=span.resource.attributes if span.resource else {},
+        scope=f"{scope.name} {scope.version or ''}".strip() if scope else "",
+        parent_is_remote=parent is not None and parent.is_remote,
+        dropped=(span.dropped_attributes, span.dropped_events, span.dropped_links),
+    )

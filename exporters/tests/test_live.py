@@ -1,0 +1,312 @@
+"""The live tree, in a real terminal: what it shows, and that the program's own lines stay as they are."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.trace import SpanContext, TraceFlags
+from otelflow_exporters._live import Row, is_possible, rows
+from otelflow_exporters._running import Running
+
+if sys.platform == "win32":
+    pytest.skip("pseudo-terminals are for Unix", allow_module_level=True)
+
+from terminal import Session
+
+HEAD = """
+import logging, os, sys, threading, time
+logging.basicConfig()
+from otelflow import configure, flow, task
+configure("live", exporters=["otelflow_tree"])
+"""
+
+BUSY = (
+    HEAD
+    + """
+@task(raise_on_error=False)
+def load(number, this_task=None):
+    time.sleep(0.05)
+    if number % 4 == 0:
+        raise OSError("disk full")
+
+@task
+def slow():
+    time.sleep(0.7)
+
+@flow
+def nightly(this_flow=None):
+    slow()
+    for number in range(12):
+        load(number)
+        this_flow.progress(number + 1, 12)
+        print("line", number)
+        if number == 5:
+            logging.warning("half-way")
+            print("unfinished ...", end="", flush=True)
+            time.sleep(0.5)
+            print(" finished")
+            print("a long line " * 20)
+    time.sleep(0.4)
+
+nightly().execute()
+print("after")
+"""
+)
+
+
+def test_what_runs_is_shown_and_what_is_printed_stays() -> None:
+    """Elapsed times, counts and progress while it runs; at the end the program's lines and the tree, and no more."""
+    session = Session(BUSY)
+    assert session.finish() == 0
+    assert any("nightly" in one and "slow" in one and " s" in one for one in session.pictures)
+    assert any("✓ " in one and "✗ " in one and " of 12" in one and "━" in one for one in session.pictures)
+    unfinished = [one for one in session.pictures if one.endswith("unfinished ...")]
+    assert unfinished, "an unfinished line is not drawn over"
+    lines = session.everything().strip().splitlines()
+    printed = [f"line {number}" for number in range(6)] + ["WARNING:root:half-way", "unfinished ... finished"]
+    assert lines[:8] == printed
+    assert "".join(lines[8:11]).replace(" ", "") == "alongline" * 20
+    assert lines[11:17] == [f"line {number}" for number in range(6, 12)]
+    rest = lines[17:]
+    assert sorted(line.split("  ")[0] for line in rest if line.startswith(("nightly", "after"))) == ["after", "nightly"]
+    assert sum("load ×12" in line for line in rest) == 1
+    assert not any(spinner in line for line in lines for spinner in "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏")
+    assert not session.cursor_is_hidden
+
+
+ASKS = (
+    HEAD
+    + """
+@flow
+def asks():
+    time.sleep(0.5)
+    name = input("name? ")
+    print("hello", name)
+
+asks().execute()
+"""
+)
+
+
+def test_a_question_is_not_drawn_over() -> None:
+    """While ``input`` waits, the prompt and what is typed stay."""
+    session = Session(ASKS)
+    session.read_until(lambda screen: "name?" in screen)
+    session.send("Ada")
+    session.read_until(lambda screen: screen.endswith("name? Ada"))
+    session.send("\n")
+    assert session.finish() == 0
+    assert session.everything().strip().splitlines()[:2] == ["name? Ada", "hello Ada"]
+
+
+@pytest.mark.parametrize("setting", [{"NO_COLOR": "1"}, {"CI": "true"}, {"OTELFLOW_EXPORTER_TREE_LIVE": "false"}])
+def test_where_nobody_looks_on(setting: dict[str, str]) -> None:
+    """The tree when it has ended, and nothing live."""
+    session = Session(BUSY, **setting)
+    assert session.finish() == 0
+    assert " of 12" not in "".join(session.pictures)
+    assert "load ×12" in session.everything()
+    if setting != {"OTELFLOW_EXPORTER_TREE_LIVE": "false"}:
+        assert b"\x1b[2K" not in session.raw
+
+
+def test_a_pipe_is_plain_text() -> None:
+    """No escape sequence reaches a file."""
+    import programs
+
+    done = programs.run(BUSY, head="")
+    assert done.returncode == 0
+    assert "\x1b" not in done.stderr + done.stdout
+    assert "load ×12" in done.stderr
+
+
+RAISES = (
+    HEAD
+    + """
+@flow
+def breaks():
+    time.sleep(0.6)
+    raise RuntimeError("no rows")
+
+breaks().execute()
+"""
+)
+
+
+def test_an_exception_leaves_a_terminal_that_works() -> None:
+    """The traceback is whole, the picture is gone, the cursor is there."""
+    session = Session(RAISES)
+    assert session.finish() == 1
+    text = session.everything()
+    assert text.strip().startswith("Traceback (most recent call last):")
+    assert text.count("RuntimeError: no rows") == 2  # the traceback, the tree
+    assert "⠋" not in text
+    assert not session.cursor_is_hidden
+
+
+HANGS = (
+    HEAD
+    + """
+@flow
+def hangs():
+    time.sleep(60)
+
+hangs().execute()
+"""
+)
+
+
+@pytest.mark.parametrize("end", ["ctrl-c", "terminate"])
+def test_ended_from_outside(end: str) -> None:
+    """Ctrl-C, and SIGTERM in the middle of a picture: the cursor is never hidden, so it cannot be left so."""
+    session = Session(HANGS)
+    session.read_until(lambda screen: "hangs" in screen)
+    if end == "ctrl-c":
+        session.send("\x03")
+        assert session.finish() in (1, 130, -signal.SIGINT)
+        assert "KeyboardInterrupt" in session.everything()
+    else:
+        session.terminate()
+        assert session.finish() == -signal.SIGTERM
+    assert not session.cursor_is_hidden
+
+
+FORKS = (
+    HEAD
+    + """
+@flow
+def forks():
+    time.sleep(0.5)
+    for _ in range(5):
+        pid = os.fork()
+        if not pid:
+            print("child")
+            sys.stdout.flush()
+            os._exit(0)
+        os.waitpid(pid, 0)
+        time.sleep(0.1)
+
+forks().execute()
+"""
+)
+
+
+def test_a_forked_child_prints_and_draws_nothing() -> None:
+    """Its lock is new, and its streams are its own again."""
+    session = Session(FORKS)
+    assert session.finish() == 0
+    assert session.everything().count("child") == 5
+    assert "forks" in session.everything()
+
+
+PLAIN = """
+import time
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from otelflow_exporters.tree import TreeSpanExporter
+exporter = TreeSpanExporter()
+provider = TracerProvider()
+provider.add_span_processor(exporter.span_processor())
+provider.add_span_processor(BatchSpanProcessor(exporter))
+tracer = provider.get_tracer("plain")
+with tracer.start_as_current_span("import") as span:
+    for number in range(10):
+        span.set_attributes({"otelflow.progress.done": number, "otelflow.progress.total": 10})
+        with tracer.start_as_current_span("row"):
+            time.sleep(0.1)
+"""
+
+
+def test_in_a_program_that_never_heard_of_otelflow() -> None:
+    """Its own provider takes the processor; two attributes are the progress."""
+    session = Session(PLAIN)
+    assert session.finish() == 0
+    assert any(" of 10" in one and "import" in one for one in session.pictures)
+    assert "row" in session.everything()
+
+
+# --- the model --------------------------------------------------------------------------------------------------------
+
+SECOND = 10**9
+
+
+class Started:
+    """What a processor gets of a span that begins."""
+
+    def __init__(self, number: int, parent: int | None = None, name: str = "", **attributes: Any) -> None:
+        self.context = SpanContext(1, number, False, TraceFlags(1))
+        self.parent = None if parent is None else SpanContext(1, parent, False, TraceFlags(1))
+        self.name, self.start_time, self.attributes = name or f"s{number}", number, attributes
+
+
+def ended(number: int) -> ReadableSpan:
+    return ReadableSpan("s", SpanContext(1, number, False, TraceFlags(1)))
+
+
+def test_what_a_span_leaves_running_moves_up() -> None:
+    """A thread that outlives its task is shown below what is still there."""
+    running = Running()
+    for one in (Started(1), Started(2, 1), Started(3, 2)):
+        running.started(one)
+    running.ended(ended(2))
+    assert [row.label for row in rows(running, SECOND, 10)] == ["s1", "   s2", "   s3"]
+    running.ended(ended(1))
+    assert [row.label for row in rows(running, SECOND, 10)] == ["s3"]
+    running.ended(ended(3))
+    assert not running
+
+
+def test_many_at_once_are_one_line() -> None:
+    """And no picture is higher than the terminal."""
+    running = Running()
+    running.started(Started(1, name="root"))
+    for number in range(2, 102):
+        running.started(Started(number, 1, "step"))
+    assert [row.label for row in rows(running, SECOND, 10)] == ["root", "   step ×100 running"]
+    for number in range(200, 300):
+        running.started(Started(number))
+    shown = rows(running, SECOND, 10)
+    assert len(shown) == 10
+    assert shown[-1].label.startswith("… and ")
+
+
+def test_numbers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flood of open spans is counted, not kept."""
+    monkeypatch.setattr("otelflow_exporters._running._MOST_OPEN", 3)
+    monkeypatch.setattr("otelflow_exporters._running._MOST_NAMES", 2)
+    running = Running()
+    running.started(Started(1))
+    for number in range(2, 10):
+        running.started(Started(number, 1))
+        running.ended(ended(number))
+    (top,) = running.tops.values()
+    assert top.ended == {"s2": [1, 0], "s3": [1, 0], "others": [6, 0]}
+    for number in range(20, 30):
+        running.started(Started(number))
+    assert running.not_held == 8
+
+
+def test_short_runs_do_not_flicker_and_progress_is_checked() -> None:
+    """What began just now is not shown; progress that is none is not, either."""
+    running = Running()
+    odd = {"otelflow.progress.done": "a", "otelflow.progress.total": 0}
+    running.started(Started(1, **odd))
+    assert rows(running, SECOND // 10, 10) == []
+    assert rows(running, SECOND + 1, 10) == [Row("s1", 1.0, 0, 0, None)]
+
+
+def test_only_on_a_terminal_of_pythons_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for the stream, as a test runner has it, is left alone."""
+    assert not is_possible(sys.stderr)
+    from otelflow_exporters.tree import TreeSpanExporter
+
+    assert TreeSpanExporter().span_processor() is None
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.shutdown()
+    assert os.environ.get("OTELFLOW_EXPORTER_TREE_LIVE") is None
