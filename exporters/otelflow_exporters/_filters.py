@@ -45,8 +45,9 @@ def as_moment(text: str) -> int:
 
 @dataclass(frozen=True)
 class Filters:
-    """What a run has to be. ``flows`` are patterns of names of root spans and of flows; ``attributes`` pairs of key and
-    pattern, each on some span of the run (None: any value); times in nanoseconds since the epoch, lengths in seconds."""
+    """What a run has to be. ``flows`` are patterns of names of root spans and of flows; ``attributes`` are pairs of key
+    and pattern (None: any value), each on some span of the run; times are in nanoseconds since the epoch, lengths in
+    seconds."""
 
     flows: Sequence[str] = ()
     status: str | None = None

@@ -27,24 +27,25 @@ def is_known(document: Any) -> bool:
     """Whether :func:`from_json` knows what to do with the document."""
     if isinstance(document, list):
         return all(is_known(one) for one in document)
-    return isinstance(document, Mapping) and bool(
+    return isinstance(document, dict) and bool(
         {"resourceSpans", "resource_spans", "data", "result"} & document.keys()
         or {"trace_id", "span_id"} <= document.keys()
     )
 
 
-def from_json(document: Any) -> Iterator[Span]:
-    """The spans of one JSON document, of whichever of the three kinds."""
+def from_json(document: Any, *, brief: bool = False) -> Iterator[Span]:
+    """The spans of one JSON document, of whichever of the three kinds. ``brief``: without the events and links of
+    OTLP's."""
     if isinstance(document, list):
         for one in document:
-            yield from from_json(one)
-    elif not isinstance(document, Mapping):
+            yield from from_json(one, brief=brief)
+    elif not isinstance(document, dict):
         return
     elif "resourceSpans" in document or "resource_spans" in document:
         for group in _items(document, "resourceSpans", "resource_spans"):
-            yield from _of_resource(group)
-    elif isinstance(document.get("result"), Mapping):  # Jaeger's API of version 3
-        yield from from_json(document["result"])
+            yield from _of_resource(group, brief)
+    elif isinstance(document.get("result"), dict):  # Jaeger's API of version 3
+        yield from from_json(document["result"], brief=brief)
     elif "data" in document:
         for trace in document["data"] if isinstance(document["data"], list) else ():
             yield from _of_jaeger(trace)
@@ -59,20 +60,20 @@ def _items(holder: Any, *names: str) -> list[Any]:
     for name in names:
         found = holder.get(name)
         if isinstance(found, list):
-            return [one for one in found if isinstance(one, Mapping)]
+            return [one for one in found if isinstance(one, dict)]
     return []
 
 
-def _of_resource(group: Any) -> Iterator[Span]:
+def _of_resource(group: Any, brief: bool) -> Iterator[Span]:
     resource = _attributes((group.get("resource") or {}).get("attributes"))
     for scoped in _items(group, "scopeSpans", "scope_spans", "instrumentationLibrarySpans"):
         scope = scoped.get("scope") or scoped.get("instrumentationLibrary") or {}
         name = f"{scope.get('name', '')} {scope.get('version', '')}".strip()
         for span in _items(scoped, "spans"):
-            yield _of_otlp(span, resource, name)
+            yield _of_otlp(span, resource, name, brief)
 
 
-def _of_otlp(span: Any, resource: Mapping[str, Any], scope: str) -> Span:
+def _of_otlp(span: Any, resource: Mapping[str, Any], scope: str, brief: bool) -> Span:
     status = span.get("status") or {}
     flags = _whole(span.get("flags"))
     end = _whole(span.get("endTimeUnixNano"))
@@ -87,14 +88,8 @@ def _of_otlp(span: Any, resource: Mapping[str, Any], scope: str) -> Span:
         status=_named(status.get("code"), _STATUSES, "STATUS_CODE_"),
         status_message=str(status.get("message") or ""),
         attributes=_attributes(span.get("attributes")),
-        events=[
-            Event(str(one.get("name", "")), _whole(one.get("timeUnixNano")), _attributes(one.get("attributes")))
-            for one in _items(span, "events")
-        ],
-        links=[
-            Link(_hex(one.get("traceId"), 32), _hex(one.get("spanId"), 16), _attributes(one.get("attributes")))
-            for one in _items(span, "links")
-        ],
+        events=() if brief or "events" not in span else [_otlp_event(one) for one in _items(span, "events")],
+        links=() if brief or "links" not in span else [_otlp_link(one) for one in _items(span, "links")],
         resource=resource,
         scope=scope,
         parent_is_remote=bool(flags & 0x100 and flags & 0x200),  # SPAN_FLAGS_CONTEXT_HAS_IS_REMOTE, _IS_REMOTE
@@ -106,16 +101,24 @@ def _of_otlp(span: Any, resource: Mapping[str, Any], scope: str) -> Span:
     )
 
 
+def _otlp_event(event: Any) -> Event:
+    return Event(str(event.get("name", "")), _whole(event.get("timeUnixNano")), _attributes(event.get("attributes")))
+
+
+def _otlp_link(link: Any) -> Link:
+    return Link(_hex(link.get("traceId"), 32), _hex(link.get("spanId"), 16), _attributes(link.get("attributes")))
+
+
 def _attributes(pairs: Any, depth: int = 0) -> dict[str, Any]:
     if not isinstance(pairs, list):
         return {}
-    known = (pair for pair in pairs if isinstance(pair, Mapping) and "key" in pair)
+    known = (pair for pair in pairs if isinstance(pair, dict) and "key" in pair)
     return {str(pair["key"]): _value(pair.get("value"), depth) for pair in known}
 
 
 def _value(value: Any, depth: int = 0) -> Any:
     """An AnyValue."""
-    if not isinstance(value, Mapping) or depth > _DEEPEST:
+    if not isinstance(value, dict) or depth > _DEEPEST:
         return None
     for kind, found in value.items():
         if kind == "intValue":
@@ -132,7 +135,7 @@ def _value(value: Any, depth: int = 0) -> Any:
 
 
 def _listed(found: Any) -> list[Any]:
-    values = found.get("values") if isinstance(found, Mapping) else None
+    values = found.get("values") if isinstance(found, dict) else None
     return values if isinstance(values, list) else []
 
 
@@ -174,8 +177,8 @@ def _named(value: Any, names: Sequence[Any], prefix: str) -> Any:
 
 
 def _of_jaeger(trace: Any) -> Iterator[Span]:
-    processes = trace.get("processes") if isinstance(trace, Mapping) else None
-    for span in _items(trace, "spans") if isinstance(trace, Mapping) else []:
+    processes = trace.get("processes") if isinstance(trace, dict) else None
+    for span in _items(trace, "spans") if isinstance(trace, dict) else []:
         process = (processes or {}).get(span.get("processID")) or span.get("process") or {}
         resource = {"service.name": process.get("serviceName", ""), **_tags(process.get("tags"))}
         yield _from_jaeger(span, resource)
@@ -211,7 +214,7 @@ def _from_jaeger(span: Any, resource: Mapping[str, Any]) -> Span:
 
 
 def _tags(tags: Any) -> dict[str, Any]:
-    return {str(one["key"]): one.get("value") for one in tags or () if isinstance(one, Mapping) and "key" in one}
+    return {str(one["key"]): one.get("value") for one in tags or () if isinstance(one, dict) and "key" in one}
 
 
 def _jaeger_event(log: Any) -> Event:

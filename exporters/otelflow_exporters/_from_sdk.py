@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry.trace import SpanKind, StatusCode
 
@@ -33,29 +33,41 @@ def is_root(span: ReadableSpan) -> bool:
     return span.parent is None or span.parent.is_remote
 
 
-def from_sdk(span: ReadableSpan) -> Span:
-    """The same span. Attributes and events are the span's own objects, not copies."""
-    context, parent = span.context, span.parent
+def from_sdk(span: ReadableSpan, *, brief: bool = False) -> Span:
+    """The same span. Attributes are the span's own object, not a copy. ``brief``: without links, resource and scope,
+    and without the events of a span that did not fail."""
+    context, parent, status = span.context, span.parent, _STATUSES[span.status.status_code]
     trace_id, span_id = (context.trace_id, context.span_id) if context else _NO_CONTEXT
-    scope = span.instrumentation_scope
+    more = {} if brief else _the_rest(span)
     return Span(
-        trace_id=format(trace_id, "032x"),
-        span_id=format(span_id, "016x"),
-        parent_id=None if parent is None else format(parent.span_id, "016x"),
+        trace_id=f"{trace_id:032x}",
+        span_id=f"{span_id:016x}",
+        parent_id=None if parent is None else f"{parent.span_id:016x}",
         name=span.name,
         start=span.start_time or 0,
         end=span.end_time,
         kind=_KINDS[span.kind],
-        status=_STATUSES[span.status.status_code],
+        status=status,
         status_message=span.status.description or "",
         attributes=span.attributes or {},
-        events=[Event(event.name, event.timestamp, event.attributes or {}) for event in span.events],
-        links=[
-            Link(format(link.context.trace_id, "032x"), format(link.context.span_id, "016x"), link.attributes or {})
+        events=() if brief and status != "error" else _events(span),
+        parent_is_remote=parent is not None and parent.is_remote,
+        **more,
+    )
+
+
+def _events(span: ReadableSpan) -> list[Event]:
+    return [Event(event.name, event.timestamp, event.attributes or {}) for event in span.events]
+
+
+def _the_rest(span: ReadableSpan) -> dict[str, Any]:
+    scope = span.instrumentation_scope
+    return {
+        "links": [
+            Link(f"{link.context.trace_id:032x}", f"{link.context.span_id:016x}", link.attributes or {})
             for link in span.links
         ],
-        resource=span.resource.attributes if span.resource else {},
-        scope=f"{scope.name} {scope.version or ''}".strip() if scope else "",
-        parent_is_remote=parent is not None and parent.is_remote,
-        dropped=(span.dropped_attributes, span.dropped_events, span.dropped_links),
-    )
+        "resource": span.resource.attributes if span.resource else {},
+        "scope": f"{scope.name} {scope.version or ''}".strip() if scope else "",
+        "dropped": (span.dropped_attributes, span.dropped_events, span.dropped_links),
+    }

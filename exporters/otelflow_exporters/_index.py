@@ -99,7 +99,8 @@ class Source:
         self._file.close()
 
     def spans(self) -> Iterator[tuple[int, Span]]:
-        """Every span, with the position of its line. Raises NotReadable for a file without any JSON of spans."""
+        """Every span in brief, with the position of its line. Raises NotReadable for a file without any JSON of
+        spans."""
         self._file.seek(0)
         is_of_lines, position = False, 0
         for line in self._file:
@@ -111,7 +112,7 @@ class Source:
                 self.broken += 1
                 continue
             is_of_lines = True
-            for span in from_json(document):
+            for span in from_json(document, brief=True):
                 yield here, span
         if self.broken and not is_of_lines:
             yield from self._whole()

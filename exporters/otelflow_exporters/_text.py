@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import unicodedata
 from collections.abc import Sequence
@@ -92,9 +93,13 @@ _ASCII = str.maketrans("├└│─━✗×µ…·⊘▪", "|`|-=xxu~-o#")
 """For outputs that take no other characters; what else there is becomes a question mark."""
 
 
+_MAYBE_WIDE = re.compile("[\u1100-\u115f\u2300-\u23ff\u25fd\u25fe\u2600-\u27bf\u2b00-\u2bff\u2e80-\U0010ffff]")
+"""Where all wide characters are (Unicode's EastAsianWidth.txt); to ask of each costs more than to print it."""
+
+
 def width(text: str) -> int:
     """Columns that ``text`` takes: two for a wide character."""
-    if text.isascii():
+    if _MAYBE_WIDE.search(text) is None:
         return len(text)
     return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
 

@@ -109,7 +109,7 @@ class TreeSpanExporter(SpanExporter):
             return
         trace = self._traces.setdefault(context.trace_id, _Trace())
         if is_root(span):
-            trace.spans.append(from_sdk(span))
+            trace.spans.append(self._held_form(span))
             self._print(self._forget(context.trace_id), "")
             return
         if self._held >= _MOST_SPANS and len(self._traces) > 1:
@@ -118,10 +118,13 @@ class TreeSpanExporter(SpanExporter):
         if self._held >= _MOST_SPANS:
             trace.left_out += 1
         else:
-            trace.spans.append(from_sdk(span))
+            trace.spans.append(self._held_form(span))
             self._held += 1
         if len(self._traces) > _MOST_TRACES:
             self._print(self._forget(next(iter(self._traces))), "its root has not ended yet")
+
+    def _held_form(self, span: ReadableSpan) -> Span:
+        return from_sdk(span, brief=not (self._messages or self._artifacts))
 
     def _forget(self, trace_id: int) -> _Trace:
         trace = self._traces.pop(trace_id)
