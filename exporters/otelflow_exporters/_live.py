@@ -76,18 +76,20 @@ def _below(top: Open, now: int) -> Iterator[Row]:
     while stack:
         prefix, indent, one = stack.pop()
         yield Row(prefix + clean(one.name, 48), (now - one.start) / 1e9, one.total, one.failed_in_all, one.progress)
-        for name, (number, failed) in one.ended.items():
-            yield Row(f"{indent}   {clean(name, 48)}", None, number, failed)
         by_name: dict[str, list[Open]] = defaultdict(list)
         for child in one.below.values():
             by_name[child.name].append(child)
         waiting: list[tuple[str, str, Open]] = []
-        for name, equal in by_name.items():
+        for name in {**one.ended, **by_name}:
+            done, failed = one.ended.get(name, (0, 0))
+            equal, label = by_name.get(name, []), f"{indent}   {clean(name, 48)}"
             if len(equal) > _MOST_EQUAL:
                 oldest = min(child.start for child in equal)
-                yield Row(f"{indent}   {clean(name, 48)} ×{len(equal)} running", (now - oldest) / 1e9)
-            else:
-                waiting.extend((f"{indent}   ", f"{indent}   ", child) for child in equal)
+                yield Row(f"{label} ×{len(equal)}", (now - oldest) / 1e9, done, failed)
+                continue
+            if done:
+                yield Row(label, None, done, failed)
+            waiting.extend((f"{indent}   ", f"{indent}   ", child) for child in equal)
         stack.extend(reversed(waiting))
 
 
@@ -179,7 +181,9 @@ def _picture(shown: list[Row], spinner: str) -> Any:
         if row.progress is not None:
             done, total = row.progress
             counts.append(f"{done:g} of {total:g}")
-            bar = ProgressBar(total=total, completed=min(done, total), width=24)
+            bar = ProgressBar(
+                total=total, completed=min(done, total), width=24, complete_style="cyan", finished_style="green"
+            )
         table.add_row(label, Text(_elapsed(row.elapsed), "cyan"), bar, counts)
     return table
 

@@ -268,7 +268,7 @@ def test_many_at_once_are_one_line() -> None:
     running.started(Started(1, name="root"))
     for number in range(2, 102):
         running.started(Started(number, 1, "step"))
-    assert [row.label for row in rows(running, SECOND, 10)] == ["root", "   step ×100 running"]
+    assert [row.label for row in rows(running, SECOND, 10)] == ["root", "   step ×100"]
     for number in range(200, 300):
         running.started(Started(number))
     shown = rows(running, SECOND, 10)
