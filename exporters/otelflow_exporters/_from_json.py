@@ -7,7 +7,7 @@ file is read to see what happened, and most of it is better than nothing.
 from __future__ import annotations
 
 import base64
-import binascii
+import string
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, cast, get_args
@@ -19,6 +19,7 @@ __all__ = ["from_json", "is_known", "nanoseconds"]
 _KINDS: Sequence[Kind] = ("unspecified", "internal", "server", "client", "producer", "consumer")
 _DEEPEST = 100
 """Levels of values within values that are read."""
+_HEX_DIGITS = frozenset(string.hexdigits)
 _OWN = {"trace_id", "span_id"}
 _STATUSES: Sequence[StatusName] = ("unset", "ok", "error")
 
@@ -60,21 +61,29 @@ def _items(holder: Any, *names: str) -> list[Any]:
     for name in names:
         found = holder.get(name)
         if isinstance(found, list):
-            return [one for one in found if isinstance(one, dict)]
+            return _dicts(found)
     return []
 
 
+def _dicts(values: Any) -> list[Any]:
+    return [one for one in values if isinstance(one, dict)] if isinstance(values, list) else []
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
 def _of_resource(group: Any, brief: bool) -> Iterator[Span]:
-    resource = _attributes((group.get("resource") or {}).get("attributes"))
+    resource = _attributes(_mapping(group.get("resource")).get("attributes"))
     for scoped in _items(group, "scopeSpans", "scope_spans", "instrumentationLibrarySpans"):
-        scope = scoped.get("scope") or scoped.get("instrumentationLibrary") or {}
+        scope = _mapping(scoped.get("scope") or scoped.get("instrumentationLibrary"))
         name = f"{scope.get('name', '')} {scope.get('version', '')}".strip()
         for span in _items(scoped, "spans"):
             yield _of_otlp(span, resource, name, brief)
 
 
 def _of_otlp(span: Any, resource: Mapping[str, Any], scope: str, brief: bool) -> Span:
-    status = span.get("status") or {}
+    status = _mapping(span.get("status"))
     flags = _whole(span.get("flags"))
     end = _whole(span.get("endTimeUnixNano"))
     return Span(
@@ -110,10 +119,7 @@ def _otlp_link(link: Any) -> Link:
 
 
 def _attributes(pairs: Any, depth: int = 0) -> dict[str, Any]:
-    if not isinstance(pairs, list):
-        return {}
-    known = (pair for pair in pairs if isinstance(pair, dict) and "key" in pair)
-    return {str(pair["key"]): _value(pair.get("value"), depth) for pair in known}
+    return {str(pair["key"]): _value(pair.get("value"), depth) for pair in _dicts(pairs) if "key" in pair}
 
 
 def _value(value: Any, depth: int = 0) -> Any:
@@ -155,15 +161,18 @@ def _number(value: Any) -> float:
 
 
 def _hex(identity: Any, digits: int) -> str:
-    """Ids are hex in OTLP's JSON. Writers that turn protobuf to JSON by its own rules make base64 of them."""
+    """Ids are hex in OTLP's JSON. Writers that turn protobuf to JSON by its own rules make base64 of them. What is
+    neither becomes the hex of its characters: an id is printed as it is."""
     text = str(identity or "")
-    if len(text) == digits or not text:
-        return text.lower() if text.strip("0") else ""
-    try:
-        raw = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        return text.lower().zfill(digits)
-    return raw.hex() if len(raw) * 2 == digits else text.lower().zfill(digits)
+    if len(text) != digits:
+        try:
+            raw = base64.b64decode(text, validate=True)
+        except ValueError:
+            raw = b""
+        text = raw.hex() if len(raw) * 2 == digits else text
+    if not _HEX_DIGITS.issuperset(text):
+        text = text.encode("utf-8", "replace").hex()
+    return text.lower().zfill(digits) if text.strip("0") else ""
 
 
 def _named(value: Any, names: Sequence[Any], prefix: str) -> Any:
@@ -177,9 +186,9 @@ def _named(value: Any, names: Sequence[Any], prefix: str) -> Any:
 
 
 def _of_jaeger(trace: Any) -> Iterator[Span]:
-    processes = trace.get("processes") if isinstance(trace, dict) else None
-    for span in _items(trace, "spans") if isinstance(trace, dict) else []:
-        process = (processes or {}).get(span.get("processID")) or span.get("process") or {}
+    processes = _mapping(_mapping(trace).get("processes"))
+    for span in _items(_mapping(trace), "spans"):
+        process = _mapping(processes.get(str(span.get("processID"))) or span.get("process"))
         resource = {"service.name": process.get("serviceName", ""), **_tags(process.get("tags"))}
         yield _from_jaeger(span, resource)
 
@@ -214,7 +223,7 @@ def _from_jaeger(span: Any, resource: Mapping[str, Any]) -> Span:
 
 
 def _tags(tags: Any) -> dict[str, Any]:
-    return {str(one["key"]): one.get("value") for one in tags or () if isinstance(one, dict) and "key" in one}
+    return {str(one["key"]): one.get("value") for one in _dicts(tags) if "key" in one}
 
 
 def _jaeger_event(log: Any) -> Event:
@@ -229,27 +238,27 @@ def _jaeger_event(log: Any) -> Event:
 def _of_own(document: Any) -> Span:
     start = nanoseconds(document.get("start"))
     lasted = document.get("duration")
-    dropped = document.get("dropped") or {}
+    dropped = _mapping(document.get("dropped"))
     return Span(
         trace_id=_hex(document["trace_id"], 32),
         span_id=_hex(document["span_id"], 16),
         parent_id=_hex(document.get("parent_id"), 16) or None,
         name=str(document.get("name", "")),
         start=start,
-        end=None if lasted is None else start + round(_number(lasted) * 1e9),
+        end=None if lasted is None else start + _whole(_number(lasted) * 1e9 + 0.5),
         kind=_named(document.get("kind", "internal"), _KINDS, ""),
         status=_named(document.get("status"), _STATUSES, ""),
         status_message=str(document.get("status_message") or ""),
-        attributes=document.get("attributes") or {},
+        attributes=_mapping(document.get("attributes")),
         events=[
-            Event(str(one.get("name", "")), nanoseconds(one.get("time")), one.get("attributes") or {})
+            Event(str(one.get("name", "")), nanoseconds(one.get("time")), _mapping(one.get("attributes")))
             for one in _items(document, "events")
         ],
         links=[
-            Link(_hex(one.get("trace_id"), 32), _hex(one.get("span_id"), 16), one.get("attributes") or {})
+            Link(_hex(one.get("trace_id"), 32), _hex(one.get("span_id"), 16), _mapping(one.get("attributes")))
             for one in _items(document, "links")
         ],
-        resource=document.get("resource") or {},
+        resource=_mapping(document.get("resource")),
         scope=str(document.get("scope") or ""),
         dropped=(_whole(dropped.get("attributes")), _whole(dropped.get("events")), _whole(dropped.get("links"))),
     )
@@ -258,7 +267,7 @@ def _of_own(document: Any) -> Span:
 def nanoseconds(text: Any) -> int:
     """ISO 8601 as nanoseconds since the epoch; what has no zone is in UTC. 0 for what is none."""
     whole, _, rest = str(text or "").partition(".")
-    digits = "".join(rest[: next((i for i, char in enumerate(rest) if not char.isdigit()), len(rest))])
+    digits = "".join(rest[: next((i for i, char in enumerate(rest) if not char.isdecimal()), len(rest))])
     zone = rest[len(digits) :]
     try:
         moment = datetime.fromisoformat((whole + zone).replace("Z", "+00:00"))

@@ -23,8 +23,12 @@ MOST_BYTES = 1_000_000
 """Length beyond which a batch becomes several lines. Readers have limits: the Collector's is 1 MiB a line, unless
 ``max_log_size`` says otherwise. A single span that is longer has a line of its own."""
 
-_Scope = tuple[str, list[str], str]
-"""What stands before the spans of a scope, the spans, and what stands after them."""
+_RESOURCE, _SCOPE = '{"scopeSpans":[', '{"spans":['
+"""Spans stand before their scope and resource: a file then begins with ids of its own. The Collector knows a file by
+its first 1,000 bytes, and takes one that begins like another for that one, read already."""
+
+_Scope = tuple[list[str], str]
+"""The spans of a scope, and what stands after them."""
 
 
 def lines_of(spans: Sequence[ReadableSpan]) -> tuple[bytes, int]:
@@ -52,28 +56,29 @@ def _lines(spans: Sequence[ReadableSpan]) -> bytes:
     return "".join([line + "\n" for line in _joined(resources)]).encode()
 
 
-def _joined(resources: list[tuple[str, list[_Scope], str]]) -> Iterator[str]:
+def _joined(resources: list[tuple[list[_Scope], str]]) -> Iterator[str]:
     """All in one line, or, where that would be too long, a part of the spans of one scope in each."""
-    if sum(_size(span) for _, scopes, _ in resources for _, spans, _ in scopes for span in spans) <= MOST_BYTES:
-        yield _line(
-            before + ",".join([head + ",".join(spans) + tail for head, spans, tail in scopes]) + after
-            for before, scopes, after in resources
-        )
+    whole = _line(
+        _RESOURCE + ",".join([_SCOPE + ",".join(spans) + tail for spans, tail in scopes]) + after
+        for scopes, after in resources
+    )
+    if _size(whole) <= MOST_BYTES:
+        yield whole
         return
-    for before, scopes, after in resources:
-        for head, spans, tail in scopes:
-            for part in _parts(spans):
-                yield _line([before + head + ",".join(part) + tail + after])
+    for scopes, after in resources:
+        for spans, tail in scopes:
+            for part in _parts(spans, MOST_BYTES - _size(_line([_RESOURCE + _SCOPE + tail + after]))):
+                yield _line([_RESOURCE + _SCOPE + ",".join(part) + tail + after])
 
 
-def _parts(spans: list[str]) -> Iterator[list[str]]:
+def _parts(spans: list[str], most: int) -> Iterator[list[str]]:
     part: list[str] = []
     size = 0
     for span in spans:
-        size += _size(span)
-        if part and size > MOST_BYTES:
+        size += _size(span) + 1
+        if part and size > most:
             yield part
-            part, size = [], _size(span)
+            part, size = [], _size(span) + 1
         part.append(span)
     yield part
 
@@ -86,14 +91,14 @@ def _line(resources: Iterable[str]) -> str:
     return '{"resourceSpans":[' + ",".join(resources) + "]}"
 
 
-def _resource_spans(message: Any) -> tuple[str, list[_Scope], str]:
+def _resource_spans(message: Any) -> tuple[list[_Scope], str]:
     scopes = [_scope_spans(each) for each in message.scope_spans]
-    return '{"resource":' + _described(message.resource) + ',"scopeSpans":[', scopes, "]" + _schema(message) + "}"
+    return scopes, '],"resource":' + _described(message.resource) + _schema(message) + "}"
 
 
 def _scope_spans(message: Any) -> _Scope:
-    head = '{"scope":' + _described(message.scope) + ',"spans":['
-    return head, [_span(span) for span in message.spans], "]" + _schema(message) + "}"
+    spans = [_span(span) for span in message.spans]
+    return spans, '],"scope":' + _described(message.scope) + _schema(message) + "}"
 
 
 def _schema(message: Any) -> str:

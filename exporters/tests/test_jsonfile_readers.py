@@ -1,4 +1,5 @@
-"""What others read of the JSON file exporter's lines: the OpenTelemetry Collector, and Jaeger."""
+"""What others read of the JSON file exporter's lines: the OpenTelemetry Collector, sent to it and in a file that it
+follows, and Jaeger."""
 
 from __future__ import annotations
 
@@ -6,23 +7,28 @@ import contextlib
 import json
 import os
 import subprocess
+import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import Link, SpanContext, SpanKind, StatusCode, TraceFlags, TraceState
+from otelflow_exporters._otlp_lines import MOST_BYTES
 from otelflow_exporters.jsonfile import JsonFileSpanExporter
-from receiver import free_ports, missing, running
+from programs import run
+from receiver import Sink, free_ports, missing, running
 
 JAEGER_VERSION = "1.76.0"
+FILE_COLLECTOR_VERSION = "0.145.0"
 
 VALUES = {
     "text": 'é \U0001f600 \\ " \n \u2028',
@@ -35,10 +41,8 @@ VALUES = {
 }
 
 
-@pytest.fixture
-def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list[ReadableSpan], list[bytes]]:
-    """Spans with all that a span can have, and the lines of the file that they were exported to."""
-    monkeypatch.setenv("OTELFLOW_EXPORTER_JSONFILE_PATH", str(tmp_path / "spans.jsonl"))
+def export() -> list[ReadableSpan]:
+    """Spans with all that a span can have, which are exported to the file of the environment."""
     kept = InMemorySpanExporter()
     provider = TracerProvider(resource=Resource({"service.name": "shop", "rank": 1}), shutdown_on_exit=False)
     for exporter in (kept, JsonFileSpanExporter()):
@@ -51,7 +55,20 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list[Reada
             child.set_status(StatusCode.ERROR, "no")
     with tracer.start_as_current_span("other", kind=SpanKind.CLIENT):
         pass
-    return list(kept.get_finished_spans()), (tmp_path / "spans.jsonl").read_bytes().splitlines()
+    return list(kept.get_finished_spans())
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file that is exported to."""
+    monkeypatch.setenv("OTELFLOW_EXPORTER_JSONFILE_PATH", str(tmp_path / "spans.jsonl"))
+    return tmp_path / "spans.jsonl"
+
+
+@pytest.fixture
+def written(path: Path) -> tuple[list[ReadableSpan], list[bytes]]:
+    """Spans, and the lines of the file that they were exported to."""
+    return export(), path.read_bytes().splitlines()
 
 
 def post(url: str, body: bytes) -> Any:
@@ -69,17 +86,170 @@ def test_the_collector_reads_what_was_exported(written: Any, tmp_path: Path) -> 
         for line in lines:
             post(collector.http + "/v1/traces", line)
         arrived = collector.sink.wait_for(len(spans))
-    assert len(arrived) == len(spans)
+    assert_same(arrived, encode_spans(spans))
+
+
+def assert_same(arrived: list[Any], *sent: ExportTraceServiceRequest) -> None:
+    """Each span arrived once, with all that it has, its resource and its scope."""
+    wanted = [
+        (span, resource.resource, scope.scope)
+        for request in sent
+        for resource in request.resource_spans
+        for scope in resource.scope_spans
+        for span in scope.spans
+    ]
+    assert len(arrived) == len(wanted)
     by_id = {span.span_id: (span, resource, scope) for span, resource, scope in arrived}
-    for wanted in spans:
-        (resource,) = encode_spans([wanted]).resource_spans
-        (span,) = resource.scope_spans[0].spans
-        assert by_id[span.span_id] == (span, resource.resource, resource.scope_spans[0].scope)
+    for span, resource, scope in wanted:
+        assert by_id[span.span_id] == (span, resource, scope)
 
 
-def _jaeger() -> Path:
+def _tool(name: str) -> Path:
+    """Where a script in ``.ci`` puts what it builds."""
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(os.environ.get("OTELFLOW_TOOLS") or os.path.join(cache, "otelflow"), f"jaeger-{JAEGER_VERSION}")
+    return Path(os.environ.get("OTELFLOW_TOOLS") or os.path.join(cache, "otelflow"), name)
+
+
+@contextlib.contextmanager
+def started(*words: Any, log: Path, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A program that is ended afterwards."""
+    with log.open("wb") as file:
+        process = subprocess.Popen(words, stdout=file, stderr=file, env={**os.environ, **environment})
+        try:
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+# The name of the file would be one more attribute of each span.
+FILE_COLLECTOR_CONFIG = """
+receivers:
+  otlpjsonfile:
+    include: ["{path}"]
+    start_at: beginning
+    poll_interval: 20ms
+    include_file_name: false
+    {more}
+exporters:
+  otlp_http:
+    endpoint: "{sink}"
+    compression: none
+    sending_queue: {{enabled: false}}
+    retry_on_failure: {{enabled: false}}
+service:
+  telemetry: {{metrics: {{level: none}}, logs: {{level: info}}}}
+  pipelines:
+    traces: {{receivers: [otlpjsonfile], exporters: [otlp_http]}}
+"""
+
+
+@contextlib.contextmanager
+def following(path: Path, more: str = "") -> Iterator[Sink]:
+    """A Collector that follows the file at ``path``, and where it sends what it reads, until the end of the block."""
+    binary = _tool(f"otelcol-files-{FILE_COLLECTOR_VERSION}")
+    if not os.access(binary, os.X_OK):
+        pytest.skip("no Collector that follows files is built: run .ci/collector-files (needs Go)")
+    config = path.with_name("files.yaml")
+    with contextlib.closing(Sink()) as sink:
+        config.write_text(FILE_COLLECTOR_CONFIG.format(path=path, sink=sink.endpoint, more=more))
+        with started(binary, "--config", config, log=path.with_name("files.log")):
+            yield sink
+
+
+PROGRAM = """
+from test_jsonfile_readers import encode_spans, export
+print(encode_spans(export()).SerializeToString().hex())
+"""
+
+
+def export_elsewhere(**settings: str) -> ExportTraceServiceRequest:
+    """What another process exported to the file."""
+    ours = {name: value for name, value in os.environ.items() if name.startswith("OTELFLOW_EXPORTER")}
+    done = run(PROGRAM, head="", PYTHONPATH=os.pathsep.join(sys.path), **ours, **settings)
+    assert done.returncode == 0, done.stderr
+    return ExportTraceServiceRequest.FromString(bytes.fromhex(done.stdout))
+
+
+@pytest.mark.parametrize("period", ["0s", "10ms"])
+def test_the_collector_follows_the_file(period: str, path: Path) -> None:
+    """Of several processes, past a line that one of them left torn, and into the file after a rotation.
+
+    The Collector takes what has no end for a line, once it stayed so for this long (0: never).
+    """
+    with following(path, f"force_flush_period: {period}") as sink:
+        sent = [export_elsewhere()]
+        with path.open("ab") as file:
+            file.write(path.read_bytes()[:500])
+        sink.wait_for(3)
+        sent.append(export_elsewhere())
+        # Full as it is: the next batch begins a new file, which has room for all that follows.
+        sent.append(export_elsewhere(OTELFLOW_EXPORTER_JSONFILE_MAX_BYTES=str(path.stat().st_size)))
+        sink.wait_for(9)
+    assert len(list(path.parent.glob("spans-*.jsonl"))) == 1
+    assert_same(sink.spans, *sent)
+
+
+def many_spans(sizes: Iterable[int], resource: str = "") -> list[ReadableSpan]:
+    """A span with a text of each of ``sizes``, of a resource with a text."""
+    kept = InMemorySpanExporter()
+    known = Resource({"service.name": "shop", "text": resource})
+    provider = TracerProvider(resource=known, shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(kept))
+    for size in sizes:
+        provider.get_tracer("lib").start_span("work", attributes={"text": "x" * size}).end()
+    return list(kept.get_finished_spans())
+
+
+def test_the_collector_follows_a_batch_above_its_limit(path: Path) -> None:
+    """It would cut a line at 1 MiB (``max_log_size``) and lose it: the batch is several lines, as long as may be."""
+    spans = many_spans([5_000] * 600)
+    with following(path) as sink:
+        JsonFileSpanExporter().export(spans)
+        sink.wait_for(len(spans))
+    lengths = [len(line) for line in path.read_bytes().splitlines()]
+    assert len(lengths) == 4
+    assert MOST_BYTES - 6_000 < max(lengths) < 1024 * 1024
+    assert_same(sink.spans, encode_spans(spans))
+
+
+def test_the_collector_follows_rotated_files_of_a_service_with_much_to_say(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It knows a file by how it begins, in 1,000 bytes: a resource at that place would make all files the same one."""
+    monkeypatch.setenv("OTELFLOW_EXPORTER_JSONFILE_MAX_BYTES", "3000")
+    batches = [many_spans([10], "x" * 2000) for _ in range(4)]
+    with following(path) as sink:
+        for number, batch in enumerate(batches, 1):
+            JsonFileSpanExporter().export(batch)
+            sink.wait_for(number)
+    assert len(list(path.parent.glob("spans-*.jsonl"))) == 3
+    assert_same(sink.spans, *map(encode_spans, batches))
+
+
+def test_what_stands_around_the_spans_counts_as_well(path: Path) -> None:
+    """A line with a long resource is no longer than any other."""
+    spans = many_spans([5_000] * 600, "x" * 60_000)
+    with following(path) as sink:
+        JsonFileSpanExporter().export(spans)
+        sink.wait_for(len(spans))
+    assert max(map(len, path.read_bytes().splitlines())) <= MOST_BYTES
+    assert_same(sink.spans, encode_spans(spans))
+
+
+@pytest.mark.parametrize(("more", "number"), [("", 2), ("max_log_size: 4MiB", 3)])
+def test_the_collector_follows_a_span_above_its_limit(more: str, number: int, path: Path) -> None:
+    """A single span that is longer than a line may be is lost, and only it, unless the Collector is told otherwise."""
+    spans = many_spans([1, 1_500_000, 2])
+    with following(path, more) as sink:
+        JsonFileSpanExporter().export(spans)
+        sink.wait_for(number)
+    wanted = spans if number == 3 else [spans[0], spans[2]]
+    assert_same(sink.spans, encode_spans(wanted))
 
 
 JAEGER_CONFIG = """
@@ -108,24 +278,16 @@ exporters:
 @pytest.fixture
 def jaeger(tmp_path: Path) -> Iterator[str]:
     """Where a Jaeger answers that is ended afterwards."""
-    if not os.access(_jaeger(), os.X_OK):
+    binary = _tool(f"jaeger-{JAEGER_VERSION}")
+    if not os.access(binary, os.X_OK):
         pytest.skip("Jaeger is not built: run .ci/jaeger (needs Go)")
     http, grpc, otlp = free_ports(3)
     config = tmp_path / "jaeger.yaml"
     config.write_text(JAEGER_CONFIG.format(http=http, grpc=grpc, otlp=otlp))
-    environment = {**os.environ, "OTEL_TRACES_SAMPLER": "always_off"}  # of its own spans, for which nobody listens
-    with (tmp_path / "jaeger.log").open("wb") as log:
-        process = subprocess.Popen([_jaeger(), "--config", config], stdout=log, stderr=log, env=environment)
-        try:
-            _wait_for(f"http://127.0.0.1:{http}/api/services", process)
-            yield f"http://127.0.0.1:{http}"
-        finally:
-            process.terminate()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+    # It makes spans of its own, for which nobody listens.
+    with started(binary, "--config", config, log=tmp_path / "jaeger.log", OTEL_TRACES_SAMPLER="always_off") as process:
+        _wait_for(f"http://127.0.0.1:{http}/api/services", process)
+        yield f"http://127.0.0.1:{http}"
 
 
 def _wait_for(url: str, process: subprocess.Popen[bytes], seconds: float = 30) -> None:

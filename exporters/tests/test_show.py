@@ -6,12 +6,13 @@ import json
 import os
 import time
 import tracemalloc
+from copy import copy
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
@@ -120,8 +121,8 @@ def test_ids_in_base64_are_read_as_well() -> None:
     assert (found.trace_id, found.span_id, found.kind) == (f"{1:032x}", f"{2:016x}", "server")
 
 
-def test_json_of_jaegers(tmp_path: Path) -> None:
-    """The download of its UI: tags, logs, references, processes."""
+def jaegers() -> Any:
+    """What Jaeger's UI downloads: tags, logs, references, processes."""
     spans = [
         {
             "traceID": "1",
@@ -148,9 +149,13 @@ def test_json_of_jaegers(tmp_path: Path) -> None:
             ],
         },
     ]
+    return {"data": [{"traceID": "1", "spans": spans, "processes": {"p1": {"serviceName": "shop", "tags": []}}}]}
+
+
+def test_json_of_jaegers(tmp_path: Path) -> None:
+    """The download of its UI."""
     path = tmp_path / "jaeger.json"
-    trace = {"traceID": "1", "spans": spans, "processes": {"p1": {"serviceName": "shop", "tags": []}}}
-    path.write_text(json.dumps({"data": [trace]}, indent=2))
+    path.write_text(json.dumps(jaegers(), indent=2))
     root, child = from_json(json.loads(path.read_text()))
     assert (root.kind, root.attributes, root.events) == ("server", {"n": 3}, [Event("note", NOON + 5000, {})])
     assert (root.service, root.duration) == ("shop", 2.0)
@@ -346,28 +351,50 @@ def test_timestamps_lose_nothing(moment: int) -> None:
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.sampled_from(["\ud800", "2026-01-01T00:00:00.²Z", "\x1b[2J", "9999-12-31T23:59:59Z"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=8,
+    max_leaves=5,
 )
-NAMES = (
-    "resourceSpans",
-    "scopeSpans",
-    "spans",
-    "resource",
-    "attributes",
-    "status",
-    "events",
-    "links",
-    "traceId",
-    "data",
-)
-KEYS = st.sampled_from([*NAMES, "span_id", "trace_id", "processes", "tags", "flags", "key", "value", "references"])
-DOCUMENTS = st.recursive(JSON, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4))
 
 
-@given(DOCUMENTS)
-def test_no_document_breaks_the_reader(document: Any) -> None:
-    """Whatever stands where: spans come out, or nothing."""
-    for one in from_json(document):
-        json.dumps(one.to_json())
+def places(document: Any, *path: Any) -> list[tuple[Any, ...]]:
+    """The way to each value within a document."""
+    found = [path]
+    for key in document if isinstance(document, dict) else range(len(document)) if isinstance(document, list) else ():
+        found += places(document[key], *path, key)
+    return found
+
+
+def spoilt(document: Any, path: tuple[Any, ...], value: Any) -> Any:
+    """The document with another value in that place."""
+    if not path:
+        return value
+    made = copy(document)
+    made[path[0]] = spoilt(document[path[0]], path[1:], value)
+    return made
+
+
+def documents() -> list[Any]:
+    """One of each kind, with all that one can have."""
+    spans = sdk_spans()
+    lines, _ = lines_of(spans)
+    return [json.loads(lines), from_sdk(spans[0]).to_json(), jaegers(), {"result": json.loads(lines)}]
+
+
+WITH_A_FAULT = st.sampled_from(documents()).flatmap(
+    lambda whole: st.tuples(st.just(whole), st.sampled_from(places(whole)), JSON)
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(WITH_A_FAULT, st.sampled_from([(), ("--json",), ("--list",), ("--messages", "--artifacts")]))
+def test_no_value_breaks_the_reader(fault: tuple[Any, tuple[Any, ...], Any], how: tuple[str, ...]) -> None:
+    """Whatever stands in one place of a document: it is shown without it, or said to hold no spans."""
+    done = shown(*how, "-", stdin=json.dumps(spoilt(*fault)).encode())
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exc_info
+    assert "\x1b" not in done.output
