@@ -18,10 +18,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from otelflow_exporters._otlp_lines import lines_of
+from otelflow_exporters._running import Running
 from otelflow_exporters.tree import TreeSpanExporter
 
 MEGABYTE = 1 << 20
@@ -64,6 +65,41 @@ def exporters(rounds: int, made: Sequence[ReadableSpan]) -> dict[str, float]:
         sys.stderr = before
     tree_us, console_us = (statistics.median(one) / len(made) * 1e6 for one in (tree_s, console_s))
     return {"tree_us": round(tree_us, 2), "console_us": round(console_us, 2), "ratio": round(tree_us / console_us, 3)}
+
+
+def live(rounds: int, tasks: int) -> dict[str, float]:
+    """What the live tree adds to a span of the SDK, in microseconds and as a ratio: its processor is told of the start
+    and of the end; the drawing is another thread's."""
+    bare, watched = TracerProvider(shutdown_on_exit=False), TracerProvider(shutdown_on_exit=False)
+    watched.add_span_processor(_Watching())
+
+    def run(tracer: Any) -> None:
+        with tracer.start_as_current_span("nightly"):
+            for _ in range(tasks):
+                with tracer.start_as_current_span("step"):
+                    pass
+
+    bare_s: list[float] = []
+    watched_s: list[float] = []
+    for _ in range(rounds):
+        bare_s.append(cpu(partial(run, bare.get_tracer("benchmark"))))
+        watched_s.append(cpu(partial(run, watched.get_tracer("benchmark"))))
+    ratio = statistics.median(after / before for before, after in zip(bare_s, watched_s, strict=True))
+    added = (statistics.median(watched_s) - statistics.median(bare_s)) / tasks * 1e6
+    return {"added_us": round(added, 2), "ratio": round(ratio, 3)}
+
+
+class _Watching(SpanProcessor):
+    """The live tree without its terminal."""
+
+    def __init__(self) -> None:
+        self._running = Running()
+
+    def on_start(self, span: Any, parent_context: Any = None) -> None:
+        self._running.started(span)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        self._running.ended(span)
 
 
 _SHOW = """
@@ -116,6 +152,7 @@ def main() -> None:
     made = spans(20 if quick else 200, 50)
     figures = {
         "exporters": exporters(3 if quick else 9, made),
+        "live": live(3 if quick else 9, 1000 if quick else 5000),
         "show_small_runs": show(20 if quick else 1024, 50),
         "show_large_runs": show(20 if quick else 1024, 20_000),
     }

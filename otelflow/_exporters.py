@@ -21,8 +21,9 @@ _OTLP = {"grpc": "otlp_proto_grpc", "http/protobuf": "otlp_proto_http"}
 
 def exporter_names(signal: str = "traces") -> list[str]:
     """What ``OTEL_TRACES_EXPORTER`` asks for (``OTEL_LOGS_EXPORTER`` for the signal ``logs``); ``otlp`` where it is
-    not set, nothing for ``none``."""
-    names = [name.strip() for name in os.environ.get(f"OTEL_{signal.upper()}_EXPORTER", "otlp").split(",")]
+    not set or empty, nothing for ``none``."""
+    said = os.environ.get(f"OTEL_{signal.upper()}_EXPORTER", "").strip() or "otlp"
+    names = [name.strip() for name in said.split(",")]
     return [name for name in names if name and name.lower() != "none"]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import programs
 import pytest
+from programs import command
 
 from otelflow import FlowRunConfig, config
 from otelflow._settings_file import read
@@ -78,6 +79,17 @@ def test_the_readme_names_every_setting() -> None:
     for name in dir(config):
         if name.startswith("OTELFLOW_"):
             assert f"| `{name}` |" in README
+
+
+def test_the_readmes_commands_have_their_options() -> None:
+    """Each option that stands behind ``otelflow COMMAND`` is one of that command's."""
+    shown = re.findall(r"otelflow (check|demo|doctor|run|show)\b([^`|\n]*)", README)
+    assert len(shown) > 10
+    for name, words in shown:
+        own = re.split(r"\s(?:--\s|-m\s|\S+\.py\b|\S+:\S+)", words)[0] if name in ("run", "check") else words
+        known = command(name, "--help").stdout
+        for option in re.findall(r"--[a-z-]+", own):
+            assert f"{option} " in known or f"{option}\n" in known, (name, option)
 
 
 def test_links_point_to_files() -> None:

@@ -13,6 +13,7 @@ import weakref
 from collections import defaultdict
 from collections.abc import Iterator
 from importlib.util import find_spec
+from multiprocessing import parent_process
 from typing import Any, NamedTuple
 
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
@@ -40,6 +41,7 @@ def is_possible(out: Any) -> bool:
         and not style_for(out).ascii_only
         and not os.environ.get("CI")
         and not hasattr(sys, "ps1")  # an interactive session: its prompt would be drawn over
+        and parent_process() is None  # the terminal is the parent's
         and find_spec("rich") is not None
     )
 

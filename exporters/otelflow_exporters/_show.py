@@ -108,12 +108,22 @@ def _wanted(index: Index, given: dict[str, Any]) -> list[Trace]:
     return wanted
 
 
+def _json_line(span: Span) -> str:
+    plain = span.to_json()
+    line = json.dumps(plain, ensure_ascii=False)
+    try:
+        line.encode(sys.stdout.encoding)
+    except UnicodeEncodeError:  # half a surrogate pair, or an output that is not in UTF-8
+        return json.dumps(plain)
+    return line
+
+
 def _print(index: Index, wanted: list[Trace], given: dict[str, Any]) -> None:
     if given["html"] is not None:
         _write_page(index, wanted, given["html"])
     elif given["as_json"]:
         for span in _spans(index, wanted):
-            click.echo(json.dumps(span.to_json(), ensure_ascii=False))
+            click.echo(_json_line(span))
     elif given["as_list"]:
         style = style_for(sys.stdout)
         for trace in wanted:
@@ -135,15 +145,16 @@ def _spans(index: Index, wanted: list[Trace]) -> Iterator[Span]:
 def _write_page(index: Index, wanted: list[Trace], path: str) -> None:
     from otelflow_exporters._page import write_page  # its parts are read from files
 
+    title = ", ".join(source.name.replace(os.sep, "/").rpartition("/")[2] for source in index.sources)
     if path == "-":
-        write_page(_spans(index, wanted), sys.stdout)
+        write_page(_spans(index, wanted), sys.stdout, title=title)
         return
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)  # what spans say may be private
     except OSError as error:
         raise click.ClickException(f"{path!r} cannot be written: {error.strerror}.") from None
     with open(descriptor, "w", encoding="utf-8") as out:
-        write_page(_spans(index, wanted), out)
+        write_page(_spans(index, wanted), out, title=title)
 
 
 def _moment(trace: Trace) -> str:

@@ -204,6 +204,29 @@ def test_a_forked_child_prints_and_draws_nothing() -> None:
     assert "forks" in session.everything()
 
 
+SPAWNS = """
+import multiprocessing, sys, time
+from otelflow_exporters._live import is_possible
+
+def child(queue):
+    queue.put(is_possible(sys.stderr))
+
+if __name__ == "__main__":
+    queue = multiprocessing.get_context("fork").Queue()
+    process = multiprocessing.get_context("fork").Process(target=child, args=(queue,))
+    process.start()
+    print("parent", is_possible(sys.stderr), "child", queue.get())
+    process.join()
+"""
+
+
+def test_only_the_parent_of_a_pool_draws() -> None:
+    """Two that draw on one terminal would draw over each other."""
+    session = Session(SPAWNS)
+    assert session.finish() == 0
+    assert session.everything().strip() == "parent True child False"
+
+
 PLAIN = """
 import time
 from opentelemetry import trace

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from otelflow.errors import OtelflowError
 
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"otelflow: the command needs {missing.name}. Install it: pip install 'otelflow[cli]'", file=sys.stderr)
         return 1
     try:
-        done = otelflow.main(arguments, "otelflow", standalone_mode=False)
+        done: int | Callable[[], int | None] | None = otelflow.main(arguments, "otelflow", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
         return _say(error.format_message(), getattr(error, "ctx", None), error.exit_code)

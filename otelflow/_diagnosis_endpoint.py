@@ -1,0 +1,261 @@
+"""What can be told about an endpoint before anything is sent: protocol, URL, TLS files, headers, proxy, limits."""
+
+from __future__ import annotations
+
+import os
+from urllib.parse import urlsplit
+
+from otelflow._diagnosis_headers import check_headers
+from otelflow._diagnosis_report import MINOR, UNUSABLE, Report, Secrets, shown_url
+from otelflow._diagnosis_target import GRPC, GRPC_PORT, HTTP, HTTP_PORT, PATH, Target, requests_bundle, setting
+
+__all__ = ["check_endpoint_settings", "path_advice", "proxy_of", "swap_advice"]
+
+_CERTIFICATES = {
+    "CERTIFICATE": "the certificates to trust",
+    "CLIENT_CERTIFICATE": "the client's certificate",
+    "CLIENT_KEY": "the client's key",
+}
+_LONG_SECONDS = 600
+
+
+def check_endpoint_settings(report: Report, target: Target, secrets: Secrets) -> None:
+    """Say what will be called and how; warn of what is likely to be wrong with it."""
+    _shadowed(report, target)
+    _protocol(report, target)
+    _url(report, target)
+    _host(report, target)
+    _tls(report, target)
+    check_headers(report, target, secrets)
+    _compression(report, target)
+    _timeout(report)
+    _proxy(report, target, secrets)
+
+
+def _shadowed(report: Report, target: Target) -> None:
+    for name in ("ENDPOINT", "PROTOCOL", "HEADERS", "COMPRESSION", "TIMEOUT", "CERTIFICATE", "INSECURE"):
+        general, own = f"OTEL_EXPORTER_OTLP_{name}", f"OTEL_EXPORTER_OTLP_TRACES_{name}"
+        if name == "PROTOCOL" and target.protocol_source.startswith("--"):
+            continue
+        if os.environ.get(general) and os.environ.get(own):
+            report.warn("no effect", f"{general} has no effect on traces: {own} is set, and is used instead")
+    if target.given and setting("ENDPOINT")[0]:
+        report.skip("endpoint", f"{setting('ENDPOINT')[1]} is not looked at: --endpoint is given")
+
+
+def _protocol(report: Report, target: Target) -> None:
+    other, usual = (HTTP, HTTP_PORT) if target.is_grpc else (GRPC, GRPC_PORT)
+    if target.port == usual:
+        report.warn(
+            "protocol",
+            f"{target.protocol}, but {usual} is the port for {other}",
+            swap_advice(target),
+            source=target.protocol_source,
+        )
+    else:
+        report.ok("protocol", target.protocol, target.protocol_source)
+
+
+def swap_advice(target: Target) -> str:
+    """How to speak the other protocol, by variable or by port."""
+    other, port = (HTTP, HTTP_PORT) if target.is_grpc else (GRPC, GRPC_PORT)
+    own_port = GRPC_PORT if target.is_grpc else HTTP_PORT
+    if target.port == port:
+        # At the other's usual port: it is the protocol that is wrong.
+        return f"Set OTEL_EXPORTER_OTLP_PROTOCOL={other}, or call port {own_port} with {target.protocol}."
+    return (
+        f"Set OTEL_EXPORTER_OTLP_PROTOCOL={other}, or call the port that takes {target.protocol} (usually {own_port})."
+    )
+
+
+def _url(report: Report, target: Target) -> None:
+    parts = urlsplit(target.url if "://" in target.url else f"//{target.url}")
+    general = "OTEL_EXPORTER_OTLP_ENDPOINT"
+    if target.is_grpc:
+        _grpc_url(report, target, parts.scheme, parts.path, "@" in parts.netloc)
+    elif parts.path.rstrip("/").endswith(PATH * 2):
+        report.wrong(
+            "url",
+            f"{target.shown}: the path is doubled, as {PATH} is appended to {general}",
+            f"Take {PATH} off {general}, or set OTEL_EXPORTER_OTLP_TRACES_ENDPOINT instead.",
+            source=target.source,
+            rank=UNUSABLE,
+        )
+    elif target.source == "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT":
+        if parts.path.rstrip("/").endswith(PATH):
+            report.ok("url", f"{target.shown} (called as it is)", target.source)
+        else:
+            report.warn(
+                "url",
+                f"{target.shown}: called as it is, nothing is appended, and most receivers take {PATH}",
+                path_advice(target),
+                source=target.source,
+            )
+    elif target.source == "--endpoint":
+        report.ok("url", target.shown, target.source)
+    else:
+        report.ok("url", f"{target.shown} ({PATH} is appended)", target.source)
+    if not target.is_grpc and parts.port is None:
+        report.warn("url", f"no port: {target.port} is called (OTLP over HTTP usually has {HTTP_PORT})")
+
+
+def _grpc_url(report: Report, target: Target, scheme: str, path: str, has_user: bool) -> None:
+    general = "OTEL_EXPORTER_OTLP_ENDPOINT"
+    if target.source == "default" and general in os.environ:
+        report.wrong(
+            "url",
+            f"{general} is set, but empty: the gRPC exporter takes that for an address",
+            f"Unset {general}, or set it.",
+            source=general,
+            rank=UNUSABLE,
+        )
+    elif has_user:
+        report.wrong(
+            "url",
+            f"{target.shown}: gRPC has no user and password in an endpoint, and takes them for a part of the host",
+            "Take them off the endpoint, and set OTEL_EXPORTER_OTLP_HEADERS=authorization=Basic%20….",
+            source=target.source,
+            rank=UNUSABLE,
+        )
+    else:
+        report.ok("url", target.shown, target.source)
+    if path.strip("/"):
+        report.warn("url", f"gRPC has no paths: {path} is left out")
+    if not scheme:
+        way = "plain text, by OTEL_EXPORTER_OTLP_INSECURE" if not target.tls else "TLS"
+        report.warn(
+            "url",
+            f"no scheme: the gRPC exporter uses {way}",
+            f"Write http://{target.place} for plain text, https://{target.place} for TLS.",
+        )
+    if urlsplit(target.url if scheme else f"//{target.url}").port is None:
+        report.warn("url", f"no port: {target.port} is called (OTLP over gRPC usually has {GRPC_PORT})")
+
+
+def path_advice(target: Target) -> str:
+    """How to come by the path for traces."""
+    if target.source == "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT":
+        base = shown_url(target.url).rstrip("/")
+        return f"Set OTEL_EXPORTER_OTLP_TRACES_ENDPOINT={base}{PATH}, or OTEL_EXPORTER_OTLP_ENDPOINT={base}."
+    return "Set OTEL_EXPORTER_OTLP_TRACES_ENDPOINT to the whole URL that the receiver's documentation gives for traces."
+
+
+def _host(report: Report, target: Target) -> None:
+    if target.host in ("0.0.0.0", "::"):
+        report.warn(
+            "host", f"{target.host} is where a server listens, not where it is called", "Call localhost, or its name."
+        )
+
+
+def _tls(report: Report, target: Target) -> None:
+    for name, what in _CERTIFICATES.items():
+        path, variable = setting(name)
+        if not path:
+            continue
+        if not target.tls:
+            report.warn("tls", f"{variable} has no effect: no TLS is spoken", "Write https:// to speak TLS.")
+        elif reason := _unreadable(path):
+            report.wrong(
+                "tls",
+                f"{what}, {path!r}, {reason}",
+                f"Set {variable} to a PEM file that this user can read.",
+                source=variable,
+                rank=UNUSABLE,
+            )
+        else:
+            report.ok("tls", f"{what}: {path}", variable)
+    if bool(setting("CLIENT_KEY")[0]) and not setting("CLIENT_CERTIFICATE")[0]:
+        report.warn("tls", f"{setting('CLIENT_KEY')[1]} has no effect without OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE")
+    insecure, variable = setting("INSECURE")
+    if insecure and (not target.is_grpc or target.url.startswith("https")):
+        report.warn("tls", f"{variable} has no effect here: {target.url.partition(':')[0]}:// decides")
+    elif insecure and target.tls and target.url.startswith("http:"):
+        report.warn("tls", f"TLS is spoken to an http:// endpoint, as {variable} is {insecure!r}", f"Unset {variable}.")
+    if target.tls and not target.is_grpc and (bundle := requests_bundle()) and setting("CERTIFICATE")[0]:
+        report.warn("tls", f"{bundle} goes before {setting('CERTIFICATE')[1]}", f"Unset {bundle}.")
+
+
+def _unreadable(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            return "" if b"-----BEGIN" in file.read() else "is no PEM file"
+    except IsADirectoryError:
+        return ""
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+
+
+def _compression(report: Report, target: Target) -> None:
+    said, source = setting("COMPRESSION")
+    takes = ("none", "gzip") if target.is_grpc else ("none", "gzip", "deflate")
+    if said.strip().lower() in ("", *takes):
+        report.ok("compression", said or "none", source)
+    else:
+        report.warn(
+            "compression",
+            f"{said!r} is not known to the exporter",
+            f"Set {source} to one of {', '.join(takes)}.",
+            source=source,
+            rank=UNUSABLE,
+        )
+
+
+def _timeout(report: Report) -> None:
+    said, source = setting("TIMEOUT")
+    try:
+        seconds = float(said or 10)
+    except ValueError:
+        report.wrong(
+            "timeout", f"{said!r} is no number", f"Set {source} to a number of seconds.", source=source, rank=UNUSABLE
+        )
+        return
+    if seconds <= 0:
+        report.wrong(
+            "timeout",
+            f"{seconds:g} s: every request is given up at once",
+            f"Unset {source}.",
+            source=source,
+            rank=UNUSABLE,
+        )
+    elif seconds >= _LONG_SECONDS:
+        # OTLP exporter specification: milliseconds. The Python exporters have always read seconds.
+        report.warn(
+            "timeout",
+            f"{seconds:g} seconds: Python's exporters read seconds, other SDKs milliseconds",
+            f"Set {source} to seconds.",
+            source=source,
+        )
+    else:
+        report.ok("timeout", f"{seconds:g} s for one request with all its retries", source)
+
+
+def proxy_of(target: Target) -> tuple[str, str]:
+    """The proxy that catches the requests and the variable that names it; "" for none."""
+    if not target.is_grpc:
+        from requests.utils import get_environ_proxies, select_proxy
+
+        proxy = select_proxy(target.url, get_environ_proxies(target.url, no_proxy=None)) or ""
+        names = [f"{kind}_proxy" for kind in (urlsplit(target.url).scheme, "all")]
+        variables = [form for name in names for form in (name, name.upper())]
+        return proxy, next((name for name in variables if proxy and os.environ.get(name)), "the system's settings")
+    # gRPC core, environment variables: in this order, lower case only; a host is excepted with all below it.
+    for variable in ("grpc_proxy", "https_proxy", "http_proxy"):
+        if proxy := os.environ.get(variable, ""):
+            excepted = next(filter(None, map(os.environ.get, ("no_grpc_proxy", "no_proxy"))), "")
+            ends = [end.strip() for end in excepted.split(",") if end.strip()]
+            return ("", "") if any(target.host.endswith(end) for end in ends) else (proxy, variable)
+    return "", ""
+
+
+def _proxy(report: Report, target: Target, secrets: Secrets) -> None:
+    proxy, variable = proxy_of(target)
+    if not proxy:
+        return
+    secrets.add_url(proxy)
+    report.warn(
+        "proxy",
+        f"requests go through {shown_url(proxy)}",
+        f"Add {target.host} to NO_PROXY (gRPC reads no_proxy only) to call it directly.",
+        source=variable,
+        rank=MINOR,
+    )
