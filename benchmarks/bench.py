@@ -111,6 +111,9 @@ def main() -> None:
         "kit.py": "test kit | CPU ms (goal: <= 2)",
         "instrumenting.py": "`instrument()` |",
         "shop.py": "the example shop, 8 orders at a time | ratio",
+        "showing.py": "seeing it without a backend |",
+        "page.py": "one page |",
+        "jsonfile.py": "100,000 spans to a file of OTLP JSON lines |",
     }
     for program, what in beside.items():
         measured = child(program, *(["--quick"] if quick else []))

@@ -1,17 +1,17 @@
 """``otelflow_jsonfile`` beside upstream's JSON file exporter: 100,000 spans to a file, in batches of 512. JSON.
 
-Upstream's is a beta package that pins the SDK, so it is no requirement. Into a folder that PYTHONPATH names:
-``pip install --no-deps --target FOLDER opentelemetry-exporter-otlp-json-file opentelemetry-exporter-otlp-json-common
-opentelemetry-proto-json``, all of the version that goes with the SDK.
+Upstream's is a beta package that pins the SDK: it is no requirement, and is put into a folder for the time of the run.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -72,43 +72,57 @@ def bytes_a_span(path: Path, exporter: Any, spans: Sequence[ReadableSpan]) -> fl
     return (path.stat().st_size - before) / len(spans)
 
 
+def upstream(folder: str) -> None:
+    """Install upstream's exporter there, of the version that goes with the SDK, and make it importable."""
+    of_sdk = version("opentelemetry-semantic-conventions")
+    names = (
+        "opentelemetry-exporter-otlp-json-file",
+        "opentelemetry-exporter-otlp-json-common",
+        "opentelemetry-proto-json",
+    )
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", folder]
+    subprocess.run([*pip, *(f"{name}=={of_sdk}" for name in names)], check=True, stdout=sys.stderr)
+    sys.path.append(folder)
+    # The namespace packages above it have been imported, and know only the folders of before.
+    import opentelemetry.exporter.otlp
+
+    for package, within in (
+        (opentelemetry, ""),
+        (opentelemetry.exporter, "exporter"),
+        (opentelemetry.exporter.otlp, "exporter/otlp"),
+    ):
+        package.__path__ = [*package.__path__, f"{folder}/opentelemetry/{within}"]
+
+
 def main() -> None:
     rounds, number = (2, 5_000) if "--quick" in sys.argv else (5, SPANS)
     spans = make_spans(number)
     with tempfile.TemporaryDirectory() as folder:
+        upstream(f"{folder}/packages")
         os.environ["OTELFLOW_EXPORTER_JSONFILE_PATH"] = f"{folder}/ours.jsonl"
         os.environ["OTELFLOW_EXPORTER_JSONFILE_MAX_BYTES"] = "0"  # upstream's does not rotate
+        from opentelemetry.exporter.otlp.json.file import FileSpanExporter
         from otelflow_exporters.jsonfile import JsonFileSpanExporter
 
-        paths, exporters = {"ours": Path(folder, "ours.jsonl")}, {"ours": JsonFileSpanExporter()}
-        cases = {"protobuf": Case("protobuf", exporting(Encoded(), spans), number)}
-        missing = ""
-        try:
-            from opentelemetry.exporter.otlp.json.file import FileSpanExporter
-
-            paths["upstream"] = Path(folder, "upstream.jsonl")
-            exporters["upstream"] = FileSpanExporter(paths["upstream"])
-        except ImportError as error:
-            missing = str(error)
-        cases.update({name: Case(name, exporting(exporter, spans), number) for name, exporter in exporters.items()})
+        paths = {"ours": Path(folder, "ours.jsonl"), "upstream": Path(folder, "upstream.jsonl")}
+        exporters = {"ours": JsonFileSpanExporter(), "upstream": FileSpanExporter(paths["upstream"])}
+        cases = {
+            name: Case(name, exporting(exporter, spans), number)
+            for name, exporter in {"protobuf": Encoded(), **exporters}.items()
+        }
         measure(list(cases.values()), rounds)
-        print(json.dumps(figures(cases, paths, exporters, spans, missing)))
+        print(json.dumps(figures(cases, paths, exporters, spans)))
 
 
-def figures(
-    cases: dict[str, Case], paths: dict[str, Path], exporters: dict[str, Any], spans: Any, missing: str
-) -> dict[str, Any]:
+def figures(cases: dict[str, Case], paths: dict[str, Path], exporters: dict[str, Any], spans: Any) -> dict[str, str]:
     """What was found; a ratio of CPU time by round, and how far it strays."""
-    found: dict[str, Any] = {"spans a second": {name: round(1 / case.median) for name, case in cases.items()}}
-    found["bytes a span"] = {
-        name: round(bytes_a_span(paths[name], exporter, spans[:5120])) for name, exporter in exporters.items()
-    }
-    found["time over that of protobuf alone"] = round(ratio(cases["ours"], cases["protobuf"])[0], 2)
-    if missing:
-        found["time over that of upstream's"] = f"not measured: {missing}"
-    else:
-        middle, stray = ratio(cases["ours"], cases["upstream"])
-        found["time over that of upstream's"] = f"{middle:.2f} ± {stray:.2f}"
+    found = {}
+    for name, what in {"ours": "otelflow_jsonfile", "upstream": "upstream's file exporter"}.items():
+        size = bytes_a_span(paths[name], exporters[name], spans[:5120])
+        found[f"{what}: spans a second, bytes a span"] = f"{round(1 / cases[name].median, -2):,.0f}, {size:.0f}"
+    for name, what in {"upstream": "upstream's file exporter", "protobuf": "upstream's protobuf encoder alone"}.items():
+        middle, stray = ratio(cases["ours"], cases[name])
+        found[f"CPU: otelflow_jsonfile, to {what}"] = f"{middle:.2f} ±{stray:.2f}"
     return found
 
 

@@ -49,8 +49,8 @@ def cpu(call: Callable[[], Any]) -> float:
     return time.process_time() - begin
 
 
-def exporters(rounds: int, made: Sequence[ReadableSpan]) -> dict[str, float]:
-    """Microseconds a span of each, and the ratio."""
+def exporters(rounds: int, made: Sequence[ReadableSpan]) -> str:
+    """The ratio of CPU time a span."""
     out = io.StringIO()
     tree_s: list[float] = []
     console_s: list[float] = []
@@ -63,13 +63,18 @@ def exporters(rounds: int, made: Sequence[ReadableSpan]) -> dict[str, float]:
             out.truncate(0)
     finally:
         sys.stderr = before
-    tree_us, console_us = (statistics.median(one) / len(made) * 1e6 for one in (tree_s, console_s))
-    return {"tree_us": round(tree_us, 2), "console_us": round(console_us, 2), "ratio": round(tree_us / console_us, 3)}
+    return _ratio(tree_s, console_s)
 
 
-def live(rounds: int, tasks: int) -> dict[str, float]:
-    """What the live tree adds to a span of the SDK, in microseconds and as a ratio: its processor is told of the start
-    and of the end; the drawing is another thread's."""
+def _ratio(ours: list[float], theirs: list[float]) -> str:
+    """Median and spread of the ratios by round."""
+    ratios = [one / other for one, other in zip(ours, theirs, strict=True)]
+    return f"{statistics.median(ratios):.2f} ±{statistics.pstdev(ratios):.2f}"
+
+
+def live(rounds: int, tasks: int) -> str:
+    """What the live tree adds to a span of the SDK: its processor is told of the start and of the end; the drawing is
+    another thread's."""
     bare, watched = TracerProvider(shutdown_on_exit=False), TracerProvider(shutdown_on_exit=False)
     watched.add_span_processor(_Watching())
 
@@ -84,9 +89,7 @@ def live(rounds: int, tasks: int) -> dict[str, float]:
     for _ in range(rounds):
         bare_s.append(cpu(partial(run, bare.get_tracer("benchmark"))))
         watched_s.append(cpu(partial(run, watched.get_tracer("benchmark"))))
-    ratio = statistics.median(after / before for before, after in zip(bare_s, watched_s, strict=True))
-    added = (statistics.median(watched_s) - statistics.median(bare_s)) / tasks * 1e6
-    return {"added_us": round(added, 2), "ratio": round(ratio, 3)}
+    return _ratio(watched_s, bare_s)
 
 
 class _Watching(SpanProcessor):
@@ -114,25 +117,25 @@ print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1], 
 """
 
 
-def show(megabytes: int, tasks: int) -> dict[str, float]:
+def show(megabytes: int, tasks: int) -> dict[str, str]:
     """Memory and speed of ``otelflow show`` for a file of that size: the index, and one run of it printed."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "large.jsonl")
         traces = _write(path, megabytes * MEGABYTE, tasks)
         size = os.path.getsize(path)
-        figures: dict[str, float] = {"megabytes": round(size / MEGABYTE), "traces": traces, "spans_a_trace": tasks + 1}
-        for name, words in {"one_run": ["--last", "1"], "list": ["--list"]}.items():
-            done = subprocess.run(
-                [sys.executable, "-c", _SHOW, str(path), *words], capture_output=True, text=True, check=True
-            )
-            kilobytes, seconds = map(float, done.stderr.split()[-2:])
-            figures[f"{name}_peak_mb"] = round(kilobytes / 1024)
-            figures[f"{name}_mb_per_s"] = round(size / MEGABYTE / seconds, 1)
-        empty = subprocess.run(
-            [sys.executable, "-c", _SHOW, os.devnull], capture_output=True, text=True, check=True
-        ).stderr
-        figures["nothing_peak_mb"] = round(float(empty.split()[-2]) / 1024)
+        of = f"`otelflow show` of {size / MEGABYTE:.0f} MB, {traces:,} runs of {tasks + 1:,} spans"
+        figures: dict[str, str] = {}
+        for name, words in {"the last run": ["--last", "1"], "a line a run": ["--list"]}.items():
+            peak, seconds = _shown(str(path), *words)
+            figures[f"{of}, {name}: MB at most, MB/s"] = f"{peak:.0f}, {size / MEGABYTE / seconds:.0f}"
     return figures
+
+
+def _shown(*words: str) -> tuple[float, float]:
+    """Megabytes of memory at most, and seconds."""
+    done = subprocess.run([sys.executable, "-c", _SHOW, *words], capture_output=True, text=True, check=True)
+    kilobytes, seconds = map(float, done.stderr.split()[-2:])
+    return kilobytes / 1024, seconds
 
 
 def _write(path: Path, size: int, tasks: int) -> int:
@@ -150,13 +153,17 @@ def _write(path: Path, size: int, tasks: int) -> int:
 def main() -> None:
     quick = "--quick" in sys.argv
     made = spans(20 if quick else 200, 50)
+    megabytes = 20 if quick else 1024
     figures = {
-        "exporters": exporters(3 if quick else 9, made),
-        "live": live(3 if quick else 9, 1000 if quick else 5000),
-        "show_small_runs": show(20 if quick else 1024, 50),
-        "show_large_runs": show(20 if quick else 1024, 20_000),
+        "CPU of a span: `otelflow_tree`, to the SDK's console exporter": exporters(3 if quick else 9, made),
+        "CPU of a span of the SDK: watched by the live tree, to unwatched": live(
+            3 if quick else 9, 1000 if quick else 5000
+        ),
+        **show(megabytes, 50),
+        **show(megabytes, 20_000),
+        "`otelflow show` of an empty file: MB at most": f"{_shown(os.devnull)[0]:.0f}",
     }
-    print(json.dumps(figures, indent=2))
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":
