@@ -110,6 +110,7 @@ def main() -> None:
         "memory.py": "memory | bytes",
         "kit.py": "test kit | CPU ms (goal: <= 2)",
         "instrumenting.py": "`instrument()` |",
+        "metrics.py": "metrics |",
         "shop.py": "the example shop, 8 orders at a time | ratio",
         "showing.py": "seeing it without a backend |",
         "page.py": "one page |",

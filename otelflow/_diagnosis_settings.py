@@ -15,6 +15,7 @@ from typing import Any
 from otelflow._diagnosis_report import DISABLED, MINOR, UNUSABLE, Report, Secrets
 from otelflow._diagnosis_target import setting
 from otelflow._exporters import GROUP, exporter_names
+from otelflow._new_provider import queue_settings
 from otelflow._secrets import REDACTED, looks_secret
 from otelflow._telemetry import global_provider
 from otelflow._version import __version__
@@ -28,7 +29,6 @@ from otelflow.config import (
     choice_from_environment,
     number_from_environment,
 )
-from otelflow.providers import _queue_settings
 
 __all__ = ["OTLP_NAMES", "captured_logs", "check_settings"]
 
@@ -325,7 +325,7 @@ def _limits(report: Report, limits: Any) -> None:
 
 
 def _numbers(report: Report) -> None:
-    queue = _queue_settings()
+    queue = queue_settings()
     number_from_environment(OTELFLOW_MAX_VALUE_BYTES, 2048, 64)
     number_from_environment(OTELFLOW_HISTORY_SIZE, 1000)
     patience = number_from_environment(OTELFLOW_EXIT_SECONDS, EXIT_SECONDS)

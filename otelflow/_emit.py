@@ -19,6 +19,7 @@ from otelflow import attributes as wire
 from otelflow._counts import AFTER_FORK, VALUES, after_end, counts, log_once
 from otelflow._journal import Journal
 from otelflow._log_events import ON_LOGS, ON_SPANS, log_event
+from otelflow._measures import measures
 from otelflow._naming import error_type
 from otelflow._stdout import muted, terminal
 from otelflow._tracebacks import format_error
@@ -100,9 +101,20 @@ def started(run: Emitter) -> None:
         run._relay.started(run)
         return
     record = (run._START, run._started_ns, run._origin, _NOTHING, _INFO)
+    if measures.on:
+        _measure(run._origin)
     _remember(record)
     if flow_events.event_listeners:
         flow_events.raise_event(event_of(record))
+
+
+def _measure(origin: tuple[Any, ...]) -> None:
+    if measures.sink is None:
+        from otelflow._meters import prepare  # loads the API's metrics: for who asked for them
+
+        prepare()
+    if origin[2] is None:  # only flows are counted while they run
+        measures.started(origin)
 
 
 def stopped(run: Emitter) -> None:
@@ -116,6 +128,8 @@ def stopped(run: Emitter) -> None:
     error, ended = run.error, run._ended_ns
     duration_ns = ended - run._started_ns
     text = None if error is None else safe_str(error)
+    if measures.on:
+        measures.stopped(run._origin, run.status, duration_ns, error)
     _remember((run._STOP, ended, run._origin, (run.status, duration_ns, None, text), _INFO))
     if flow_events.event_listeners:
         facts = (run.status, duration_ns, run.return_value, error)

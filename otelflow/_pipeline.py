@@ -18,9 +18,11 @@ from typing import Any, NamedTuple
 from opentelemetry.context import attach, detach, set_value
 
 from otelflow._fork import after_fork_in_child
+from otelflow._measures import measures
+from otelflow._naming import error_type
 from otelflow.context import SUPPRESS_KEY
 
-__all__ = ["AFTER_SHUTDOWN", "EXPORT_FAILED", "QUEUE_FULL", "Account", "Pipeline"]
+__all__ = ["AFTER_SHUTDOWN", "EXPORT_FAILED", "QUEUE_FULL", "Account", "Pipeline", "run_beside"]
 
 QUEUE_FULL = "queue_full"
 """The exporter was slower than the program; the oldest waiting item went."""
@@ -35,6 +37,16 @@ _SHUTDOWN_SECONDS = 2.0
 """How long an exporter's own shutdown is waited for where nothing else is said."""
 
 _logger = logging.getLogger("otelflow")
+
+
+_KINDS = {"http": "otlp_http_span_exporter", "grpc": "otlp_grpc_span_exporter"}
+
+
+def _kind(exporter: Any) -> str:
+    """``otel.component.type``: OpenTelemetry's word where it has one, else the class."""
+    cls = type(exporter)
+    known = [_KINDS.get(part) for part in cls.__module__.split(".")] if cls.__name__ == "OTLPSpanExporter" else []
+    return next(filter(None, known), f"{cls.__module__}.{cls.__qualname__}")
 
 
 class Account(NamedTuple):
@@ -59,6 +71,7 @@ class Pipeline:
         self, exporter: Any, name: str, *, queue_size: int = 50_000, batch_size: int = 512, delay: float = 5.0
     ) -> None:
         self.name = name
+        self.kind = _kind(exporter)
         self.exporter = exporter
         self._queue_size, self._batch_size, self._delay = queue_size, min(batch_size, queue_size), delay
         self._begin()
@@ -136,13 +149,18 @@ class Pipeline:
 
     def _export(self, batch: list[Any]) -> bool:
         token = attach(set_value(SUPPRESS_KEY, True))  # spans of the exporter's own requests would never end
+        began, error = time.perf_counter(), None
         try:
-            return bool(self.exporter.export(batch).name == "SUCCESS")  # SpanExportResult, LogRecordExportResult, ...
-        except BaseException:  # a SystemExit of the exporter's must not end the thread
+            if self.exporter.export(batch).name != "SUCCESS":  # SpanExportResult, LogRecordExportResult, ...
+                error = EXPORT_FAILED
+        except BaseException as raised:  # a SystemExit of the exporter's must not end the thread
             _logger.warning("The exporter %s raised; %d items are lost.", self.name, len(batch), exc_info=True)
-            return False
+            error = error_type(raised)
         finally:
             detach(token)
+        if measures.on:
+            measures.exported(self.name, self.kind, time.perf_counter() - began, error)
+        return error is None
 
     def _shut_exporter_down(self) -> None:
         with self._changed:
@@ -208,16 +226,17 @@ class Pipeline:
         if self._thread is not None:
             self._thread.join(min(0.1, left))
         if not self._exporter_is_down:
-            self._run_beside(self._shut_exporter_down, limit)
+            run_beside(self._shut_exporter_down, limit)
         elif self._thread is not None:
             self._thread.join(max(0.0, limit - time.monotonic()))
 
-    @staticmethod
-    def _run_beside(call: Callable[[], None], limit: float) -> None:
-        beside = threading.Thread(target=call, daemon=True)
-        try:
-            beside.start()
-        except RuntimeError:  # the interpreter is ending and starts no more threads
-            call()
-            return
-        beside.join(max(0.0, limit - time.monotonic()))
+
+def run_beside(call: Callable[[], Any], limit: float) -> None:
+    """Make a call on a thread beside, and wait for it until ``limit``, in seconds of :func:`time.monotonic`."""
+    beside = threading.Thread(target=call, daemon=True)
+    try:
+        beside.start()
+    except RuntimeError:  # the interpreter is ending and starts no more threads
+        call()
+        return
+    beside.join(max(0.0, limit - time.monotonic()))

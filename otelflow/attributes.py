@@ -109,6 +109,24 @@ RESULT_KEY = "otelflow.result.key"
 RESULT_DESCRIPTION = "otelflow.result.description"
 """The result, in words."""
 
+# --- metrics --------------------------------------------------------------------------------------------------------
+
+FLOW_DURATION = "otelflow.flow.duration"
+"""Metric: a histogram of how long flows took, in seconds, by ``otelflow.flow.name``, ``otelflow.status`` and, of those
+that failed, ``error.type``."""
+
+TASK_DURATION = "otelflow.task.duration"
+"""Metric: the same of tasks, with ``otelflow.task.name``."""
+
+FLOW_ACTIVE = "otelflow.flow.active"
+"""Metric: an up-down counter of the flows that run, by ``otelflow.flow.name``."""
+
+DROPPED = "otelflow.dropped"
+"""Metric: a counter of what was left out, in items, by ``otelflow.dropped.reason``: the numbers of ``stats()``."""
+
+DROPPED_REASON = "otelflow.dropped.reason"
+"""Why something was left out, as in ``stats().dropped``."""
+
 # --- OpenTelemetry's own ------------------------------------------------------------------------------------------
 
 EXCEPTION_EVENT = "exception"
@@ -122,3 +140,21 @@ EXCEPTION_MESSAGE = "exception.message"
 
 EXCEPTION_STACKTRACE = "exception.stacktrace"
 """The traceback, as Python prints it; of a long one, the frames nearest to the error."""
+
+COMPONENT_NAME = "otel.component.name"
+"""Which exporter, by the name that it was asked for with."""
+
+COMPONENT_TYPE = "otel.component.type"
+"""Its kind in OpenTelemetry's words, or its class."""
+
+SPANS_PROCESSED = "otel.sdk.processor.span.processed"
+"""Metric: a counter of the spans that were handed to an exporter's queue; ``error.type`` on those that it lost."""
+
+SPANS_WAITING = "otel.sdk.processor.span.queue.size"
+"""Metric: an up-down counter of the spans that wait in it."""
+
+SPANS_EXPORTED = "otel.sdk.exporter.span.exported"
+"""Metric: a counter of the spans that an exporter answered for; ``error.type`` on those that did not arrive."""
+
+EXPORT_DURATION = "otel.sdk.exporter.operation.duration"
+"""Metric: a histogram of how long one export took, in seconds."""

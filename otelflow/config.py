@@ -17,9 +17,11 @@ __all__ = [
     "OTELFLOW_EXIT_SECONDS",
     "OTELFLOW_HISTORY_SIZE",
     "OTELFLOW_MAX_VALUE_BYTES",
+    "OTELFLOW_METRICS",
     "OTELFLOW_QUEUE_SIZE",
     "FlowRunConfig",
     "choice_from_environment",
+    "is_true_in_environment",
     "level_number",
     "number_from_environment",
 ]
@@ -36,6 +38,10 @@ folder, then ``[tool.otelflow]`` in its ``pyproject.toml``."""
 
 OTELFLOW_EVENTS = "OTELFLOW_EVENTS"
 """Environment: where events go: ``span`` (span events; the default), ``logs`` (OpenTelemetry log records), ``both``."""
+
+OTELFLOW_METRICS = "OTELFLOW_METRICS"
+"""Environment: ``true`` for metrics: how long flows and tasks take, how many flows run, what was left out. Default
+``false``."""
 
 OTELFLOW_QUEUE_SIZE = "OTELFLOW_QUEUE_SIZE"
 """Environment: how many ended spans wait for each exporter that ``configure()`` made. Default 50000. Beyond it the
@@ -72,6 +78,12 @@ def choice_from_environment(variable: str, choices: tuple[str, ...]) -> str:
         return text or choices[0]
     _logger.warning("%s is %r. It takes: %s. Using %s.", variable, text, ", ".join(choices), choices[0])
     return choices[0]
+
+
+def is_true_in_environment(variable: str) -> bool:
+    """Whether an environment variable is ``true``; False, and one log line, where it is neither that nor ``false``.
+    OpenTelemetry's rule for booleans; ``1`` and ``0`` are understood besides."""
+    return choice_from_environment(variable, ("false", "true", "0", "1")) in ("true", "1")
 
 
 _LEVELS = {"DEBUG": 10, "INFO": 20, "WARN": 30, "WARNING": 30, "ERROR": 40, "CRITICAL": 50, "FATAL": 50}

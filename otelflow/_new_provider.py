@@ -1,0 +1,182 @@
+"""A tracer provider as the environment and ``configure()`` say; a logger provider where events are log records."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry import trace
+
+from otelflow._log_events import ON_LOGS
+from otelflow._pipeline import Pipeline
+from otelflow.config import OTELFLOW_QUEUE_SIZE, number_from_environment
+from otelflow.errors import ArgumentError, ConfigError
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace.export import SpanExporter
+    from opentelemetry.sdk.trace.sampling import Sampler
+
+__all__ = ["log_pipelines", "new_provider", "pipelines", "queue_settings", "wanted_exporters"]
+
+_logger = logging.getLogger("otelflow")
+
+pipelines: list[Pipeline] = []
+"""To each span exporter in use, one."""
+
+log_pipelines: list[Pipeline] = []
+"""The same of log records."""
+
+
+def wanted_exporters(
+    exporters: Iterable[str | SpanExporter] | str | None, endpoint: str | None, headers: Mapping[str, str] | None
+) -> list[tuple[str, Any]]:
+    """The exporters to use, with their names. Those that the environment asks for never raise."""
+    from otelflow._exporters import exporter_names, make_exporter  # importlib.metadata: 10 ms that few programs need
+
+    if exporters is None and endpoint is None:
+        return [(name, _made_or_unusable(name, headers)) for name in exporter_names()]
+    named = exporter_names() if exporters is None else [exporters] if isinstance(exporters, str) else list(exporters)
+    made: list[tuple[str, Any]] = []
+    for item in named:
+        if isinstance(item, str):
+            made.append((item, make_exporter(item, endpoint, headers)))
+        elif hasattr(item, "export") and hasattr(item, "shutdown"):
+            made.append((type(item).__name__, item))
+        else:
+            raise ArgumentError(
+                f"configure(exporters=...) got {item!r}. Use entry-point names or SpanExporter objects."
+            )
+    return made
+
+
+class _Unusable:
+    """Stands for an exporter that could not be made: it refuses everything, so that the account shows the loss."""
+
+    def export(self, spans: Any) -> Any:
+        from opentelemetry.sdk.trace.export import SpanExportResult
+
+        return SpanExportResult.FAILURE
+
+    def shutdown(self) -> None:
+        pass
+
+
+def _made_or_unusable(name: str, headers: Mapping[str, str] | None, signal: str = "traces") -> Any:
+    from otelflow._exporters import make_exporter
+
+    try:
+        return make_exporter(name, None, headers, signal)
+    except ConfigError as error:
+        _logger.error("%s Spans are counted as lost until it is mended.", error)
+        return _Unusable()
+
+
+def new_provider(
+    at_exit: Callable[[], None],
+    service_name: str | None,
+    exporters: list[tuple[str, Any]],
+    sampler: Sampler | None = None,
+    resource_attributes: Mapping[str, Any] | None = None,
+) -> trace.TracerProvider:
+    """A provider that sends to ``exporters``; ``at_exit`` is called when this process ends, however it was started."""
+    # The SDK is loaded here and nowhere earlier: importing otelflow must stay cheap.
+    from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+    from opentelemetry.sdk.trace import TracerProvider
+
+    from otelflow._ids import ProcessIdGenerator
+    from otelflow._processors import SpanDoor
+
+    attributes = dict(resource_attributes or {})
+    if service_name:
+        attributes[SERVICE_NAME] = service_name
+    provider = TracerProvider(
+        sampler=sampler,
+        resource=Resource.create(attributes),
+        shutdown_on_exit=False,  # ours waits for what makes progress, and for nothing else
+        id_generator=ProcessIdGenerator(),
+    )
+    for name, exporter in exporters:
+        pipeline = Pipeline(exporter, name, **queue_settings(exporter))
+        pipelines.append(pipeline)
+        for processor in _own_processor(exporter), SpanDoor(pipeline):
+            if processor is not None:
+                provider.add_span_processor(processor)
+    if ON_LOGS:
+        _set_up_logs(provider.resource)
+    atexit.register(at_exit)
+    _end_with_multiprocessing(provider, at_exit)
+    _end_with_celery(at_exit)
+    return provider
+
+
+def _own_processor(exporter: Any) -> Any:
+    """The span processor that an exporter brings along, by its method ``span_processor``: of what is running it would
+    not hear otherwise. None where it brings none."""
+    make = getattr(exporter, "span_processor", None)
+    if make is None:
+        return None
+    try:
+        return make()
+    except Exception:
+        _logger.warning("%s makes no span processor; what it exports is not touched by that.", exporter, exc_info=True)
+        return None
+
+
+def _end_with_multiprocessing(provider: Any, at_exit: Callable[[], None]) -> None:
+    """Send what is waiting when a child process of :mod:`multiprocessing` ends, too: it leaves without ``atexit``.
+
+    A forked child has forgotten its parent's finalizers by the time that it runs; so it is given its own there.
+    """
+    from multiprocessing import process, util
+
+    def at_end(_: object = None) -> None:
+        util.Finalize(None, at_exit, exitpriority=10)
+
+    util.register_after_fork(provider, at_end)
+    if process.parent_process() is not None:  # a spawned child that calls configure() itself
+        at_end()
+
+
+def _end_with_celery(at_exit: Callable[[], None]) -> None:
+    """The same for the processes of Celery's prefork pool: billiard ends them by ``os._exit``, and this signal is all
+    that is called before."""
+    signals = getattr(sys.modules.get("celery"), "signals", None)
+    if signals is not None:
+        signals.worker_process_shutdown.connect(lambda **_: at_exit(), weak=False)
+
+
+def _set_up_logs(resource: Any) -> None:
+    """A logger provider for events as log records, unless a global one is set already."""
+    from opentelemetry import _logs
+    from opentelemetry.sdk._logs import LoggerProvider
+
+    from otelflow._exporters import exporter_names
+    from otelflow._processors import LogDoor
+
+    if isinstance(_logs.get_logger_provider(), LoggerProvider):
+        return
+    provider = LoggerProvider(resource=resource, shutdown_on_exit=False)
+    for name in exporter_names("logs"):
+        pipeline = Pipeline(_made_or_unusable(name, None, "logs"), f"{name}-logs", **queue_settings())
+        log_pipelines.append(pipeline)
+        provider.add_log_record_processor(LogDoor(pipeline))
+    _logs.set_logger_provider(provider)
+
+
+def queue_settings(exporter: Any = None) -> dict[str, Any]:
+    """From the environment; an exporter that somebody watches says by ``schedule_delay`` that it waits less, in
+    seconds."""
+    size = number_from_environment(
+        OTELFLOW_QUEUE_SIZE, number_from_environment("OTEL_BSP_MAX_QUEUE_SIZE", 50_000, 1), 1
+    )
+    return {
+        "queue_size": int(size),
+        "batch_size": int(number_from_environment("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512, 1)),
+        "delay": min(
+            number_from_environment("OTEL_BSP_SCHEDULE_DELAY", 5000, 1) / 1000,
+            getattr(exporter, "schedule_delay", float("inf")),
+        ),
+    }
