@@ -24,7 +24,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-COLLECTOR_VERSION = "0.165.0"
+COLLECTOR_VERSION = "0.145.0"
 
 
 class Sink:

@@ -28,7 +28,7 @@ from programs import run
 from receiver import Sink, free_ports, missing, running
 
 JAEGER_VERSION = "1.76.0"
-FILE_COLLECTOR_VERSION = "0.145.0"
+COLLECTOR_VERSION = "0.145.0"
 
 VALUES = {
     "text": 'é \U0001f600 \\ " \n \u2028',
@@ -151,9 +151,9 @@ service:
 @contextlib.contextmanager
 def following(path: Path, more: str = "") -> Iterator[Sink]:
     """A Collector that follows the file at ``path``, and where it sends what it reads, until the end of the block."""
-    binary = _tool(f"otelcol-files-{FILE_COLLECTOR_VERSION}")
+    binary = _tool(f"otelcol-{COLLECTOR_VERSION}")
     if not os.access(binary, os.X_OK):
-        pytest.skip("no Collector that follows files is built: run .ci/collector-files (needs Go)")
+        pytest.skip("the OpenTelemetry Collector is not built: run .ci/collector (needs Go)")
     config = path.with_name("files.yaml")
     with contextlib.closing(Sink()) as sink:
         config.write_text(FILE_COLLECTOR_CONFIG.format(path=path, sink=sink.endpoint, more=more))
