@@ -104,12 +104,17 @@ class Receiver:
         self.sink = sink
 
 
-def _collector() -> Path | None:
+def tool(name: str) -> Path | None:
+    """A server that ``.ci`` built into the cache; None where it is not there."""
     cache = os.environ.get("OTELFLOW_TOOLS") or os.path.join(
         os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "otelflow"
     )
-    binary = Path(cache, f"otelcol-{COLLECTOR_VERSION}")
+    binary = Path(cache, name)
     return binary if os.access(binary, os.X_OK) else None
+
+
+def _collector() -> Path | None:
+    return tool(f"otelcol-{COLLECTOR_VERSION}")
 
 
 def _rotel() -> Path | None:
@@ -175,7 +180,7 @@ def running(name: str, folder: Path) -> Iterator[Receiver]:
         process = subprocess.Popen(_command(name, grpc, http, sink, folder), stdout=log, stderr=log)
         try:
             for port in (grpc, http):
-                _wait_for_port(port, process)
+                wait_for_port(port, process)
             yield Receiver(name, grpc, http, sink)
         finally:
             process.terminate()
@@ -187,7 +192,8 @@ def running(name: str, folder: Path) -> Iterator[Receiver]:
             sink.close()
 
 
-def _wait_for_port(port: int, process: subprocess.Popen[bytes], seconds: float = 20) -> None:
+def wait_for_port(port: int, process: subprocess.Popen[bytes], seconds: float = 20) -> None:
+    """Wait until a process that was started takes connections on loopback."""
     end = time.monotonic() + seconds
     while time.monotonic() < end and process.poll() is None:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):

@@ -1,0 +1,158 @@
+"""Collector, Jaeger and Prometheus as docker-compose.yml starts them: the same configuration files, real servers."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import urlencode
+from urllib.request import urlopen
+
+from receiver import COLLECTOR_VERSION, free_ports, tool, wait_for_port
+
+__all__ = ["Backends", "missing_backend", "running_backends"]
+
+JAEGER_VERSION = "1.76.0"
+PROMETHEUS_VERSION = "3.16.0"
+FOLDER = Path(__file__).parent.parent / "dashboards"
+BINARIES = {
+    "collector": f"otelcol-{COLLECTOR_VERSION}",
+    "jaeger": f"jaeger-{JAEGER_VERSION}",
+    "prometheus": f"prometheus-{PROMETHEUS_VERSION}",
+}
+
+
+def missing_backend() -> str | None:
+    """Why the servers cannot be started here; None where they can."""
+    for name, binary in BINARIES.items():
+        if tool(binary) is None:
+            return f"{binary} is not built: run .ci/{name} (needs Go)"
+    return None
+
+
+class Backends:
+    """The servers, running. Those that are restarted come back on their ports, with what they keep on disk."""
+
+    def __init__(self, folder: Path, derived: bool) -> None:
+        self._folder = folder
+        grpc, http, self._traces, jaeger, query_grpc, prometheus, *health = free_ports(8)
+        self.otlp = f"http://127.0.0.1:{http}"
+        self.otlp_grpc = f"http://127.0.0.1:{grpc}"
+        self.jaeger = f"http://127.0.0.1:{jaeger}"
+        self.prometheus = f"http://127.0.0.1:{prometheus}"
+        collector = FOLDER / "collector"
+        configs = ["collector.yaml", "flows-from-spans.yaml"] if derived else ["collector.yaml"]
+        self._commands: dict[str, tuple[list[str], dict[str, str], list[int]]] = {
+            "prometheus": (
+                [
+                    f"--config.file={FOLDER / 'prometheus' / 'prometheus.yml'}",
+                    f"--storage.tsdb.path={folder / 'prometheus'}",
+                    f"--web.listen-address=127.0.0.1:{prometheus}",
+                    "--web.enable-otlp-receiver",
+                    "--enable-feature=exemplar-storage",
+                ],
+                {},
+                [prometheus],
+            ),
+            "jaeger": (
+                ["--config", str(FOLDER / "jaeger" / "jaeger.yaml")],
+                {
+                    "HEALTH_ENDPOINT": f"127.0.0.1:{health[0]}",
+                    "STORAGE_FOLDER": str(folder / "jaeger"),
+                    "PROMETHEUS_ENDPOINT": self.prometheus,
+                    "QUERY_GRPC_ENDPOINT": f"127.0.0.1:{query_grpc}",
+                    "QUERY_HTTP_ENDPOINT": f"127.0.0.1:{jaeger}",
+                    "OTLP_GRPC_ENDPOINT": f"127.0.0.1:{self._traces}",
+                },
+                [jaeger, self._traces],
+            ),
+            "collector": (
+                [word for name in configs for word in ("--config", str(collector / name))],
+                {
+                    "HEALTH_ENDPOINT": f"127.0.0.1:{health[1]}",
+                    "QUEUE_FOLDER": str(folder / "queue"),
+                    "OTLP_GRPC_ENDPOINT": f"127.0.0.1:{grpc}",
+                    "OTLP_HTTP_ENDPOINT": f"127.0.0.1:{http}",
+                    "TRACES_ENDPOINT": f"127.0.0.1:{self._traces}",
+                    "PROMETHEUS_ENDPOINT": self.prometheus,
+                    "SPAN_METRICS_INTERVAL": "1s",
+                    "RETRY_INTERVAL": "200ms",
+                },
+                [grpc, http],
+            ),
+        }
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, name: str) -> None:
+        """Start one, and wait until it takes connections."""
+        words, environment, ports = self._commands[name]
+        with (self._folder / f"{name}.log").open("ab") as log:
+            binary = tool(BINARIES[name])
+            process = subprocess.Popen([str(binary), *words], stdout=log, stderr=log, env={**os.environ, **environment})
+        self._processes[name] = process
+        for port in ports:
+            wait_for_port(port, process)
+
+    def stop(self, name: str) -> None:
+        """End one as the end of a container does."""
+        process = self._processes.pop(name)
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def stop_all(self) -> None:
+        for name in list(self._processes)[::-1]:
+            self.stop(name)
+
+    def log_of(self, name: str) -> str:
+        return (self._folder / f"{name}.log").read_text(errors="replace")
+
+    # --- what a person asks them --------------------------------------------------------------------------------------
+
+    def traces(self, service: str, **query: Any) -> list[dict[str, Any]]:
+        """Jaeger's search, as its page asks: ``operation``, ``tags`` (a mapping), ``minDuration``, ``limit``."""
+        if "tags" in query:
+            query["tags"] = json.dumps(query["tags"])
+        found: list[dict[str, Any]] = ask(f"{self.jaeger}/api/traces", service=service, **{"limit": 2000, **query})["data"]
+        return found
+
+    def trace(self, trace_id: str) -> dict[str, Any] | None:
+        """One trace of Jaeger's; None where it does not know it."""
+        try:
+            (found,) = ask(f"{self.jaeger}/api/traces/{trace_id}")["data"]
+        except HTTPError:
+            return None
+        return dict(found)
+
+    def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
+        """An instant query of Prometheus: labels and value of each series."""
+        result = ask(f"{self.prometheus}/api/v1/query", query=expression)["data"]["result"]
+        return [(one["metric"], float(one["value"][1])) for one in result]
+
+
+def ask(url: str, **query: Any) -> Any:
+    """JSON from a server."""
+    with urlopen(f"{url}?{urlencode(query)}" if query else url, timeout=60) as answer:
+        return json.load(answer)
+
+
+@contextmanager
+def running_backends(*, derived: bool = False) -> Iterator[Backends]:
+    """All three; ``derived`` with the metrics that the Collector makes of spans. Nothing of them is left."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        backends = Backends(Path(folder), derived)
+        try:
+            for name in ("prometheus", "jaeger", "collector"):
+                backends.start(name)
+            yield backends
+        finally:
+            backends.stop_all()
