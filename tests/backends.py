@@ -122,7 +122,9 @@ class Backends:
         """Jaeger's search, as its page asks: ``operation``, ``tags`` (a mapping), ``minDuration``, ``limit``."""
         if "tags" in query:
             query["tags"] = json.dumps(query["tags"])
-        found: list[dict[str, Any]] = ask(f"{self.jaeger}/api/traces", service=service, **{"limit": 2000, **query})["data"]
+        found: list[dict[str, Any]] = ask(f"{self.jaeger}/api/traces", service=service, **{"limit": 2000, **query})[
+            "data"
+        ]
         return found
 
     def trace(self, trace_id: str) -> dict[str, Any] | None:
