@@ -153,6 +153,14 @@ def _end_attributes(run: Emitter, span: Any) -> None:
         _broken("set_attributes", error)
 
 
+def _names(run: Emitter) -> dict[str, str]:
+    """What a log record is found by: its span may be in another place, or sampled out."""
+    if run._origin is None:
+        return {}
+    _, (flow, _), task, _, _ = run._origin
+    return {key: name for key, name in ((wire.FLOW_NAME, flow), (wire.TASK_NAME, task)) if name is not None}
+
+
 def _span_event(run: Emitter, name: str, attributes: dict[str, Any], ns: int, body: object, level: int = _INFO) -> bool:
     """The event on the run's span, as a log record, or both: ``OTELFLOW_EVENTS`` says where. False where another thread
     ended the run before it was there."""
@@ -162,7 +170,7 @@ def _span_event(run: Emitter, name: str, attributes: dict[str, Any], ns: int, bo
             span.add_event(name, attributes, ns)
             run._events += 1
         if ON_LOGS and run._relay is None:
-            log_event(span, name, body, attributes, level, ns)
+            log_event(span, name, body, {**_names(run), **attributes}, level, ns)
     except Exception as error:
         _broken("add_event", error)
     return not run._ended_ns or any(event.timestamp == ns for event in getattr(span, "events", ()))

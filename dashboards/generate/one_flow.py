@@ -1,0 +1,176 @@
+"""The dashboard *One flow*: what it consists of, and how it was a week ago."""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.builders import dashboard
+
+from generate import parts
+
+OF = 'job=~"$service",otelflow_flow_name="$flow"'
+RUNS = f"otelflow_flow_duration_seconds_count{{{OF}}}"
+FAILED = f'otelflow_flow_duration_seconds_count{{{OF},otelflow_status="failed"}}'
+BUCKETS = f"otelflow_flow_duration_seconds_bucket{{{OF}}}"
+TASK = f'{OF},otelflow_task_name=~"$task"'
+TASKS = "otelflow_task_duration_seconds"
+
+NO_RUNS = "The flow has not run in this time"
+NO_TASKS = "No task has ended in this time"
+BEFORE = "Nothing from a week ago"
+
+
+def one_flow() -> dashboard.Dashboard:
+    """One flow and its tasks."""
+    made = parts.page("otelflow-one-flow", "One flow", "What a flow consists of, and how it was a week ago.")
+    flow = 'otelflow_flow_duration_seconds_count{job=~"$service"}, otelflow_flow_name'
+    task = f'{TASKS}_count{{job=~"$service",otelflow_flow_name="$flow"}}, otelflow_task_name'
+    for variable in (
+        parts.source("metrics", "Metrics", "prometheus"),
+        parts.choice("service", "Service", "otelflow_flow_duration_seconds_count, job"),
+        parts.choice("flow", "Flow", flow, several=False),
+        parts.choice("task", "Task", task),
+        parts.source("logs", "Logs", "loki"),
+        parts.source("jaeger", "Jaeger", "jaeger"),
+        parts.source("tempo", "Tempo", "tempo"),
+    ):
+        made = made.with_variable(variable)
+    made = _compared(made)
+    made = _tasks(made.with_row(dashboard.Row("Its tasks")))
+    return _runs(made)
+
+
+def _compared(made: dashboard.Dashboard) -> dashboard.Dashboard:
+    def share(then: str) -> str:
+        failed, runs = (f"sum(increase({of}[$__range]{then}))" for of in (FAILED, RUNS))
+        return f"({failed} or vector(0)) / ({runs} > 0)"
+
+    def p95(then: str) -> str:
+        return f"histogram_quantile(0.95, sum by (le) (increase({BUCKETS}[$__range]{then})))"
+
+    ago, long = " offset 1w", "In the same time, a week before."
+    quantile = f"histogram_quantile(0.95, sum by (le) (rate({BUCKETS}[$__rate_interval]"
+    runs = f"sum(increase({RUNS}[$__interval]"
+    for panel in (
+        parts.number(
+            "Failed", "Share of its runs that failed.", "percentunit", share(""), NO_RUNS, colours=parts.RATIO
+        ),
+        parts.number("Failed, a week ago", long, "percentunit", share(ago), BEFORE),
+        parts.number("p95", "19 of 20 runs took less.", "s", p95(""), NO_RUNS),
+        parts.number("p95, a week ago", long, "s", p95(ago), BEFORE),
+        parts.number("Runs", "How often it ended.", "short", f"round(sum(increase({RUNS}[$__range])))", NO_RUNS),
+        parts.number("Runs, a week ago", long, "short", f"round(sum(increase({RUNS}[$__range]{ago})))", BEFORE),
+        parts.lines(
+            "How long it takes",
+            "p95, and p95 a week before. A dot is a run: it leads to its trace.",
+            "s",
+            NO_RUNS,
+            parts.promql(f"{quantile})))", "now", exemplar=True),
+            parts.promql(f"{quantile}{ago})))", "a week ago", ref="B"),
+            colours={"a week ago": parts.GREY},
+        ),
+        parts.lines(
+            "How often it runs",
+            "Runs in each interval, and a week before.",
+            "short",
+            NO_RUNS,
+            parts.promql(f"{runs}))", "now"),
+            parts.promql(f"{runs}{ago}))", "a week ago", ref="B"),
+            colours={"a week ago": parts.GREY},
+        ),
+        parts.heat_map(
+            "How often which duration",
+            "Its runs by how long they took. Two bands are two kinds of runs.",
+            f"sum by (le) (increase({BUCKETS}[$__rate_interval]))",
+            NO_RUNS,
+        ),
+        parts.lines(
+            "Runs by how they ended",
+            "In each interval.",
+            "short",
+            NO_RUNS,
+            parts.promql(f"sum by (otelflow_status) (increase({RUNS}[$__interval]))", "{{otelflow_status}}"),
+            colours={"completed": parts.GREEN, "failed": parts.RED, "cancelled": parts.YELLOW},
+            bars=True,
+        ),
+    ):
+        made = made.with_panel(panel)
+    return made
+
+
+def _tasks(made: dashboard.Dashboard) -> dashboard.Dashboard:
+    by = "sum by (otelflow_task_name)"
+    spent = f"{by} (increase({TASKS}_sum{{{TASK}}}[$__range]))"
+    buckets = f"sum by (le, otelflow_task_name) (increase({TASKS}_bucket{{{TASK}}}[$__range]))"
+    time_of = f"{by} (rate({TASKS}_sum{{{TASK}}}[$__rate_interval]))"
+    failed = f'{TASKS}_count{{{TASK},otelflow_status="failed"}}'
+    made = made.with_panel(
+        parts.columns(
+            "Tasks",
+            "What the flow's time goes into. Tasks within tasks count in both; tasks at once add up to more.",
+            NO_TASKS,
+            {
+                "total time": (spent, "s"),
+                "runs": (f"round({by} (increase({TASKS}_count{{{TASK}}}[$__range])))", "short"),
+                "failed": (f"round({by} (increase({failed}[$__range])))", "short"),
+                "p50": (f"histogram_quantile(0.5, {buckets})", "s"),
+                "p95": (f"histogram_quantile(0.95, {buckets})", "s"),
+            },
+            "total time",
+            {"otelflow_task_name": "task"},
+        )
+    )
+    made = made.with_panel(
+        parts.lines(
+            "Where the time goes",
+            "Seconds a second that each task takes.",
+            "s",
+            NO_TASKS,
+            parts.promql(time_of, "{{otelflow_task_name}}"),
+            bars=True,
+        )
+    )
+    ago = " offset 1w"
+    quantile = (
+        f"histogram_quantile(0.95, sum by (le, otelflow_task_name) (rate({TASKS}_bucket{{{TASK}}}[$__rate_interval]"
+    )
+    made = made.with_panel(
+        parts.lines(
+            "p95 by task, and a week ago",
+            "19 of 20 calls of the task took less.",
+            "s",
+            NO_TASKS,
+            parts.promql(f"{quantile})))", "{{otelflow_task_name}}", exemplar=True),
+            parts.promql(f"{quantile}{ago})))", "{{otelflow_task_name}}, a week ago", ref="B"),
+        )
+    )
+    return made.with_panel(
+        parts.lines(
+            "Failures by task",
+            "In each interval, by the class of the error.",
+            "short",
+            "None has failed",
+            parts.promql(
+                f"sum by (otelflow_task_name, error_type) (increase({failed}[$__interval]))",
+                "{{otelflow_task_name}}: {{error_type}}",
+            ),
+            bars=True,
+        )
+    )
+
+
+def _runs(made: dashboard.Dashboard) -> dashboard.Dashboard:
+    about = '{service_name=~"$service"} | otelflow_flow_name="$flow"'
+    made = made.with_row(dashboard.Row("What it said and made")).with_panel(
+        parts.log_lines(
+            "Messages and artifacts",
+            "As log records, each with its trace: where services run with OTELFLOW_EVENTS=both.",
+            about,
+            "Nothing was said, or it is not sent as log records: OTELFLOW_EVENTS=both",
+        )
+    )
+    said = "The flow's runs, the newest first. A line leads to its trace."
+    made = made.with_row(dashboard.Row("Its traces, in Jaeger")).with_panel(
+        parts.traces("Traces (Jaeger)", said, parts.JaegerSearch("$service", operation="$flow"), parts.JAEGER, NO_RUNS)
+    )
+    query = '{ span.otelflow.kind = "flow" && name = "$flow" }'
+    panel = parts.traces("Traces (Tempo)", said, parts.traceql(query), parts.TEMPO, NO_RUNS)
+    return made.with_row(dashboard.Row("Its traces, in Tempo").collapsed(True).with_panel(panel))
