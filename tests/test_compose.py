@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from backends import JAEGER_VERSION
 from receiver import COLLECTOR_VERSION, tool
 
 ROOT = Path(__file__).parent.parent
@@ -91,7 +92,9 @@ def test_the_collector_takes_its_files(more: str) -> None:
     validated(*files)
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "dashboards" / "scale-out").glob("collector-*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "dashboards" / "scale-out").glob("collector-*.yaml")), ids=lambda p: p.stem
+)
 def test_the_collector_takes_the_files_of_larger_places(path: Path) -> None:
     """Each alone."""
     validated(str(path))
@@ -103,6 +106,22 @@ def validated(*files: str) -> None:
         pytest.skip("the OpenTelemetry Collector is not built: run .ci/collector (needs Go)")
     words = [word for file in files for word in ("--config", file)]
     done = subprocess.run([binary, "validate", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+JAEGERS = [*sorted((ROOT / "dashboards" / "scale-out").glob("jaeger-*.yaml")), ROOT / "dashboards/jaeger/jaeger.yaml"]
+
+
+@pytest.mark.parametrize("path", JAEGERS, ids=lambda path: path.stem)
+def test_jaeger_takes_its_files(path: Path) -> None:
+    """By Jaeger itself; names and passwords come by the environment."""
+    binary = tool(f"jaeger-{JAEGER_VERSION}")
+    if binary is None:
+        pytest.skip("Jaeger is not built: run .ci/jaeger (needs Go)")
+    given = dict.fromkeys(re.findall(r"\$\{env:(\w+)\}", path.read_text()), "given")
+    done = subprocess.run(
+        [binary, "validate", "--config", path], env={**os.environ, **given}, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 
