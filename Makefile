@@ -5,13 +5,18 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PROJECTS := pyproject.toml exporters/pyproject.toml
 
-.PHONY: demo test lint bench bench-quick clean
+.PHONY: demo test e2e lint bench bench-quick clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/otelflow demo $(if $(FOLDER),"$(FOLDER)")
 
 test: $(VENV)/.with-test
 	$(BIN)/python -m pytest -n auto $(ARGS)
+
+# With the real servers; they are built where they are missing, which takes minutes and needs Go.
+e2e: $(VENV)/.with-test
+	for server in collector jaeger prometheus; do .ci/$$server >/dev/null || exit 1; done
+	$(BIN)/python -m pytest -n auto tests/test_e2e.py tests/test_e2e_metrics.py tests/test_dashboards.py $(ARGS)
 
 lint: $(VENV)/.with-lint
 	$(BIN)/ruff check .

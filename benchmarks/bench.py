@@ -111,6 +111,7 @@ def main() -> None:
         "kit.py": "test kit | CPU ms (goal: <= 2)",
         "instrumenting.py": "`instrument()` |",
         "metrics.py": "metrics |",
+        "backend.py": "Jaeger, by the Collector |",
         "shop.py": "the example shop, 8 orders at a time | ratio",
         "showing.py": "seeing it without a backend |",
         "page.py": "one page |",

@@ -89,9 +89,12 @@ def test_the_demo(backends: Backends, tmp_path: Path) -> None:
         *("-m", "otelflow.cli", "demo", str(Path(__file__).parent)),
         OTEL_EXPORTER_OTLP_ENDPOINT=backends.otlp,
         OTELFLOW_EXPORTER_JSONFILE_PATH=str(path),
-        **SENT_TWICE,
+        OTELFLOW_METRICS="true",
+        OTELFLOW_EVENTS="both",
+        OTEL_TRACES_EXPORTER="otlp,otelflow_jsonfile",
     )
     assert done.returncode == 0, done.stderr
+    until(lambda: backends.query('otelflow_flow_duration_seconds_count{job="otelflow-demo"}'), "its metrics")
     assert f"spans delivered to {backends.otlp}" in done.stdout
     written = path if path.exists() else Path(done.stdout.split("page: ")[1].strip()).with_name("run.jsonl")
     sent = found_as_sent(backends, written)
