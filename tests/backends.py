@@ -16,14 +16,16 @@ from urllib.request import urlopen
 
 from receiver import COLLECTOR_VERSION, free_ports, tool, wait_for_port
 
-__all__ = ["Backends", "missing_backend", "running_backends"]
+__all__ = ["Backends", "missing_backend", "missing_loki", "running_backends"]
 
 JAEGER_VERSION = "1.76.0"
+LOKI_VERSION = "3.7.8"
 PROMETHEUS_VERSION = "3.16.0"
 FOLDER = Path(__file__).parent.parent / "dashboards"
 BINARIES = {
     "collector": f"otelcol-{COLLECTOR_VERSION}",
     "jaeger": f"jaeger-{JAEGER_VERSION}",
+    "loki": f"loki-{LOKI_VERSION}",
     "prometheus": f"prometheus-{PROMETHEUS_VERSION}",
 }
 
@@ -31,9 +33,15 @@ BINARIES = {
 def missing_backend() -> str | None:
     """Why the servers cannot be started here; None where they can."""
     for name, binary in BINARIES.items():
-        if tool(binary) is None:
+        if name != "loki" and tool(binary) is None:
             return f"{binary} is not built: run .ci/{name} (needs Go)"
     return None
+
+
+def missing_loki() -> str | None:
+    """The same for Loki, which the others do without."""
+    name = f"loki-{LOKI_VERSION}"
+    return None if tool(name) else f"{name} is not built: run .ci/loki (needs Go)"
 
 
 class Backends:
@@ -41,11 +49,12 @@ class Backends:
 
     def __init__(self, folder: Path, derived: bool) -> None:
         self._folder = folder
-        grpc, http, self._traces, jaeger, query_grpc, prometheus, *health = free_ports(8)
+        grpc, http, self._traces, jaeger, query_grpc, prometheus, loki, loki_grpc, *health = free_ports(10)
         self.otlp = f"http://127.0.0.1:{http}"
         self.otlp_grpc = f"http://127.0.0.1:{grpc}"
         self.jaeger = f"http://127.0.0.1:{jaeger}"
         self.prometheus = f"http://127.0.0.1:{prometheus}"
+        self.loki = f"http://127.0.0.1:{loki}"
         collector = FOLDER / "collector"
         configs = ["collector.yaml", "flows-from-spans.yaml"] if derived else ["collector.yaml"]
         self._commands: dict[str, tuple[list[str], dict[str, str], list[int]]] = {
@@ -72,6 +81,16 @@ class Backends:
                 },
                 [jaeger, self._traces],
             ),
+            "loki": (
+                [f"-config.file={FOLDER / 'loki' / 'loki.yaml'}", "-config.expand-env=true"],
+                {
+                    "HTTP_PORT": str(loki),
+                    "GRPC_PORT": str(loki_grpc),
+                    "LISTEN_ADDRESS": "127.0.0.1",
+                    "STORAGE_FOLDER": str(folder / "loki"),
+                },
+                [loki],
+            ),
             "collector": (
                 [word for name in configs for word in ("--config", str(collector / name))],
                 {
@@ -81,6 +100,7 @@ class Backends:
                     "OTLP_HTTP_ENDPOINT": f"127.0.0.1:{http}",
                     "TRACES_ENDPOINT": f"127.0.0.1:{self._traces}",
                     "PROMETHEUS_ENDPOINT": self.prometheus,
+                    "LOKI_ENDPOINT": self.loki,
                     "SPAN_METRICS_INTERVAL": "1s",
                     "RETRY_INTERVAL": "200ms",
                 },
@@ -148,12 +168,13 @@ def ask(url: str, **query: Any) -> Any:
 
 
 @contextmanager
-def running_backends(*, derived: bool = False) -> Iterator[Backends]:
-    """All three; ``derived`` with the metrics that the Collector makes of spans. Nothing of them is left."""
+def running_backends(*, derived: bool = False, loki: bool = False) -> Iterator[Backends]:
+    """All three; ``derived`` with the metrics that the Collector makes of spans; ``loki`` with Loki. Nothing of them is
+    left."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         backends = Backends(Path(folder), derived)
         try:
-            for name in ("prometheus", "jaeger", "collector"):
+            for name in ("prometheus", "jaeger", *(["loki"] if loki else []), "collector"):
                 backends.start(name)
             yield backends
         finally:

@@ -15,9 +15,9 @@ FILLED = {
     "__range": "1h",
     "__rate_interval": "1m",
     "__interval": "1m",
-    "service": ".*",
-    "flow": ".*",
-    "task": ".*",
+    "service": ".+",
+    "flow": ".+",
+    "task": ".+",
 }
 
 

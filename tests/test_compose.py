@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from backends import JAEGER_VERSION
+from backends import JAEGER_VERSION, LOKI_VERSION
 from receiver import COLLECTOR_VERSION, tool
 
 ROOT = Path(__file__).parent.parent
-LOKI_VERSION = "3.7.8"
 
 
 def compose(*words: str, **environment: str) -> str:
@@ -132,7 +131,10 @@ def test_loki_takes_its_file() -> None:
         pytest.skip("Loki is not built: run .ci/loki (needs Go)")
     config = ROOT / "dashboards" / "loki" / "loki.yaml"
     done = subprocess.run(
-        [binary, f"-config.file={config}", "-verify-config"], capture_output=True, text=True, check=False
+        [binary, f"-config.file={config}", "-config.expand-env=true", "-verify-config"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
 

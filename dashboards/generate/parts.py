@@ -203,10 +203,10 @@ def source(name: str, label: str, kind: str) -> build.DatasourceVariable:
 
 
 def choice(name: str, label: str, label_of_metric: str, *, several: bool = True) -> build.QueryVariable:
-    """Values of a label, asked of Prometheus."""
+    """Values of a label, asked of Prometheus. All are ``.+``: Loki refuses a selector that nothing would fit."""
     variable = build.QueryVariable(name).label(label).datasource(METRICS).query(f"label_values({label_of_metric})")
     variable = variable.refresh(dashboard.VariableRefresh.ON_TIME_RANGE_CHANGED).sort(dashboard.VariableSort(1))
-    return variable.multi(True).include_all(True).all_value(".*") if several else variable
+    return variable.multi(True).include_all(True).all_value(".+") if several else variable
 
 
 def page(uid: str, title: str, description: str) -> build.Dashboard:
