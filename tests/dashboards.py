@@ -16,8 +16,9 @@ FILLED = {
     "__rate_interval": "1m",
     "__interval": "1m",
     "service": ".+",
-    "flow": ".+",
-    "task": ".+",
+    "searched": "shop",
+    "flow": ".*",
+    "task": ".*",
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders import dashboard
 
 from generate import parts
+from generate.counting import counted, each
 
 OF = 'job=~"$service",otelflow_flow_name=~"$flow"'
 RUNS = f"otelflow_flow_duration_seconds_count{{{OF}}}"
@@ -14,6 +15,7 @@ TASKS = f"otelflow_task_duration_seconds_count{{{OF}}}"
 TASKS_FAILED = f'otelflow_task_duration_seconds_count{{{OF},otelflow_status="failed"}}'
 TASK_BUCKETS = f"otelflow_task_duration_seconds_bucket{{{OF}}}"
 LOST = 'otelflow_dropped_total{job=~"$service",otelflow_dropped_reason=~"queue_full|export_failed|after_shutdown"}'
+PRODUCED = 'last_over_time(otel_sdk_processor_span_processed_total{job=~"$service"}[$__range])'
 
 NO_RUNS = "No flow has ended in this time"
 NO_FAILURES = "None has failed"
@@ -31,6 +33,7 @@ def flows() -> dashboard.Dashboard:
         parts.choice("service", "Service", "otelflow_flow_duration_seconds_count, job"),
         parts.choice("flow", "Flow", 'otelflow_flow_duration_seconds_count{job=~"$service"}, otelflow_flow_name'),
         parts.source("jaeger", "Jaeger", "jaeger"),
+        parts.choice("searched", "Service in Jaeger", "otelflow_flow_duration_seconds_count, job", several=False),
         parts.source("tempo", "Tempo", "tempo"),
     ):
         made = made.with_variable(variable)
@@ -41,7 +44,8 @@ def flows() -> dashboard.Dashboard:
 
 
 def _numbers(made: dashboard.Dashboard) -> dashboard.Dashboard:
-    ratio = f"(sum(increase({FAILED}[$__range])) or vector(0)) / (sum(increase({RUNS}[$__range])) > 0)"
+    runs, failed = f"sum({counted(RUNS)})", f"sum({counted(FAILED)})"
+    ratio = f"({failed} or {runs} * 0) / ({runs} > 0)"
     for panel in (
         parts.number(
             "Failed",
@@ -55,7 +59,7 @@ def _numbers(made: dashboard.Dashboard) -> dashboard.Dashboard:
             "Failures",
             "Runs that ended with an error.",
             "short",
-            f"round(sum(increase({FAILED}[$__range])) or vector(0))",
+            f"round({failed} or {runs} * 0)",
             NO_RUNS,
             colours=parts.NONE_IS_GOOD,
         ),
@@ -63,7 +67,7 @@ def _numbers(made: dashboard.Dashboard) -> dashboard.Dashboard:
             "Runs",
             "Flows that ended in this time, however.",
             "short",
-            f"round(sum(increase({RUNS}[$__range])))",
+            f"round({runs})",
             NO_RUNS,
         ),
         parts.number(
@@ -77,15 +81,15 @@ def _numbers(made: dashboard.Dashboard) -> dashboard.Dashboard:
             "p95",
             "19 of 20 runs took less.",
             "s",
-            f"histogram_quantile(0.95, sum by (le) (increase({BUCKETS}[$__range])))",
+            f"histogram_quantile(0.95, sum by (le) ({counted(BUCKETS)}))",
             NO_RUNS,
         ),
         parts.number(
             "Spans lost",
             "Spans that did not reach the backend: what is shown below may be incomplete.",
             "short",
-            f"round(sum(increase({LOST}[$__range])))",
-            "None lost, or not sent",
+            f"round(sum({counted(LOST)}) or sum({PRODUCED}) * 0)",
+            NOT_SENT,
             colours=parts.NONE_IS_GOOD,
         ),
     ):
@@ -94,20 +98,21 @@ def _numbers(made: dashboard.Dashboard) -> dashboard.Dashboard:
 
 
 def _over_time(made: dashboard.Dashboard) -> dashboard.Dashboard:
-    share = f"sum by (otelflow_flow_name) (rate({FAILED}[$__rate_interval]))"
-    share += f" / sum by (otelflow_flow_name) (rate({RUNS}[$__rate_interval]))"
-    by_status = f"sum by (otelflow_status) (increase({RUNS}[$__interval]))"
+    lately = "$__rate_interval"
+    share = f"sum by (otelflow_flow_name) ({counted(FAILED, lately)})"
+    share += f" / sum by (otelflow_flow_name) ({counted(RUNS, lately)})"
+    by_status = f"sum by (otelflow_status) ({each(RUNS)})"
     colours = {"completed": parts.GREEN, "failed": parts.RED, "cancelled": parts.YELLOW}
     quantiles = [
         parts.promql(
-            f"histogram_quantile({share}, sum by (le) (rate({BUCKETS}[$__rate_interval])))",
+            f"histogram_quantile({share}, sum by (le) ({counted(BUCKETS, lately)}))",
             name,
             ref=ref,
             exemplar=not n,
         )
         for n, (share, name, ref) in enumerate(((0.99, "p99", "A"), (0.95, "p95", "B"), (0.5, "p50", "C")))
     ]
-    by_flow = f"histogram_quantile(0.95, sum by (le, otelflow_flow_name) (rate({BUCKETS}[$__rate_interval])))"
+    by_flow = f"histogram_quantile(0.95, sum by (le, otelflow_flow_name) ({counted(BUCKETS, lately)}))"
     for panel in (
         parts.lines(
             "Runs by how they ended",
@@ -142,7 +147,7 @@ def _over_time(made: dashboard.Dashboard) -> dashboard.Dashboard:
         parts.heat_map(
             "How often which duration",
             "Runs by how long they took. Two bands are two kinds of runs.",
-            f"sum by (le) (increase({BUCKETS}[$__rate_interval]))",
+            f"sum by (le) ({each(BUCKETS)})",
             NO_RUNS,
         ),
         parts.lines(
@@ -160,8 +165,8 @@ def _over_time(made: dashboard.Dashboard) -> dashboard.Dashboard:
 def _worst(made: dashboard.Dashboard) -> dashboard.Dashboard:
     by = "otelflow_flow_name, otelflow_task_name"
     names = {"otelflow_flow_name": "flow", "otelflow_task_name": "task"}
-    slow = f"topk(10, histogram_quantile(0.95, sum by (le, {by}) (increase({TASK_BUCKETS}[$__range]))))"
-    most = f"topk(10, sum by ({by}, error_type) (increase({TASKS_FAILED}[$__range])) > 0)"
+    slow = f"topk(10, histogram_quantile(0.95, sum by (le, {by}) ({counted(TASK_BUCKETS)})))"
+    most = f"topk(10, sum by ({by}, error_type) ({counted(TASKS_FAILED)}) > 0)"
     made = made.with_panel(
         parts.columns(
             "Slowest tasks",
@@ -188,12 +193,16 @@ def _worst(made: dashboard.Dashboard) -> dashboard.Dashboard:
 
 def _failures(made: dashboard.Dashboard) -> dashboard.Dashboard:
     found = "Flows that failed, the newest first. A line leads to its trace."
-    jaeger = parts.JaegerSearch("$service", tags="otelflow.status=failed otelflow.kind=flow")
+    jaeger = parts.JaegerSearch("$searched", tags="otelflow.status=failed otelflow.kind=flow")
     tempo = '{ span.otelflow.kind = "flow" && span.otelflow.status = "failed" && resource.service.name =~ "$service" }'
     made = made.with_row(dashboard.Row("Latest failures, in Jaeger"))
     made = made.with_panel(
         parts.traces(
-            "Latest failures (Jaeger)", f"{found} Jaeger searches one service.", jaeger, parts.JAEGER, NO_FAILURES
+            "Latest failures (Jaeger)",
+            f'{found} Jaeger searches one service: "Service in Jaeger", above.',
+            jaeger,
+            parts.JAEGER,
+            NO_FAILURES,
         )
     )
     row = dashboard.Row("Latest failures, in Tempo").collapsed(True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders import dashboard
 
 from generate import parts
+from generate.counting import counted, each
 
 OF = 'job=~"$service"'
 PRODUCED = f"otel_sdk_processor_span_processed_total{{{OF}}}"
@@ -23,8 +24,8 @@ def itself() -> dashboard.Dashboard:
     made = parts.page("otelflow-itself", "otelflow itself", "Whether what the other dashboards show is all there is.")
     made = made.with_variable(parts.source("metrics", "Metrics", "prometheus"))
     made = made.with_variable(parts.choice("service", "Service", "otel_sdk_processor_span_processed_total, job"))
-    lost = f"round(sum(increase({PRODUCED}[$__range])) - sum(increase({DELIVERED}[$__range])) - sum({WAITING}))"
-    p95 = f"histogram_quantile(0.95, sum by (le) (increase({EXPORTS}[$__range])))"
+    lost = f"round(sum({counted(PRODUCED)}) - sum({counted(DELIVERED)}) - (sum({WAITING}) or vector(0)))"
+    p95 = f"histogram_quantile(0.95, sum by (le) ({counted(EXPORTS)}))"
     for panel in (
         parts.number(
             "Spans not delivered",
@@ -39,7 +40,7 @@ def itself() -> dashboard.Dashboard:
             "Produced",
             "Spans that ended and were sampled.",
             "short",
-            f"round(sum(increase({PRODUCED}[$__range])))",
+            f"round(sum({counted(PRODUCED)}))",
             NOT_SENT,
             width=6,
         ),
@@ -51,19 +52,20 @@ def itself() -> dashboard.Dashboard:
 
 
 def _over_time(made: dashboard.Dashboard) -> dashboard.Dashboard:
+    lately = "$__rate_interval"
     quantiles = [
-        parts.promql(f"histogram_quantile({share}, sum by (le) (rate({EXPORTS}[$__rate_interval])))", name, ref=ref)
+        parts.promql(f"histogram_quantile({share}, sum by (le) ({counted(EXPORTS, lately)}))", name, ref=ref)
         for share, name, ref in ((0.99, "p99", "A"), (0.5, "p50", "B"))
     ]
     for panel in (
         parts.lines(
             "Produced and delivered",
-            "Spans a second. The lines lie on one another where all is well.",
+            "Spans in each interval. The lines lie on one another where all is well.",
             "short",
             NOT_SENT,
-            parts.promql(f"sum(rate({PRODUCED}[$__rate_interval]))", "produced"),
-            parts.promql(f"sum(rate({DELIVERED}[$__rate_interval]))", "delivered", ref="B"),
-            parts.promql(f"sum(rate({FAILED}[$__rate_interval]))", "not accepted", ref="C"),
+            parts.promql(f"sum({each(PRODUCED)})", "produced"),
+            parts.promql(f"sum({each(DELIVERED)})", "delivered", ref="B"),
+            parts.promql(f"sum({each(FAILED)})", "not accepted", ref="C"),
             colours={"delivered": parts.GREEN, "not accepted": parts.RED},
         ),
         parts.lines(
@@ -72,9 +74,7 @@ def _over_time(made: dashboard.Dashboard) -> dashboard.Dashboard:
             "values, and events above a limit.",
             "short",
             NONE,
-            parts.promql(
-                f"sum by (otelflow_dropped_reason) (increase({DROPPED}[$__interval]))", "{{otelflow_dropped_reason}}"
-            ),
+            parts.promql(f"sum by (otelflow_dropped_reason) ({each(DROPPED)})", "{{otelflow_dropped_reason}}"),
             bars=True,
         ),
         parts.lines(

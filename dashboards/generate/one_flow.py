@@ -5,6 +5,7 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders import dashboard
 
 from generate import parts
+from generate.counting import counted, each
 
 OF = 'job=~"$service",otelflow_flow_name="$flow"'
 RUNS = f"otelflow_flow_duration_seconds_count{{{OF}}}"
@@ -30,6 +31,7 @@ def one_flow() -> dashboard.Dashboard:
         parts.choice("task", "Task", task),
         parts.source("logs", "Logs", "loki"),
         parts.source("jaeger", "Jaeger", "jaeger"),
+        parts.choice("searched", "Service in Jaeger", "otelflow_flow_duration_seconds_count, job", several=False),
         parts.source("tempo", "Tempo", "tempo"),
     ):
         made = made.with_variable(variable)
@@ -40,15 +42,16 @@ def one_flow() -> dashboard.Dashboard:
 
 def _compared(made: dashboard.Dashboard) -> dashboard.Dashboard:
     def share(then: str) -> str:
-        failed, runs = (f"sum(increase({of}[$__range]{then}))" for of in (FAILED, RUNS))
-        return f"({failed} or vector(0)) / ({runs} > 0)"
+        failed, runs = (f"sum({counted(of, ago=then)})" for of in (FAILED, RUNS))
+        return f"({failed} or {runs} * 0) / ({runs} > 0)"
 
     def p95(then: str) -> str:
-        return f"histogram_quantile(0.95, sum by (le) (increase({BUCKETS}[$__range]{then})))"
+        return f"histogram_quantile(0.95, sum by (le) ({counted(BUCKETS, ago=then)}))"
 
-    ago, long = " offset 1w", "In the same time, a week before."
-    quantile = f"histogram_quantile(0.95, sum by (le) (rate({BUCKETS}[$__rate_interval]"
-    runs = f"sum(increase({RUNS}[$__interval]"
+    def lately(then: str) -> str:
+        return f"histogram_quantile(0.95, sum by (le) ({counted(BUCKETS, '$__rate_interval', then)}))"
+
+    ago, long = "1w", "In the same time, a week before."
     for panel in (
         parts.number(
             "Failed", "Share of its runs that failed.", "percentunit", share(""), NO_RUNS, colours=parts.RATIO
@@ -56,15 +59,15 @@ def _compared(made: dashboard.Dashboard) -> dashboard.Dashboard:
         parts.number("Failed, a week ago", long, "percentunit", share(ago), BEFORE),
         parts.number("p95", "19 of 20 runs took less.", "s", p95(""), NO_RUNS),
         parts.number("p95, a week ago", long, "s", p95(ago), BEFORE),
-        parts.number("Runs", "How often it ended.", "short", f"round(sum(increase({RUNS}[$__range])))", NO_RUNS),
-        parts.number("Runs, a week ago", long, "short", f"round(sum(increase({RUNS}[$__range]{ago})))", BEFORE),
+        parts.number("Runs", "How often it ended.", "short", f"round(sum({counted(RUNS)}))", NO_RUNS),
+        parts.number("Runs, a week ago", long, "short", f"round(sum({counted(RUNS, ago=ago)}))", BEFORE),
         parts.lines(
             "How long it takes",
             "p95, and p95 a week before. A dot is a run: it leads to its trace.",
             "s",
             NO_RUNS,
-            parts.promql(f"{quantile})))", "now", exemplar=True),
-            parts.promql(f"{quantile}{ago})))", "a week ago", ref="B"),
+            parts.promql(lately(""), "now", exemplar=True),
+            parts.promql(lately(ago), "a week ago", ref="B"),
             colours={"a week ago": parts.GREY},
         ),
         parts.lines(
@@ -72,14 +75,14 @@ def _compared(made: dashboard.Dashboard) -> dashboard.Dashboard:
             "Runs in each interval, and a week before.",
             "short",
             NO_RUNS,
-            parts.promql(f"{runs}))", "now"),
-            parts.promql(f"{runs}{ago}))", "a week ago", ref="B"),
+            parts.promql(f"sum({each(RUNS)})", "now"),
+            parts.promql(f"sum({each(RUNS, ago)})", "a week ago", ref="B"),
             colours={"a week ago": parts.GREY},
         ),
         parts.heat_map(
             "How often which duration",
             "Its runs by how long they took. Two bands are two kinds of runs.",
-            f"sum by (le) (increase({BUCKETS}[$__rate_interval]))",
+            f"sum by (le) ({each(BUCKETS)})",
             NO_RUNS,
         ),
         parts.lines(
@@ -87,7 +90,7 @@ def _compared(made: dashboard.Dashboard) -> dashboard.Dashboard:
             "In each interval.",
             "short",
             NO_RUNS,
-            parts.promql(f"sum by (otelflow_status) (increase({RUNS}[$__interval]))", "{{otelflow_status}}"),
+            parts.promql(f"sum by (otelflow_status) ({each(RUNS)})", "{{otelflow_status}}"),
             colours={"completed": parts.GREEN, "failed": parts.RED, "cancelled": parts.YELLOW},
             bars=True,
         ),
@@ -97,10 +100,17 @@ def _compared(made: dashboard.Dashboard) -> dashboard.Dashboard:
 
 
 def _tasks(made: dashboard.Dashboard) -> dashboard.Dashboard:
+    def of_tasks(part: str) -> str:
+        return f"{TASKS}_{part}{{{TASK}}}"
+
+    def lately(then: str) -> str:
+        buckets = counted(of_tasks("bucket"), "$__rate_interval", then)
+        return f"histogram_quantile(0.95, sum by (le, otelflow_task_name) ({buckets}))"
+
     by = "sum by (otelflow_task_name)"
-    spent = f"{by} (increase({TASKS}_sum{{{TASK}}}[$__range]))"
-    buckets = f"sum by (le, otelflow_task_name) (increase({TASKS}_bucket{{{TASK}}}[$__range]))"
-    time_of = f"{by} (rate({TASKS}_sum{{{TASK}}}[$__rate_interval]))"
+    spent = f"{by} ({counted(of_tasks('sum'))})"
+    buckets = f"sum by (le, otelflow_task_name) ({counted(of_tasks('bucket'))})"
+    time_of = f"{by} ({each(of_tasks('sum'))})"
     failed = f'{TASKS}_count{{{TASK},otelflow_status="failed"}}'
     made = made.with_panel(
         parts.columns(
@@ -109,8 +119,8 @@ def _tasks(made: dashboard.Dashboard) -> dashboard.Dashboard:
             NO_TASKS,
             {
                 "total time": (spent, "s"),
-                "runs": (f"round({by} (increase({TASKS}_count{{{TASK}}}[$__range])))", "short"),
-                "failed": (f"round({by} (increase({failed}[$__range])))", "short"),
+                "runs": (f"round({by} ({counted(of_tasks('count'))}))", "short"),
+                "failed": (f"round({by} ({counted(failed)}))", "short"),
                 "p50": (f"histogram_quantile(0.5, {buckets})", "s"),
                 "p95": (f"histogram_quantile(0.95, {buckets})", "s"),
             },
@@ -121,16 +131,12 @@ def _tasks(made: dashboard.Dashboard) -> dashboard.Dashboard:
     made = made.with_panel(
         parts.lines(
             "Where the time goes",
-            "Seconds a second that each task takes.",
+            "Seconds that each task took, in each interval.",
             "s",
             NO_TASKS,
             parts.promql(time_of, "{{otelflow_task_name}}"),
             bars=True,
         )
-    )
-    ago = " offset 1w"
-    quantile = (
-        f"histogram_quantile(0.95, sum by (le, otelflow_task_name) (rate({TASKS}_bucket{{{TASK}}}[$__rate_interval]"
     )
     made = made.with_panel(
         parts.lines(
@@ -138,8 +144,8 @@ def _tasks(made: dashboard.Dashboard) -> dashboard.Dashboard:
             "19 of 20 calls of the task took less.",
             "s",
             NO_TASKS,
-            parts.promql(f"{quantile})))", "{{otelflow_task_name}}", exemplar=True),
-            parts.promql(f"{quantile}{ago})))", "{{otelflow_task_name}}, a week ago", ref="B"),
+            parts.promql(lately(""), "{{otelflow_task_name}}", exemplar=True),
+            parts.promql(lately("1w"), "{{otelflow_task_name}}, a week ago", ref="B"),
         )
     )
     return made.with_panel(
@@ -149,7 +155,7 @@ def _tasks(made: dashboard.Dashboard) -> dashboard.Dashboard:
             "short",
             "None has failed",
             parts.promql(
-                f"sum by (otelflow_task_name, error_type) (increase({failed}[$__interval]))",
+                f"sum by (otelflow_task_name, error_type) ({each(failed)})",
                 "{{otelflow_task_name}}: {{error_type}}",
             ),
             bars=True,
@@ -169,7 +175,7 @@ def _runs(made: dashboard.Dashboard) -> dashboard.Dashboard:
     )
     said = "The flow's runs, the newest first. A line leads to its trace."
     made = made.with_row(dashboard.Row("Its traces, in Jaeger")).with_panel(
-        parts.traces("Traces (Jaeger)", said, parts.JaegerSearch("$service", operation="$flow"), parts.JAEGER, NO_RUNS)
+        parts.traces("Traces (Jaeger)", said, parts.JaegerSearch("$searched", operation="$flow"), parts.JAEGER, NO_RUNS)
     )
     query = '{ span.otelflow.kind = "flow" && name = "$flow" }'
     panel = parts.traces("Traces (Tempo)", said, parts.traceql(query), parts.TEMPO, NO_RUNS)
