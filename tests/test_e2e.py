@@ -6,9 +6,11 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import services
 from backends import Backends, ask, missing_backend, running_backends
 from otelflow_exporters._from_json import from_json
 from otelflow_exporters._spans import Span
@@ -349,3 +351,34 @@ def test_restarts_lose_nothing(tmp_path: Path) -> None:
 
         until(all_of_them, f"{said['number']} traces of two spans", 60)
         assert len(own.traces("restarted", limit=20_000)) == said["number"]
+
+
+def test_an_order_of_the_example_shop(backends: Backends, tmp_path: Path) -> None:
+    """Two services that know nothing of tracing: one trace, and every span's parent is in it."""
+    sent_to: Any = SimpleNamespace(endpoint=backends.otlp)
+    starter = "opentelemetry-instrument"
+    prices_log, shop_log = tmp_path / "prices.log", tmp_path / "shop.log"
+    with services.uvicorn("prices.app:app", starter, sent_to, prices_log, OTEL_SERVICE_NAME="prices") as prices:
+        more = {"SHOP_DATABASE": str(tmp_path / "shop.db"), "SHOP_PRICES_URL": prices.url, "OTEL_SERVICE_NAME": "shop"}
+        with services.uvicorn("shop.app:app", starter, sent_to, shop_log, **more) as shop:
+            customer = {"name": "Ada", "tier": "gold", "card": "4111"}
+            order = {"id": "A-1", "customer": customer, "items": [{"sku": "lamp", "quantity": 1}], "card": "4111"}
+            assert shop.ask("/orders", order).status in (200, 201, 202)
+
+            def receipt() -> bool:
+                return bool(shop.ask("/orders/A-1", sampled=False).body["status"] == "receipt sent")
+
+            until(receipt, "a receipt")
+    last = {"send receipt", "GET /prices/{sku}"}
+
+    def whole() -> Any:
+        traces = backends.traces("shop", tags={"order.id": "A-1"}, operation="place order")
+        return traces if traces and last <= {span["operationName"] for span in traces[0]["spans"]} else None
+
+    (trace,) = until(whole, "the trace")
+    spans = trace["spans"]
+    assert {"POST /orders", "place order", "quote", "reserve", *last} <= {span["operationName"] for span in spans}
+    ids = {span["spanID"] for span in spans}
+    (first,) = (span for span in spans if not any(one["spanID"] in ids for one in span["references"]))
+    assert first["operationName"] == "POST /orders"
+    assert {process["serviceName"] for process in trace["processes"].values()} == {"shop", "prices"}
