@@ -189,7 +189,7 @@ def limited_collector(folder: Path) -> Iterator[receivers.Receiver]:
         process = subprocess.Popen([str(receivers._collector()), "--config", str(config)], stdout=log, stderr=log)
         try:
             for port in (grpc, http):
-                receivers._wait_for_port(port, process)
+                receivers.wait_for_port(port, process)
             yield receivers.Receiver("collector", grpc, http, sink)
         finally:
             process.terminate()

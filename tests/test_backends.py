@@ -3,16 +3,21 @@ the row means."""
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
+from urllib.request import urlopen
 
 import pytest
-from programs import run
+from programs import clean_environment, run
+from receiver import free_ports, tool, wait_for_port
+from services import until
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 SECTION = README.partition("## Any OTLP backend\n")[2].partition("\n## ")[0]
@@ -84,3 +89,45 @@ def test_the_variables_of_a_row_ask_for_what_they_mean(name: str, receiver: Any)
         if key.endswith("HEADERS"):
             wanted, _, text = value.partition("=")
             assert headers[wanted.lower()] == unquote(text)
+
+
+PHOENIX = tool("phoenix-20.26")
+
+
+@pytest.mark.skipif(PHOENIX is None, reason="Arize Phoenix is not installed: run .ci/phoenix")
+def test_phoenix_has_the_whole_trace(tmp_path: Path) -> None:
+    """With the row's variables: names, parents, attributes, messages."""
+    port, grpc = free_ports(2)
+    address = f"http://127.0.0.1:{port}"
+    settings = {"HOST": "127.0.0.1", "PORT": str(port), "GRPC_PORT": str(grpc), "WORKING_DIR": str(tmp_path)}
+    environment = {f"PHOENIX_{key}": value for key, value in {**settings, "TELEMETRY_ENABLED": "false"}.items()}
+    command = [f"{PHOENIX}/bin/phoenix", "serve"]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(command, env=clean_environment(**environment), stdout=log, stderr=log)
+        try:
+            wait_for_port(port, process, 120)
+            variables = {
+                key: value.replace("http://localhost:6006", address) for key, value in BACKENDS["Arize Phoenix"].items()
+            }
+            done = run(
+                "made = work(3); configure('shop'); made.execute(); say(whole=bool(flush()), id=made.trace_id)",
+                **variables,
+            )
+            assert done.said["whole"], done.stderr
+
+            def spans() -> Any:
+                with urlopen(f"{address}/v1/projects/default/spans?limit=100", timeout=10) as answer:
+                    found = json.load(answer)["data"]
+                return found if len(found) == 4 else None
+
+            found = until(spans, "four spans", 60)
+        finally:
+            process.terminate()
+            process.wait(30)
+    assert {span["context"]["trace_id"] for span in found} == {done.said["id"]}
+    (root,) = (span for span in found if span["parent_id"] is None)
+    assert (root["name"], root["attributes"]["otelflow.status"]) == ("work", "completed")
+    steps = [span for span in found if span is not root]
+    assert {(span["name"], span["parent_id"]) for span in steps} == {("step", root["context"]["span_id"])}
+    said = [event["attributes"]["otelflow.message.text"] for span in steps for event in span["events"]]
+    assert said == ["working"] * 3
