@@ -39,6 +39,7 @@ class OwnProvider:
         from opentelemetry.sdk.resources import Resource
 
         self._made = (resource, exporters, pipelines)
+        self.pipelines = pipelines
         self._process = os.getpid()
         self.not_sent = 0
         """Exports that failed, or have not been answered, since the last that did not fail. Metrics add up: the next
@@ -54,7 +55,6 @@ class OwnProvider:
         own_id = Resource({"service.instance.id": str(uuid.uuid4())})
         resource = resource.merge(own_id) if is_forked else own_id.merge(resource)  # the second goes before the first
         self.provider = MeterProvider(readers, resource, shutdown_on_exit=False)
-        self.meters = _meters.Meters(self.provider, pipelines)
 
     def again(self) -> OwnProvider:
         """The same for a forked child."""
@@ -82,17 +82,23 @@ def set_up_metrics(
     resource: Any, endpoint: str | None, headers: Mapping[str, str] | None, pipelines: Sequence[Pipeline]
 ) -> None:
     """Measure from now on: on the global meter provider, or one that is made and becomes it."""
+    global _own
+    if _own is not None:
+        return
+    measuring = _meters.in_use()  # where a flow ran before configure(): on the API's stand-in for a provider
+    if measuring is not None:
+        measuring.pipelines = pipelines
     existing = metrics.get_meter_provider()
-    if type(existing).__name__ != "_ProxyMeterProvider":  # the API's stand-in for what is not there
-        _meters.use(_meters.Meters(existing, pipelines))
+    if type(existing).__name__ != "_ProxyMeterProvider":
+        _meters.use(measuring or _meters.Meters(existing, pipelines))
         return
 
     def exporters() -> list[Any]:
         return [made for name in exporter_names("metrics") if (made := _exporter(name, endpoint, headers)) is not None]
 
-    own = OwnProvider(resource, exporters, pipelines)
-    metrics.set_meter_provider(own.provider)
-    _begin(own)
+    _own = OwnProvider(resource, exporters, pipelines)
+    metrics.set_meter_provider(_own.provider)  # the instruments that there are become its own
+    _meters.use(measuring or _meters.Meters(_own.provider, pipelines))
 
 
 def _exporter(name: str, endpoint: str | None, headers: Mapping[str, str] | None) -> Any:
@@ -101,12 +107,6 @@ def _exporter(name: str, endpoint: str | None, headers: Mapping[str, str] | None
     except ConfigError as error:
         _logger.error("%s Its metrics are not sent until it is mended.", error)
         return None
-
-
-def _begin(own: OwnProvider) -> None:
-    global _own
-    _own = own
-    _meters.use(own.meters)
 
 
 def _in_child() -> None:
@@ -121,7 +121,7 @@ def _in_child() -> None:
 def _made_again(inherited: OwnProvider) -> _meters.Meters:
     global _own
     _own = inherited.again()
-    return _own.meters
+    return _meters.Meters(_own.provider, _own.pipelines)
 
 
 after_fork_in_child(_in_child)

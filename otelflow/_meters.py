@@ -21,7 +21,7 @@ from otelflow._pipeline import AFTER_SHUTDOWN, QUEUE_FULL, Pipeline
 from otelflow._telemetry import SCOPE
 from otelflow._version import __version__
 
-__all__ = ["Meters", "prepare", "use"]
+__all__ = ["Meters", "in_use", "prepare", "use"]
 
 _TO_A_SECOND = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 BOUNDS = (*_TO_A_SECOND, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0, 14400.0)
@@ -39,7 +39,8 @@ class Meters:
 
     def __init__(self, provider: Any, pipelines: Sequence[Pipeline] = ()) -> None:
         meter = provider.get_meter(SCOPE, __version__)
-        self._pipelines = pipelines
+        self.pipelines = pipelines
+        """Whose spans are told of."""
         self._active: dict[str, int] = {}
         self._series: dict[tuple[Any, ...], dict[str, Any]] = {}
         observed: list[tuple[Any, str, Callable[[Any], Iterable[Observation]], str, str]] = [
@@ -109,23 +110,23 @@ class Meters:
     def _dropped(self, _: Any) -> Iterable[Observation]:
         numbers = counts.snapshot()
         numbers.pop(LISTENER_ERRORS, None)
-        for pipeline in self._pipelines:
+        for pipeline in self.pipelines:
             for reason, number in pipeline.account().lost.items():
                 numbers[reason] = numbers.get(reason, 0) + number
         return [Observation(number, {wire.DROPPED_REASON: reason}) for reason, number in numbers.items()]
 
     def _processed(self, _: Any) -> Iterable[Observation]:
-        for pipeline in self._pipelines:
+        for pipeline in self.pipelines:
             account = pipeline.account()
             lost = {reason: account.lost.get(reason, 0) for reason in (QUEUE_FULL, AFTER_SHUTDOWN)}
             yield self._of(pipeline, account.produced - sum(lost.values()))
             yield from (self._of(pipeline, number, reason) for reason, number in lost.items() if number)
 
     def _waiting(self, _: Any) -> Iterable[Observation]:
-        return [self._of(pipeline, pipeline.account().pending) for pipeline in self._pipelines]
+        return [self._of(pipeline, pipeline.account().pending) for pipeline in self.pipelines]
 
     def _exported(self, _: Any) -> Iterable[Observation]:
-        for pipeline in self._pipelines:
+        for pipeline in self.pipelines:
             account = pipeline.account()
             yield self._of(pipeline, account.delivered)
             for reason, number in account.lost.items():
@@ -156,6 +157,11 @@ def use(meters: Meters) -> None:
     global _in_use
     _in_use = meters
     measures.sink, measures.on = meters.take, True
+
+
+def in_use() -> Meters | None:
+    """The instruments that runs are measured by, if there are any."""
+    return _in_use if measures.sink is not None else None
 
 
 def prepare() -> None:

@@ -122,7 +122,7 @@ def configure(
 
 
 def _measure(wanted: bool | None, provider: Any, endpoint: str | None, headers: Mapping[str, str] | None) -> None:
-    if (measures.on if wanted is None else wanted) and measures.sink is None:
+    if measures.on if wanted is None else wanted:
         from opentelemetry.sdk.resources import Resource
 
         resource = getattr(provider, "resource", None) or Resource.create()

@@ -288,6 +288,26 @@ def test_a_meter_provider_of_the_users_is_used() -> None:
         assert console(done.stdout) == []
 
 
+def test_what_ran_before_configure_is_measured() -> None:
+    """Where the variable asks for it; once, as what runs afterwards."""
+    done = run(
+        "work(3).execute()\nconfigure('shop')\nconfigure('shop', metrics=True)\nwork(2).execute()",
+        head=HEAD,
+        OTELFLOW_METRICS="true",
+        **QUIET,
+    )
+    (collection,) = console(done.stdout)
+    (resource,) = collection["resource_metrics"]
+    counted = {
+        metric["name"]: [point.get("value", point.get("count")) for point in metric["data"]["data_points"]]
+        for scope in resource["scope_metrics"]
+        for metric in scope["metrics"]
+    }
+    assert counted["otelflow.task.duration"] == [5]
+    assert counted["otelflow.flow.active"] == [0]
+    assert done.stderr == ""
+
+
 def test_a_forked_child_counts_its_own() -> None:
     """As another instance of the service; what the parent counted does not come again."""
     done = run(
