@@ -44,7 +44,8 @@ __all__ = [
 
 _INFO = logging.INFO
 _NOTHING: dict[str, Any] = {}
-_STATUS = wire.STATUS
+_STATUSES = {status: {wire.STATUS: status} for status in ("completed", "failed", "cancelled")}
+"""The attributes of the end that say no more than how it came: shared by all spans that end so."""
 
 
 class Emitter(Protocol):
@@ -140,15 +141,19 @@ def _end_attributes(run: Emitter, span: Any) -> None:
     try:
         if not span.is_recording():
             return
-        made = {_STATUS: run.status, **run._end_attributes()}
+        more = run._end_attributes()
+        made = {**_STATUSES[run.status], **more} if more else _STATUSES[run.status]
         if run.status == "failed" and run.error is not None:
             kind = error_type(run.error)
-            made[wire.ERROR_TYPE] = kind
+            made = {**made, wire.ERROR_TYPE: kind}
             description = cut(f"{kind}: {safe_str(run.error)}")[0]
             span.set_status(Status(StatusCode.ERROR, description))
         if run._cut:
-            made[wire.DROPPED_VALUES] = run._cut
-        span.set_attributes(made)
+            made = {**made, wire.DROPPED_VALUES: run._cut}
+        if hasattr(type(span), "conclude"):  # a lean one, which takes what is known to be clean
+            span.conclude(made)
+        else:
+            span.set_attributes(made)
     except Exception as error:
         _broken("set_attributes", error)
 

@@ -16,6 +16,7 @@ from otelflow._counts import after_end, counts
 from otelflow._execute import Executable
 from otelflow._journal import Journal
 from otelflow._naming import next_order, run_id
+from otelflow._parts import Parts
 from otelflow._run import Run
 from otelflow._shapes import Shape
 from otelflow._spec import Spec
@@ -29,7 +30,6 @@ from otelflow.records import Artifact, Message, Result
 __all__ = ["Flow", "Task", "current_flow", "current_task"]
 
 R = TypeVar("R")
-_TASK_RUN_ID = wire.TASK_RUN_ID
 _NOTHING: dict[str, Any] = {}
 
 
@@ -122,8 +122,8 @@ class Flow(Executable, Generic[R]):
             self._relay.linked(span.get_span_context())
         return span
 
-    def _start_attributes(self) -> dict[str, Any]:
-        return {**self._spec.attributes, **self._wire}
+    def _start_attributes(self) -> Parts:
+        return (self._spec.attributes, self._wire)
 
     def _with_baggage(self, context: Context) -> Context:
         key = _baggage_key()
@@ -290,12 +290,11 @@ class Task(Executable):
         if flow._keeps_tasks:
             memory.tasks.append(self)
 
-    def _start_attributes(self) -> dict[str, Any]:
+    def _start_attributes(self) -> Parts:
         above = _ORPHAN if self._flow is None else self._flow._wire
-        made = {**self._spec.attributes, _TASK_RUN_ID: f"task_{self._order:028x}", **above}
-        if self._given_name is not None:
-            made[wire.TASK_NAME] = cut(self._given_name)[0]
-        return made
+        if self._given_name is None:
+            return (self._spec.attributes, self._order, above)
+        return (self._spec.attributes, self._order, above, {wire.TASK_NAME: cut(self._given_name)[0]})
 
     def _make_origin(self) -> tuple[Any, ...]:
         spec, flow = self._spec, self._flow

@@ -12,6 +12,7 @@ from otelflow._argument_paths import ArgumentPaths
 from otelflow._drive import DRIVER_FOR, named
 from otelflow._flow import Flow, Task
 from otelflow._journal import Journal
+from otelflow._parts import Parts
 from otelflow._postponed import PostponedContext, PostponedSpan
 from otelflow._run import Run, not_started
 from otelflow._spec import Spec
@@ -63,9 +64,9 @@ class _Given(Run):
     def _begin_span(self, source: Source, context: Context) -> Span | None:
         return super()._start_span(source, context)
 
-    def _start_attributes(self) -> dict[str, Any]:
+    def _start_attributes(self) -> Parts:
         made = super()._start_attributes()
-        return {**self._wanted, **made} if self._wanted else made
+        return (self._wanted, *made) if self._wanted else made
 
 
 def _may_record(above: Any) -> bool:
@@ -122,7 +123,10 @@ class _ShortTask(_InstrumentedTask):
 
         def start(more: dict[str, Any]) -> Span | None:
             try:
-                return source.start(name, context, {**attributes, **more}, ns)
+                span = source.start(name, context, attributes, ns)
+                if more:
+                    span.set_attributes(more)
+                return span
             except Exception as error:  # a sampler or processor of the user's; never in the way of the call
                 not_started(error)
                 return None

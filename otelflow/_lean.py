@@ -1,32 +1,162 @@
-"""Child spans of the SDK at a third of their price: the same class, made from facts that are known already.
+"""A span of the SDK at a fifth of its price: the same class, made from facts that are known already.
 
-Two thirds of a span written by hand go into starting it: attributes are checked one by one, the sampler is asked what
-its default always answers below a sampled local parent, and lists are made for events and links that never come. Here
-the span gets its fields directly. It is the SDK's Span in everything that it does afterwards: the same processors are
-told, the same limits hold, the same methods change it and end it.
+Two thirds of a span written by hand go into starting it: attributes are checked one by one, and lists are made for
+events and links that never come. A sixth goes into a second copy at its end. Here the span holds the attributes that
+its function prepared once, and shares them with every other span of that function until somebody adds some; makes
+lists when there is something to put in; and is handed to processors itself when it ends, as it refuses changes from
+then on. It is the SDK's Span in all else: the same processors are told, the same limits hold, the same methods work.
 
 This leans on names that the SDK keeps to itself. So a span of the SDK's own is looked at first: only where its fields
-are exactly those known here, and everything about the tracer is as usual, this way is taken; else the public one is.
+are exactly those known here is this class used; else the public API is.
 """
 
 from __future__ import annotations
 
+import copy
+import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 from opentelemetry.attributes import BoundedAttributes
-from opentelemetry.context import Context
-from opentelemetry.sdk.trace import Span, Tracer, TracerProvider
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased
+from opentelemetry.sdk.trace import Event, Span, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.sdk.util import BoundedList
-from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode
+from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
-from otelflow.context import SPAN_KEY
+from otelflow import _clock
+from otelflow._parts import Parts, merged
 
-__all__ = ["LeanSpan", "starter_for"]
+__all__ = ["LeanSpan", "has_known_shape"]
 
-_ALWAYS = {
+_HAS_ON_ENDING = hasattr(SpanProcessor, "_on_ending")  # since 1.40
+_logger = logging.getLogger("opentelemetry.sdk.trace")
+
+
+class LeanSpan(Span):
+    """A span of the SDK that makes its attributes, events and links when there is something to put in, or a reader.
+
+    What all spans of a tracer have in common (limits, scope, resource, processor) is on a subclass of its own.
+    """
+
+    _limits: Any
+    _lock: Any
+    _name: str
+    _start_time: int | None
+    _context: SpanContext
+    _parent: SpanContext | None
+    _parts: Parts = ()
+    _last: dict[str, Any] | None = None
+    """Attributes of the end; as clean and as untouched as the parts."""
+    _own: Any = None
+    """The attributes, once somebody asked for them."""
+    _events: Any = ()
+    _links: Any = ()
+    _status = Status(StatusCode.UNSET)
+    _kind = SpanKind.INTERNAL
+    _end_time: int | None = None
+    _trace_config = None
+    _record_end_metrics: Any = None
+    _record_exception = True
+    _set_status_on_exception = True
+
+    # --- attributes ---------------------------------------------------------------------------------------------
+
+    @property
+    def _attributes(self) -> Any:  # in the SDK's class it is a field
+        if self._own is None:
+            self._unshare()
+        return self._own
+
+    @_attributes.setter
+    def _attributes(self, attributes: Any) -> None:  # processors that redact put other attributes in their place
+        self._parts, self._last, self._own = (), None, attributes
+
+    def _unshare(self) -> None:
+        """Make this span's own attributes of the parts."""
+        with self._lock:
+            if self._own is None:
+                parts = self._parts if self._last is None else (*self._parts, self._last)
+                self._own = self._bounded(merged(parts))
+
+    def _bounded(self, attributes: dict[str, Any]) -> BoundedAttributes:
+        """``attributes`` within the limits, without the SDK looking at each once more."""
+        most = self._limits.max_span_attributes
+        made: Any = object.__new__(BoundedAttributes)
+        made.dropped = 0 if most is None else max(0, len(attributes) - most)
+        for key in list(attributes)[: made.dropped]:
+            del attributes[key]
+        made._dict, made._lock = attributes, threading.RLock()
+        made.maxlen, made.max_value_len = most, None
+        made._immutable, made._extended_attributes = self._end_time is not None, False
+        return made  # type: ignore[no-any-return]
+
+    @property
+    def dropped_attributes(self) -> int:
+        return self._attributes.dropped if isinstance(self._attributes, BoundedAttributes) else 0
+
+    def set_attribute(self, key: str, value: Any) -> None:
+        self._unshare()
+        super().set_attribute(key, value)
+
+    def set_attributes(self, attributes: Mapping[str, Any]) -> None:
+        self._unshare()
+        super().set_attributes(attributes)
+
+    def conclude(self, attributes: dict[str, Any]) -> None:
+        """Set the attributes of the end: clean ones, in a dict that nobody changes any more."""
+        with self._lock:
+            if self._end_time is None and self._own is None:
+                self._last = attributes
+                return
+        if self._end_time is None:
+            super().set_attributes(attributes)
+
+    # --- events and links ---------------------------------------------------------------------------------------
+
+    def _add_event(self, event: Any) -> None:
+        if not self._events:
+            with self._lock:
+                if not self._events and self._end_time is None:
+                    self._events = BoundedList(self._limits.max_events)
+        super()._add_event(event)
+
+    def _add_link(self, link: Any) -> None:
+        if not self._links:
+            with self._lock:
+                if not self._links and self._end_time is None:
+                    self._links = BoundedList(self._limits.max_links)
+        super()._add_link(link)
+
+    # --- the end ------------------------------------------------------------------------------------------------
+
+    def end(self, end_time: int | None = None) -> None:
+        with self._lock:
+            has_ended = self._end_time is not None
+            if not has_ended:
+                self._end_time = _clock.now() if end_time is None else end_time
+                if self._own is not None:
+                    self._own._immutable = True
+        if has_ended:
+            _logger.warning("Calling end() on an ended span.")
+            return
+        if self._record_end_metrics is not None:
+            self._record_end_metrics()
+        processor = self._span_processor
+        if _HAS_ON_ENDING:
+            processor._on_ending(self)
+        processor.on_end(self)
+
+    def __copy__(self) -> Any:
+        return self._readable_span()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return copy.deepcopy(self._readable_span(), memo)
+
+
+# --- the shape of the SDK's own ----------------------------------------------------------------------------------
+
+_OF_SPAN = {
     "_attributes",
     "_context",
     "_end_time",
@@ -52,51 +182,10 @@ _SOMETIMES = {"_record_end_metrics"}  # since 1.40
 _OF_ATTRIBUTES = {"_dict", "_immutable", "_lock", "dropped", "max_value_len", "maxlen"}
 _SOMETIMES_OF_ATTRIBUTES = {"_extended_attributes"}  # until 1.44
 
-
-class LeanSpan(Span):
-    """A span of the SDK that makes its lists of events and links when there is something to put in."""
-
-    _events: Any = ()
-    _links: Any = ()
-    _status = Status(StatusCode.UNSET)
-    _kind = SpanKind.INTERNAL
-    _end_time = None
-    _instrumentation_info: Any = None
-    _trace_config = None
-    _record_end_metrics = None
-    _record_exception = True
-    _set_status_on_exception = True
-
-    def _add_event(self, event: Any) -> None:
-        if not self._events:
-            with self._lock:
-                if not self._events and self._end_time is None:
-                    self._events = BoundedList(self._limits.max_events)
-        super()._add_event(event)
-
-    def _add_link(self, link: Any) -> None:
-        if not self._links:
-            with self._lock:
-                if not self._links and self._end_time is None:
-                    self._links = BoundedList(self._limits.max_links)
-        super()._add_link(link)
-
-
-Starter = Callable[[str, Context, "dict[str, Any]", int], "Span | None"]
-"""Starts a child span, from its name, context, attributes and time in ns; None where the public way has to be taken."""
-
-
-def starter_for(tracer: Any) -> Starter | None:
-    """How child spans of ``tracer`` are started leanly; None where that cannot be."""
-    if type(tracer) is not Tracer or not _has_known_shape() or not _is_usual(tracer):
-        return None
-    return _starter(tracer)
-
-
 _known_shape: bool | None = None
 
 
-def _has_known_shape() -> bool:
+def has_known_shape() -> bool:
     """Whether the SDK's spans have the fields that are known here. Looked at once a process."""
     global _known_shape
     if _known_shape is None:
@@ -109,62 +198,15 @@ def _has_known_shape() -> bool:
 
 def _look() -> bool:
     provider = TracerProvider(sampler=ALWAYS_ON, shutdown_on_exit=False)
-    span = provider.get_tracer("otelflow.shape").start_span("shape", attributes={"key": "value"})
-    fields, of_attributes = set(vars(span)), set(vars(span._attributes))  # type: ignore[attr-defined]
+    span: Any = provider.get_tracer("otelflow.shape").start_span("shape", attributes={"key": "value"})
+    fields, of_attributes = set(vars(span)), set(vars(span._attributes))
+    context = SpanContext(1, 2, False, TraceFlags(1))
+    event: Any = Event("shape", {"key": "value"}, 1)
     return (
-        fields - _SOMETIMES == _ALWAYS
+        fields - _SOMETIMES == _OF_SPAN
         and of_attributes - _SOMETIMES_OF_ATTRIBUTES == _OF_ATTRIBUTES
         and isinstance(span, Span)
         and type(span._lock) in (type(threading.Lock()), type(threading.RLock()))
+        and tuple(context) == (1, 2, False, TraceFlags(1), context.trace_state, True)
+        and set(vars(event)) == {"_name", "_timestamp", "_attributes"}
     )
-
-
-def _is_usual(tracer: Tracer) -> bool:
-    """Whether the sampler's answer below a sampled local parent is known, and values are not to be cut by the SDK."""
-    sampler, limits = tracer.sampler, tracer._span_limits
-    most = limits.max_span_attributes
-    return (
-        type(sampler) is ParentBased
-        and getattr(sampler, "_local_parent_sampled", None) is ALWAYS_ON
-        and limits.max_span_attribute_length is None
-        and (most is None or most >= _MOST_ATTRIBUTES)
-    )
-
-
-_MOST_ATTRIBUTES = 32
-"""Spans with more attributes at their start than this take the public way, which applies the limits."""
-
-
-def _starter(tracer: Tracer) -> Starter:
-    config: Any = getattr(tracer, "_tracer_config", None)
-    scope, info, limits = tracer._instrumentation_scope, tracer.instrumentation_info, tracer._span_limits
-    new_id, most = tracer.id_generator.generate_span_id, limits.max_span_attributes
-    new_span, new_attributes = object.__new__, object.__new__
-
-    def start(name: str, context: Context, attributes: dict[str, Any], start_time: int) -> Span | None:
-        parent: Any = context.get(SPAN_KEY)
-        if not isinstance(parent, Span) or len(attributes) > _MOST_ATTRIBUTES:
-            return None
-        above = parent._context
-        flags = above.trace_flags  # type: ignore[union-attr]
-        if above.is_remote or not flags & 1 or (config is not None and not config.is_enabled):  # type: ignore[union-attr]
-            return None
-        made: Any = new_attributes(BoundedAttributes)
-        made._dict = attributes
-        made.maxlen, made.max_value_len = most, None
-        made.dropped, made._immutable, made._extended_attributes = 0, False, False
-        made._lock = threading.Lock()
-        span = new_span(LeanSpan)
-        span._name = name
-        span._context = SpanContext(above.trace_id, new_id(), False, flags, above.trace_state)  # type: ignore[union-attr]
-        span._parent = above
-        span._attributes = made
-        span._start_time = start_time
-        span._instrumentation_scope, span._instrumentation_info, span._limits = scope, info, limits
-        span._resource, span._sampler = tracer.resource, tracer.sampler
-        span._span_processor = tracer.span_processor
-        span._lock = threading.Lock()
-        tracer.span_processor.on_start(span, parent_context=context)
-        return span
-
-    return start

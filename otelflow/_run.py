@@ -14,6 +14,7 @@ from otelflow import _clock, _emit, _naming, _stdout
 from otelflow import attributes as wire
 from otelflow._counts import EVENTS, counts, log_once
 from otelflow._journal import Journal
+from otelflow._parts import Parts
 from otelflow._shapes import Shape
 from otelflow._spec import Spec
 from otelflow._telemetry import Source, current_source
@@ -114,7 +115,7 @@ class Run:
         """Take the place below the run ``above`` (None: there is none)."""
         raise NotImplementedError
 
-    def _start_attributes(self) -> dict[str, Any]:
+    def _start_attributes(self) -> Parts:
         raise NotImplementedError
 
     def _end_attributes(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, NoOpTracer, ProxyTracer, Span, SpanContext, TracerProvider
 
+from otelflow._parts import Parts, merged
 from otelflow._version import __version__
 from otelflow.context import SPAN_KEY
 
@@ -38,16 +39,15 @@ class Source:
         if self._unsampled_children:
             self._span_id = tracer.id_generator.generate_span_id
 
-    def start(
-        self, name: str, context: Context, attributes: dict[str, Any], start_time: int, links: Any = None
-    ) -> Span:
-        """A span as a child of the one in ``context``, not made current. ``start_time`` is in ns since 1970.
+    def start(self, name: str, context: Context, parts: Parts, start_time: int, links: Any = None) -> Span:
+        """A span as a child of the one in ``context``, not made current, with the attributes that ``parts`` stand for.
+        ``start_time`` is in ns since 1970.
 
         Below a local parent that was sampled out, a default sampler's answer is known: then its span, which records
         nothing, is made without asking. It has an id of its own, so that log lines can be told apart.
         """
         if self._lean is not None and not links:
-            span: Span | None = self._lean(name, context, attributes, start_time)
+            span: Span | None = self._lean(name, context, parts, start_time)
             if span is not None:
                 return span
         if self._unsampled_children:
@@ -57,14 +57,14 @@ class Source:
                 if above.is_valid and not above.is_remote and not above.trace_flags.sampled:
                     own = SpanContext(above.trace_id, self._span_id(), False, above.trace_flags, above.trace_state)  # type: ignore[misc]
                     return NonRecordingSpan(own)
-        return self.start_span(name, context, attributes=attributes, links=links, start_time=start_time)
+        return self.start_span(name, context, attributes=merged(parts), links=links, start_time=start_time)
 
 
 def _lean_starter(tracer: Any) -> Any:
-    """The lean way to start child spans, for an SDK that is loaded already; None for everything else."""
-    if type(tracer).__module__ != "opentelemetry.sdk.trace" or _self_metrics():
+    """The lean way to start spans, for an SDK that is loaded already; None for everything else."""
+    if type(tracer).__module__ != "opentelemetry.sdk.trace":
         return None
-    from otelflow._lean import starter_for
+    from otelflow._lean_start import starter_for
 
     return starter_for(tracer)
 

@@ -15,8 +15,8 @@ HOUSES = {"otelflow": ROOT, "otelflow_exporters": TOP / "exporters" / "otelflow_
 
 FLOORS = [
     ["_clock", "_fork", "errors", "attributes", "context", "_version", "_naming", "_counts", "_shapes", "_loops"],
-    ["_secrets", "_postponed"],
-    ["config", "events", "records", "_stdout", "_inject", "_lean", "_telemetry", "_wrapper"],
+    ["_secrets", "_postponed", "_parts"],
+    ["config", "events", "records", "_stdout", "_inject", "_lean", "_lean_start", "_telemetry", "_wrapper"],
     ["_measures"],
     ["_values", "_journal", "listeners", "_ids", "_pipeline", "_processors", "_exporters", "_log_events"],
     ["_otlp_values", "_meters", "_new_provider"],

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Decision, ParentBased, SamplingResult, StaticSampler
 from opentelemetry.trace import Link, SpanContext, Status, StatusCode, TraceFlags, set_span_in_context
 
-from otelflow import _lean
+from otelflow import _lean, _lean_start
 from otelflow._telemetry import Source
 
 START = {"otelflow.kind": "task", "number": 3, "list": ("a", "b")}
@@ -72,10 +72,10 @@ def exported(todo: list[Step], lean: bool, limits: SpanLimits | None = None) -> 
     root = tracer.start_span("root", start_time=1)
     context = set_span_in_context(root)
     if lean:
-        start = _lean.starter_for(tracer)
+        start = _lean_start.starter_for(tracer)
         assert start is not None
-        span: Any = start("task", context, dict(START), 10)
-        assert type(span) is _lean.LeanSpan
+        span: Any = start("task", context, (START,), 10)
+        assert isinstance(span, _lean.LeanSpan)
     else:
         span = tracer.start_span("task", context, attributes=dict(START), start_time=10)
     for step in todo:
@@ -106,6 +106,7 @@ def facts(span: ReadableSpan) -> dict[str, Any]:
     }
 
 
+@settings(deadline=None)
 @given(st.lists(steps, max_size=12))
 def test_any_sequence_of_calls_leaves_the_same_span(todo: list[Step]) -> None:
     """Attributes, events, links, status, name, times, drops: equal to the SDK's own; processors saw the same start."""
@@ -116,11 +117,12 @@ def test_any_sequence_of_calls_leaves_the_same_span(todo: list[Step]) -> None:
     assert isinstance(lean, ReadableSpan)
 
 
-@given(st.lists(steps, max_size=12))
-def test_limits_hold(todo: list[Step]) -> None:
+@settings(deadline=None)
+@given(st.lists(steps, max_size=12), st.sampled_from([0, 1, 2, 3, 5, 33]))
+def test_limits_hold(todo: list[Step], most: int) -> None:
     """The SDK's limits of attributes, events and links are the lean span's, too."""
     limits = SpanLimits(
-        max_span_attributes=33, max_events=2, max_links=1, max_event_attributes=1, max_link_attributes=1
+        max_span_attributes=most, max_events=2, max_links=1, max_event_attributes=1, max_link_attributes=1
     )
     assert facts(exported(todo, True, limits)[0]) == facts(exported(todo, False, limits)[0])
 
@@ -136,49 +138,33 @@ class ByName(StaticSampler):
     "more",
     [
         {"sampler": ByName(Decision.DROP)},
-        {"sampler": ALWAYS_ON},
         {"sampler": ParentBased(ALWAYS_ON, local_parent_sampled=ByName(Decision.DROP))},
         {"span_limits": SpanLimits(max_span_attribute_length=3)},
-        {"span_limits": SpanLimits(max_span_attributes=4)},
     ],
-    ids=["own sampler", "not parent-based", "own sampler below", "value length", "few attributes"],
+    ids=["own sampler", "own sampler below", "value length"],
 )
 def test_what_is_unusual_takes_the_public_way(more: dict[str, Any]) -> None:
     """Samplers that have to be asked and limits that apply at the start."""
     provider = TracerProvider(shutdown_on_exit=False, **more)
-    assert _lean.starter_for(provider.get_tracer("x")) is None
+    assert _lean_start.starter_for(provider.get_tracer("x")) is None
 
 
 def test_an_sdk_of_another_shape_takes_the_public_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the SDK's fields are not those known, spans are made by the SDK alone, and flows work the same."""
     monkeypatch.setattr(_lean, "_known_shape", None)
-    monkeypatch.setattr(_lean, "_ALWAYS", {*_lean._ALWAYS, "_of_the_future"})
+    monkeypatch.setattr(_lean, "_OF_SPAN", {*_lean._OF_SPAN, "_of_the_future"})
     memory = InMemorySpanExporter()
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(memory))
     tracer = provider.get_tracer("otelflow")
     source = Source(tracer)
-    span = source.start("task", set_span_in_context(tracer.start_span("root")), {"a": 1}, 5)
-    assert type(span) is not _lean.LeanSpan
-    assert not _lean._has_known_shape()
-
-
-def test_a_remote_or_foreign_parent_takes_the_public_way() -> None:
-    """Only below a recording span of the SDK, of this process, is the sampler's answer known."""
-    from opentelemetry.context import Context
-    from opentelemetry.trace import NonRecordingSpan
-
-    tracer = TracerProvider(shutdown_on_exit=False).get_tracer("x")
-    start = _lean.starter_for(tracer)
-    assert start is not None
-    assert start("t", Context(), {}, 1) is None
-    assert start("t", set_span_in_context(NonRecordingSpan(LINKED)), {}, 1) is None
-    many = {str(number): number for number in range(100)}
-    assert start("t", set_span_in_context(tracer.start_span("root")), many, 1) is None
+    span = source.start("task", set_span_in_context(tracer.start_span("root")), ({"a": 1},), 5)
+    assert not isinstance(span, _lean.LeanSpan)
+    assert not _lean.has_known_shape()
 
 
 def test_links_given_at_the_start_are_not_lost() -> None:
     """Source.start passes them on: a span with links is the SDK's own."""
     tracer = TracerProvider(shutdown_on_exit=False).get_tracer("x")
-    span: Any = Source(tracer).start("t", set_span_in_context(tracer.start_span("root")), {}, 1, [Link(LINKED)])
+    span: Any = Source(tracer).start("t", set_span_in_context(tracer.start_span("root")), (), 1, [Link(LINKED)])
     assert [link.context for link in span.links] == [LINKED]

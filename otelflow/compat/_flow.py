@@ -15,6 +15,7 @@ from otelflow._flow import Flow as MainFlow
 from otelflow._flow import Task as MainTask
 from otelflow._flow import current_flow
 from otelflow._naming import next_order, run_id
+from otelflow._parts import Parts
 from otelflow._run import Run
 from otelflow._shapes import Shape
 from otelflow._values import safe_str
@@ -353,8 +354,8 @@ class Task(_Talkative, MainTask):
 
     _flow_given: Any = None
 
-    def _start_attributes(self) -> dict[str, Any]:
-        return {**super()._start_attributes(), wire.TASK_RUN_ID: self.run_id}
+    def _start_attributes(self) -> Parts:
+        return (*super()._start_attributes(), {wire.TASK_RUN_ID: self.run_id})
 
     def _make_origin(self) -> tuple[Any, ...]:
         source, names, name, _, context = super()._make_origin()
