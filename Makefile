@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PROJECTS := pyproject.toml exporters/pyproject.toml
 
-.PHONY: demo test e2e lint lifecycle bench bench-quick clean
+.PHONY: demo test e2e lint bench bench-quick clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/otelflow demo $(if $(FOLDER),"$(FOLDER)")
@@ -23,10 +23,6 @@ lint: $(VENV)/.with-lint
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
-
-# What survives: each case with the bare SDK and with ours, outages as long as real ones.
-lifecycle: $(VENV)/.with-test
-	cd tests && ../$(BIN)/python -m lifecycle $(ARGS)
 
 bench: $(VENV)/.with-bench
 	$(BIN)/python benchmarks/bench.py

@@ -22,6 +22,7 @@ __all__ = [
     "WORKER_LOST",
     "Counts",
     "after_end",
+    "broken",
     "counts",
     "log_once",
 ]
@@ -112,3 +113,14 @@ def log_once(key: str, message: str, *arguments: object, exc_info: bool = False)
         return
     _said.add(key)
     _logger.warning(message, *arguments, exc_info=exc_info)
+
+
+def broken(where: str, error: Exception) -> None:
+    """Say once that a method of the span in use raised."""
+    log_once(
+        f"span {where} {type(error).__name__}",
+        "The span in use raised %s in %s(); the run goes on without it.",
+        type(error).__name__,
+        where,
+        exc_info=True,
+    )

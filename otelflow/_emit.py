@@ -16,14 +16,16 @@ from opentelemetry.trace import Status, StatusCode
 
 from otelflow import _clock, _naming
 from otelflow import attributes as wire
-from otelflow._counts import AFTER_FORK, VALUES, after_end, counts, log_once
+from otelflow._counts import AFTER_FORK, VALUES, after_end, broken, counts, log_once
 from otelflow._journal import Journal
-from otelflow._log_events import ON_LOGS, ON_SPANS, log_event
+from otelflow._log_events import ON_LOGS
 from otelflow._measures import measures
 from otelflow._naming import error_type
+from otelflow._overflow import weigh
+from otelflow._span_events import is_wanted, span_event
 from otelflow._stdout import muted, terminal
 from otelflow._tracebacks import format_error
-from otelflow._values import attribute, cut, safe_str, to_json, without_colours
+from otelflow._values import MAX_VALUE_BYTES, attribute, cut, safe_str, to_json, without_colours
 from otelflow.context import current_run
 from otelflow.events import FlowRunEventType, event_of
 from otelflow.listeners import flow_events
@@ -46,6 +48,9 @@ _INFO = logging.INFO
 _NOTHING: dict[str, Any] = {}
 _STATUSES = {status: {wire.STATUS: status} for status in ("completed", "failed", "cancelled")}
 """The attributes of the end that say no more than how it came: shared by all spans that end so."""
+_TEXT, _SEVERITY = wire.MESSAGE_TEXT, wire.MESSAGE_SEVERITY
+_LEVELS = {number: logging.getLevelName(number) for number in (10, 20, 30, 40, 50)}
+_MESSAGE_BYTES = weigh({_TEXT: "", _SEVERITY: "CRITICAL"})
 
 
 class Emitter(Protocol):
@@ -54,6 +59,7 @@ class Emitter(Protocol):
     _START: ClassVar[FlowRunEventType]
     _STOP: ClassVar[FlowRunEventType]
     _cut: int
+    _direct: int
     _ended_ns: int
     _events: int
     _order: int
@@ -61,6 +67,7 @@ class Emitter(Protocol):
     _relay: Any
     _span: Any
     _started_ns: int
+    _weight: int
 
     @property
     def error(self) -> BaseException | None: ...
@@ -155,40 +162,7 @@ def _end_attributes(run: Emitter, span: Any) -> None:
         else:
             span.set_attributes(made)
     except Exception as error:
-        _broken("set_attributes", error)
-
-
-def _names(run: Emitter) -> dict[str, str]:
-    """What a log record is found by: its span may be in another place, or sampled out."""
-    if run._origin is None:
-        return {}
-    _, (flow, _), task, _, _ = run._origin
-    return {key: name for key, name in ((wire.FLOW_NAME, flow), (wire.TASK_NAME, task)) if name is not None}
-
-
-def _span_event(run: Emitter, name: str, attributes: dict[str, Any], ns: int, body: object, level: int = _INFO) -> bool:
-    """The event on the run's span, as a log record, or both: ``OTELFLOW_EVENTS`` says where. False where another thread
-    ended the run before it was there."""
-    span = run._span
-    try:
-        if ON_SPANS and span is not None and span.is_recording():
-            span.add_event(name, attributes, ns)
-            run._events += 1
-        if ON_LOGS and run._relay is None:
-            log_event(span, name, body, {**_names(run), **attributes}, level, ns)
-    except Exception as error:
-        _broken("add_event", error)
-    return not run._ended_ns or any(event.timestamp == ns for event in getattr(span, "events", ()))
-
-
-def _broken(where: str, error: Exception) -> None:
-    log_once(
-        f"span {where} {type(error).__name__}",
-        "The span in use raised %s in %s(); the run goes on without it.",
-        type(error).__name__,
-        where,
-        exc_info=True,
-    )
+        broken("set_attributes", error)
 
 
 def _cut(run: Emitter, text: str) -> str:
@@ -234,21 +208,21 @@ def message(
         return
     raw = given if type(given) is str else safe_str(given)
     text = without_colours(raw)
-    severity = logging.getLevelName(level)
     ns = _clock.now() if at is None else at[0]
-    short = _cut(run, text)
-    made = _message_attributes(run, short, severity, attributes)
+    made = _message_attributes(run, text, level, attributes) if is_wanted(run) else None
     origin = _origin(run, "message", at)
     if origin is None:
         return
-    if not _span_event(run, wire.MESSAGE_EVENT, made, ns, short, level):
+    short = _short(text) if made is None else made[_TEXT]
+    size = 0 if attributes or made is None or not short.isascii() else _MESSAGE_BYTES + len(short)
+    if not span_event(run, wire.MESSAGE_EVENT, made, ns, short, level, size, level >= logging.ERROR):
         counts.add(after_end("message"))
         return
     if config.log_to_memory:
         task_name, task_run = run._task_identity()
         run._journal.add_message(Message(text, level, ns, task_name, task_run, raw, attributes))
     if config.log_to_console:
-        console(f"{_time_of_day(ns)} | {severity:<8} | {raw}")
+        console(f"{_time_of_day(ns)} | {logging.getLevelName(level):<8} | {raw}")
     if run._relay is not None:
         run._relay.said(run, "message", ns, origin[0], (level, raw, attributes))
         return
@@ -257,14 +231,19 @@ def message(
     _deliver(FlowRunEventType.FLOW_MESSAGE, ns, origin, heard, remembered, level)
 
 
-def _message_attributes(run: Emitter, text: str, severity: str, extra: dict[str, Any] | None) -> dict[str, Any]:
-    made: dict[str, Any] = {wire.MESSAGE_TEXT: text, wire.MESSAGE_SEVERITY: severity}
+def _message_attributes(run: Emitter, text: str, level: int, extra: dict[str, Any] | None) -> dict[str, Any]:
+    made: dict[str, Any] = {_TEXT: _cut(run, text), _SEVERITY: _LEVELS.get(level) or logging.getLevelName(level)}
     for key, value in (extra or _NOTHING).items():
         made[key], was_cut = attribute(value)
         if was_cut:
             run._cut += 1
             counts.add(VALUES)
     return made
+
+
+def _short(text: str) -> str:
+    """A text for the history, where no span wanted it: that holds nothing large."""
+    return text if len(text) <= MAX_VALUE_BYTES else cut(text)[0]
 
 
 def _time_of_day(ns: int) -> str:
@@ -283,7 +262,27 @@ def console(text: str) -> None:
 def artifact(run: Emitter, key: str, data: object, description: str, kind: str, at: At | None = None) -> None:
     """Something that the run made: span event with a preview, the object itself in memory and for listeners."""
     ns = _clock.now() if at is None else at[0]
+    made = _artifact_attributes(run, key, data, description, kind) if is_wanted(run) else None
+    origin = _origin(run, "artifact", at)
+    if origin is None:
+        return
+    told = None if made is None else made[wire.ARTIFACT_DESCRIPTION] or made[wire.ARTIFACT_KEY]
+    if not span_event(run, wire.ARTIFACT_EVENT, made, ns, told):
+        counts.add(after_end("artifact"))
+        return
+    run._journal.artifacts.append(Artifact(key, data, description, kind, ns, run._task_identity()[1]))
+    if run._relay is not None:
+        run._relay.said(run, "artifact", ns, origin[0], (key, data, description, kind))
+        return
     payload = {"description": description, "key": key, "data": data, "type": kind}
+    shown = _unseen(data) if made is None else made[wire.ARTIFACT_DATA]
+    remembered = {"description": _short(description), "key": _short(key), "data": shown, "type": _short(kind)}
+    _deliver(
+        FlowRunEventType.NEW_ARTIFACT, ns, origin, {"artifact_data": payload}, {"artifact_data": remembered}, _INFO
+    )
+
+
+def _artifact_attributes(run: Emitter, key: str, data: object, description: str, kind: str) -> dict[str, Any]:
     preview = to_json(data)
     made: dict[str, Any] = {
         wire.ARTIFACT_KEY: _cut(run, key),
@@ -297,40 +296,26 @@ def artifact(run: Emitter, key: str, data: object, description: str, kind: str, 
     if preview.size is not None:
         made[wire.ARTIFACT_SIZE] = preview.size
         made[wire.ARTIFACT_SHA256] = preview.sha256
-    origin = _origin(run, "artifact", at)
-    if origin is None:
-        return
-    if not _span_event(run, wire.ARTIFACT_EVENT, made, ns, made[wire.ARTIFACT_DESCRIPTION] or made[wire.ARTIFACT_KEY]):
-        counts.add(after_end("artifact"))
-        return
-    run._journal.artifacts.append(Artifact(key, data, description, kind, ns, run._task_identity()[1]))
-    if run._relay is not None:
-        run._relay.said(run, "artifact", ns, origin[0], (key, data, description, kind))
-        return
-    remembered = {
-        **payload,
-        "key": made[wire.ARTIFACT_KEY],
-        "description": made[wire.ARTIFACT_DESCRIPTION],
-        "data": preview.text,
-    }
-    _deliver(
-        FlowRunEventType.NEW_ARTIFACT,
-        ns,
-        origin,
-        {"artifact_data": payload},
-        {"artifact_data": remembered},
-        _INFO,
-    )
+    return made
+
+
+def _unseen(data: object) -> str:
+    """What the history says of an artifact that no span wanted: nothing is read of it."""
+    kind = type(data)
+    length = f" of {len(data)}" if kind in (str, bytes, list, tuple, dict, set) else ""  # type: ignore[arg-type]
+    return f"<{kind.__name__}{length}: not recorded>"
 
 
 def result(run: Emitter, key: str, description: str, at: At | None = None) -> None:
     """A result that the run wants to be seen."""
     ns = _clock.now() if at is None else at[0]
-    made = {wire.RESULT_KEY: _cut(run, key), wire.RESULT_DESCRIPTION: _cut(run, description)}
+    made = None
+    if is_wanted(run):
+        made = {wire.RESULT_KEY: _cut(run, key), wire.RESULT_DESCRIPTION: _cut(run, description)}
     origin = _origin(run, "result", at)
     if origin is None:
         return
-    if not _span_event(run, wire.RESULT_EVENT, made, ns, made[wire.RESULT_DESCRIPTION]):
+    if not span_event(run, wire.RESULT_EVENT, made, ns, None if made is None else made[wire.RESULT_DESCRIPTION]):
         counts.add(after_end("result"))
         return
     run._journal.results.append(Result(key, description, ns, run._task_identity()[1]))
@@ -338,13 +323,13 @@ def result(run: Emitter, key: str, description: str, at: At | None = None) -> No
         run._relay.said(run, "result", ns, origin[0], (key, description))
         return
     payload = {"result_data": {"key": key, "description": description}}
-    remembered = {"result_data": {"key": made[wire.RESULT_KEY], "description": made[wire.RESULT_DESCRIPTION]}}
+    remembered = {"result_data": {"key": _short(key), "description": _short(description)}}
     _deliver(FlowRunEventType.NEW_RESULT, ns, origin, payload, remembered, _INFO)
 
 
 def exception(run: Emitter, attributes: dict[str, Any], ns: int) -> None:
     """The event of an exception, from its attributes."""
-    _span_event(run, wire.EXCEPTION_EVENT, attributes, ns, attributes[wire.EXCEPTION_MESSAGE], logging.ERROR)
+    span_event(run, wire.EXCEPTION_EVENT, attributes, ns, attributes[wire.EXCEPTION_MESSAGE], logging.ERROR)
     if ON_LOGS and run._relay is not None:
         run._relay.said(run, "exception", ns, run._origin[0], (attributes,))
 

@@ -94,7 +94,9 @@ class Executable(Account):
         """Forget the run before."""
         self.error = self.return_value = self._span_context = None
         self.__dict__.pop("_lines", None)
-        self._ended_ns = self._events = self._cut = 0
+        self._ended_ns = self._events = self._weight = self._cut = 0
+        self._direct = -1
+        self.__dict__.pop("_overflow", None)
 
     def _nothing_to_run(self) -> Exception:
         kind = type(self).__name__

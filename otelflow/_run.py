@@ -11,11 +11,11 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanContext
 
 from otelflow import _clock, _emit, _naming, _stdout
-from otelflow import attributes as wire
-from otelflow._counts import EVENTS, counts, log_once
+from otelflow._counts import log_once
 from otelflow._journal import Journal
 from otelflow._parts import Parts
 from otelflow._shapes import Shape
+from otelflow._span_events import settle
 from otelflow._spec import Spec
 from otelflow._telemetry import Source, current_source
 from otelflow._values import cut
@@ -78,6 +78,10 @@ class Run:
     """In a worker process: what records all that happens, instead of an exporter and listeners."""
     _lines: _stdout.Lines | None = None
     _events: int = 0
+    _direct: int = -1
+    """How many events go on the span as they come; -1: not looked at yet."""
+    _weight: int = 0
+    """Bytes of the events on the span."""
     _cut: int = 0
 
     def __init_subclass__(cls, **given: Any) -> None:
@@ -288,7 +292,7 @@ class Run:
         span, self._span = self._span, None
         try:
             if self._events:
-                _count_dropped_events(span)
+                settle(self, span)
             span.end(self._ended_ns)  # type: ignore[union-attr]
             if self._relay is not None:
                 self._relay.ended(span)
@@ -358,10 +362,3 @@ def _came_from_inside(run: Run, error: BaseException) -> bool:
                 return True
         traceback = traceback.tb_next
     return False
-
-
-def _count_dropped_events(span: Any) -> None:
-    dropped = getattr(span, "dropped_events", 0)
-    if isinstance(dropped, int) and dropped:
-        counts.add(EVENTS, dropped)
-        span.set_attribute(wire.DROPPED_EVENTS, dropped)

@@ -9,7 +9,8 @@ from __future__ import annotations
 # --- on every span of ours, at its start ------------------------------------------------------------------------
 
 KIND = "otelflow.kind"
-"""What the span stands for: ``flow`` or ``task``."""
+"""What the span stands for: ``flow`` or ``task``; ``continuation`` for one that carries events of the run above it, as
+that run's own span had no room for them (setting ``OTELFLOW_OVERFLOW=spans``)."""
 
 FLOW_NAME = "otelflow.flow.name"
 """Name of the flow, the same for all its runs. On the flow's span and on the spans of its tasks; also in baggage."""
@@ -48,7 +49,8 @@ DROPPED_VALUES = "otelflow.dropped.values"
 """Number of values on this span that were cut to the largest size (setting ``OTELFLOW_MAX_VALUE_BYTES``)."""
 
 DROPPED_EVENTS = "otelflow.dropped.events"
-"""Number of events of this run that are not on its span: the SDK keeps a limited number and drops the oldest."""
+"""Number of events of this run that are not on its span, nor on one that continues it: a span has limits in number and
+bytes. On the event ``otelflow.left_out``, too."""
 
 DROPPED_SHORT_TASKS = "otelflow.dropped.short_tasks"
 """Number of tasks of this flow run that left no span, as they were shorter than the ``min_duration`` that their
@@ -59,6 +61,12 @@ DROPPED_TASKS = "otelflow.dropped.tasks"
 
 DROPPED_MESSAGES = "otelflow.dropped.messages"
 """Number of messages that the Flow object did not keep in memory (``FlowRunConfig.max_messages``)."""
+
+CONTINUATION = "otelflow.continuation"
+"""On a span that carries more events of a run: its number among those of that run, from 1."""
+
+CONTINUATIONS = "otelflow.continuations"
+"""On the run's own span: how many such spans there are."""
 
 # --- while it runs ----------------------------------------------------------------------------------------------
 
@@ -99,6 +107,9 @@ ARTIFACT_SIZE = "otelflow.artifact.size"
 
 ARTIFACT_SHA256 = "otelflow.artifact.sha256"
 """SHA-256, in hex, of the bytes that ``otelflow.artifact.size`` counts. Absent where unknown."""
+
+GAP_EVENT = "otelflow.left_out"
+"""Event: here events are missing, ``otelflow.dropped.events`` of them. Its time is that of the first."""
 
 RESULT_EVENT = "otelflow.result"
 """Event: a result that the run wants to be seen."""

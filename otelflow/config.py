@@ -16,8 +16,10 @@ __all__ = [
     "OTELFLOW_EVENTS",
     "OTELFLOW_EXIT_SECONDS",
     "OTELFLOW_HISTORY_SIZE",
+    "OTELFLOW_MAX_SPAN_BYTES",
     "OTELFLOW_MAX_VALUE_BYTES",
     "OTELFLOW_METRICS",
+    "OTELFLOW_OVERFLOW",
     "OTELFLOW_QUEUE_SIZE",
     "FlowRunConfig",
     "choice_from_environment",
@@ -28,6 +30,14 @@ __all__ = [
 
 OTELFLOW_MAX_VALUE_BYTES = "OTELFLOW_MAX_VALUE_BYTES"
 """Environment: largest size of one value on a span, in bytes of UTF-8. Default 2048: Grafana Tempo cuts there."""
+
+OTELFLOW_MAX_SPAN_BYTES = "OTELFLOW_MAX_SPAN_BYTES"
+"""Environment: how many bytes of attributes and events otelflow puts on one span. Default 65536. Beyond half of
+it events are shortened, then left out, the newest kept."""
+
+OTELFLOW_OVERFLOW = "OTELFLOW_OVERFLOW"
+"""Environment: what becomes of events beyond a span's limits: ``count`` (the first and the newest are kept, the rest is
+counted; the default) or ``spans`` (all are kept, in child spans)."""
 
 OTELFLOW_HISTORY_SIZE = "OTELFLOW_HISTORY_SIZE"
 """Environment: how many events ``flow_events.history()`` holds. Default 1000; 0 switches the history off."""

@@ -23,7 +23,7 @@ FLOORS = [
     ["_otlp_spans"],
     ["_otlp_encoder"],
     ["_meter_provider"],
-    ["_tracebacks", "_spec", "providers", "_packing", "_span_parts"],
+    ["_tracebacks", "_spec", "providers", "_packing", "_span_parts", "_overflow", "_span_events"],
     ["_diagnosis_report"],
     ["_diagnosis_target", "_diagnosis_names"],
     ["_diagnosis_headers", "_diagnosis_settings", "_diagnosis_network"],

@@ -177,7 +177,7 @@ def test_what_it_looks_for(session: Any) -> None:
         "task 'load' failed with ValueError: disk full, and the test did not look at it  [errors]",
         "task 'connect' has what looks like a secret in clear in 'db.password'  [secrets]",
         "task 'connect' has what looks like a secret in clear in 'otelflow.message.text'  [secrets]",
-        "task 'talks' lost 72 events: a span keeps the newest 128  [dropped]",
+        "task 'talks' lost 73 events: its span has 128  [dropped]",
         "task 'extract' ran outside any flow: a thread or pool lost its context? If it is the test's own set-up: "
         "capflow.clear() after it  [orphans]",
         "the test left a context attached: a token that nobody detached  [context]",

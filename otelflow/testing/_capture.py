@@ -161,8 +161,9 @@ class Capture(Queries):
         by_ids: dict[tuple[int, int] | None, list[FlowRunEvent]] = defaultdict(list)
         for context, event in heard:
             by_ids[_ids(context)].append(event)
-        made = [CapturedRun(self, record, []) for record in records]
-        known = {run._ids: run for run in made}
+        everything = [CapturedRun(self, record, []) for record in records]
+        known = {run._ids: run for run in everything}
+        made = [run for run in everything if not _continues(run, known)]
         for run in made:
             run._heard = by_ids[run._ids]
             above = run.span.parent
@@ -242,6 +243,14 @@ class Capture(Queries):
 
     def __repr__(self) -> str:
         return f"<Capture of {len(self._records)} spans{', active' if self.is_active else ''}>"
+
+
+def _continues(run: CapturedRun, known: dict[Any, CapturedRun]) -> bool:
+    """Whether this is no run, but carries events of one that is here: then it is a part of that."""
+    above = known.get(_ids(run.span.parent)) if run.kind == "continuation" else None
+    if above is not None:
+        above._continued.append(run.span)
+    return above is not None
 
 
 def _is_named(run: CapturedRun, expected: list[Expected]) -> bool:

@@ -35,13 +35,13 @@ def _disagree(run: CapturedRun) -> list[str]:
     if (starts, len(stops)) != (1, 0 if run.is_open else 1):
         problems.append(f"{starts} START and {len(stops)} STOP events for a span that is {run._status()}")
     problems += [f"STOP says {stop['status']}, the span {told}" for stop in stops if stop["status"] != told]
-    if not run.span.dropped_events:
+    if not run._dropped_events:
         for what, name, field in (
             ("messages", wire.MESSAGE_EVENT, wire.MESSAGE_TEXT),
             ("artifacts", wire.ARTIFACT_EVENT, wire.ARTIFACT_KEY),
             ("results", wire.RESULT_EVENT, wire.RESULT_KEY),
         ):
-            on_span = [(event.attributes or {}).get(field) for event in run.span.events if event.name == name]
+            on_span = [(event.attributes or {}).get(field) for event in run.events if event.name == name]
             heard = [cut(str(getattr(item, "key", item)))[0] for item in getattr(run, what)]
             if sorted(map(str, on_span)) != sorted(heard):
                 problems.append(f"{what} on the span are {on_span}, heard were {heard}")
@@ -78,7 +78,7 @@ def _secrets(capture: Any, runs: list[CapturedRun]) -> list[str]:
     return [
         f"{_named(run)} has what looks like a secret in clear in {name!r}"
         for run in runs
-        for group in (run.span.attributes or {}, *((event.attributes or {}) for event in run.span.events))
+        for group in (run.span.attributes or {}, *((event.attributes or {}) for event in run.events))
         for name, value in group.items()
         if isinstance(value, str) and looks_secret(name, value, pairs=name != wire.EXCEPTION_STACKTRACE)
     ]
@@ -86,9 +86,9 @@ def _secrets(capture: Any, runs: list[CapturedRun]) -> list[str]:
 
 def _dropped(capture: Any, runs: list[CapturedRun]) -> list[str]:
     return [
-        f"{_named(run)} lost {run.span.dropped_events} events: a span keeps the newest {len(run.span.events)}"
+        f"{_named(run)} lost {run._dropped_events} events: its span has {len(run.span.events)}"
         for run in runs
-        if run.span.dropped_events
+        if run._dropped_events
     ]
 
 

@@ -110,6 +110,8 @@ class CapturedRun(Queries):
         self.parent: CapturedRun | None = None
         """The run above; None at the top of what was captured."""
         self.children: list[CapturedRun] = []
+        self._continued: list[ReadableSpan] = []
+        """The spans that carry what its own had no room for."""
 
     # --- what it is ---------------------------------------------------------------------------------------------
 
@@ -218,13 +220,20 @@ class CapturedRun(Queries):
 
     @property
     def events(self) -> list[Event]:
-        """The span's events."""
-        return list(self.span.events)
+        """The span's events, with those of the spans that continue it."""
+        return [event for span in (self.span, *self._continued) for event in span.events]
+
+    @property
+    def _dropped_events(self) -> int:
+        """How many events are on no span."""
+        said: Any = (self.span.attributes or {}).get(wire.DROPPED_EVENTS, 0)
+        return int(max(said, self.span.dropped_events))
 
     @property
     def messages(self) -> list[Message]:
         """Its messages: ``str``, with ``.severity`` and more."""
-        return [_message(event, self.span) for event in self._of(FlowRunEventType.FLOW_MESSAGE)]
+        on_spans = {event.timestamp: event.attributes for event in self.events if event.name == wire.MESSAGE_EVENT}
+        return [_message(event, on_spans) for event in self._of(FlowRunEventType.FLOW_MESSAGE)]
 
     @property
     def artifacts(self) -> Keyed[Artifact]:
@@ -310,10 +319,9 @@ def _below(run: CapturedRun) -> Iterator[CapturedRun]:
         waiting.extend(found.children)
 
 
-def _message(event: FlowRunEvent, span: ReadableSpan) -> Message:
+def _message(event: FlowRunEvent, on_spans: dict[int, Any]) -> Message:
     facts, data = event.event_data.data["message_data"], event.event_data
-    same = (one for one in span.events if one.name == wire.MESSAGE_EVENT and one.timestamp == event._ns)
-    on_span = next((one.attributes for one in same if one.attributes), {})
+    on_span = on_spans.get(event._ns) or {}
     attributes = {key: value for key, value in on_span.items() if key not in (wire.MESSAGE_TEXT, wire.MESSAGE_SEVERITY)}
     text, level, raw = facts["message_text"], facts["log_level"], facts["message"]
     return Message(text, level, event._ns, data.task_name, data.task_run_id, raw, attributes)

@@ -1,0 +1,286 @@
+"""What a span has no room for: the newest events wait until the run ends, or all go on in child spans.
+
+The SDK's span keeps a number of events (128 by default, ``OTEL_SPAN_EVENT_COUNT_LIMIT``) and lets the oldest go without
+a word; of bytes it knows no limit at all. So the first half goes on the span as it comes, and what follows comes here.
+https://opentelemetry.io/docs/specs/otel/trace/sdk/#span-limits
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections import deque
+from typing import Any
+
+from opentelemetry.context import Context
+from opentelemetry.trace import set_span_in_context
+
+from otelflow import attributes as wire
+from otelflow._counts import EVENTS, VALUES, broken, counts
+from otelflow._telemetry import current_source
+from otelflow._values import cut
+from otelflow.config import OTELFLOW_MAX_SPAN_BYTES, OTELFLOW_OVERFLOW, choice_from_environment, number_from_environment
+
+__all__ = ["DIRECT_BYTES", "MAX_EVENT_BYTES", "MAX_SPAN_BYTES", "Kept", "direct_events", "overflow_of", "weigh"]
+
+MAX_SPAN_BYTES = int(number_from_environment(OTELFLOW_MAX_SPAN_BYTES, 65_536, least=4096))
+"""How many bytes of attributes and events we put on one span."""
+
+DIRECT_BYTES = MAX_SPAN_BYTES // 2
+"""How many bytes of events go on a span as they come."""
+
+MAX_EVENT_BYTES = MAX_SPAN_BYTES // 4
+"""How many bytes one event may have."""
+
+CARRIES = choice_from_environment(OTELFLOW_OVERFLOW, ("count", "spans")) == "spans"
+"""Whether what a span has no room for goes on in child spans."""
+
+_PREVIEW_BYTES = 256
+"""What is left of a large text where there is no room for it."""
+_SDK_EVENTS = 128
+_EVENT_BYTES, _ATTRIBUTE_BYTES, _END_BYTES = 32, 12, 1024
+"""What OTLP adds: to an event (time, name, lengths), to an attribute (tags and lengths); and what is set when a span
+ends, with its own fields."""
+
+
+def _limit(span: Any) -> int:
+    """How many events ``span`` keeps. A private name of the SDK's; where it is missing, the specification's default."""
+    limits = getattr(span, "_limits", None)
+    most: Any = getattr(limits, "max_events", _SDK_EVENTS)
+    return sys.maxsize if most is None else int(most)
+
+
+def direct_events(span: Any) -> int:
+    """How many events go on ``span`` as they come."""
+    most = _limit(span)
+    return most if most == sys.maxsize else most - most // 4 if CARRIES else most // 2
+
+
+def weigh(attributes: Any) -> int:
+    """About how many bytes attributes are on the wire."""
+    size = _EVENT_BYTES
+    for key, value in attributes.items():
+        size += _ATTRIBUTE_BYTES + len(key)
+        if type(value) is str:  # on the path of every artifact: no call for what is most of it
+            size += len(value) if value.isascii() else len(value.encode("utf-8", "replace"))
+        else:
+            size += sum(weigh({"": one}) for one in value) if isinstance(value, tuple) else 8
+    return size
+
+
+class Kept:
+    """One event on its way to a span. ``prior``: an exception, an artifact, a result, an error message."""
+
+    __slots__ = ("attributes", "is_short", "name", "ns", "number", "prior", "size")
+
+    def __init__(self, name: str, attributes: dict[str, Any], ns: int, size: int, prior: bool) -> None:
+        self.name, self.attributes, self.ns, self.size, self.prior = name, attributes, ns, size, prior
+        self.number = 0
+        self.is_short = False
+
+    def shorten(self) -> int:
+        """Leave a short preview of each large text; returns how many were cut."""
+        self.is_short = True
+        shorter = {
+            key: cut(value, _PREVIEW_BYTES)[0] if isinstance(value, str) else value
+            for key, value in self.attributes.items()
+        }
+        before, self.attributes, self.size = self.attributes, shorter, weigh(shorter)
+        return sum(1 for key, value in before.items() if shorter[key] != value)
+
+    def add_to(self, span: Any) -> None:
+        """Put it on ``span``."""
+        span.add_event(self.name, self.attributes, self.ns)
+
+
+class Ring:
+    """The newest events of a run, bounded in number and bytes. Ordinary messages make room for the rest."""
+
+    def __init__(self, run: Any, span: Any) -> None:
+        self._lock = threading.RLock()  # a signal handler may have something to say while its thread is in here
+        self._plain: deque[Kept] = deque()
+        self._prior: deque[Kept] = deque()
+        self._next = self._size = self._left_out = 0
+        self._gap: Kept | None = None
+        """The first event that was left out: what tells of the gap stands in its place."""
+        self._direct = min(run._events - 1, _limit(span))
+        self._capacity = _limit(span) - self._direct
+        own = MAX_SPAN_BYTES - _END_BYTES - run._weight - weigh(getattr(span, "attributes", None) or {})
+        self._room = max(own, MAX_SPAN_BYTES // 8)
+        self._is_closed = False
+
+    def add(self, kept: Kept, run: Any) -> bool:
+        """Take one event; False where the run's span has ended."""
+        with self._lock:
+            if self._is_closed:
+                return False
+            kept.number = self._next
+            self._next += 1
+            (self._prior if kept.prior else self._plain).append(kept)
+            self._size += kept.size
+            if self._size > self._room or self._next > self._capacity:
+                self._fit(self._capacity, run)
+            return True
+
+    def take_back(self, kept: Kept) -> bool:
+        """Forget an event that came too late; False where it is on the span already."""
+        with self._lock:
+            kind = self._prior if kept.prior else self._plain
+            if kept not in kind:
+                return False
+            kind.remove(kept)
+            self._size -= kept.size
+            return True
+
+    def _fit(self, most: int, run: Any) -> None:
+        if self._size > self._room:
+            self._shorten(run)
+        while self._size > self._room or len(self._plain) + len(self._prior) > most:
+            oldest = (self._plain or self._prior).popleft()
+            self._size -= oldest.size
+            self._left_out += 1
+            if self._gap is None or oldest.number < self._gap.number:
+                self._gap = oldest
+
+    def _shorten(self, run: Any) -> None:
+        for kept in (*self._plain, *self._prior):
+            if self._size <= self._room:
+                return
+            if not kept.is_short:
+                self._size -= kept.size
+                number = kept.shorten()
+                run._cut += number
+                counts.add(VALUES, number)
+                self._size += kept.size
+
+    def close(self, span: Any, run: Any) -> int:
+        """Put all on ``span``, which is about to end, with a mark where something is missing; returns how much is."""
+        with self._lock:
+            self._is_closed = True
+            room = max(0, _limit(span) - len(getattr(span, "events", None) or range(self._direct)))
+            self._fit(room, run)
+            if self._left_out and room > 1:
+                self._fit(room - 1, run)
+            kept = [*self._plain, *self._prior]
+            if self._gap is not None and room > 1:
+                self._gap.name, self._gap.attributes = wire.GAP_EVENT, {wire.DROPPED_EVENTS: self._left_out}
+                kept.append(self._gap)
+            self._plain.clear()
+            self._prior.clear()
+        counts.add(EVENTS, self._left_out)
+        for event in sorted(kept, key=lambda one: one.number):
+            event.add_to(span)
+        return self._left_out
+
+
+class Continuations:
+    """Events of a run in child spans, as many in each as fit. Such a span is made when it is full, all at once: no lock
+    is held while processors of the user's see it, and none is left open."""
+
+    def __init__(self, run: Any, span: Any) -> None:
+        self._lock = threading.RLock()
+        self._span, self._relay = span, run._relay
+        self._name = f"{getattr(span, 'name', None) or cut(run.name)[0]} (continued)"
+        self._most = _limit(span)
+        self._reserve = 0 if self._most == sys.maxsize else (self._most - run._events + 2) // 2
+        """Room on the run's own span for what should be there: above all its exception."""
+        self._waiting: list[Kept] = []
+        self._size = self._made = self._left_out = 0
+        self._is_closed = False
+        self._attributes = _identity(run)
+
+    def add(self, kept: Kept, run: Any) -> bool:
+        """Take one event; False where the run's span has ended."""
+        full: tuple[int, list[Kept]] | None = None
+        with self._lock:
+            if self._is_closed:
+                return False
+            own = kept.prior and self._reserve > 0 and run._weight + kept.size <= DIRECT_BYTES + MAX_EVENT_BYTES
+            if own:
+                self._reserve -= 1
+                run._weight += kept.size
+            else:
+                if self._waiting and (
+                    len(self._waiting) >= self._most or self._size + kept.size > MAX_SPAN_BYTES - 2 * _END_BYTES
+                ):
+                    full = self._taken()
+                self._waiting.append(kept)
+                self._size += kept.size
+        if own:
+            kept.add_to(self._span)
+        if full is not None:
+            self._carry(*full)
+        return True
+
+    def take_back(self, kept: Kept) -> bool:
+        """Forget an event that came too late; False where it is on its way already."""
+        with self._lock:
+            if kept not in self._waiting:
+                return False
+            self._waiting.remove(kept)
+            return True
+
+    def _taken(self) -> tuple[int, list[Kept]]:
+        self._made += 1
+        taken, self._waiting, self._size = self._waiting, [], 0
+        return self._made, taken
+
+    def _carry(self, number: int, events: list[Kept]) -> None:
+        try:
+            made = self._started(number, min(event.ns for event in events))
+            if made is not None and made.is_recording():
+                for event in events:
+                    event.add_to(made)
+                made.end(max(event.ns for event in events))
+                if self._relay is not None:
+                    self._relay.ended(made)
+                return
+        except Exception as error:  # a sampler or processor of the user's
+            broken("the continuation", error)
+        with self._lock:
+            self._left_out += len(events)
+        counts.add(EVENTS, len(events))
+
+    def _started(self, number: int, ns: int) -> Any:
+        source = current_source() if self._relay is None else self._relay.source
+        if source is None:
+            return None
+        context = set_span_in_context(self._span, Context())
+        return source.start(self._name, context, (self._attributes, {wire.CONTINUATION: number}), ns)
+
+    def close(self, span: Any, run: Any) -> int:
+        """Carry what is left; returns how many events could not be."""
+        with self._lock:
+            self._is_closed = True
+            last = self._taken() if self._waiting else None
+        if last is not None:
+            self._carry(*last)
+        if self._made:
+            span.set_attribute(wire.CONTINUATIONS, self._made)
+        return self._left_out
+
+
+def _identity(run: Any) -> dict[str, Any]:
+    """What a child span is found by: the names and run ids of its run."""
+    _, (flow, flow_run), task, _, _ = run._origin or _NOBODY
+    known = {
+        wire.FLOW_NAME: flow,
+        wire.FLOW_RUN_ID: flow_run,
+        wire.TASK_NAME: task,
+        wire.TASK_RUN_ID: run._task_identity()[1],
+    }
+    return {wire.KIND: "continuation", **{key: cut(value)[0] for key, value in known.items() if value is not None}}
+
+
+_NOBODY = (None, (None, None), None, None, None)
+
+
+def overflow_of(run: Any, span: Any) -> Ring | Continuations:
+    """Where the events go that the span of ``run`` has no room for. Made with the first of them; atomic, as two threads
+    may come at once."""
+    found: Any = run.__dict__.get("_overflow")
+    if found is None:
+        kind = Continuations if CARRIES and _limit(span) > 0 else Ring
+        found = run.__dict__.setdefault("_overflow", kind(run, span))
+        run._direct = 0
+    return found  # type: ignore[no-any-return]

@@ -1,0 +1,120 @@
+"""One event of a run on its span, within the span's bounds, as a log record, or both."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from otelflow import attributes as wire
+from otelflow._counts import EVENTS, VALUES, broken, counts
+from otelflow._log_events import ON_LOGS, ON_SPANS, log_event
+from otelflow._overflow import DIRECT_BYTES, MAX_EVENT_BYTES, Kept, direct_events, overflow_of, weigh
+
+__all__ = ["is_wanted", "settle", "span_event"]
+
+_INFO = logging.INFO
+
+
+def is_wanted(run: Any) -> bool:
+    """Whether anybody would see an event of ``run`` on a span or in a log: where nobody does, nothing is prepared."""
+    span = run._span
+    try:
+        return (ON_SPANS and span is not None and span.is_recording()) or (ON_LOGS and run._relay is None)
+    except Exception as error:
+        broken("is_recording", error)
+        return False
+
+
+def span_event(
+    run: Any,
+    name: str,
+    attributes: dict[str, Any] | None,
+    ns: int,
+    body: object,
+    level: int = _INFO,
+    size: int = 0,
+    prior: bool = True,
+) -> bool:
+    """The event on the run's span, as a log record, or both: ``OTELFLOW_EVENTS`` says where.
+
+    ``attributes`` are None where it is not wanted; ``size`` is about their number of bytes, 0 where that is not known;
+    ``prior`` events are the last to be left out. False where another thread ended the run before it was there.
+    """
+    is_there = not run._ended_ns
+    if attributes is None:
+        return is_there
+    span = run._span
+    try:
+        if ON_SPANS and span is not None and (not ON_LOGS or span.is_recording()):  # else it was asked when prepared
+            size = size or weigh(attributes)
+            direct = run._direct
+            if direct < 0:
+                direct = run._direct = direct_events(span)
+            run._events = number = run._events + 1
+            weight = run._weight + size
+            if number <= direct and weight <= DIRECT_BYTES and size <= MAX_EVENT_BYTES:
+                run._weight = weight
+                span.add_event(name, attributes, ns)
+                is_there = not run._ended_ns or _has(span, ns)
+            else:
+                is_there = _beyond(run, span, Kept(name, attributes, ns, size, prior))
+        if ON_LOGS and is_there and run._relay is None:
+            log_event(span, name, body, {**_names(run), **attributes}, level, ns)
+    except Exception as error:
+        broken("add_event", error)
+    return is_there
+
+
+def _has(span: Any, ns: int) -> bool:
+    return any(event.timestamp == ns for event in getattr(span, "events", ()))
+
+
+def _beyond(run: Any, span: Any, event: Kept) -> bool:
+    """What cannot go on the span just like that: a large event, or one that is too many."""
+    if event.size > MAX_EVENT_BYTES:
+        _shorten(run, event)
+    if run._events <= run._direct and run._weight + event.size <= DIRECT_BYTES:
+        run._weight += event.size
+        event.add_to(span)
+        return not run._ended_ns or _has(span, event.ns)
+    overflow = overflow_of(run, span)
+    return overflow.add(event, run) and not (run._ended_ns and overflow.take_back(event))
+
+
+def _shorten(run: Any, event: Kept) -> None:
+    """An event that is too large by itself: a preview of its texts, and no more attributes than fit."""
+    number, given = event.shorten(), event.attributes
+    event.attributes, event.size = {}, weigh({})
+    for key, value in given.items():
+        size = weigh({key: value}) - weigh({})
+        if event.size + size > MAX_EVENT_BYTES:
+            number += len(given) - len(event.attributes)
+            break
+        event.attributes[key] = value
+        event.size += size
+    run._cut += number
+    counts.add(VALUES, number)
+
+
+def _names(run: Any) -> dict[str, str]:
+    """What a log record is found by: its span may be in another place, or sampled out."""
+    if run._origin is None:
+        return {}
+    _, (flow, _), task, _, _ = run._origin
+    return {key: name for key, name in ((wire.FLOW_NAME, flow), (wire.TASK_NAME, task)) if name is not None}
+
+
+def settle(run: Any, span: Any) -> None:
+    """Before the span of a run ends: what waited goes on it, and it says how many events are not there."""
+    overflow = run.__dict__.get("_overflow")
+    missing = 0
+    if overflow is not None:
+        missing = overflow.close(span, run)
+        if run._cut:  # more may have been cut to make room
+            span.set_attribute(wire.DROPPED_VALUES, run._cut)
+    dropped = getattr(span, "dropped_events", 0)
+    if isinstance(dropped, int) and dropped:
+        counts.add(EVENTS, dropped)
+        missing += dropped
+    if missing:
+        span.set_attribute(wire.DROPPED_EVENTS, missing)
