@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 
 from opentelemetry.sdk.trace import ReadableSpan
 
-from otelflow._otlp_spans import Encoding, Frame
+from otelflow._otlp_frames import Frame
+from otelflow._otlp_spans import Encoding
 from otelflow._otlp_values import sized
 
 __all__ = ["encode", "encode_parts"]

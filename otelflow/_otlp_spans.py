@@ -10,13 +10,17 @@ from struct import Struct
 from typing import Any
 
 from opentelemetry.sdk.trace import ReadableSpan, Span
+from opentelemetry.sdk.util import BoundedList
 from opentelemetry.trace import SpanContext, SpanKind, StatusCode, TraceFlags
 from opentelemetry.trace.span import TraceState
 
 from otelflow._counts import log_once
-from otelflow._otlp_values import Attributes, sized, text_field, varint
+from otelflow._lean import LeanSpan
+from otelflow._otlp_frames import Frame, Frames
+from otelflow._otlp_parts import SharedAttributes
+from otelflow._otlp_values import Attributes, Known, sized, text_field, varint
 
-__all__ = ["Encoding", "Frame"]
+__all__ = ["Encoding"]
 
 _MOST_KNOWN = 1024
 """Names, trace ids and the like that are remembered for one encoding."""
@@ -30,21 +34,27 @@ _KINDS = {
     SpanKind.PRODUCER: b"\x30\x04",
     SpanKind.CONSUMER: b"\x30\x05",
 }
+_USUAL = _KINDS[SpanKind.INTERNAL]
+_INTERNAL, _UNSET = SpanKind.INTERNAL, StatusCode.UNSET  # a member of an Enum is not found at once
 _FLAGS, _FLAGS_REMOTE = b"\x85\x01\x00\x01\x00\x00", b"\x85\x01\x00\x03\x00\x00"
 """Whether the parent is of another process is known; and it is."""
 
 _LINK_FLAGS, _LINK_FLAGS_REMOTE = b"\x35\x00\x01\x00\x00", b"\x35\x00\x03\x00\x00"
+_List: Any = BoundedList  # what is inside is taken out without its lock: a span that has ended does not change
 _NO_STATE = SpanContext(1, 1, False).trace_state
 
 _PUBLIC = (
     *("name", "parent", "kind", "start_time", "end_time", "attributes", "events", "links", "status"),
     *("resource", "instrumentation_scope", "dropped_attributes", "dropped_events", "dropped_links"),
+    *("get_span_context", "__getattribute__"),
 )
-_inside = attrgetter(
-    *("_name", "_context", "_parent", "_kind", "_start_time", "_end_time", "_attributes", "_events", "_links"),
-    *("_status", "_resource", "_instrumentation_scope"),
-)
+_BEFORE = ("_name", "_context", "_parent", "_kind", "_start_time", "_end_time")
+_AFTER = ("_events", "_links", "_status", "_resource", "_instrumentation_scope")
+_inside = attrgetter(*_BEFORE, "_attributes", *_AFTER)
 """All that is read of a span, in one call: its properties are a third of what encoding it costs."""
+
+_inside_lean = attrgetter(*_BEFORE, "_own", *_AFTER)
+"""The same; the attributes are None where the span is to be asked for its parts."""
 
 
 def _inside_is_known() -> bool:
@@ -78,22 +88,10 @@ def _outside(span: Any) -> tuple[Any, ...]:
 
 def _reader(cls: type) -> Any:
     """How spans of ``cls`` are read: from within only where the class answers as the SDK's own do."""
-    usual = (
-        _KNOWN
-        and all(getattr(cls, name, None) is getattr(ReadableSpan, name) for name in _PUBLIC)
-        and getattr(cls, "get_span_context", None) in (ReadableSpan.get_span_context, Span.get_span_context)
-        and getattr(cls, "__getattribute__", None) is object.__getattribute__  # a method, to mypy
-    )
-    return _inside if usual else _outside
-
-
-class Frame:
-    """What stands around spans of one resource, or of one scope: before them, and after them."""
-
-    __slots__ = ("after", "before", "parent")
-
-    def __init__(self, before: bytes, after: bytes, parent: Frame | None = None) -> None:
-        self.before, self.after, self.parent = before, after, parent
+    known = LeanSpan if issubclass(cls, LeanSpan) else Span if issubclass(cls, Span) else ReadableSpan
+    if not _KNOWN or any(getattr(cls, name, None) is not getattr(known, name) for name in _PUBLIC):
+        return _outside
+    return _inside_lean if known is LeanSpan else _inside
 
 
 class Encoding:
@@ -103,122 +101,117 @@ class Encoding:
     """
 
     def __init__(self) -> None:
-        self._attributes, self._of_events = Attributes(b"\x4a"), Attributes(b"\x1a")
+        self._attributes = Attributes(b"\x4a")
+        self._shared = SharedAttributes(self._attributes)
+        self._of_events, self._of_links = Attributes(b"\x1a"), Attributes(b"\x22")
+        self._frames = Frames()
+        self._names = Known(lambda name: text_field(b"\x2a", name))
+        self._event_names = Known(lambda name: text_field(b"\x12", name))
+        self._above: dict[int, tuple[int, bytes, Any]] = {}
+        self._starts = Known(lambda size: b"\x12" + varint(size))
         self._readers: dict[type, Any] = {}
-        self._names: dict[str, bytes] = {}
-        self._traces: dict[int, bytes] = {}
-        self._frames: dict[Any, Frame] = {}
-        self._places: dict[tuple[int, int], tuple[Frame, Any, Any]] = {}
+        self._read: Any = None
+        self._class = self._resource = self._scope = self._frame = None  # those of the last span
 
-    def span(self, span: ReadableSpan) -> tuple[bytes, Frame] | None:
+    def span(self, span: Any) -> tuple[bytes, Frame] | None:
         """``span`` as a field of its scope's message, and that scope's frame; None where it cannot be encoded."""
         try:
-            return self._by_hand(span)
+            if type(span) is not self._class:
+                self._meet(type(span))
+            name, context, parent, kind, start, end, attributes, events, links, status, resource, scope = self._read(
+                span
+            )
+            if resource is not self._resource or scope is not self._scope:
+                self._enter(resource, scope)
+            trace_id, span_id, _, state = _facts(context)
+            known, head, _ = self._above.get(id(parent)) or self._below(parent, trace_id)
+            if attributes is None:
+                about = self._shared.written(span)
+            else:
+                about = self._attributes.written(attributes)
+                if dropped := span.dropped_attributes:
+                    about += b"\x50" + varint(dropped)
+            is_plain = events == () and links == () and state is _NO_STATE
+            body = b"".join(
+                (
+                    head if known == trace_id else self._below(parent, trace_id)[1],
+                    span_id.to_bytes(8, "big"),
+                    self._names[name],
+                    _USUAL if kind is _INTERNAL else _KINDS[kind],
+                    _TIMES.pack(0x39, start or 0, 0x41, end or 0),
+                    about,
+                    b"\x7a\x00" if status.status_code is _UNSET else _status(status),
+                    b"" if is_plain else self._rare(span, state, events, links),
+                )
+            )
+            return self._starts[len(body)] + body, self._frame  # type: ignore[return-value]
         except Exception:  # anything that is not as the SDK's spans are
             return self._by_upstream(span)
-
-    def _by_hand(self, span: Any) -> tuple[bytes, Frame]:
-        read = self._readers.get(type(span)) or self._readers.setdefault(type(span), _reader(type(span)))
-        name, context, parent, kind, start, end, attributes, events, links, status, resource, scope = read(span)
-        trace_id, span_id, _, state = _facts(context)
-        parts = [
-            self._traces.get(trace_id) or self._trace(trace_id),
-            span_id.to_bytes(8, "big"),
-            self._names.get(name) or self._name(name),
-            b"\x30\x01" if kind is SpanKind.INTERNAL else _KINDS[kind],
-            _TIMES.pack(0x39, start or 0, 0x41, end or 0),
-            self._attributes.written(attributes),
-            b"\x7a\x00" if status.status_code is StatusCode.UNSET and not status.description else _status(status),
-        ]
-        if parent is None:
-            parts.append(_FLAGS)
-        else:
-            _, above, is_remote, _ = _facts(parent)
-            parts += b"\x22\x08", above.to_bytes(8, "big"), _FLAGS_REMOTE if is_remote else _FLAGS
-        if state is not _NO_STATE:
-            parts.append(_trace_state(state))
-        if dropped := span.dropped_attributes:
-            parts += b"\x50", varint(dropped)
-        if events or type(events) is not tuple:
-            self._add_events(parts, events, span.dropped_events)
-        if links or type(links) is not tuple:
-            self._add_links(parts, links, span.dropped_links)
-        body = b"".join(parts)
-        place = self._places.get((id(resource), id(scope))) or self._place(resource, scope)
-        return b"\x12" + varint(len(body)) + body, place[0]
 
     def _by_upstream(self, span: Any) -> tuple[bytes, Frame] | None:
         try:
             from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
             message = encode_spans([span]).resource_spans[0].scope_spans[0].spans[0]
-            return b"\x12" + sized(message.SerializeToString()), self._place(span.resource, span.instrumentation_scope)[
-                0
-            ]
+            frame = self._frames.of(span.resource, span.instrumentation_scope)
+            return b"\x12" + sized(message.SerializeToString()), frame
         except Exception as error:
             log_once("otlp span", "A span cannot be encoded and is lost: %s", error, exc_info=True)
             return None
 
     # --- what spans have in common ------------------------------------------------------------------------------
 
-    def _trace(self, trace_id: int) -> bytes:
-        """A trace's id, and what stands before the id of a span of it."""
-        made = b"\x0a\x10" + trace_id.to_bytes(16, "big") + b"\x12\x08"
-        if len(self._traces) < _MOST_KNOWN:
-            self._traces[trace_id] = made
+    def _meet(self, cls: type) -> None:
+        self._class = None
+        self._read = self._readers.get(cls) or self._readers.setdefault(cls, _reader(cls))
+        self._class = cls  # type: ignore[assignment]
+
+    def _enter(self, resource: Any, scope: Any) -> None:
+        self._frame = self._frames.of(resource, scope)  # type: ignore[assignment]
+        self._resource, self._scope = resource, scope
+
+    def _below(self, parent: Any, trace_id: int) -> tuple[int, bytes, Any]:
+        """What children of ``parent`` have in common: flags, parent, trace, and what stands before their own id. They
+        know it again by identity, so it is held."""
+        above, flags = b"", _FLAGS
+        if parent is not None:
+            _, parent_id, is_remote, _ = _facts(parent)
+            above = b"\x22\x08" + parent_id.to_bytes(8, "big")
+            flags = _FLAGS_REMOTE if is_remote else _FLAGS
+        made = trace_id, flags + above + b"\x0a\x10" + trace_id.to_bytes(16, "big") + b"\x12\x08", parent
+        if len(self._above) >= _MOST_KNOWN:
+            self._above.clear()
+        self._above[id(parent)] = made
         return made
-
-    def _name(self, name: str) -> bytes:
-        made = text_field(b"\x2a", name)
-        if len(self._names) < _MOST_KNOWN:
-            self._names[name] = made
-        return made
-
-    def _place(self, resource: Any, scope: Any) -> tuple[Frame, Any, Any]:
-        """The frame of a scope within a resource; the two are held, as they are known again by identity."""
-        if len(self._places) >= _MOST_KNOWN:
-            self._places.clear()
-        made = self._scope_frame(scope, self._resource_frame(resource)), resource, scope
-        self._places[id(resource), id(scope)] = made
-        return made
-
-    def _resource_frame(self, resource: Any) -> Frame:
-        fields = Attributes(b"\x0a").fields(resource.attributes)
-        key = "resource", frozenset(fields), resource.schema_url
-        before = b"\x0a" + sized(b"".join(fields))
-        return self._frames.setdefault(key, Frame(before, text_field(b"\x1a", resource.schema_url)))
-
-    def _scope_frame(self, scope: Any, parent: Frame) -> Frame:
-        if scope is None:
-            return self._frames.setdefault((parent, None), Frame(b"\x0a\x00", b"", parent))
-        fields = Attributes(b"\x1a").fields(scope.attributes)
-        key = parent, scope.name, scope.version, scope.schema_url, frozenset(fields)
-        before = text_field(b"\x0a", scope.name) + text_field(b"\x12", scope.version) + b"".join(fields)
-        made = Frame(b"\x0a" + sized(before), text_field(b"\x1a", scope.schema_url), parent)
-        return self._frames.setdefault(key, made)
 
     # --- what few spans have ------------------------------------------------------------------------------------
 
-    def _add_events(self, parts: list[bytes], events: Any, dropped: int) -> None:
-        for event in events:
-            body = _TIME.pack(9, event.timestamp) + text_field(b"\x12", event.name)
-            body += b"".join(self._of_events.fields(event.attributes))
-            if event.dropped_attributes:
-                body += b"\x20" + varint(event.dropped_attributes)
-            parts += b"\x5a", sized(body)
+    def _rare(self, span: Any, state: Any, events: Any, links: Any) -> bytes:
+        parts = [] if state is _NO_STATE else [_trace_state(state)]
+        within, dropped = (events._dq, events.dropped) if type(events) is _List else (events, span.dropped_events)
+        parts += [self._event(event) for event in within]
         if dropped:
-            parts += b"\x60", varint(dropped)
+            parts.append(b"\x60" + varint(dropped))
+        within, dropped = (links._dq, links.dropped) if type(links) is _List else (links, span.dropped_links)
+        parts += [self._link(link) for link in within]
+        if dropped:
+            parts.append(b"\x70" + varint(dropped))
+        return b"".join(parts)
 
-    def _add_links(self, parts: list[bytes], links: Any, dropped: int) -> None:
-        for link in links:
-            trace_id, span_id, is_remote, _ = _facts(link.context)  # upstream's encoder leaves its state out, too
-            body = b"\x0a\x10" + trace_id.to_bytes(16, "big") + b"\x12\x08" + span_id.to_bytes(8, "big")
-            body += b"".join(Attributes(b"\x22").fields(link.attributes))
-            if link.dropped_attributes:
-                body += b"\x28" + varint(link.dropped_attributes)
-            parts += b"\x6a", sized(body + (_LINK_FLAGS_REMOTE if is_remote else _LINK_FLAGS))
-        if dropped:
-            parts += b"\x70", varint(dropped)
+    def _event(self, event: Any) -> bytes:
+        parts = [_TIME.pack(9, event.timestamp), self._event_names[event.name]]
+        parts += self._of_events.fields(event.attributes)
+        if dropped := event.dropped_attributes:
+            parts.append(b"\x20" + varint(dropped))
+        return b"\x5a" + sized(b"".join(parts))
+
+    def _link(self, link: Any) -> bytes:
+        trace_id, span_id, is_remote, _ = _facts(link.context)  # upstream's encoder leaves its state out, too
+        body = b"\x0a\x10" + trace_id.to_bytes(16, "big") + b"\x12\x08" + span_id.to_bytes(8, "big")
+        body += b"".join(self._of_links.fields(link.attributes))
+        if dropped := link.dropped_attributes:
+            body += b"\x28" + varint(dropped)
+        return b"\x6a" + sized(body + (_LINK_FLAGS_REMOTE if is_remote else _LINK_FLAGS))
 
 
 def _status(status: Any) -> bytes:

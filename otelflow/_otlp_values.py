@@ -7,7 +7,7 @@ encoder leaves it out: that attribute, not the others.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from struct import Struct
 from typing import Any
 
@@ -15,7 +15,7 @@ from opentelemetry.attributes import BoundedAttributes
 
 from otelflow._counts import log_once
 
-__all__ = ["Attributes", "sized", "text_field", "utf8", "varint"]
+__all__ = ["Attributes", "Known", "sized", "text_field", "utf8", "varint"]
 
 _MOST_DEPTH = 32
 """A value nested deeper is left out: decoders refuse a whole request whose messages are more than 100 deep."""
@@ -103,6 +103,19 @@ def _key(key: str) -> bytes:
     return b"\x0a" + sized(utf8(key)) + b"\x12"
 
 
+class Known(dict[Any, bytes]):
+    """Bytes that were made of something before, and are again where they are not there; bounded."""
+
+    def __init__(self, make: Callable[[Any], bytes]) -> None:
+        self._make = make
+
+    def __missing__(self, of: Any) -> bytes:
+        made = self._make(of)
+        if len(self) < _MOST_KNOWN:
+            self[of] = made
+        return made
+
+
 class Attributes:
     """Writes attributes as fields with one tag, and remembers what it wrote: runs have most of theirs in common.
 
@@ -112,54 +125,57 @@ class Attributes:
 
     def __init__(self, tag: bytes) -> None:
         self._tag = tag
-        self._keys: dict[str, bytes] = {}
+        self._keys = Known(_key)
         self._texts: dict[str, dict[str, bytes]] = {}
-        self._sets: dict[int, tuple[Any, bytes]] = {}
+        self._sets: dict[int, bytes] = {}
+        self._held: list[Any] = []
 
-    def fields(self, attributes: Mapping[str, Any] | None) -> list[bytes]:
+    def written(self, attributes: Mapping[str, Any] | None) -> bytes:
         """A field for each attribute, in their order."""
         if type(attributes) is BoundedAttributes:
             attributes = attributes._dict
-        if not attributes:
-            return []
-        texts, nothing = self._texts, _NOTHING
-        return [
-            (texts.get(key, nothing).get(value) if type(value) is str else None) or self._field(key, value)
-            for key, value in attributes.items()
-        ]
-
-    def written(self, attributes: Mapping[str, Any] | None) -> bytes:
-        """The fields of all of them."""
-        if type(attributes) is BoundedAttributes:
-            attributes = attributes._dict
-        known = self._sets.get(id(attributes))
-        if known is not None:
-            return known[1]
-        made = b"".join(self.fields(attributes))
-        if len(self._sets) >= _MOST_KNOWN:
-            self._sets.clear()
-        self._sets[id(attributes)] = attributes, made
+        made = self._sets.get(id(attributes))
+        if made is None:
+            made = b"".join(self.fields(attributes))
+            if len(self._held) >= _MOST_KNOWN:
+                self._sets, self._held = {}, []
+            self._sets[id(attributes)] = made
+            self._held.append(attributes)
         return made
 
-    def _field(self, key: str, value: Any) -> bytes:
+    def fields(self, attributes: Mapping[str, Any] | None) -> list[bytes]:
+        """The fields one by one, of a set that is not to be remembered as a whole."""
+        if type(attributes) is BoundedAttributes:
+            attributes = attributes._dict
+        made: list[bytes] = []
+        if not attributes:
+            return made
+        texts = self._texts
+        for key, value in attributes.items():
+            if type(value) is not str:
+                made.append(self._value(key, value))
+            elif (field := texts.get(key, _NOTHING).get(value)) is not None:
+                made.append(field)
+            else:
+                made.append(self._text(key, value))
+        return made
+
+    def _text(self, key: str, value: str) -> bytes:
+        made = self._value(key, value)
+        known = self._texts.get(key)
+        if known is None and len(self._texts) < _MOST_KNOWN:
+            known = self._texts[key] = {}
+        if known is not None and len(known) < _MOST_VALUES:
+            known[value] = made
+        return made
+
+    def _value(self, key: str, value: Any) -> bytes:
+        """Any attribute; nothing, where OTLP has no place for it."""
         try:
-            body = (self._keys.get(key) or self._remembered(key)) + _any_value(value)
+            return self._tag + sized(self._keys[key] + _any_value(value))
         except Exception as error:  # a value of any class may do anything when it is looked at
             log_once(f"otlp {key}", "The attribute %r was left out: OTLP has no place for it (%s).", key, error)
             return b""
-        made = self._tag + sized(body)
-        if type(value) is str:
-            texts = self._texts.get(key)
-            if texts is not None and len(texts) < _MOST_VALUES:
-                texts[value] = made
-        return made
-
-    def _remembered(self, key: str) -> bytes:
-        made = _key(key)
-        if len(self._keys) < _MOST_KNOWN:
-            self._keys[key] = made
-            self._texts[key] = {}
-        return made
 
 
 _NOTHING: dict[str, bytes] = {}

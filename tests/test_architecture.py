@@ -20,6 +20,7 @@ FLOORS = [
     ["_measures"],
     ["_values", "_journal", "listeners", "_ids", "_pipeline", "_processors", "_exporters", "_log_events"],
     ["_otlp_values", "_meters", "_new_provider"],
+    ["_otlp_frames", "_otlp_parts"],
     ["_otlp_spans"],
     ["_otlp_encoder"],
     ["_meter_provider"],

@@ -15,6 +15,7 @@ import pytest
 import receiver as receivers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest as Request
 from opentelemetry.sdk.resources import Resource
@@ -36,6 +37,7 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.span import TraceState
 
+from otelflow import _lean_start
 from otelflow._otlp_encoder import encode, encode_parts
 
 
@@ -197,6 +199,42 @@ def from_an_sdk(draw: st.DrawFn) -> list[ReadableSpan]:
 def test_spans_of_the_sdk_are_encoded_as_upstream_does(spans: list[ReadableSpan]) -> None:
     """Parents of this process and of another, trace states, and what the limits dropped."""
     assert decoded(encode(spans)) == upstream(spans)
+
+
+FUNCTION = {"otelflow.kind": "task", "100%": "%d %s", "same": 1}
+FLOW = {"otelflow.flow.name": "nightly %"}
+LAST = {"otelflow.status": "completed"}
+
+
+@pytest.mark.parametrize("limits", [SpanLimits(), SpanLimits(max_span_attributes=3), SpanLimits(max_span_attributes=0)])
+def test_lean_spans_are_encoded_by_their_parts(limits: SpanLimits) -> None:
+    """And as upstream does, which makes them merge the parts: one overriding another, more than the limit, a change."""
+    provider = TracerProvider(ALWAYS_ON, RESOURCE, shutdown_on_exit=False, id_generator=Counting(), span_limits=limits)
+    start = _lean_start.starter_for(provider.get_tracer("otelflow"))
+    assert start is not None
+    everything: list[tuple[Any, ...]] = [
+        (FUNCTION, 5, FLOW),
+        (FUNCTION, 16**28 - 1, FLOW),
+        (FUNCTION, 16**28, FLOW),
+        (FUNCTION, 6, {**FLOW, "same": 2}),
+        (FUNCTION, 7, {"otelflow.task.run_id": "its own"}),
+        (FUNCTION, 8, FLOW, {"otelflow.task.name": "given"}),
+        (FUNCTION, FLOW),
+        ({}, 9, {}),
+        (),
+    ]
+    spans: list[Any] = []
+    for parts in everything * 2:
+        for last in (LAST, {"same": 3}, {}):
+            span: Any = start("task", Context(), parts, 10)
+            if len(spans) % 5 == 4:
+                span.set_attribute("added", True)
+            span.conclude(last)
+            span.end(20)
+            spans.append(span)
+    request = encode(spans)
+    assert any(span._own is None for span in spans) == (limits.max_span_attributes != 0)
+    assert decoded(request) == upstream(spans)
 
 
 # --- what is unlike the SDK's -----------------------------------------------------------------------------------------

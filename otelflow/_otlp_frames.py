@@ -1,0 +1,58 @@
+"""Resources and scopes as bytes of OTLP's protobuf: what stands around the spans of each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from otelflow._otlp_values import Attributes, sized, text_field
+
+__all__ = ["Frame", "Frames"]
+
+_MOST_KNOWN = 1024
+"""Pairs of a resource and a scope that are known again by identity."""
+
+
+class Frame:
+    """What stands before and after the spans of a scope, or before and after the scopes of a resource."""
+
+    __slots__ = ("after", "before", "parent")
+
+    def __init__(self, before: bytes, after: bytes, parent: Frame | None = None) -> None:
+        self.before, self.after, self.parent = before, after, parent
+
+
+class Frames:
+    """Makes frames; two that are equal are one.
+
+    Upstream's encoder asks resources for their hash, once a span, which is one of all their attributes as JSON.
+    """
+
+    def __init__(self) -> None:
+        self._frames: dict[Any, Frame] = {}
+        self._known: dict[tuple[int, int], tuple[Frame, Any, Any]] = {}
+
+    def of(self, resource: Any, scope: Any) -> Frame:
+        """The frame of ``scope`` within ``resource``."""
+        known = self._known.get((id(resource), id(scope)))
+        if known is not None:
+            return known[0]
+        made = self._scope(scope, self._resource(resource))
+        if len(self._known) >= _MOST_KNOWN:
+            self._known.clear()
+        self._known[id(resource), id(scope)] = made, resource, scope  # held: ids may come again when things are gone
+        return made
+
+    def _resource(self, resource: Any) -> Frame:
+        fields = Attributes(b"\x0a").fields(resource.attributes)
+        key = "resource", frozenset(fields), resource.schema_url
+        made = Frame(b"\x0a" + sized(b"".join(fields)), text_field(b"\x1a", resource.schema_url))
+        return self._frames.setdefault(key, made)
+
+    def _scope(self, scope: Any, parent: Frame) -> Frame:
+        if scope is None:
+            return self._frames.setdefault((parent, None), Frame(b"\x0a\x00", b"", parent))
+        fields = Attributes(b"\x1a").fields(scope.attributes)
+        key = parent, scope.name, scope.version, scope.schema_url, frozenset(fields)
+        before = text_field(b"\x0a", scope.name) + text_field(b"\x12", scope.version) + b"".join(fields)
+        made = Frame(b"\x0a" + sized(before), text_field(b"\x1a", scope.schema_url), parent)
+        return self._frames.setdefault(key, made)
