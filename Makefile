@@ -36,7 +36,7 @@ clean:
 $(VENV)/.installed: $(PROJECTS)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing otelflow into $(VENV)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[cli]' -e 'exporters[cli]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[cli]' -e 'exporters[cli,spool]'
 	@touch $@
 
 $(VENV)/.with-%: $(VENV)/.installed

@@ -69,11 +69,15 @@ FLOORS = [
 """From the ground up. A module imports only from floors below its own, lazy and TYPE_CHECKING imports counted."""
 
 FLOORS_OF_EXPORTERS = [
-    ["__init__", "_spans", "_text", "_running"],
+    ["__init__", "_spans", "_text", "_running", "_environment", "_spool_records", "_spool_target"],
+    ["_spool_http", "_spool_grpc", "_spool_folder"],
+    ["_spool_delivery", "_spool_writer"],
+    ["_spool_flows", "_spool_courier"],
+    ["_spool"],
     ["_forest", "_from_sdk", "_from_json", "_otlp_lines", "_jsonfile_files", "_region", "_page"],
     ["_render", "_index", "_live"],
-    ["_filters", "tree", "jsonfile"],
-    ["_show"],
+    ["_filters", "tree", "jsonfile", "spool"],
+    ["_show", "_spool_command"],
 ]
 
 FACADES = {"otelflow:__init__", "otelflow:compat", "otelflow:testing"}

@@ -1,1 +1,1 @@
-"""Span exporters that need no backend. They know OpenTelemetry only: nothing in here imports otelflow."""
+"""Span exporters that need no backend, or outlive it. They know OpenTelemetry only: nothing imports otelflow."""

@@ -11,13 +11,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
-from typing import Literal
 
 from filelock import FileLock
 
-__all__ = ["Appended", "LineFile", "Sync"]
+from otelflow_exporters._environment import Sync
 
-Sync = Literal["never", "flush", "batch"]
+__all__ = ["Appended", "LineFile"]
 
 _PATIENCE_SECONDS = 5.0
 """How long a batch waits for other processes. Nobody holds the lock longer than a write takes, unless it is stopped."""

@@ -10,15 +10,13 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TypeVar
+from collections.abc import Sequence
 
-from opentelemetry import context
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from otelflow_exporters._jsonfile_files import LineFile, Sync
+from otelflow_exporters._environment import number, setting, suppressed, sync_policy
+from otelflow_exporters._jsonfile_files import LineFile
 from otelflow_exporters._otlp_lines import lines_of
 
 __all__ = [
@@ -57,8 +55,6 @@ enter for who may read: ``700``."""
 
 _logger = logging.getLogger("otelflow")
 
-_T = TypeVar("_T")
-
 _writing = threading.RLock()
 """Held while a file is written. One for all exporters of the process, so that a fork can wait for it: no child gets a
 copy of a descriptor, and with it of the lock, that a write has in use. A thread can take it twice, for a signal handler
@@ -91,7 +87,7 @@ class JsonFileSpanExporter(SpanExporter):
         if self._is_down:
             return SpanExportResult.FAILURE
         try:
-            with _suppressed():
+            with suppressed():
                 return self._export(spans)
         except Exception as error:
             self._lose(len(spans), "write", f"cannot write to {self._file.path}: {error!r}")
@@ -142,7 +138,7 @@ class JsonFileSpanExporter(SpanExporter):
             return False
         is_synced, problem = False, "the file was taken away"
         try:
-            with _suppressed():
+            with suppressed():
                 is_synced = self._file.flush()
         except Exception as error:
             problem = repr(error)
@@ -171,48 +167,16 @@ _PROBLEMS = {
 }
 
 
-@contextmanager
-def _suppressed() -> Iterator[None]:
-    """No span is made of what the exporter itself does, whatever is instrumented."""
-    token = context.attach(context.set_value(_suppress_key(), True))
-    try:
-        yield
-    finally:
-        context.detach(token)
-
-
-def _suppress_key() -> str:
-    # A private name: without it, nothing is suppressed.
-    return getattr(context, "_SUPPRESS_INSTRUMENTATION_KEY", "suppress_instrumentation")
-
-
 def _file_of_environment() -> LineFile:
     path = os.environ.get(OTELFLOW_EXPORTER_JSONFILE_PATH, "").strip() or "otelflow.jsonl"
     return LineFile(
         os.path.abspath(os.path.expanduser(path)),  # the current folder may change
-        most_bytes=_setting(OTELFLOW_EXPORTER_JSONFILE_MAX_BYTES, _number, 100_000_000),
-        period=_setting(OTELFLOW_EXPORTER_JSONFILE_MAX_AGE, _number, 0),
-        keep=_setting(OTELFLOW_EXPORTER_JSONFILE_KEEP, _number, 10),
-        sync=_setting(OTELFLOW_EXPORTER_JSONFILE_FSYNC, _sync, "flush"),
-        mode=_setting(OTELFLOW_EXPORTER_JSONFILE_MODE, _mode, 0o600),
+        most_bytes=setting(OTELFLOW_EXPORTER_JSONFILE_MAX_BYTES, number, 100_000_000),
+        period=setting(OTELFLOW_EXPORTER_JSONFILE_MAX_AGE, number, 0),
+        keep=setting(OTELFLOW_EXPORTER_JSONFILE_KEEP, number, 10),
+        sync=setting(OTELFLOW_EXPORTER_JSONFILE_FSYNC, sync_policy, "flush"),
+        mode=setting(OTELFLOW_EXPORTER_JSONFILE_MODE, _mode, 0o600),
     )
-
-
-def _setting(name: str, parse: Callable[[str], _T], default: _T) -> _T:
-    text = os.environ.get(name, "").strip()
-    if not text:
-        return default
-    try:
-        return parse(text)
-    except ValueError as error:
-        _logger.warning("%s=%r is ignored: %s.", name, text, error)
-        return default
-
-
-def _number(text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise ValueError("a whole number is wanted, 0 or more")
-    return int(text)
 
 
 def _mode(text: str) -> int:
@@ -220,13 +184,6 @@ def _mode(text: str) -> int:
     if mode & ~0o777 or mode & 0o600 != 0o600:
         raise ValueError("permissions in octal are wanted, by which the owner may read and write: 600, 640, 660")
     return mode
-
-
-def _sync(text: str) -> Sync:
-    for known in ("never", "flush", "batch"):
-        if text.lower() == known:
-            return known
-    raise ValueError("never, flush or batch is wanted")
 
 
 def _before_fork() -> None:

@@ -16,7 +16,7 @@ COMMANDS = "otelflow_commands"
 """Entry-point group: each entry is a command of click's."""
 
 _OWN = ("check", "completion", "demo", "doctor", "run")
-_ELSEWHERE = {"show": "otelflow-exporters"}
+_ELSEWHERE = {"show": "otelflow-exporters", "spool": "otelflow-exporters"}
 """Commands that another distribution brings."""
 
 

@@ -1,0 +1,279 @@
+"""A spool at work: what is appended is delivered, and an account is kept of it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import weakref
+from dataclasses import dataclass, field
+from typing import Any
+
+from filelock import Timeout
+
+from otelflow_exporters._environment import Sync, suppressed
+from otelflow_exporters._spool_courier import Courier
+from otelflow_exporters._spool_delivery import TOO_LARGE, deliver_parts, new_sender
+from otelflow_exporters._spool_flows import Encode, FlowJournal, closed_flows
+from otelflow_exporters._spool_folder import Folder
+from otelflow_exporters._spool_target import Kind, Target
+from otelflow_exporters._spool_writer import NoRoom, Writer, writing
+
+__all__ = ["UNWRITABLE", "Account", "Settings", "Spool"]
+
+UNWRITABLE = "spool_unwritable"
+"""The folder could not be written, and neither could the spans be sent at that moment."""
+
+_LOOK_SECONDS = 0.02
+"""How often is looked whether the folder is empty, by who waits for it: other processes may be the ones that send."""
+
+_BURY_SECONDS = 2.0
+
+_logger = logging.getLogger("otelflow")
+
+_spools: weakref.WeakSet[Spool] = weakref.WeakSet()
+
+_left_to_the_parent: list[Any] = []
+"""What a forked child has of its parent's connections, kept from being closed."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a spool is asked for."""
+
+    folder: str
+    most_bytes: int
+    max_age: int
+    sync: Sync
+    exit_seconds: float
+
+
+@dataclass
+class Account:
+    """What became of the spans that this process gave to the spool."""
+
+    delivered: int = 0
+    """Spans that the backend has accepted; with several, all of them."""
+    pending: int = 0
+    """Spans that wait in the folder, of every process."""
+    lost: dict[str, int] = field(default_factory=dict)
+    """By reason."""
+
+
+class Spool:
+    """The spool of a process in one folder. Nothing here raises but the constructor: ImportError, where a library for
+    sending is missing."""
+
+    def __init__(self, settings: Settings, targets: list[Target], encode: Encode) -> None:
+        self.settings = settings
+        self.folder = Folder(settings.folder)
+        self.keys = [target.key for target in targets]
+        self._targets = targets
+        self._writer = Writer(self.folder, self.keys, settings.most_bytes, settings.sync, self._lose_spooled)
+        self.journal = FlowJournal(self._journal_path, encode, self._complain)
+        self._couriers = [
+            Courier(
+                self.folder, target, self.keys, settings.max_age, self._lose_spooled, self._look_after, self._notify
+            )
+            for target in targets
+        ]
+        self._begin()
+        _spools.add(self)
+        if self.folder.segments() or self.folder.identities():  # what was left by those before us
+            self.wake()
+
+    def _begin(self) -> None:
+        self._changed = threading.Condition()
+        self._complained: set[str] = set()
+        self._counting = threading.RLock()
+        self._lost: dict[str, int] = {}
+        """Of this process's spans."""
+        self._lost_spooled = 0
+        self._sent_directly = 0
+        self._direct = [new_sender(target) for target in self._targets]
+        self._sending_directly = threading.Lock()
+        self._buried = 0.0
+        self.losses = 0
+        """Spans that this process saw getting lost, whoever's they were."""
+
+    def __repr__(self) -> str:
+        return f"<spool {self.settings.folder!r} to {', '.join(target.shown for target in self._targets)}>"
+
+    # --- in -----------------------------------------------------------------------------------------------------
+
+    def put(self, payload: bytes, spans: int) -> bool:
+        """Take a request of so many spans; whether they are safe: in the folder, or at every endpoint."""
+        try:
+            self._writer.append(payload, spans)
+        except NoRoom:
+            self._lose(TOO_LARGE, spans)
+            return False
+        except Exception as error:
+            self._complain("write", f"cannot write to {self.settings.folder}, and sends without it: {error!r}")
+            return self._send_directly(payload, spans)
+        self._recover("write", f"writes to {self.settings.folder} again")
+        self.wake()
+        return True
+
+    def _send_directly(self, payload: bytes, spans: int) -> bool:
+        lost_before = sum(self._lost.values())
+        with self._sending_directly, suppressed():
+            for sender in self._direct:
+                kind = deliver_parts(payload, spans, lambda part, _: sender.send(part), self._lose)  # noqa: B023
+                if kind is Kind.LATER:
+                    self._lose(UNWRITABLE, spans)
+        lost = sum(self._lost.values()) - lost_before
+        self._sent_directly += max(0, spans - lost)
+        return not lost
+
+    def wake(self, hurry: bool = False) -> None:
+        """See to it that what waits is sent."""
+        for courier in self._couriers:
+            courier.wake(hurry)
+
+    def lose(self, reason: str, spans: int, why: str) -> None:
+        """Count spans that did not come into the spool."""
+        self._lose(reason, spans)
+        self._complain(reason, why)
+
+    # --- the account --------------------------------------------------------------------------------------------
+
+    def _lose(self, reason: str, spans: int) -> None:
+        with self._counting:
+            self._lost[reason] = self._lost.get(reason, 0) + spans
+            self.losses += spans
+
+    def _lose_spooled(self, owner: str, reason: str, spans: int) -> None:
+        """Count spans that are lost out of the folder, and note it for their owner."""
+        mine = self._writer.identity
+        self.folder.note_loss(owner, mine, reason, spans)
+        with self._counting:
+            self.losses += spans
+            if owner == mine:
+                self._lost[reason] = self._lost.get(reason, 0) + spans
+                self._lost_spooled += spans
+        self._complain(f"lost {reason}", f"lost {spans} spans ({reason}); `otelflow spool status` tells more")
+
+    def account(self) -> Account:
+        """What became of this process's spans."""
+        mine, pending, own = self._writer.identity, 0, 0
+        written = self._writer.written
+        for segment, offset in self.folder.waiting(self.keys):
+            spans = self.folder.spans_in(segment, offset)
+            pending += spans
+            own += spans if segment.identity == mine else 0
+        lost, gone = dict(self._lost), self._lost_spooled
+        for loss in self.folder.losses():
+            if loss.get("owner") == mine and loss.get("by") != mine:
+                reason = str(loss.get("reason"))
+                lost[reason] = lost.get(reason, 0) + loss["spans"]
+                gone += loss["spans"]
+        return Account(max(0, written - own - gone) + self._sent_directly, pending, lost)
+
+    def _complain(self, what: str, message: str) -> None:
+        """Log once, until it worked again."""
+        if what not in self._complained:
+            self._complained.add(what)
+            _logger.warning("otelflow_spool %s.", message)
+
+    def _recover(self, what: str, message: str) -> None:
+        if what in self._complained:
+            self._complained.discard(what)
+            _logger.warning("otelflow_spool %s.", message)
+
+    # --- waiting ------------------------------------------------------------------------------------------------
+
+    def _notify(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+    def flush(self, seconds: float) -> bool:
+        """Wait until nothing waits in the folder; whether it came to that."""
+        end = time.monotonic() + seconds
+        try:
+            self._writer.sync()
+        except OSError as error:
+            self._complain("sync", f"cannot say that all is on disk: {error!r}")
+        self.wake(hurry=True)
+        while self.folder.waiting(self.keys):
+            left = end - time.monotonic()
+            if left <= 0:
+                return False
+            with self._changed:
+                self._changed.wait(min(left, _LOOK_SECONDS))
+        return True
+
+    def stop(self) -> None:
+        """Seal what is there, go on sending for as long as it gets on and the settings allow, and end. What is in the
+        folder is safe."""
+        try:
+            self._writer.seal()
+        except OSError as error:
+            self._complain("sync", f"cannot say that all is on disk: {error!r}")
+        end = time.monotonic() + self.settings.exit_seconds
+        if self.settings.exit_seconds > 0:
+            self.wake(hurry=True)
+        while time.monotonic() < end and self.folder.waiting(self.keys):
+            if all(courier.is_failing for courier in self._couriers):
+                break
+            with self._changed:
+                self._changed.wait(_LOOK_SECONDS)
+        for courier in self._couriers:
+            courier.stop(max(0.05, end - time.monotonic()) if not courier.is_failing else 0.05)
+        self.journal.close()
+        self._writer.leave(keep=not self.journal.is_empty)
+        self.folder.sweep(self.keys)
+
+    # --- those who died -----------------------------------------------------------------------------------------
+
+    def _look_after(self) -> None:
+        """Called before each look for something to send."""
+        self._writer.seal_old()
+        if time.monotonic() - self._buried > _BURY_SECONDS:
+            self._buried = time.monotonic()
+            self.bury()
+
+    def bury(self) -> None:
+        """Close what processes left that are gone."""
+        try:
+            with writing:  # no fork in between: a child would keep the locks
+                own = {spool._writer.identity for spool in list(_spools)}
+                if self.folder.identities() - own:
+                    self._writer.enter()  # not under the folder's lock, which it takes
+                    self.folder.bury(self._close_flows, own)
+        except Timeout:  # another process is at it
+            return
+        except OSError as error:
+            self._complain("bury", f"cannot look after what other processes left: {error!r}")
+
+    def _close_flows(self, identity: str, path: str) -> bool:
+        payload, spans = closed_flows(path, self.folder.last_sign_of(identity))
+        if spans:
+            self._writer.append(payload, spans)
+        return True
+
+    def _journal_path(self) -> str:
+        self._writer.enter()
+        return self.folder.at(f"{self._writer.identity}.flows")
+
+    # --- forks --------------------------------------------------------------------------------------------------
+
+    def after_fork_in_child(self) -> None:
+        """Start anew: what is in the folder is the parent's, or of whoever finds it."""
+        _left_to_the_parent.append((self._direct, [courier.abandon() for courier in self._couriers]))
+        self._writer.abandon()
+        self.journal.abandon()
+        self._begin()
+
+
+def _after_fork_in_child() -> None:
+    try:
+        for spool in list(_spools):
+            spool.after_fork_in_child()
+    finally:
+        writing.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=writing.acquire, after_in_parent=writing.release, after_in_child=_after_fork_in_child)

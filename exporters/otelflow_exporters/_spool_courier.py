@@ -1,0 +1,260 @@
+"""The thread that brings a folder's records to one endpoint, in order, for as long as it takes."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from queue import Empty, SimpleQueue
+from random import SystemRandom
+from typing import Any, NamedTuple
+
+from filelock import Timeout
+
+from otelflow_exporters._environment import suppressed
+from otelflow_exporters._spool_delivery import deliver_parts, new_sender
+from otelflow_exporters._spool_folder import Folder, Segment, forget_lock, lock_at
+from otelflow_exporters._spool_records import START, Damage
+from otelflow_exporters._spool_target import Answer, Kind, Sender, Target
+
+__all__ = ["DAMAGED", "EXPIRED", "Courier"]
+
+EXPIRED = "spool_expired"
+"""The record was older than it may get."""
+
+DAMAGED = "spool_damaged"
+"""The bytes were no record any more; at least so many spans as could be read of it, or one."""
+
+_IDLE_SECONDS = 2.0
+"""How often a thread looks for what other processes have left, when its own has nothing new."""
+
+_BUSY_SECONDS = 0.1
+"""The same where another process sends at this moment."""
+
+_LONGEST_WAIT = 15.0
+_MOST_BYTES, _MOST_SPANS = 1 << 20, 4096
+"""Of the records that are sent in one request."""
+
+_logger = logging.getLogger("otelflow")
+_random = SystemRandom()  # `random.seed()` of the program must not make all its processes wait alike
+
+
+class _Batch(NamedTuple):
+    segment: Segment
+    end: int
+    payload: bytes
+    spans: int
+
+
+class _Bell:
+    """What a thread waits for, and a signal handler may ring at any moment: the lock of a threading.Event could be
+    the very one that is held where it came in between."""
+
+    def __init__(self) -> None:
+        self._rung: SimpleQueue[None] = SimpleQueue()
+
+    def ring(self) -> None:
+        if self._rung.empty():
+            self._rung.put(None)
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it was rung since the last call, or is within so many seconds."""
+        try:
+            self._rung.get(timeout=max(0.0, seconds))
+        except Empty:
+            return False
+        return True
+
+
+class Courier:
+    """Delivers to ``target``. One process at a time does, which holds a lock of the folder for that endpoint.
+
+    ``lose(owner, reason, spans)`` and ``changed()`` are told what happens; ``before()`` is called before each look.
+    """
+
+    def __init__(
+        self,
+        folder: Folder,
+        target: Target,
+        keys: list[str],
+        max_age: int,
+        lose: Callable[[str, str, int], None],
+        before: Callable[[], None],
+        changed: Callable[[], None],
+    ) -> None:
+        self.target = target
+        self._folder, self._keys, self._max_age = folder, keys, max_age
+        self._lose, self._before, self._changed = lose, before, changed
+        self._sender: Sender = new_sender(target)
+        self._is_down = False
+        self._begin()
+
+    def _begin(self) -> None:
+        self._lock = lock_at(self._folder.at(f"sender-{self.target.key}.lock"))
+        self._news, self._hurry = _Bell(), _Bell()
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+        """Held while the thread is made: a signal handler that comes in between must not make a second."""
+        self.is_failing = False
+        """The last request failed, and is to be repeated."""
+        self._failures = 0
+        self._not_before = 0.0
+
+    def abandon(self) -> Any:
+        """Start anew in a forked child. What is returned must be kept: closing it would disturb the parent."""
+        forget_lock(self._lock)
+        left = self._sender, self._lock, self._thread
+        self._sender = new_sender(self.target)
+        self._begin()
+        return left
+
+    def wake(self, hurry: bool = False) -> None:
+        """There is something to send. ``hurry``: somebody waits for it, so try at once, unless the endpoint has asked
+        for more time."""
+        if self._thread is None and not self._stopping and self._starting.acquire(blocking=False):
+            try:
+                self._start()
+            finally:
+                self._starting.release()
+        if hurry:
+            self._hurry.ring()
+        self._news.ring()
+
+    def _start(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="otelflow-spool", daemon=True)
+            try:
+                self._thread.start()
+            except RuntimeError:  # the interpreter is ending: the folder keeps it
+                self._thread = None
+
+    def stop(self, seconds: float) -> None:
+        """End the thread; it is waited for so long, and if it hangs in a request, left."""
+        self._stopping = True
+        self.wake(hurry=True)
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(seconds)
+            if not thread.is_alive():
+                self._sender.close()
+
+    # --- the thread's side --------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        with suppressed():
+            while not self._stopping:
+                try:
+                    is_free = self._round()
+                except Exception as error:  # the folder was taken away, the disk is full, a bug of ours
+                    is_free = True
+                    self._failed(Answer(Kind.LATER, repr(error)))
+                self._changed()
+                if self._stopping:
+                    return
+                if self.is_failing:
+                    self._back_off()
+                elif not is_free:
+                    time.sleep(_BUSY_SECONDS)
+                else:
+                    self._news.wait(_IDLE_SECONDS)
+
+    def _back_off(self) -> None:
+        while not self._stopping and (left := self._not_before - time.monotonic()) > 0:
+            is_hurried = self._hurry.wait(left)
+            if is_hurried and not self._is_asked_to_wait:
+                return
+
+    def _round(self) -> bool:
+        """Send all that waits; False if another process is at it."""
+        self._before()
+        if not self._folder.waiting([self.target.key]):
+            self._failures, self.is_failing = 0, False
+            self._folder.sweep(self._keys)
+            return True
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            return False
+        try:
+            progress = self._folder.progress(self.target.key)
+            for segment in self._folder.segments():
+                for batch in self._batches(segment, progress.get(segment.stem, START)):
+                    if self._stopping or not self._deliver(batch):
+                        return True
+                    progress[batch.segment.stem] = batch.end
+                    self._folder.save_progress(self.target.key, self.target.shown, progress)
+                    self._changed()
+            self._folder.sweep(self._keys)
+        finally:
+            self._lock.release()
+        return True
+
+    def _batches(self, segment: Segment, offset: int) -> Iterator[_Batch]:
+        """What to send of it, as much at once as fits."""
+        if segment.size <= offset:
+            return
+        oldest = time.time_ns() - self._max_age * 10**9 if self._max_age else 0
+        payloads: list[bytes] = []
+        end, spans, size = offset, 0, 0
+        for part in segment.read(offset):
+            if isinstance(part, Damage) and part.at_end and segment.is_open:
+                break  # somebody is writing it
+            reason = DAMAGED if isinstance(part, Damage) else EXPIRED if part.time < oldest else None
+            more = 0 if isinstance(part, Damage) else len(part.payload)
+            if payloads and (reason or size + more > _MOST_BYTES or spans + part.spans > _MOST_SPANS):
+                yield _Batch(segment, end, b"".join(payloads), spans)
+                payloads, spans, size = [], 0, 0
+            end = part.end
+            if reason is not None:  # all before it is delivered: so each loss is counted once
+                self._lose(segment.identity, reason, part.spans)
+                yield _Batch(segment, end, b"", 0)
+            elif not isinstance(part, Damage):
+                payloads.append(part.payload)  # requests one after the other are one request: it has repeated fields
+                spans, size = spans + part.spans, size + more
+        if payloads:
+            yield _Batch(segment, end, b"".join(payloads), spans)
+
+    def _deliver(self, batch: _Batch) -> bool:
+        """Whether it is dealt with: delivered, or lost and counted."""
+        if not batch.payload:
+            return True
+        owner = batch.segment.identity
+        kind = deliver_parts(
+            batch.payload, batch.spans, self._send, lambda reason, spans: self._lose(owner, reason, spans)
+        )
+        return kind is not Kind.LATER
+
+    def _send(self, payload: bytes, is_part: bool) -> Answer:
+        while True:
+            answer = self._sender.send(payload)
+            if answer.kind is not Kind.LATER:
+                self._worked()
+                return answer
+            self._failed(answer)
+            if not is_part or self._stopping:
+                return answer
+            self._back_off()
+
+    def _failed(self, answer: Answer) -> None:
+        self._failures += 1
+        backoff = min(_LONGEST_WAIT, 0.25 * 2 ** min(self._failures, 10)) * _random.uniform(0.8, 1.2)
+        self._is_asked_to_wait = answer.wait is not None
+        self._not_before = time.monotonic() + (backoff if answer.wait is None else answer.wait)
+        self.is_failing = True
+        self._changed()
+        if not self._is_down:
+            self._is_down = True
+            _logger.warning(
+                "otelflow_spool cannot send to %s (%s); spans are kept in %s until it can.",
+                self.target.shown,
+                answer.detail,
+                self._folder.path,
+            )
+
+    def _worked(self) -> None:
+        self._failures, self.is_failing = 0, False
+        if self._is_down:
+            self._is_down = False
+            _logger.warning("otelflow_spool sends to %s again.", self.target.shown)

@@ -1,0 +1,175 @@
+"""``otelflow_spool``: spans that are written to disk before they are sent, and sent until they are taken.
+
+An outage of any length, a restart and a crash lose nothing that was exported: whichever process comes to the folder
+next delivers what waits there, in order. At least once: what was under way when a process died is sent again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+from otelflow_exporters._environment import number, setting, suppressed, sync_policy
+from otelflow_exporters._spool import Account, Settings, Spool
+from otelflow_exporters._spool_delivery import encode
+from otelflow_exporters._spool_target import targets
+
+__all__ = [
+    "OTELFLOW_EXPORTER_SPOOL_DIR",
+    "OTELFLOW_EXPORTER_SPOOL_ENDPOINTS",
+    "OTELFLOW_EXPORTER_SPOOL_EXIT",
+    "OTELFLOW_EXPORTER_SPOOL_FSYNC",
+    "OTELFLOW_EXPORTER_SPOOL_MAX_AGE",
+    "OTELFLOW_EXPORTER_SPOOL_MAX_BYTES",
+    "SpoolSpanExporter",
+    "folder_of_environment",
+]
+
+OTELFLOW_EXPORTER_SPOOL_DIR = "OTELFLOW_EXPORTER_SPOOL_DIR"
+"""Environment: the folder, one for each service; all processes of it may share it. If unset, ``otelflow/spool/`` and
+the service's name below ``$XDG_STATE_HOME`` (``~/.local/state``; ``%LOCALAPPDATA%`` on Windows)."""
+
+OTELFLOW_EXPORTER_SPOOL_MAX_BYTES = "OTELFLOW_EXPORTER_SPOOL_MAX_BYTES"
+"""Environment: size that the folder may have, 256,000,000 if unset; 0: any. Beyond it the oldest spans go, and are
+counted as lost, reason ``spool_full``."""
+
+OTELFLOW_EXPORTER_SPOOL_MAX_AGE = "OTELFLOW_EXPORTER_SPOOL_MAX_AGE"
+"""Environment: seconds that a span may wait, 604,800 (a week) if unset; 0: any number. What is older goes, reason
+``spool_expired``."""
+
+OTELFLOW_EXPORTER_SPOOL_FSYNC = "OTELFLOW_EXPORTER_SPOOL_FSYNC"
+"""Environment: when spans must be on the disk itself and outlive a power cut: ``batch`` (each one), ``flush`` (the
+default: at ``force_flush``, at ``shutdown``, and when a segment ends) or ``never``. What was exported outlives the
+process with any of them."""
+
+OTELFLOW_EXPORTER_SPOOL_ENDPOINTS = "OTELFLOW_EXPORTER_SPOOL_ENDPOINTS"
+"""Environment: several endpoints, separated by commas, instead of ``OTEL_EXPORTER_OTLP_ENDPOINT``. Each gets all spans;
+one that is down holds up none of the others. They share headers, certificates, timeout and compression."""
+
+OTELFLOW_EXPORTER_SPOOL_EXIT = "OTELFLOW_EXPORTER_SPOOL_EXIT"
+"""Environment: seconds that ``shutdown`` goes on sending at most, 2 if unset. It returns at once when all is sent, and
+when the endpoint does not take it: the folder keeps it."""
+
+_ENCODE_FAILED = "encode_failed"
+
+
+class SpoolSpanExporter(SpanExporter):
+    """Keeps spans on disk until a backend has them. Takes no arguments; see the constants of this module for its
+    settings, and OpenTelemetry's variables for OTLP for where it sends to.
+
+    Raises ImportError where a library for sending is missing: the extra ``spool`` brings them.
+    """
+
+    def __init__(self) -> None:
+        self.encode: Callable[[Sequence[ReadableSpan]], bytes] = encode
+        """Makes an ExportTraceServiceRequest of spans. Whoever has a faster one may set it."""
+        self._is_down = False
+        self._losses_told = 0
+        self._spool = Spool(
+            Settings(
+                folder_of_environment(),
+                setting(OTELFLOW_EXPORTER_SPOOL_MAX_BYTES, number, 256_000_000),
+                setting(OTELFLOW_EXPORTER_SPOOL_MAX_AGE, number, 604_800),
+                setting(OTELFLOW_EXPORTER_SPOOL_FSYNC, sync_policy, "flush"),
+                setting(OTELFLOW_EXPORTER_SPOOL_EXIT, _seconds, 2.0),
+            ),
+            targets(os.environ.get(OTELFLOW_EXPORTER_SPOOL_ENDPOINTS, "")),
+            lambda spans: self.encode(spans),
+        )
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._spool!r}>"
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Write ``spans`` to the folder; never raises. SUCCESS: they are there, and outlive this process.
+
+        Where the folder cannot be written they are sent at once, and SUCCESS says that they were taken.
+        """
+        if self._is_down:
+            return SpanExportResult.FAILURE
+        try:
+            with suppressed():
+                payload = self.encode(spans)
+        except Exception:
+            return self._export_each(spans)
+        return self.export_encoded(payload, len(spans))
+
+    def _export_each(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """One that cannot be encoded must not take the others with it."""
+        result = SpanExportResult.SUCCESS
+        for span in spans:
+            try:
+                payload = self.encode([span])
+            except Exception as error:
+                self._spool.lose(_ENCODE_FAILED, 1, f"cannot encode a span, and leaves it out: {error!r}")
+                continue
+            if self.export_encoded(payload, 1) is not SpanExportResult.SUCCESS:
+                result = SpanExportResult.FAILURE
+        return result
+
+    def export_encoded(self, payload: bytes, spans: int) -> SpanExportResult:
+        """The same with an ExportTraceServiceRequest's bytes and the number of spans in it."""
+        if self._is_down:
+            return SpanExportResult.FAILURE
+        if not spans or self._spool.put(payload, spans):
+            return SpanExportResult.SUCCESS
+        return SpanExportResult.FAILURE
+
+    def span_processor(self) -> SpanProcessor:
+        """What notes which flows are open, for whoever sets the provider up: so they can be closed by the next process
+        when this one dies. ``otelflow.configure()`` adds it."""
+        return self._spool.journal
+
+    def account(self) -> Account:
+        """What became of this process's spans, and how many wait in the folder."""
+        return self._spool.account()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Wait until all that is in the folder, of any process, is at every endpoint; True only then.
+
+        False also where something was lost since the last call.
+        """
+        if self._is_down:
+            return False
+        is_empty = self._spool.flush(timeout_millis / 1000)
+        told, self._losses_told = self._losses_told, self._spool.losses
+        return is_empty and told == self._losses_told
+
+    def shutdown(self) -> None:
+        """Stop. A second call does nothing. See OTELFLOW_EXPORTER_SPOOL_EXIT for how long it may take."""
+        if not self._is_down:
+            self._is_down = True
+            self._spool.stop()
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= 3600:
+        raise ValueError("a number of seconds is wanted, at most 3600")
+    return seconds
+
+
+def folder_of_environment() -> str:
+    """The folder that the environment asks for."""
+    said = os.environ.get(OTELFLOW_EXPORTER_SPOOL_DIR, "").strip()
+    if said:
+        return os.path.abspath(os.path.expanduser(said))  # the current folder may change
+    state = os.environ.get("XDG_STATE_HOME", "").strip() or os.environ.get("LOCALAPPDATA", "").strip()
+    return str(Path(state or Path("~/.local/state").expanduser(), "otelflow", "spool", quote(_service(), safe="")))
+
+
+def _service() -> str:
+    name = os.environ.get("OTEL_SERVICE_NAME", "").strip()
+    for pair in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","):
+        key, _, value = pair.partition("=")
+        if key.strip() == "service.name" and not name:
+            name = unquote(value.strip())
+    return name or "unknown_service"
