@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 import time
 from collections.abc import Mapping, Sequence
-from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
 from otelflow._diagnosis_network import within
@@ -81,83 +79,27 @@ def make_batch(resource: Any, size: int = 0) -> tuple[list[Any], str]:
 def send(exporter: Any, spans: Spans, timeout: float) -> Answer:
     """Send one request and tell what came of it. Never raises, and takes little longer than ``timeout`` seconds."""
     begun = time.monotonic()
+    sender = getattr(exporter, "sender", None)
     try:
         with captured_logs():
-            if hasattr(getattr(exporter, "_client", None), "Export"):
-                return _send_by_grpc(exporter, spans, timeout, begun)
-            session = _session_of(exporter)
-            if session is not None:
-                return _send_by_http(exporter, session, spans, timeout, begun)
-            return _send_blindly(exporter, spans, timeout, begun)
+            if sender is None:
+                return _send_blindly(exporter, spans, timeout, begun)
+            from otelflow._otlp_encoder import encode  # loads the SDK, which an environment may keep from being loaded
+
+            by = _send_by_grpc if hasattr(sender, "call") else _send_by_http
+            return by(sender, encode(spans), timeout, begun)
     except Exception as error:
         return Answer(time.monotonic() - begun, error=error)
+    finally:
+        with contextlib.suppress(Exception):
+            within(1, exporter.shutdown)
 
 
-# --- HTTP: the exporter sends, and its session is listened to ---------------------------------------------------------
-
-
-def _session_of(made: Any, depth: int = 3) -> Any:
-    """The requests session that an exporter holds; its versions hold it in different places."""
-    import requests
-
-    values = list(getattr(made, "__dict__", {}).values())
-    for value in values:
-        if isinstance(value, requests.Session):
-            return value
-    found = (_session_of(value, depth - 1) for value in values if depth and hasattr(value, "__dict__"))
-    return next((one for one in found if one is not None), None)
-
-
-class _Listener:
-    """Stands in for a session's ``send``: hands the first answer over, and refuses to try again."""
-
-    def __init__(self, session: Any, timeout: float) -> None:
-        self._send, self._timeout = session.send, timeout
-        self._is_over = False
-        self.answers: SimpleQueue[Any] = SimpleQueue()
-
-    def __call__(self, request: Any, **given: Any) -> Any:
-        if self._is_over:
-            raise RuntimeError("one request is enough for a diagnosis")
-        self._is_over = True
-        try:
-            # Newer exporters do not follow a redirection either.
-            response = self._send(request, **{**given, "timeout": self._timeout, "allow_redirects": False})
-        except Exception as error:
-            self.answers.put(error)
-            raise
-        self.answers.put(response)
-        return response
-
-
-def _send_by_http(exporter: Any, session: Any, spans: Spans, timeout: float, begun: float) -> Answer:
-    listener = session.send = _Listener(session, timeout)
-
-    def export() -> None:
-        try:
-            exporter.export(spans)
-        except Exception as error:
-            listener.answers.put(error)
-        finally:
-            listener.answers.put(None)  # it may not even have tried
-
-    # On a thread beside: the exporter may wait before it tries again, which is not waited for.
-    threading.Thread(target=export, name="otelflow-doctor", daemon=True).start()
-    try:
-        answer = listener.answers.get(timeout=2 * timeout + 1)
-    except Empty:
-        answer = TimeoutError(f"no whole answer within {timeout:g} s")
-    took = time.monotonic() - begun
-    exporter.shutdown()
-    with contextlib.suppress(Empty):  # its last words go to the log: they are waited for
-        while answer is not None and listener.answers.get(timeout=1) is not None:
-            pass
-    if answer is None:
-        return Answer(took, accepted=False)
-    if isinstance(answer, BaseException):
-        return Answer(took, error=answer)
+def _send_by_http(sender: Any, body: bytes, timeout: float, begun: float) -> Answer:
+    # Beside its own time limit, which begins anew with each byte that comes.
+    answer = within(2 * timeout + 1, lambda: sender.post(body, timeout))
     return Answer(
-        took,
+        time.monotonic() - begun,
         answer.status_code,
         body=answer.content,
         detail=answer.reason or "",
@@ -166,31 +108,18 @@ def _send_by_http(exporter: Any, session: Any, spans: Spans, timeout: float, beg
     )
 
 
-# --- gRPC: the exporter's channel, credentials, headers and compression; one call without its retries -----------------
-
-
-def _send_by_grpc(exporter: Any, spans: Spans, timeout: float, begun: float) -> Answer:
+def _send_by_grpc(sender: Any, body: bytes, timeout: float, begun: float) -> Answer:
     import grpc  # type: ignore[import-untyped,unused-ignore]  # its stubs are a package of their own
-    from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
-    request = encode_spans(spans)
-    metadata = getattr(exporter, "_headers", None)
     try:
         # Beside its own time limit: it does not begin before the name is resolved.
-        response = within(timeout + 1, lambda: exporter._client.Export(request, metadata=metadata, timeout=timeout))
+        response = within(timeout + 1, lambda: sender.call(body, timeout))
     except grpc.RpcError as error:
-        took = time.monotonic() - begun
-        return Answer(took, code=error.code().name, detail=error.details() or "")
-    finally:
-        exporter.shutdown()
+        return Answer(time.monotonic() - begun, code=error.code().name, detail=error.details() or "")
     return Answer(time.monotonic() - begun, code="OK", partial=response.partial_success)
 
 
 def _send_blindly(exporter: Any, spans: Spans, timeout: float, begun: float) -> Answer:
     """Through an exporter of which nothing is known but that it exports."""
-    try:
-        result = within(timeout, lambda: exporter.export(spans))
-    finally:
-        with contextlib.suppress(Exception):
-            within(1, exporter.shutdown)
+    result = within(timeout, lambda: exporter.export(spans))
     return Answer(time.monotonic() - begun, accepted=getattr(result, "name", "") == "SUCCESS")

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from otelflow._diagnosis_headers import check_headers
 from otelflow._diagnosis_report import MINOR, UNUSABLE, Report, Secrets, shown_url
-from otelflow._diagnosis_target import GRPC, GRPC_PORT, HTTP, HTTP_PORT, PATH, Target, requests_bundle, setting
+from otelflow._diagnosis_target import GRPC, GRPC_PORT, HTTP, HTTP_PORT, PATH, Target, setting
 
 __all__ = ["check_endpoint_settings", "path_advice", "proxy_of", "swap_advice"]
 
@@ -171,8 +171,6 @@ def _tls(report: Report, target: Target) -> None:
         report.warn("tls", f"{variable} has no effect here: {target.url.partition(':')[0]}:// decides")
     elif insecure and target.tls and target.url.startswith("http:"):
         report.warn("tls", f"TLS is spoken to an http:// endpoint, as {variable} is {insecure!r}", f"Unset {variable}.")
-    if target.tls and not target.is_grpc and (bundle := requests_bundle()) and setting("CERTIFICATE")[0]:
-        report.warn("tls", f"{bundle} goes before {setting('CERTIFICATE')[1]}", f"Unset {bundle}.")
 
 
 def _unreadable(path: str) -> str:

@@ -249,7 +249,7 @@ _VERIFY = {
 def _tls_failure(target: Target, error: OSError) -> tuple[str, str]:
     if isinstance(error, ssl.SSLCertVerificationError):
         what, advice = _VERIFY.get(error.verify_code, (f"is not accepted: {error.verify_message}", ""))
-        return f"the certificate of {target.place} {what}", advice or _trust_advice(target)
+        return f"the certificate of {target.place} {what}", advice or _TRUST
     if isinstance(error, TimeoutError):
         return "connected, but no answer to the TLS handshake", _plain_advice(target)
     reason = getattr(error, "reason", "") or str(error)
@@ -263,10 +263,7 @@ def _tls_failure(target: Target, error: OSError) -> tuple[str, str]:
     return f"the handshake fails: {reason}", _plain_advice(target)
 
 
-def _trust_advice(target: Target) -> str:
-    bundle = "" if target.is_grpc else requests_bundle()
-    way = "OTEL_EXPORTER_OTLP_CERTIFICATE to a PEM file with the certificate of the receiver, or of its authority."
-    return f"Unset {bundle}, which goes before it, and set {way}" if bundle else f"Set {way}"
+_TRUST = "Set OTEL_EXPORTER_OTLP_CERTIFICATE to a PEM file with the certificate of the receiver, or of its authority."
 
 
 def _plain_advice(target: Target) -> str:

@@ -338,8 +338,8 @@ def _numbers(report: Report) -> None:
     ]
     report.ok(
         "queue",
-        f"{queue['queue_size']:,} spans wait at most, {queue['batch_size']} a batch, sent after {queue['delay']:g} s; "
-        f"{patience:g} s at exit; events go to: {where}",
+        f"{queue['queue_size']:,} spans wait at most, {queue['batch_size'] or '512 or more'} a batch, "
+        f"sent after {queue['delay']:g} s; {patience:g} s at exit; events go to: {where}",
         ", ".join(used) or "default",
     )
     if OTELFLOW_QUEUE_SIZE in os.environ and "OTEL_BSP_MAX_QUEUE_SIZE" in os.environ:

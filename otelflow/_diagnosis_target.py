@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from importlib.util import find_spec
 from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
@@ -61,10 +60,8 @@ def setting(name: str) -> tuple[str, str]:
 
 
 def requests_bundle() -> str:
-    """The variable by which requests finds trusted certificates; "" where OTEL_EXPORTER_OTLP_CERTIFICATE decides. It
-    goes before what a session is told (psf/requests issue 3829), as newer exporters do."""
-    tells_session = find_spec("opentelemetry.exporter.http") is not None
-    if setting("CERTIFICATE")[0] and not tells_session:
+    """The variable by which requests finds trusted certificates; "" where OTEL_EXPORTER_OTLP_CERTIFICATE decides."""
+    if setting("CERTIFICATE")[0]:
         return ""
     return next((name for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE") if os.environ.get(name)), "")
 

@@ -9,6 +9,7 @@ from importlib.metadata import entry_points
 from typing import Any
 from urllib.parse import urlsplit
 
+from otelflow._otlp import make_otlp, otlp_setting
 from otelflow.errors import ConfigError
 
 __all__ = ["GROUP", "check_endpoint", "exporter_names", "make_exporter"]
@@ -27,36 +28,32 @@ def exporter_names(signal: str = "traces") -> list[str]:
     return [name for name in names if name and name.lower() != "none"]
 
 
-def _from_environment(name: str, signal: str) -> str:
-    own = os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_{name}", "")
-    return own or os.environ.get(f"OTEL_EXPORTER_OTLP_{name}", "")
-
-
 def make_exporter(
     name: str, endpoint: str | None = None, headers: Mapping[str, str] | None = None, signal: str = "traces"
 ) -> Any:
     """The exporter that is registered as ``name``, made from its environment variables and what is given here.
 
     ``otlp`` takes the protocol from ``OTEL_EXPORTER_OTLP_PROTOCOL``; where that is not set it is ``http/protobuf``,
-    and ``grpc`` for an endpoint with port 4317.
+    and ``grpc`` for an endpoint with port 4317. For traces it is our own exporter (see :mod:`otelflow._otlp`).
 
     Raises :class:`otelflow.errors.ConfigError` for a name that nothing registers and for an endpoint that is no URL.
     """
-    where = endpoint or _from_environment("ENDPOINT", signal)
+    where = endpoint or otlp_setting("ENDPOINT", signal)
     entry = _OTLP[_protocol(where, signal)] if name == "otlp" else name
     given: dict[str, Any] = {}
-    if entry in _OTLP.values():
-        is_http = entry == _OTLP["http/protobuf"]
+    is_otlp, is_http = entry in _OTLP.values(), entry == _OTLP["http/protobuf"]
+    if is_otlp:
         if where:
             check_endpoint(where, is_http)
         if endpoint:
             given["endpoint"] = _with_path(endpoint, signal) if is_http else endpoint
         if headers:
             given["headers"] = dict(headers)
-        if not is_http and _from_environment("COMPRESSION", signal).strip().lower() == "none":
+        if not is_http and otlp_setting("COMPRESSION", signal).lower() == "none":
             given["compression"] = _no_grpc_compression()
     try:
-        return _entry_point(entry, signal).load()(**given)
+        ours = make_otlp(is_http, given.get("endpoint"), headers) if is_otlp and signal == "traces" else None
+        return ours or _entry_point(entry, signal).load()(**given)
     except ConfigError:
         raise
     except Exception as error:
@@ -74,7 +71,7 @@ def _no_grpc_compression() -> Any:
 
 
 def _protocol(endpoint: str, signal: str) -> str:
-    said = _from_environment("PROTOCOL", signal).strip().lower()
+    said = otlp_setting("PROTOCOL", signal).lower()
     if not said:
         return "grpc" if _port(endpoint) == 4317 else "http/protobuf"
     if said not in _OTLP:

@@ -12,7 +12,14 @@ from opentelemetry import trace
 
 from otelflow._log_events import ON_LOGS
 from otelflow._pipeline import Pipeline
-from otelflow.config import OTELFLOW_QUEUE_SIZE, number_from_environment
+from otelflow.config import (
+    OTELFLOW_QUEUE_BYTES,
+    OTELFLOW_QUEUE_SIZE,
+    OTELFLOW_WAIT_SECONDS,
+    OTELFLOW_WHEN_FULL,
+    choice_from_environment,
+    number_from_environment,
+)
 from otelflow.errors import ArgumentError, ConfigError
 
 if TYPE_CHECKING:
@@ -28,6 +35,9 @@ pipelines: list[Pipeline] = []
 
 log_pipelines: list[Pipeline] = []
 """The same of log records."""
+
+_SPOOL = "otelflow_spool"
+"""The exporter that keeps spans on disk: of the distribution otelflow-exporters."""
 
 
 def wanted_exporters(
@@ -99,7 +109,7 @@ def new_provider(
         id_generator=ProcessIdGenerator(),
     )
     for name, exporter in exporters:
-        pipeline = Pipeline(exporter, name, **queue_settings(exporter))
+        pipeline = Pipeline(exporter, name, **queue_settings(exporter), **_when_full(name))
         pipelines.append(pipeline)
         for processor in _own_processor(exporter), SpanDoor(pipeline):
             if processor is not None:
@@ -170,13 +180,26 @@ def queue_settings(exporter: Any = None) -> dict[str, Any]:
     """From the environment; an exporter that somebody watches says by ``schedule_delay`` that it waits less, in
     seconds."""
     size = number_from_environment(
-        OTELFLOW_QUEUE_SIZE, number_from_environment("OTEL_BSP_MAX_QUEUE_SIZE", 50_000, 1), 1
+        OTELFLOW_QUEUE_SIZE, number_from_environment("OTEL_BSP_MAX_QUEUE_SIZE", 100_000, 1), 1
     )
+    batch = number_from_environment("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 0, 1)
     return {
         "queue_size": int(size),
-        "batch_size": int(number_from_environment("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512, 1)),
+        "queue_bytes": int(number_from_environment(OTELFLOW_QUEUE_BYTES, 256_000_000, 1)),
+        "batch_size": int(batch) or None,
         "delay": min(
             number_from_environment("OTEL_BSP_SCHEDULE_DELAY", 5000, 1) / 1000,
             getattr(exporter, "schedule_delay", float("inf")),
         ),
     }
+
+
+def _when_full(name: str) -> dict[str, Any]:
+    """What becomes of spans that find the queue of the exporter ``name`` full."""
+    wanted = choice_from_environment(OTELFLOW_WHEN_FULL, ("drop", "wait", "spool"))
+    if wanted == "wait":
+        return {"wait": number_from_environment(OTELFLOW_WAIT_SECONDS, 1.0)}
+    if wanted == "drop" or name == _SPOOL:
+        return {}
+    spool = _made_or_unusable(_SPOOL, None)
+    return {"overflow": Pipeline(spool, _SPOOL, **queue_settings(spool))}

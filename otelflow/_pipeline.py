@@ -11,24 +11,27 @@ import logging
 import threading
 import time
 import weakref
-from collections import deque
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from opentelemetry.context import attach, detach, set_value
 
+from otelflow._awaited import Progress, left, run_beside
+from otelflow._bell import Bell
+from otelflow._delivery import Delivery
 from otelflow._fork import after_fork_in_child
+from otelflow._losses import is_lost, is_waiting
 from otelflow._measures import measures
 from otelflow._naming import error_type
+from otelflow._queue import Queue
 from otelflow.context import SUPPRESS_KEY
 
-__all__ = ["AFTER_SHUTDOWN", "EXPORT_FAILED", "QUEUE_FULL", "Account", "Pipeline", "run_beside"]
+__all__ = ["AFTER_SHUTDOWN", "EXPORT_FAILED", "QUEUE_FULL", "Account", "Pipeline"]
 
 QUEUE_FULL = "queue_full"
 """The exporter was slower than the program; the oldest waiting item went."""
 
 EXPORT_FAILED = "export_failed"
-"""The exporter gave the batch up: refused, unreachable for too long, or it raised."""
+"""An exporter that is not ours gave the batch up, or raised."""
 
 AFTER_SHUTDOWN = "after_shutdown"
 """The item came after the pipeline was shut down, or still waited when its time was over."""
@@ -36,8 +39,13 @@ AFTER_SHUTDOWN = "after_shutdown"
 _SHUTDOWN_SECONDS = 2.0
 """How long an exporter's own shutdown is waited for where nothing else is said."""
 
-_logger = logging.getLogger("otelflow")
+_HURRIED_PAUSE = 0.25
+"""Seconds between two tries while somebody waits for a flush."""
 
+_LARGEST_BATCH = 4096
+"""Items of one batch where many wait and nobody set another limit: fewer requests for the same spans."""
+
+_logger = logging.getLogger("otelflow")
 
 _KINDS = {"http": "otlp_http_span_exporter", "grpc": "otlp_grpc_span_exporter"}
 
@@ -46,109 +54,169 @@ def _kind(exporter: Any) -> str:
     """``otel.component.type``: OpenTelemetry's word where it has one, else the class."""
     cls = type(exporter)
     known = [_KINDS.get(part) for part in cls.__module__.split(".")] if cls.__name__ == "OTLPSpanExporter" else []
-    return next(filter(None, known), f"{cls.__module__}.{cls.__qualname__}")
+    named = [getattr(exporter, "component_type", None), *known]
+    return next(filter(None, named), f"{cls.__module__}.{cls.__qualname__}")
 
 
 class Account(NamedTuple):
-    """What became of the items that one exporter was given since the start of the process."""
+    """What became of the items that one exporter was given since the start of the process. ``pending`` are on their
+    way; with an exporter that keeps them until they are delivered, all that it keeps."""
 
     produced: int
     delivered: int
     lost: dict[str, int]
-
-    @property
-    def pending(self) -> int:
-        return self.produced - self.delivered - sum(self.lost.values())
+    pending: int
 
 
 class Pipeline:
     """Hands items (ended spans, log records) to one exporter, in batches, on one thread that starts with the first.
 
-    ``queue_size`` and ``batch_size`` are numbers of items, ``delay`` the seconds that an item waits at most for others.
+    ``queue_size`` and ``batch_size`` are numbers of items, ``queue_bytes`` the size of those that are large,
+    ``delay`` the seconds that an item waits at most for others. ``batch_size`` None: 512, more where more wait and the
+    exporter is ours. ``wait`` seconds are waited for room by who puts something into a full queue, before the oldest
+    item goes; it goes to ``overflow``, where that is given, and is lost otherwise.
+
+    An exporter may offer ``requests`` and ``send`` (see :class:`otelflow._delivery.Exporter`): then it is asked again
+    while its receiver is away. One with ``account`` keeps what it is given, and delivers it later.
     """
 
     def __init__(
-        self, exporter: Any, name: str, *, queue_size: int = 50_000, batch_size: int = 512, delay: float = 5.0
+        self,
+        exporter: Any,
+        name: str,
+        *,
+        queue_size: int = 50_000,
+        queue_bytes: int = 256_000_000,
+        batch_size: int | None = None,
+        delay: float = 5.0,
+        wait: float = 0.0,
+        overflow: Pipeline | None = None,
     ) -> None:
         self.name = name
         self.kind = _kind(exporter)
         self.exporter = exporter
-        self._queue_size, self._batch_size, self._delay = queue_size, min(batch_size, queue_size), delay
+        self._is_sender = hasattr(exporter, "requests") and hasattr(exporter, "send")
+        self._keeps = hasattr(exporter, "account")
+        self._batch_size = min(batch_size or 512, queue_size)
+        is_adaptive = batch_size is None and self._is_sender
+        self._largest_batch = min(_LARGEST_BATCH, queue_size) if is_adaptive else self._batch_size
+        self._delay, self._wait, self._overflow = delay, wait, overflow
+        self._queue = Queue(queue_size, queue_bytes, self._attend)
+        self.put = self._queue.put
         self._begin()
         alive = weakref.WeakMethod(self._begin)
         after_fork_in_child(lambda: (begin := alive()) and begin())
 
     def _begin(self) -> None:
         """Start empty; also in a forked child, whose parent sends what was waiting, and whose thread is gone."""
-        self._changed = threading.Condition()
-        self._queue: deque[Any] = deque()
-        self._produced = self._delivered = 0
+        self._queue.begin()
+        self._bell = Bell()
+        self._delivered = self._passed_on = 0
         self._lost: dict[str, int] = {}
-        self._hurry = 0
-        """Number of callers that wait for the queue to be emptied."""
+        self._hurrying: set[object] = set()
+        """Callers that wait for the queue to be emptied."""
+        self._progress = Progress(self._settled)
         self._stopping = self._exporter_is_down = False
         self._thread: threading.Thread | None = None
 
     # --- the program's side -------------------------------------------------------------------------------------
 
-    def put(self, item: Any) -> None:
-        """Take one item; returns at once."""
-        with self._changed:
-            self._produced += 1
-            if self._stopping:
-                self._lose(AFTER_SHUTDOWN)
-                return
-            queue = self._queue
-            if len(queue) >= self._queue_size:
-                queue.popleft()
-                self._lose(QUEUE_FULL)
-            queue.append(item)
-            if self._thread is None:
-                self._start_thread()
-            elif len(queue) == self._batch_size:
-                self._changed.notify_all()
+    def _attend(self) -> None:
+        """Called by ``put`` where there is more to do than to append; it may be in a signal handler."""
+        queue = self._queue
+        if self._stopping:
+            self._lose(AFTER_SHUTDOWN, len(queue.drop(len(queue))))
+            return
+        if self._thread is None:
+            self._start_thread()
+        if queue.is_over:
+            self._make_room()
+        else:
+            self._expect(queue.most + 1)  # the thread sets it anew when it waits again
+        self._bell.ring()
 
     def _start_thread(self) -> None:
-        self._thread = threading.Thread(target=self._work, name=f"otelflow-export-{self.name}", daemon=True)
-        self._thread.start()
+        with self._queue.lock:
+            if self._thread is None:
+                thread = threading.Thread(target=self._work, name=f"otelflow-export-{self.name}", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:  # the interpreter is ending; whoever stops this pipeline sends what waits
+                    return
+                self._thread = thread
 
-    def _lose(self, reason: str, number: int = 1) -> None:
+    def _make_room(self) -> None:
+        queue = self._queue
+        if self._wait and threading.current_thread() is not self._thread:
+            end = time.monotonic() + self._wait
+            while queue.is_over and (left := end - time.monotonic()) > 0:
+                self._bell.ring()
+                queue.room.wait(min(left, 0.05))  # a bell wakes one; several may wait
+        while queue.is_over:
+            dropped = queue.drop(1)
+            if self._overflow is None:
+                self._lose(QUEUE_FULL, len(dropped))
+                continue
+            for item in dropped:
+                self._passed_on += 1
+                self._overflow.put(item)
+
+    def _lose(self, reason: str, number: int = 1, what: str = "") -> None:
         if number:
-            self._lost[reason] = self._lost.get(reason, 0) + number
+            with self._queue.lock:
+                self._lost[reason] = self._lost.get(reason, 0) + number
+            is_lost(self.name, self.exporter, reason, number, what)
+
+    def hurry(self) -> None:
+        """Have what is waiting sent now, without waiting for it."""
+        self._hurrying.add(None)
+        self._bell.ring()
 
     # --- the thread's side --------------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        while True:
-            batch = self._next_batch()
-            if not batch:
-                break
-            delivered = self._export(batch)
-            with self._changed:
-                if delivered:
-                    self._delivered += len(batch)
-                else:
-                    self._lose(EXPORT_FAILED, len(batch))
-                self._changed.notify_all()
+        token = attach(set_value(SUPPRESS_KEY, True))  # spans of the exporter's own requests would never end
+        try:
+            while batch := self._next_batch():
+                self._export(batch)
+        finally:
+            detach(token)
         self._shut_exporter_down()
 
     def _next_batch(self) -> list[Any]:
         """The items to send next, once there are enough, the oldest has waited long enough, or someone hurries; an
         empty list when the pipeline stops and nothing is left."""
-        queue = self._queue
-        with self._changed:
-            deadline = time.monotonic() + self._delay
-            while not self._stopping:
-                left = deadline - time.monotonic()
-                if queue and (self._hurry or len(queue) >= self._batch_size or left <= 0):
-                    break
-                if not queue:
-                    deadline, left = time.monotonic() + self._delay, None  # type: ignore[assignment]
-                self._changed.wait(left if queue else self._delay)
-            return [queue.popleft() for _ in range(min(len(queue), self._batch_size))]
+        queue, deadline = self._queue, None
+        while not self._stopping:
+            waiting = len(queue)
+            if waiting and (self._hurrying or waiting >= self._batch_size):
+                break
+            if not waiting:
+                self._hurrying.discard(None)
+                self._expect(1)
+                deadline = None
+                if not len(queue):  # one may have come before the threshold was there
+                    self._bell.wait()
+                continue
+            deadline = deadline or time.monotonic() + self._delay
+            if (seconds := deadline - time.monotonic()) <= 0:
+                break
+            self._expect(self._batch_size)
+            if len(queue) < self._batch_size:
+                self._bell.wait(seconds)
+        self._expect(queue.most + 1)
+        return queue.take(self._largest_batch)
 
-    def _export(self, batch: list[Any]) -> bool:
-        token = attach(set_value(SUPPRESS_KEY, True))  # spans of the exporter's own requests would never end
+    def _expect(self, number: int) -> None:
+        """Have the program's side call :meth:`_attend` at so many items; at each one when the pipeline stops."""
+        self._queue.threshold = number
+        if self._stopping:  # looked at after: the thread must not open again what stop() closes meanwhile
+            self._queue.threshold = 0
+
+    def _export(self, batch: list[Any]) -> None:
+        if self._is_sender:
+            self._deliver(batch)
+            return
         began, error = time.perf_counter(), None
         try:
             if self.exporter.export(batch).name != "SUCCESS":  # SpanExportResult, LogRecordExportResult, ...
@@ -156,18 +224,53 @@ class Pipeline:
         except BaseException as raised:  # a SystemExit of the exporter's must not end the thread
             _logger.warning("The exporter %s raised; %d items are lost.", self.name, len(batch), exc_info=True)
             error = error_type(raised)
-        finally:
-            detach(token)
+        self._answered(time.perf_counter() - began, error)
+        self._settle(len(batch), None if error is None else EXPORT_FAILED, error or "")
+
+    def _deliver(self, batch: list[Any]) -> None:
+        delivery = Delivery(
+            self.exporter,
+            pause=self._pause,
+            settled=self._settle,
+            answered=self._answered,
+            waiting=lambda what: is_waiting(self.name, self.exporter, len(self._queue) + self._queue.in_hand, what),
+        )
+        before = self._settled()
+        try:
+            delivery.deliver(batch)
+        except BaseException as raised:
+            _logger.warning("Spans could not be sent by %s.", self.name, exc_info=True)
+            self._settle(len(batch) - (self._settled() - before), EXPORT_FAILED, error_type(raised))
+
+    def _settle(self, number: int, reason: str | None, what: str) -> None:
+        with self._queue.lock:
+            self._queue.in_hand -= number
+            if reason is None:
+                self._delivered += number
+        if reason is not None:
+            self._lose(reason, number, what)
+        self._progress.made()
+
+    def _answered(self, seconds: float, error: str | None) -> None:
         if measures.on:
-            measures.exported(self.name, self.kind, time.perf_counter() - began, error)
-        return error is None
+            measures.exported(self.name, self.kind, seconds, error)
+
+    def _pause(self, seconds: float, firmly: bool) -> bool:
+        began = time.monotonic()
+        while not self._stopping:
+            limit = seconds if firmly or not self._hurrying else min(seconds, _HURRIED_PAUSE)
+            left = began + limit - time.monotonic()
+            if left <= 0:
+                return True
+            self._bell.wait(left)
+        return False
 
     def _shut_exporter_down(self) -> None:
-        with self._changed:
+        with self._queue.lock:
             if self._exporter_is_down:
                 return
             self._exporter_is_down = True
-            self._changed.notify_all()
+        self._progress.give_up()
         try:
             self.exporter.shutdown()
         except Exception:
@@ -177,66 +280,85 @@ class Pipeline:
 
     def account(self) -> Account:
         """What became of the items so far."""
-        with self._changed:
-            return Account(self._produced, self._delivered, dict(self._lost))
+        with self._queue.lock:
+            delivered, lost, pending = self._delivered, dict(self._lost), self._queue.in_hand + len(self._queue)
+            produced = self._settled() + pending
+        others = [self.exporter.account()] if self._keeps else []
+        if self._keeps:
+            delivered = others[0].delivered
+        if self._overflow is not None:
+            others.append(self._overflow.account())
+            delivered += others[-1].delivered
+        for other in others:
+            pending += other.pending
+            for reason, number in other.lost.items():
+                lost[reason] = lost.get(reason, 0) + number
+        return Account(produced, delivered, lost, pending)
 
     def _settled(self) -> int:
-        return self._delivered + sum(self._lost.values())
+        return self._delivered + sum(self._lost.values()) + self._passed_on
 
-    def drain(self, timeout: float | None, patience: float | None = None) -> bool:
+    def drain(self, timeout: float | None, patience: float | None = None, since: float | None = None) -> bool:
         """Wait until every item so far is delivered or lost; whether it came to that.
 
-        At most ``timeout`` seconds; with ``patience``, also no longer than that many seconds without any progress.
+        At most ``timeout`` seconds; with ``patience``, also no longer than that many seconds without any progress,
+        counted from ``since`` (of :func:`time.monotonic`) on.
+        Takes no lock for longer than it holds it, and may be called by a signal handler.
         """
+        if threading.current_thread() is self._thread:
+            return False
         end = None if timeout is None else time.monotonic() + timeout
-        with self._changed:
-            goal = self._produced
-            self._hurry += 1
-            self._changed.notify_all()
-            try:
-                while self._settled() < goal and not self._exporter_is_down:
-                    before = self._settled()
-                    limits = [patience, None if end is None else end - time.monotonic()]
-                    wait = min((limit for limit in limits if limit is not None), default=None)
-                    if wait is not None and wait <= 0:
-                        break
-                    self._changed.wait(wait)
-                    if patience is not None and self._settled() == before:
-                        break
-                return self._settled() >= goal
-            finally:
-                self._hurry -= 1
+        goal = self._settled() + self._queue.in_hand + len(self._queue)
+        caller = object()
+        self._hurrying.add(caller)
+        self._bell.ring()
+        try:
+            done = self._progress.come_to(goal, end, patience, since) and self._backlog_is_sent(end, patience)
+        finally:
+            self._hurrying.discard(caller)
+        if self._overflow is not None:
+            return self._overflow.drain(left(end), patience, since) and done
+        return done
 
-    def stop(self, timeout: float | None, patience: float | None = None) -> None:
+    def _backlog_is_sent(self, end: float | None, patience: float | None) -> bool:
+        """Whether an exporter that keeps what it is given has delivered all of it; waited for as in :meth:`drain`."""
+        if not self._keeps:
+            return True
+        while True:
+            before = self.exporter.account()
+            limits = [left(end), patience]
+            seconds = min((limit for limit in limits if limit is not None), default=30.0)
+            if self.exporter.force_flush(int(seconds * 1000)):
+                return True
+            after = self.exporter.account()
+            progressed = (after.delivered, after.pending) != (before.delivered, before.pending)
+            if (end is not None and end <= time.monotonic()) or (patience is not None and not progressed):
+                return False
+
+    def stop(self, timeout: float | None, patience: float | None = None, since: float | None = None) -> None:
         """Drain within ``timeout`` and ``patience`` (see :meth:`drain`), then take no more. A second call is free."""
         end = None if timeout is None else time.monotonic() + timeout
-        with self._changed:
-            if self._stopping:
-                return
-        self.drain(timeout, patience)
-        with self._changed:
-            self._stopping = True
-            self._lose(AFTER_SHUTDOWN, len(self._queue))
-            self._queue.clear()
-            self._changed.notify_all()
-        # An idle thread shuts its exporter down by itself. One in the middle of its retries has to hear of it from
-        # here, and not from the caller's thread: what an exporter does there may take as long as it likes.
-        left = _SHUTDOWN_SECONDS if end is None else max(0.0, end - time.monotonic())
-        limit = time.monotonic() + min(left, _SHUTDOWN_SECONDS if patience is None else patience)
+        if self._stopping:
+            return
+        if self._thread is None and len(self._queue):
+            self._start_thread()
+        self.drain(timeout, patience, since)
+        self._stopping = True
+        self._expect(0)
+        self._lose(AFTER_SHUTDOWN, len(self._queue.drop(len(self._queue))))
+        self._bell.ring()
+        self._end_thread(end, patience)
+        if self._overflow is not None:
+            self._overflow.stop(left(end), patience, since)
+
+    def _end_thread(self, end: float | None, patience: float | None) -> None:
+        # An idle thread shuts its exporter down by itself. One in the middle of a request has to hear of it from here,
+        # and not from the caller's thread: what an exporter does there may take as long as it likes.
+        seconds = _SHUTDOWN_SECONDS if end is None else max(0.0, end - time.monotonic())
+        limit = time.monotonic() + min(seconds, _SHUTDOWN_SECONDS if patience is None else patience)
         if self._thread is not None:
-            self._thread.join(min(0.1, left))
+            self._thread.join(min(0.1, seconds))
         if not self._exporter_is_down:
             run_beside(self._shut_exporter_down, limit)
         elif self._thread is not None:
             self._thread.join(max(0.0, limit - time.monotonic()))
-
-
-def run_beside(call: Callable[[], Any], limit: float) -> None:
-    """Make a call on a thread beside, and wait for it until ``limit``, in seconds of :func:`time.monotonic`."""
-    beside = threading.Thread(target=call, daemon=True)
-    try:
-        beside.start()
-    except RuntimeError:  # the interpreter is ending and starts no more threads
-        call()
-        return
-    beside.join(max(0.0, limit - time.monotonic()))

@@ -9,6 +9,7 @@ from opentelemetry.sdk._logs import LogRecordProcessor
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
 from otelflow._pipeline import Pipeline
+from otelflow._telemetry import SCOPE
 
 __all__ = ["LogDoor", "SpanDoor"]
 
@@ -37,8 +38,26 @@ class SpanDoor(_Door, SpanProcessor):
 
     def on_end(self, span: ReadableSpan) -> None:
         context = span.context
-        if context is not None and context.trace_flags.sampled:
-            self.pipeline.put(span)
+        if context is not None and context.trace_flags & 1:
+            self.pipeline.put(span, _size(span))
+
+
+def _size(span: Any) -> int:
+    """The bytes of a span that may be large; 0 for the others, which the number of spans bounds. Ours without events
+    are never asked: their attributes are capped, and this is on the path of each of them."""
+    events, scope = span._events, span._instrumentation_scope
+    if not events and scope is not None and scope.name == SCOPE:
+        return 0
+    size = _bytes(span._attributes) + sum([_bytes(event.attributes) for event in events])
+    return size if size > _SMALL else 0
+
+
+_SMALL = 2000
+"""Bytes of values below which the number of spans is bound enough."""
+
+
+def _bytes(attributes: Any) -> int:
+    return sum([len(value) for value in (attributes or {}).values() if hasattr(value, "__len__")])
 
 
 class LogDoor(_Door, LogRecordProcessor):

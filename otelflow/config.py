@@ -16,11 +16,16 @@ __all__ = [
     "OTELFLOW_EVENTS",
     "OTELFLOW_EXIT_SECONDS",
     "OTELFLOW_HISTORY_SIZE",
+    "OTELFLOW_MAX_REQUEST_BYTES",
     "OTELFLOW_MAX_SPAN_BYTES",
     "OTELFLOW_MAX_VALUE_BYTES",
     "OTELFLOW_METRICS",
     "OTELFLOW_OVERFLOW",
+    "OTELFLOW_QUEUE_BYTES",
     "OTELFLOW_QUEUE_SIZE",
+    "OTELFLOW_SIGNALS",
+    "OTELFLOW_WAIT_SECONDS",
+    "OTELFLOW_WHEN_FULL",
     "FlowRunConfig",
     "choice_from_environment",
     "is_true_in_environment",
@@ -54,8 +59,27 @@ OTELFLOW_METRICS = "OTELFLOW_METRICS"
 ``false``."""
 
 OTELFLOW_QUEUE_SIZE = "OTELFLOW_QUEUE_SIZE"
-"""Environment: how many ended spans wait for each exporter that ``configure()`` made. Default 50000. Beyond it the
-oldest are dropped and counted. ``OTEL_BSP_MAX_QUEUE_SIZE`` is used where this is not set."""
+"""Environment: how many ended spans wait for each exporter that ``configure()`` made. Default 100000. What is beyond it
+``OTELFLOW_WHEN_FULL`` says. ``OTEL_BSP_MAX_QUEUE_SIZE`` is used where this is not set."""
+
+OTELFLOW_QUEUE_BYTES = "OTELFLOW_QUEUE_BYTES"
+"""Environment: how many bytes of large spans (with events, or of others' making) wait for each exporter. Default
+256000000."""
+
+OTELFLOW_WHEN_FULL = "OTELFLOW_WHEN_FULL"
+"""Environment: what becomes of spans when the queue is full: ``drop`` (the oldest, counted; the default), ``wait`` (who
+ends a span waits for room, ``OTELFLOW_WAIT_SECONDS`` at most), or ``spool`` (the oldest go to disk, by the exporter
+``otelflow_spool``)."""
+
+OTELFLOW_WAIT_SECONDS = "OTELFLOW_WAIT_SECONDS"
+"""Environment: how long a span that ends waits for room, with ``OTELFLOW_WHEN_FULL=wait``, in seconds. Default 1."""
+
+OTELFLOW_MAX_REQUEST_BYTES = "OTELFLOW_MAX_REQUEST_BYTES"
+"""Environment: largest OTLP request, in bytes before compression. Default 4000000: gRPC servers take 4 MiB."""
+
+OTELFLOW_SIGNALS = "OTELFLOW_SIGNALS"
+"""Environment: ``false`` to leave SIGTERM and SIGHUP alone. Otherwise ``configure()`` has what waits sent before they
+end the process, where nobody else handles them."""
 
 OTELFLOW_EXIT_SECONDS = "OTELFLOW_EXIT_SECONDS"
 """Environment: how long the end of the process waits for an exporter that makes no progress, in seconds. Default 2."""

@@ -13,13 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
 
+from otelflow._awaited import run_beside
 from otelflow._counts import LISTENER_ERRORS, counts
 from otelflow._measures import measures
 from otelflow._meter_provider import flush_metrics, metrics_not_sent, set_up_metrics, shut_metrics_down
 from otelflow._new_provider import log_pipelines, new_provider, pipelines, wanted_exporters
-from otelflow._pipeline import run_beside
+from otelflow._signals import drain_on_signals
 from otelflow._telemetry import current_source, global_provider
-from otelflow.config import EXIT_SECONDS, OTELFLOW_EXIT_SECONDS, number_from_environment
+from otelflow.config import (
+    EXIT_SECONDS,
+    OTELFLOW_EXIT_SECONDS,
+    OTELFLOW_SIGNALS,
+    choice_from_environment,
+    number_from_environment,
+)
 from otelflow.errors import unknown_argument
 
 if TYPE_CHECKING:
@@ -107,6 +114,8 @@ def configure(
             wanted = wanted_exporters(exporters, endpoint, headers)
             provider = _provider = new_provider(_at_exit, service_name, wanted, sampler, resource_attributes)
             trace.set_tracer_provider(provider)
+            if choice_from_environment(OTELFLOW_SIGNALS, ("true", "false", "1", "0")) in ("true", "1"):
+                drain_on_signals(_on_signal)
             current_source()  # loads what the first span needs
             _given = given
             _measure(metrics, provider, endpoint, headers)
@@ -142,12 +151,32 @@ def configure_apart(service_name: str | None) -> trace.TracerProvider:
         return provider
 
 
+def _patience() -> tuple[float, float]:
+    """How long an exporter without progress is waited for, and since when: all send at once, and wait together."""
+    for pipeline in (*pipelines, *log_pipelines):
+        pipeline.hurry()
+    return number_from_environment(OTELFLOW_EXIT_SECONDS, EXIT_SECONDS), time.monotonic()
+
+
+def _on_signal() -> None:
+    """Send what is waiting, before a signal ends the process without ``atexit``."""
+    patience, since = _patience()
+    for pipeline in (*pipelines, *log_pipelines):
+        pipeline.drain(None, patience, since)
+    flush_metrics(patience)
+    _say_what_is_lost()
+
+
 def _at_exit() -> None:
     """Send what is waiting; give up on an exporter that makes no progress for ``OTELFLOW_EXIT_SECONDS``."""
-    patience = number_from_environment(OTELFLOW_EXIT_SECONDS, EXIT_SECONDS)
+    patience, since = _patience()
     for pipeline in (*pipelines, *log_pipelines):
-        pipeline.stop(None, patience)
+        pipeline.stop(None, patience, since)
     shut_metrics_down(patience)
+    _say_what_is_lost()
+
+
+def _say_what_is_lost() -> None:
     report = _report()
     if not report:
         reasons = [f"{number} {reason}" for reason, number in {**report.lost, "still waiting": report.pending}.items()]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from receiver import Sink
 
-from otelflow import FlowRunEvent, _counts, flow_events
+from otelflow import FlowRunEvent, _counts, _losses, flow_events
 from otelflow.context import get_current
 from otelflow.testing import Capture, capture
 
@@ -38,6 +38,7 @@ def nothing_left_behind() -> Iterator[None]:
     listeners, context, stdout = list(flow_events.event_listeners), get_current(), sys.stdout
     flow_events.clear_history()
     _counts._said.clear()  # what is logged once is logged once a test
+    _losses.begin()
     yield
     assert flow_events.event_listeners == listeners
     assert get_current() is context

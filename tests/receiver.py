@@ -30,7 +30,7 @@ COLLECTOR_VERSION = "0.145.0"
 class Sink:
     """Keeps every span that a receiver forwards, decoded from OTLP, with its resource and scope."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self.spans: list[Any] = []
         sink = self
 
@@ -50,7 +50,7 @@ class Sink:
             def log_message(self, *_: Any) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever)
         self._thread.start()

@@ -147,7 +147,7 @@ def test_values_that_configure_would_log() -> None:
     """They are told in the words of the log, and the number in use is."""
     found = quick(OTEL_BSP_MAX_QUEUE_SIZE="lots", OTEL_BSP_MAX_EXPORT_BATCH_SIZE="64")
     assert "OTEL_BSP_MAX_QUEUE_SIZE is 'lots'" in found.of("logged")
-    assert found.of("queue").startswith("ok: 50,000 spans wait at most, 64 a batch")
+    assert found.of("queue").startswith("ok: 100,000 spans wait at most, 64 a batch")
 
 
 def test_only_the_terminal() -> None:

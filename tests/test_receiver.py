@@ -39,7 +39,7 @@ run = nightly().execute()
 report = flush(20)
 say(trace_id=run.trace_id, span_id=run.span_id, run_id=run.run_id, delivered=report.delivered, ok=bool(report),
     tasks=[[t.name, t.span_id, t.run_id, t.status] for t in run.tasks], protocol=type(
-        trace.get_tracer_provider()._active_span_processor._span_processors[0].pipeline.exporter).__module__)
+        trace.get_tracer_provider()._active_span_processor._span_processors[0].pipeline.exporter.sender).__module__)
 """
 
 
@@ -121,7 +121,7 @@ def test_a_port_says_the_protocol(receiver: receivers.Receiver) -> None:
     from otelflow._exporters import make_exporter
 
     made = [make_exporter("otlp", endpoint) for endpoint in ("http://localhost:4317", receiver.http)]
-    assert ["grpc" in type(exporter).__module__ for exporter in made] == [True, False]
+    assert ["grpc" in exporter.component_type for exporter in made] == [True, False]
     for exporter in made:
         exporter.shutdown()
 

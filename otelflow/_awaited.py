@@ -1,0 +1,68 @@
+"""Waiting for what another thread does: for a number to come to a goal, for a call to end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from otelflow._bell import Bell
+
+__all__ = ["Progress", "left", "run_beside"]
+
+
+class Progress:
+    """A number that one thread makes grow, and that any other, or a signal handler, waits for."""
+
+    def __init__(self, number: Callable[[], int]) -> None:
+        self._number = number
+        self._bells: set[Bell] = set()
+        self._last = 0.0
+        self._is_over = False
+
+    def made(self) -> None:
+        """The number has grown."""
+        self._last = time.monotonic()
+        for bell in tuple(self._bells):
+            bell.ring()
+
+    def give_up(self) -> None:
+        """The number will not grow any more: nobody waits from now on."""
+        self._is_over = True
+        self.made()
+
+    def come_to(self, goal: int, end: float | None, patience: float | None, since: float | None) -> bool:
+        """Wait until the number is ``goal``; whether it is.
+
+        Until ``end`` at most, and no longer than ``patience`` seconds without progress, counted from ``since`` on (both
+        times are of :func:`time.monotonic`).
+        """
+        bell, since = Bell(), since or time.monotonic()
+        self._bells.add(bell)
+        try:
+            while self._number() < goal and not self._is_over:
+                limits = [end, None if patience is None else max(self._last, since) + patience]
+                seconds = left(min((limit for limit in limits if limit is not None), default=None))
+                if seconds == 0:
+                    break
+                bell.wait(seconds)
+            return self._number() >= goal
+        finally:
+            self._bells.discard(bell)
+
+
+def left(end: float | None) -> float | None:
+    """The seconds until ``end``, a time of :func:`time.monotonic`; 0 where it is over, None where there is none."""
+    return None if end is None else max(0.0, end - time.monotonic())
+
+
+def run_beside(call: Callable[[], Any], limit: float) -> None:
+    """Make a call on a thread beside, and wait for it until ``limit``, in seconds of :func:`time.monotonic`."""
+    beside = threading.Thread(target=call, daemon=True)
+    try:
+        beside.start()
+    except RuntimeError:  # the interpreter is ending and starts no more threads
+        call()
+        return
+    beside.join(max(0.0, limit - time.monotonic()))

@@ -1,0 +1,387 @@
+"""The queue, the thread and the senders: what a receiver does, and what becomes of the spans."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import bad_receivers as bad
+import programs
+import pytest
+import receiver as receivers
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+from opentelemetry.sdk.trace import TracerProvider
+
+from otelflow._exporters import make_exporter
+from otelflow._pipeline import Pipeline
+from otelflow._processors import SpanDoor
+
+Answer = tuple[int, dict[str, str], bytes]
+OK: Answer = (200, {}, b"")
+
+
+class Scripted:
+    """A receiver of OTLP over HTTP that answers as it is told: ``answer(number, spans)`` for request ``number``."""
+
+    def __init__(self, answer: Callable[[int, int], Answer]) -> None:
+        self.accepted: list[str] = []
+        """Names of the spans in requests that it answered with 200."""
+        self.sizes: list[int] = []
+        """Bytes of all requests."""
+        self.times: list[float] = []
+        scripted = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                scripted.sizes.append(len(body))
+                scripted.times.append(time.monotonic())
+                request = ExportTraceServiceRequest.FromString(body)
+                spans = [s for r in request.resource_spans for c in r.scope_spans for s in c.spans]
+                status, headers, content = answer(len(scripted.sizes), len(spans))
+                if status == 200:
+                    scripted.accepted += [span.name for span in spans]
+                self.send_response_only(status)
+                for name, value in {"Content-Length": str(len(content)), **headers}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+class Sending:
+    """A provider of its own, with one pipeline to an endpoint."""
+
+    def __init__(self, endpoint: str, **settings: Any) -> None:
+        self.pipeline = Pipeline(make_exporter("otlp", endpoint), "otlp", **{"delay": 60.0, **settings})
+        self._provider = TracerProvider(shutdown_on_exit=False)
+        self._provider.add_span_processor(SpanDoor(self.pipeline))
+        self._tracer = self._provider.get_tracer("test")
+
+    def spans(self, number: int, text: str = "") -> None:
+        for count in range(number):
+            self._tracer.start_span(f"span {count}", attributes={"text": text} if text else None).end()
+
+
+@pytest.fixture
+def started() -> Iterator[list[Any]]:
+    """What is ended after the test."""
+    made: list[Any] = []
+    yield made
+    for each in reversed(made):
+        each.pipeline.stop(0) if isinstance(each, Sending) else each.close()
+
+
+def both(started: list[Any], answer: Callable[[int, int], Answer], **settings: Any) -> tuple[Scripted, Sending]:
+    receiver = Scripted(answer)
+    sending = Sending(receiver.endpoint, **settings)
+    started += [receiver, sending]
+    return receiver, sending
+
+
+def names(number: int) -> list[str]:
+    return [f"span {count}" for count in range(number)]
+
+
+def test_what_arrives_is_in_order(started: list[Any]) -> None:
+    """More spans than a batch: all arrive, once, in the order in which they ended."""
+    receiver, sending = both(started, lambda *_: OK)
+    sending.spans(5000)
+    assert sending.pipeline.drain(30)
+    assert receiver.accepted == names(5000)
+    assert sending.pipeline.account() == (5000, 5000, {}, 0)
+
+
+def test_a_receiver_that_is_busy_is_asked_again(started: list[Any]) -> None:
+    """503 and 429 with Retry-After: the same spans come again, not before the time that it says."""
+    answers = {1: (503, {}, b""), 2: (429, {"Retry-After": "0.5"}, b"")}
+    receiver, sending = both(started, lambda number, _: answers.get(number, OK))
+    sending.spans(10)
+    assert sending.pipeline.drain(30)
+    assert receiver.accepted == names(10)
+    assert len(receiver.times) == 3
+    assert receiver.times[2] - receiver.times[1] >= 0.5
+
+
+def test_an_outage_loses_nothing(started: list[Any]) -> None:
+    """Nobody listens while the spans end; they arrive when somebody does."""
+    (port,) = receivers.free_ports(1)
+    sending = Sending(f"http://127.0.0.1:{port}")
+    started.append(sending)
+    sending.spans(20)
+    assert not sending.pipeline.drain(0.6)
+    assert sending.pipeline.account() == (20, 0, {}, 20)
+    sink = receivers.Sink(port)
+    started.append(sink)
+    assert sending.pipeline.drain(30)
+    assert [span.name for span, _, _ in sink.spans] == names(20)
+
+
+@pytest.mark.parametrize(("status", "tries"), [(400, 1), (401, 1), (404, 1), (500, 5)])
+def test_what_a_receiver_refuses_is_lost_and_counted(started: list[Any], status: int, tries: int) -> None:
+    """It is not sent again; after an error of the receiver's own a few times. What comes after it goes its way."""
+    refused = (status, {"Retry-After": "0"}, b"")
+    receiver, sending = both(started, lambda number, _: OK if number > tries else refused)
+    sending.spans(3)
+    assert sending.pipeline.drain(30)
+    sending.spans(2)
+    assert sending.pipeline.drain(30)
+    assert len(receiver.sizes) == tries + 1
+    assert sending.pipeline.account() == (5, 2, {"refused": 3}, 0)
+
+
+def test_a_partial_success_is_no_success(started: list[Any]) -> None:
+    """Spans that the receiver rejects are counted as lost."""
+    partial = ExportTraceServiceResponse()
+    partial.partial_success.rejected_spans = 3
+    _, sending = both(started, lambda *_: (200, {}, partial.SerializeToString()))
+    sending.spans(10)
+    assert sending.pipeline.drain(30)
+    assert sending.pipeline.account() == (10, 7, {"rejected": 3}, 0)
+
+
+def test_requests_are_below_the_receivers_limit(started: list[Any]) -> None:
+    """Spans of 2 kB, in batches as large as they come: no request is above 4 MiB."""
+    receiver, sending = both(started, lambda *_: OK)
+    sending.spans(6000, "x" * 2000)
+    assert sending.pipeline.drain(60)
+    assert sorted(receiver.accepted) == sorted(names(6000))
+    assert max(receiver.sizes) <= 4_000_000
+    assert sum(receiver.sizes) > 12_000_000
+
+
+def test_a_request_that_is_too_large_is_halved(started: list[Any]) -> None:
+    """413 for more than 10 spans: parts of it are sent. A single span that is too large is lost, and no other."""
+    receiver, sending = both(started, lambda _, spans: OK if spans <= 10 else (413, {}, b""))
+    sending.spans(100)
+    assert sending.pipeline.drain(30)
+    assert receiver.accepted == names(100)
+    _, refusing = both(started, lambda *_: (413, {}, b""))
+    refusing.spans(2)
+    assert refusing.pipeline.drain(30)
+    assert refusing.pipeline.account() == (2, 0, {"too_large": 2}, 0)
+
+
+@pytest.mark.skipif(receivers.missing("collector") is not None, reason=str(receivers.missing("collector")))
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+def test_the_limit_of_a_real_collector(
+    started: list[Any], tmp_path: Path, protocol: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes 300 kB by HTTP and 1 MiB by gRPC, and says so in its own ways: all spans arrive."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+    with bad.limited_collector(tmp_path) as collector:
+        sending = Sending(collector.grpc if protocol == "grpc" else collector.http)
+        started.append(sending)
+        sending.spans(1200, "x" * 1500)
+        assert sending.pipeline.drain(60)
+        assert sending.pipeline.account() == (1200, 1200, {}, 0)
+        assert sorted(span.name for span, _, _ in collector.sink.wait_for(1200)) == sorted(names(1200))
+
+
+@pytest.mark.parametrize(
+    ("code", "details", "lost"),
+    [
+        ("PERMISSION_DENIED", "no", "refused"),
+        ("RESOURCE_EXHAUSTED", "received message larger than max (9 vs. 4)", "too_large"),
+        ("RESOURCE_EXHAUSTED", "quota", "refused"),
+    ],
+)
+def test_what_grpc_refuses(started: list[Any], code: str, details: str, lost: str) -> None:
+    """The codes of OTLP's specification that are not to be tried again."""
+    with bad.grpc_server(code, details) as port:
+        exporter = make_exporter("otlp_proto_grpc", f"http://127.0.0.1:{port}")
+        sending = Sending.__new__(Sending)
+        sending.pipeline = Pipeline(exporter, "grpc")
+        for _ in range(3):
+            sending.pipeline.put(TracerProvider(shutdown_on_exit=False).get_tracer("test").start_span("span"))
+        started.append(sending)
+        assert sending.pipeline.drain(30)
+        assert sending.pipeline.account() == (3, 0, {lost: 3}, 0)
+        sending.pipeline.stop(5)
+
+
+def test_grpc_is_asked_again_while_it_is_away(started: list[Any]) -> None:
+    """UNAVAILABLE: the spans wait."""
+    with bad.grpc_server("UNAVAILABLE") as port:
+        sending = Sending.__new__(Sending)
+        sending.pipeline = Pipeline(make_exporter("otlp_proto_grpc", f"http://127.0.0.1:{port}"), "grpc")
+        started.append(sending)
+        sending.pipeline.put(TracerProvider(shutdown_on_exit=False).get_tracer("test").start_span("span"))
+        assert not sending.pipeline.drain(1)
+        assert sending.pipeline.account() == (1, 0, {}, 1)
+        sending.pipeline.stop(0)
+
+
+def test_a_full_queue_may_be_waited_for(started: list[Any]) -> None:
+    """With ``wait``, who ends a span waits for room: nothing is lost where the receiver is only slow."""
+
+    def slowly(*_: int) -> Answer:
+        time.sleep(0.02)
+        return OK
+
+    receiver, sending = both(started, slowly, queue_size=100, batch_size=50, wait=30.0)
+    sending.spans(1000)
+    assert sending.pipeline.drain(30)
+    assert (len(receiver.accepted), sending.pipeline.account().lost) == (1000, {})
+
+
+def test_a_full_queue_may_go_elsewhere(started: list[Any]) -> None:
+    """With ``overflow``, the oldest go to another exporter, and one account has all."""
+    second = Scripted(lambda *_: OK)
+    started.append(second)
+    overflow = Pipeline(make_exporter("otlp", second.endpoint), "second", delay=60.0)
+    (port,) = receivers.free_ports(1)
+    sending = Sending(f"http://127.0.0.1:{port}", queue_size=100, batch_size=50, overflow=overflow)
+    started.append(sending)
+    sending.spans(1000)
+    sending.pipeline.drain(0.5)
+    overflow.drain(30)
+    account = sending.pipeline.account()
+    assert (account.produced, account.lost, account.delivered) == (1000, {}, len(second.accepted))
+    assert account.delivered >= 850
+    assert account.delivered + account.pending == 1000
+
+
+def test_the_queue_is_bounded_in_bytes(started: list[Any]) -> None:
+    """Large spans fill it sooner; what goes is counted."""
+    (port,) = receivers.free_ports(1)
+    sending = Sending(f"http://127.0.0.1:{port}", queue_bytes=1_000_000)
+    started.append(sending)
+    sending.spans(100, "x" * 100_000)
+    account = sending.pipeline.account()
+    assert account.lost["queue_full"] >= 89
+    assert account.produced == 100 == account.pending + account.lost["queue_full"]
+
+
+def test_a_burst_of_100_000_is_kept() -> None:
+    """As fast as one process can make them, with all defaults, to a real receiver: lost 0."""
+    sink = receivers.Sink()
+    try:
+        done = programs.run(
+            "configure(); step_only = [step(i) for i in range(100_000)]; r = flush(90); say(ok=bool(r), lost=r.lost)",
+            OTEL_EXPORTER_OTLP_ENDPOINT=sink.endpoint,
+            timeout=120,
+        )
+        assert done.said == {"ok": True, "lost": {}}, done.stderr
+        assert len(sink.spans) == 100_000
+    finally:
+        sink.close()
+
+
+def test_losses_are_said_once_a_minute(started: list[Any], caplog: pytest.LogCaptureFixture) -> None:
+    """One line with numbers, the receiver's answer and what to do, however much is lost; no credentials in it."""
+    receiver = Scripted(lambda *_: (401, {}, b""))
+    sending = Sending(receiver.endpoint.replace("//", "//user:hidden@"))
+    started += [receiver, sending]
+    for _ in range(5):
+        sending.spans(3)
+        sending.pipeline.drain(30)
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "otelflow"]
+    assert "3 refused (otlp). The last answer was: HTTP 401." in line
+    assert "otelflow doctor" in line
+    assert "hidden" not in line
+
+
+def test_a_child_does_not_use_its_parents_connections() -> None:
+    """A connection that is open at the fork stays the parent's; both send, and each span arrives once."""
+    sink = receivers.Sink()
+    try:
+        done = programs.run(
+            """
+            configure()
+            work(1).execute(); flush(10)
+            child = os.fork()
+            ok = [bool(work(1).execute()) and bool(flush(10)) for _ in range(20)]
+            if child == 0:
+                os._exit(0 if all(ok) else 1)
+            say(child=os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), ok=all(ok))
+            """,
+            OTEL_EXPORTER_OTLP_ENDPOINT=sink.endpoint,
+        )
+        assert done.said == {"child": 0, "ok": True}, done.stderr
+        ids = [span.span_id for span, _, _ in sink.spans]
+        assert (len(ids), len(set(ids))) == (82, 82)
+    finally:
+        sink.close()
+
+
+HANDLED = """
+import signal
+configure()
+work(3).execute()
+"""
+
+
+@pytest.mark.parametrize(("name", "status"), [("SIGTERM", -15), ("SIGHUP", -1)])
+def test_a_signal_sends_what_waits_and_ends_the_process(name: str, status: int, sink: receivers.Sink) -> None:
+    """Where nobody handles it: all is delivered, and the exit status is the signal's own."""
+    done = programs.run(
+        f"{HANDLED}os.kill(os.getpid(), signal.{name}); time.sleep(30)", OTEL_EXPORTER_OTLP_ENDPOINT=sink.endpoint
+    )
+    assert (done.returncode, len(sink.spans)) == (status, 4), done.stderr
+
+
+def test_a_signal_in_the_midst_of_a_span(sink: receivers.Sink) -> None:
+    """The handler waits for no lock that the interrupted code holds: spans all the time, and a signal among them."""
+    done = programs.run(
+        """
+        import signal, threading
+        configure()
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        while True:
+            step(1)
+        """,
+        OTEL_EXPORTER_OTLP_ENDPOINT=sink.endpoint,
+        timeout=60,
+    )
+    assert done.returncode == -15, done.stderr
+    assert len(sink.spans) > 100
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_handler_of_the_users_own_is_left_in_place(when: str, sink: receivers.Sink) -> None:
+    """Set before configure() or after it; what waits is sent at the end, as at any."""
+    own = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))"
+    lines = [own, "configure()"] if when == "before" else ["configure()", own]
+    done = programs.run(
+        "\n".join(["import signal", *lines, "work(3).execute()", "os.kill(os.getpid(), signal.SIGTERM)"]),
+        OTEL_EXPORTER_OTLP_ENDPOINT=sink.endpoint,
+    )
+    assert (done.returncode, len(sink.spans)) == (7, 4), done.stderr
+
+
+def test_signals_can_be_left_alone() -> None:
+    """``OTELFLOW_SIGNALS=false``; and configure() in another thread than the main one never sets a handler."""
+    facts = programs.run(
+        """
+        import signal, threading
+        thread = threading.Thread(target=configure); thread.start(); thread.join()
+        say(thread=signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
+        """,
+        OTEL_TRACES_EXPORTER="none",
+    ).said
+    off = programs.run(
+        "import signal; configure(); say(off=signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)",
+        OTEL_TRACES_EXPORTER="none",
+        OTELFLOW_SIGNALS="false",
+    ).said
+    assert {**facts, **off} == {"thread": True, "off": True}
