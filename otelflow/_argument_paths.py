@@ -11,15 +11,18 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from otelflow._counts import VALUES, counts, log_once
+from otelflow._overflow import MAX_EVENT_BYTES, bounded, weigh
 from otelflow._secrets import REDACTED, has_secret_name, looks_secret
 from otelflow._shapes import CACHE
 from otelflow._targets import nearest
-from otelflow._values import attribute, safe_str
+from otelflow._values import MAX_VALUE_BYTES, attribute, safe_str
 
 __all__ = ["ArgumentPaths"]
 
 _MISSING: Any = object()
 _LARGE, _SHORT = 1 << 63, 64
+_FEW = MAX_EVENT_BYTES // (2 * MAX_VALUE_BYTES)
+"""So many values cannot be too much for a span, however large each is."""
 _AS_TEXT = (Decimal, UUID, date, time, timedelta, complex)
 
 
@@ -91,6 +94,9 @@ class ArgumentPaths:
                 raise
             except BaseException as error:  # a property of the user's, a lazy relation of an ORM: it may do anything
                 self._broken(path, error)
+        if len(made) > _FEW and weigh(made) > MAX_EVENT_BYTES:
+            made, _, number = bounded(made, MAX_EVENT_BYTES)
+            cut += number
         if cut:
             counts.add(VALUES, cut)
         return made, cut

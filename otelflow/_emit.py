@@ -7,6 +7,7 @@ and what the backend shows cannot differ. Nothing in here raises into the run, b
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 import traceback
@@ -26,6 +27,7 @@ from otelflow._span_events import is_wanted, span_event
 from otelflow._stdout import muted, terminal
 from otelflow._tracebacks import format_error
 from otelflow._values import MAX_VALUE_BYTES, attribute, cut, safe_str, to_json, without_colours
+from otelflow.config import OTELFLOW_ARTIFACT_STORE
 from otelflow.context import current_run
 from otelflow.events import FlowRunEventType, event_of
 from otelflow.listeners import flow_events
@@ -49,6 +51,7 @@ _NOTHING: dict[str, Any] = {}
 _STATUSES = {status: {wire.STATUS: status} for status in ("completed", "failed", "cancelled")}
 """The attributes of the end that say no more than how it came: shared by all spans that end so."""
 _TEXT, _SEVERITY = wire.MESSAGE_TEXT, wire.MESSAGE_SEVERITY
+_STORE = os.environ.get(OTELFLOW_ARTIFACT_STORE, "").strip()
 _LEVELS = {number: logging.getLevelName(number) for number in (10, 20, 30, 40, 50)}
 _MESSAGE_BYTES = weigh({_TEXT: "", _SEVERITY: "CRITICAL"})
 
@@ -293,9 +296,18 @@ def _artifact_attributes(run: Emitter, key: str, data: object, description: str,
     if preview.was_cut:
         run._cut += 1
         counts.add(VALUES)
-    if preview.size is not None:
-        made[wire.ARTIFACT_SIZE] = preview.size
-        made[wire.ARTIFACT_SHA256] = preview.sha256
+    size, digest = preview.size, preview.sha256
+    if _STORE and preview.was_cut:
+        from otelflow._artifact_store import keep  # for who asked for one
+
+        stored = keep(_STORE, data)
+        if stored is not None:
+            size, digest = stored.size, stored.sha256
+            if stored.uri is not None:
+                made[wire.ARTIFACT_URI] = stored.uri
+    if size is not None:
+        made[wire.ARTIFACT_SIZE] = size
+        made[wire.ARTIFACT_SHA256] = digest
     return made
 
 

@@ -21,7 +21,16 @@ from otelflow._telemetry import current_source
 from otelflow._values import cut
 from otelflow.config import OTELFLOW_MAX_SPAN_BYTES, OTELFLOW_OVERFLOW, choice_from_environment, number_from_environment
 
-__all__ = ["DIRECT_BYTES", "MAX_EVENT_BYTES", "MAX_SPAN_BYTES", "Kept", "direct_events", "overflow_of", "weigh"]
+__all__ = [
+    "DIRECT_BYTES",
+    "MAX_EVENT_BYTES",
+    "MAX_SPAN_BYTES",
+    "Kept",
+    "bounded",
+    "direct_events",
+    "overflow_of",
+    "weigh",
+]
 
 MAX_SPAN_BYTES = int(number_from_environment(OTELFLOW_MAX_SPAN_BYTES, 65_536, least=4096))
 """How many bytes of attributes and events we put on one span."""
@@ -68,6 +77,22 @@ def weigh(attributes: Any) -> int:
     return size
 
 
+def bounded(given: dict[str, Any], most: int) -> tuple[dict[str, Any], int, int]:
+    """``given`` with a preview of each large text, and no more of it than ``most`` bytes; their number; and how many
+    values are shorter, or not there."""
+    made: dict[str, Any] = {}
+    size, number = weigh(made), 0
+    for key, value in given.items():
+        shorter = cut(value, _PREVIEW_BYTES)[0] if isinstance(value, str) else value
+        weight = weigh({key: shorter}) - weigh({})
+        if size + weight > most:
+            return made, size, number + len(given) - len(made)
+        made[key] = shorter
+        size += weight
+        number += shorter != value
+    return made, size, number
+
+
 class Kept:
     """One event on its way to a span. ``prior``: an exception, an artifact, a result, an error message."""
 
@@ -81,12 +106,8 @@ class Kept:
     def shorten(self) -> int:
         """Leave a short preview of each large text; returns how many were cut."""
         self.is_short = True
-        shorter = {
-            key: cut(value, _PREVIEW_BYTES)[0] if isinstance(value, str) else value
-            for key, value in self.attributes.items()
-        }
-        before, self.attributes, self.size = self.attributes, shorter, weigh(shorter)
-        return sum(1 for key, value in before.items() if shorter[key] != value)
+        self.attributes, self.size, number = bounded(self.attributes, MAX_EVENT_BYTES)
+        return number
 
     def add_to(self, span: Any) -> None:
         """Put it on ``span``."""

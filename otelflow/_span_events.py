@@ -72,28 +72,15 @@ def _has(span: Any, ns: int) -> bool:
 def _beyond(run: Any, span: Any, event: Kept) -> bool:
     """What cannot go on the span just like that: a large event, or one that is too many."""
     if event.size > MAX_EVENT_BYTES:
-        _shorten(run, event)
+        number = event.shorten()
+        run._cut += number
+        counts.add(VALUES, number)
     if run._events <= run._direct and run._weight + event.size <= DIRECT_BYTES:
         run._weight += event.size
         event.add_to(span)
         return not run._ended_ns or _has(span, event.ns)
     overflow = overflow_of(run, span)
     return overflow.add(event, run) and not (run._ended_ns and overflow.take_back(event))
-
-
-def _shorten(run: Any, event: Kept) -> None:
-    """An event that is too large by itself: a preview of its texts, and no more attributes than fit."""
-    number, given = event.shorten(), event.attributes
-    event.attributes, event.size = {}, weigh({})
-    for key, value in given.items():
-        size = weigh({key: value}) - weigh({})
-        if event.size + size > MAX_EVENT_BYTES:
-            number += len(given) - len(event.attributes)
-            break
-        event.attributes[key] = value
-        event.size += size
-    run._cut += number
-    counts.add(VALUES, number)
 
 
 def _names(run: Any) -> dict[str, str]:

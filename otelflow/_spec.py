@@ -9,6 +9,7 @@ from typing import Any
 from otelflow import attributes as wire
 from otelflow._inject import NAMES, NO_PLAN, Plan, plan_for
 from otelflow._naming import function_name, target_name
+from otelflow._overflow import MAX_EVENT_BYTES, bounded, weigh
 from otelflow._shapes import Shape, shape_of
 from otelflow._values import attribute, cut
 from otelflow.config import FlowRunConfig
@@ -81,7 +82,7 @@ class Spec:
             if not isinstance(key, str) or not key:
                 raise ArgumentError(f"@{kind} of {self.name!r}: attribute name {key!r} is no text. Use a str.")
             made[key], _ = attribute(value)
-        return made
+        return made if weigh(made) <= MAX_EVENT_BYTES else bounded(made, MAX_EVENT_BYTES)[0]
 
     def make_plan(self) -> Plan:
         """Make the injection plan: at the first call, as annotations may name what is defined below the function."""

@@ -5,14 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from time import monotonic
 from typing import Any, NamedTuple
 
-from otelflow.config import OTELFLOW_MAX_VALUE_BYTES, number_from_environment
+from otelflow.config import OTELFLOW_CAPTURE_MILLIS, OTELFLOW_MAX_VALUE_BYTES, number_from_environment
 
 __all__ = ["MAX_VALUE_BYTES", "JsonText", "attribute", "cut", "plain_text", "safe_str", "to_json", "without_colours"]
 
 MAX_VALUE_BYTES = int(number_from_environment(OTELFLOW_MAX_VALUE_BYTES, 2048, least=64))
 """Largest size of one value on a span, in bytes of UTF-8, its mark included."""
+
+_SECONDS = number_from_environment(OTELFLOW_CAPTURE_MILLIS, 50, least=1) / 1000
+_MOST_HASHED = 16 << 20
+"""Bytes of a text whose digest is worked out while the program waits: ten milliseconds' worth."""
 
 _COLOURS = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 
@@ -129,7 +134,9 @@ def to_json(value: object, limit: int = MAX_VALUE_BYTES) -> JsonText:
 
 
 def _bytes_of(value: object) -> bytes | None:
-    """The bytes of a text or of bytes; None for containers, whose size would cost a walk over all of it."""
+    """The bytes of a text or of bytes; None for containers, and what is huge, as they cost too much time."""
+    if type(value) in (str, bytes, bytearray) and len(value) > _MOST_HASHED:  # type: ignore[arg-type]
+        return None
     if type(value) is str:
         return value.encode("utf-8", "backslashreplace")
     return bytes(value) if type(value) in (bytes, bytearray) else None  # type: ignore[call-overload]
@@ -144,6 +151,11 @@ class _Preview:
         self.room = limit - limit // 8  # the marks need space as well
         self.was_cut = False
         self._open: set[int] = set()
+        self._end = monotonic() + _SECONDS
+
+    def _is_full(self) -> bool:
+        """Whether there is no room, or no time, for more: a repr() of the user's may take as long as it likes."""
+        return self.room <= 0 or monotonic() > self._end
 
     def shown(self, value: object, depth: int) -> Any:
         try:
@@ -201,7 +213,7 @@ class _Preview:
     def _mapping(self, items: Any, length: int, depth: int) -> dict[str, Any]:
         made: dict[str, Any] = {}
         for key, item in items:
-            if self.room <= 0:
+            if self._is_full():
                 self.was_cut = True
                 made["…"] = f"{length - len(made)} more"
                 break
@@ -211,7 +223,7 @@ class _Preview:
     def _sequence(self, items: Any, depth: int) -> list[Any]:
         made: list[Any] = []
         for item in items:
-            if self.room <= 0:
+            if self._is_full():
                 self.was_cut = True
                 made.append(f"… {len(items) - len(made)} more")
                 break

@@ -111,6 +111,9 @@ ARTIFACT_SHA256 = "otelflow.artifact.sha256"
 GAP_EVENT = "otelflow.left_out"
 """Event: here events are missing, ``otelflow.dropped.events`` of them. Its time is that of the first."""
 
+ARTIFACT_URI = "otelflow.artifact.uri"
+"""Where the whole artifact is stored, where it is too large for a span (setting ``OTELFLOW_ARTIFACT_STORE``)."""
+
 RESULT_EVENT = "otelflow.result"
 """Event: a result that the run wants to be seen."""
 

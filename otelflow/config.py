@@ -12,6 +12,10 @@ from otelflow.errors import ConfigError, unknown_argument
 __all__ = [
     "DEFAULT_CONFIG",
     "EXIT_SECONDS",
+    "OTELFLOW_ARTIFACT_STORE",
+    "OTELFLOW_ARTIFACT_STORE_MAX_BYTES",
+    "OTELFLOW_ARTIFACT_STORE_MILLIS",
+    "OTELFLOW_CAPTURE_MILLIS",
     "OTELFLOW_CONFIG",
     "OTELFLOW_EVENTS",
     "OTELFLOW_EXIT_SECONDS",
@@ -35,6 +39,21 @@ __all__ = [
 
 OTELFLOW_MAX_VALUE_BYTES = "OTELFLOW_MAX_VALUE_BYTES"
 """Environment: largest size of one value on a span, in bytes of UTF-8. Default 2048: Grafana Tempo cuts there."""
+
+OTELFLOW_CAPTURE_MILLIS = "OTELFLOW_CAPTURE_MILLIS"
+"""Environment: how long the preview of one artifact or attribute may take, in milliseconds. Default 50. What could
+not be looked at by then is marked as left out. A ``repr()`` that takes longer is not interrupted, but the last."""
+
+OTELFLOW_ARTIFACT_STORE = "OTELFLOW_ARTIFACT_STORE"
+"""Environment: where artifacts go whole that are too large for a span: ``file:///…``, ``s3://…``, any URL that fsspec
+knows. Unset: nowhere; a preview is on the span, and the Flow object has the data."""
+
+OTELFLOW_ARTIFACT_STORE_MAX_BYTES = "OTELFLOW_ARTIFACT_STORE_MAX_BYTES"
+"""Environment: largest artifact that is stored, in bytes. Default 16 MiB. Four times as much may wait in memory."""
+
+OTELFLOW_ARTIFACT_STORE_MILLIS = "OTELFLOW_ARTIFACT_STORE_MILLIS"
+"""Environment: how long the program waits while one artifact is written as JSON for the store, in milliseconds. Default
+500. Text and bytes need no such time."""
 
 OTELFLOW_MAX_SPAN_BYTES = "OTELFLOW_MAX_SPAN_BYTES"
 """Environment: how many bytes of attributes and events otelflow puts on one span. Default 65536. Beyond half of

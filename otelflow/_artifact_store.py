@@ -1,0 +1,260 @@
+"""Artifacts that are too large for a span, kept whole in a store that ``OTELFLOW_ARTIFACT_STORE`` names.
+
+What is stored is what the object was when it was added: it is written as JSON at once, on the caller's thread, within
+bounds of bytes and time. (To copy it and write it later costs the caller more: of the same 10 MB ``copy.deepcopy``
+takes 2.5 times as long.) Its SHA-256, which takes a fortieth of that and lets other threads run, names the file: so the
+event says at once where it will be. All that may wait for a disk or a network is done by one thread.
+"""
+
+from __future__ import annotations
+
+import atexit
+import concurrent.futures.thread  # noqa: F401  # see _at_end
+import hashlib
+import threading
+import time
+import weakref
+from collections import OrderedDict, deque
+from typing import NamedTuple
+
+from opentelemetry.context import attach, set_value
+
+from otelflow._artifact_files import Missing, Place, place_of, shown
+from otelflow._counts import counts, log_once
+from otelflow._fork import FreshLock, after_fork_in_child
+from otelflow._whole_json import OutOfBounds, whole_json
+from otelflow.config import (
+    EXIT_SECONDS,
+    OTELFLOW_ARTIFACT_STORE_MAX_BYTES,
+    OTELFLOW_ARTIFACT_STORE_MILLIS,
+    OTELFLOW_EXIT_SECONDS,
+    number_from_environment,
+)
+from otelflow.context import SUPPRESS_KEY
+
+__all__ = ["ARTIFACT_NOT_STORED", "ARTIFACT_STORE_FULL", "ARTIFACT_TOO_LARGE", "Stored", "drain", "keep"]
+
+ARTIFACT_NOT_STORED = "artifact_not_stored"
+"""The store refused an artifact, cannot be used, or had not taken it when the process ended: its event may name a file
+that is not there."""
+
+ARTIFACT_STORE_FULL = "artifact_store_full"
+"""The store was slower than the program: the artifacts that wait for it are at their bound of bytes."""
+
+ARTIFACT_TOO_LARGE = "artifact_too_large"
+"""An artifact was larger than ``OTELFLOW_ARTIFACT_STORE_MAX_BYTES``, or took longer to write as JSON than allowed."""
+
+_LOAD_SECONDS = 10.0
+"""How long the end of the process waits for a file system's library to be loaded: s3fs and what it needs take seconds
+on a slow machine, of which none depends on a server."""
+
+_KNOWN = 4096
+"""How many of the newest are known to be stored, and not stored again."""
+
+
+class Stored(NamedTuple):
+    """What an event says of the whole of an artifact: ``uri`` is None where it is not stored."""
+
+    uri: str | None
+    size: int
+    sha256: str
+
+
+class Store:
+    """Files named by their content, in one place. ``most_bytes`` is for one; four times that may wait in memory."""
+
+    def __init__(self, url: str, most_bytes: int, seconds: float) -> None:
+        self._url, self._shown = url, shown(url)
+        self._most, self._seconds = most_bytes, seconds
+        self._begin()
+        alive = weakref.WeakMethod(self._begin)
+        after_fork_in_child(lambda: (begin := alive()) and begin())
+
+    def _begin(self) -> None:
+        """Start empty; also in a forked child, whose parent stores what was waiting, and whose thread is gone."""
+        self._changed = threading.Condition()
+        self._queue: deque[tuple[str, bytes]] = deque()
+        self._waiting = 0
+        """Bytes of what waits, and of what is being stored."""
+        self._is_busy = False
+        self._stored = 0
+        self._known: OrderedDict[str, None] = OrderedDict()
+        self._thread: threading.Thread | None = None
+        self._place: Place | None = None
+        self._is_off = self._is_open = False
+
+    # --- the program's side -------------------------------------------------------------------------------------
+
+    def keep(self, data: object) -> Stored | None:
+        """Take an artifact. Never raises, and never waits for the store. None where nothing is known of the whole."""
+        if self._is_off:
+            counts.add(ARTIFACT_NOT_STORED)
+            return None
+        try:
+            body, ending = self._body(data)
+        except OutOfBounds:
+            counts.add(ARTIFACT_TOO_LARGE)
+            return None
+        except Exception as error:  # whatever looking at it does
+            counts.add(ARTIFACT_NOT_STORED)
+            log_once(f"artifact {type(error).__name__}", "An artifact could not be written as JSON.", exc_info=True)
+            return None
+        digest = hashlib.sha256(body).hexdigest()
+        path = f"{digest[:2]}/{digest[2:4]}/{digest}{ending}"
+        is_taken = self._put(path, body)
+        return Stored(f"{self._shown}/{path}" if is_taken else None, len(body), digest)
+
+    def _body(self, data: object) -> tuple[bytes, str]:
+        """The bytes of an artifact, and how its file's name ends: text and bytes as they are, all else as JSON."""
+        if isinstance(data, str | bytes | bytearray | memoryview):
+            if (data.nbytes if isinstance(data, memoryview) else len(data)) > self._most:
+                raise OutOfBounds
+            if not isinstance(data, str):
+                return bytes(data), ".bin"
+            body = str.encode(data, "utf-8", "backslashreplace")
+            if len(body) > self._most:
+                raise OutOfBounds
+            return body, ".txt"
+        return whole_json(data, self._most, self._seconds), ".json"
+
+    def _put(self, path: str, body: bytes) -> bool:
+        with self._changed:
+            if self._is_off:
+                return False
+            if path in self._known:
+                return True
+            if self._waiting + len(body) > 4 * self._most:
+                counts.add(ARTIFACT_STORE_FULL)
+                return False
+            if self._thread is None and not self._start():
+                return False
+            self._know(path)
+            self._waiting += len(body)
+            self._queue.append((path, body))
+            self._changed.notify_all()
+        return True
+
+    def _start(self) -> bool:
+        try:
+            self._place = place_of(self._url)
+            self._thread = threading.Thread(target=self._work, name="otelflow-artifacts", daemon=True)
+            self._thread.start()
+        except (Missing, RuntimeError) as error:  # the interpreter is ending, and starts no more threads
+            self._switch_off(str(error))
+            return False
+        return True
+
+    def _know(self, path: str) -> None:
+        self._known[path] = None
+        if len(self._known) > _KNOWN:
+            self._known.popitem(last=False)
+
+    def _switch_off(self, why: str) -> None:
+        self._is_off = True
+        log_once("artifact store", "Artifacts are not stored in %s (%s); their previews stay.", self._shown, why)
+        counts.add(ARTIFACT_NOT_STORED, max(1, len(self._queue) + self._is_busy))
+        self._queue.clear()
+        self._waiting = 0
+
+    # --- the thread ---------------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        attach(set_value(SUPPRESS_KEY, True))  # an instrumented HTTP client must not make spans of this
+        self._open_place()
+        while True:
+            with self._changed:
+                while not self._queue:
+                    self._changed.wait()
+                path, body = self._queue.popleft()
+                self._is_busy = True
+            self._store(path, body)
+            with self._changed:
+                self._is_busy = False
+                self._stored += 1
+                self._waiting = max(0, self._waiting - len(body))
+                self._changed.notify_all()
+
+    def _open_place(self) -> None:
+        try:
+            self._place.open()  # type: ignore[union-attr]  # set before this thread is started
+        except Exception as error:
+            with self._changed:
+                self._switch_off(str(error))
+        with self._changed:
+            self._is_open = True
+            self._changed.notify_all()
+
+    def _store(self, path: str, body: bytes) -> None:
+        try:
+            self._place.put(path, body)  # type: ignore[union-attr]
+        except Exception as error:
+            with self._changed:
+                self._known.pop(path, None)
+            counts.add(ARTIFACT_NOT_STORED)
+            log_once(
+                f"artifact store {type(error).__name__}",
+                "An artifact could not be stored in %s: %s. Further failures are counted in otelflow.stats(), not "
+                "logged.",
+                self._shown,
+                error,
+            )
+
+    # --- the end ------------------------------------------------------------------------------------------------
+
+    def drain(self, patience: float, timeout: float | None = None) -> bool:
+        """Wait until all is stored; gives up when nothing was for ``patience`` seconds, or after ``timeout``. Returns
+        whether all that was taken is out of the way. To load a file system is progress as well, for some seconds."""
+        now = time.monotonic()
+        end = None if timeout is None else now + timeout
+        limit = now + (patience if self._is_open else max(patience, _LOAD_SECONDS))
+        with self._changed:
+            while self._waiting:
+                before, now = (self._stored, self._is_open), time.monotonic()
+                until = limit if end is None else min(limit, end)
+                if now >= until or self._thread is None or not self._thread.is_alive():
+                    return False
+                self._changed.wait(until - now)
+                if before != (self._stored, self._is_open):
+                    limit = time.monotonic() + patience
+        return True
+
+    def close(self, patience: float) -> None:
+        """At the end of the process: drain, and count what is left."""
+        if not self.drain(patience):
+            with self._changed:
+                self._switch_off(f"it did not answer for {patience:g} s")
+
+
+_store: Store | None = None
+_lock = FreshLock()
+
+
+def _open(url: str) -> Store:
+    global _store
+    with _lock:
+        if _store is None:
+            most = number_from_environment(OTELFLOW_ARTIFACT_STORE_MAX_BYTES, 16 << 20, least=1)
+            millis = number_from_environment(OTELFLOW_ARTIFACT_STORE_MILLIS, 500, least=1)
+            _store = Store(url, int(most), millis / 1000)
+            # Before the standard library's pools are closed, which a file system may need to find its host: what is
+            # registered later is called earlier. A private name; else as all else at exit.
+            try:
+                getattr(threading, "_register_atexit", atexit.register)(_at_end)
+            except RuntimeError:  # too late for it
+                atexit.register(_at_end)
+        return _store
+
+
+def _at_end() -> None:
+    if _store is not None:
+        _store.close(number_from_environment(OTELFLOW_EXIT_SECONDS, EXIT_SECONDS))
+
+
+def keep(url: str, data: object) -> Stored | None:
+    """Take an artifact for the store at ``url``."""
+    return (_store or _open(url)).keep(data)
+
+
+def drain(timeout: float) -> bool:
+    """Wait at most ``timeout`` seconds for what was taken. True where nothing waits any more."""
+    return _store is None or _store.drain(timeout, timeout)
