@@ -15,6 +15,7 @@ from otelflow import attributes as wire
 from otelflow._counts import after_end, counts
 from otelflow._execute import Executable
 from otelflow._journal import Journal
+from otelflow._markers import markers
 from otelflow._naming import next_order, run_id
 from otelflow._parts import Parts
 from otelflow._run import Run
@@ -98,6 +99,7 @@ class Flow(Executable, Generic[R]):
 
     def _join(self, above: Run | None) -> None:
         self._flow, self._relay = self, None if above is None else above._relay
+        self._is_outermost = above is None or self._spec.new_trace
         self._first_data = dict(self.data)
         self._ref = weakref.ref(self)
         self._wire = {wire.FLOW_NAME: cut(self.name)[0], wire.FLOW_RUN_ID: self.run_id}
@@ -109,6 +111,7 @@ class Flow(Executable, Generic[R]):
     def _capture(self) -> None:
         if self._capturing:
             _stdout.start_capture()
+        markers.opened(self)
 
     def _start_span(self, source: Source, context: Context) -> Span | None:
         above = get_current_span(context)
@@ -149,6 +152,7 @@ class Flow(Executable, Generic[R]):
         self._account = self._memory.settle(self._keeps_tasks)
 
     def _after_stop(self) -> None:
+        markers.open.pop(self._order, None)
         if self._capturing:
             _stdout.stop_capture()
         if self.flow_config.print_logs:

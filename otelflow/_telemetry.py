@@ -15,7 +15,7 @@ from otelflow._parts import Parts, merged
 from otelflow._version import __version__
 from otelflow.context import SPAN_KEY
 
-__all__ = ["SCOPE", "Source", "current_source", "global_provider", "use_provider"]
+__all__ = ["SCOPE", "Source", "current_source", "global_provider", "is_overridden", "use_provider"]
 
 SCOPE = "otelflow"
 """Name of the instrumentation scope of our spans."""
@@ -117,6 +117,11 @@ def _resolve(provider: Any) -> Source | None:
     source = None if nothing else Source(tracer)
     _known = (provider, source)
     return source
+
+
+def is_overridden() -> bool:
+    """Whether spans go to a provider that stands in for the program's own, as while a test captures them."""
+    return _override is not None
 
 
 @contextmanager

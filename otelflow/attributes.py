@@ -10,7 +10,8 @@ from __future__ import annotations
 
 KIND = "otelflow.kind"
 """What the span stands for: ``flow`` or ``task``; ``continuation`` for one that carries events of the run above it, as
-that run's own span had no room for them (setting ``OTELFLOW_OVERFLOW=spans``)."""
+that run's own span had no room for them (setting ``OTELFLOW_OVERFLOW=spans``); ``started`` and ``running`` are markers,
+which stand for no run: see ``STARTED`` and ``RUNNING``."""
 
 FLOW_NAME = "otelflow.flow.name"
 """Name of the flow, the same for all its runs. On the flow's span and on the spans of its tasks; also in baggage."""
@@ -75,6 +76,24 @@ PROGRESS_DONE = "otelflow.progress.done"
 
 PROGRESS_TOTAL = "otelflow.progress.total"
 """How much work there is in all."""
+
+# --- markers: of no length, children of a flow that has not ended, so that a backend shows it before ------------------
+
+STARTED = "started"
+"""Kind of the marker that shows when a flow began. It carries what the flow's span carries at its start."""
+
+RUNNING = "running"
+"""Kind of the markers that a flow leaves on its way (``OTELFLOW_HEARTBEAT``): what it was doing at that moment."""
+
+RUNNING_FOR = "otelflow.running.for"
+"""How long the flow had been running, for a person: ``2 h 05 min``."""
+
+RUNNING_TASKS = "otelflow.running.tasks"
+"""Names of the tasks that were running, the newest last. At most 10; absent where the flow does not keep its tasks
+(``FlowRunConfig.add_task_to_self``)."""
+
+RUNNING_MESSAGE = "otelflow.running.message"
+"""The last message of the flow or its tasks."""
 
 # --- events -----------------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ __all__ = [
     "OTELFLOW_CONFIG",
     "OTELFLOW_EVENTS",
     "OTELFLOW_EXIT_SECONDS",
+    "OTELFLOW_HEARTBEAT",
     "OTELFLOW_HISTORY_SIZE",
     "OTELFLOW_MAX_REQUEST_BYTES",
     "OTELFLOW_MAX_SPAN_BYTES",
@@ -28,13 +29,17 @@ __all__ = [
     "OTELFLOW_QUEUE_BYTES",
     "OTELFLOW_QUEUE_SIZE",
     "OTELFLOW_SIGNALS",
+    "OTELFLOW_STARTED_MARKER",
+    "OTELFLOW_STARTED_MARKER_AFTER",
     "OTELFLOW_WAIT_SECONDS",
     "OTELFLOW_WHEN_FULL",
+    "STARTED_MARKER_AFTER",
     "FlowRunConfig",
     "choice_from_environment",
     "is_true_in_environment",
     "level_number",
     "number_from_environment",
+    "seconds_from_environment",
 ]
 
 OTELFLOW_MAX_VALUE_BYTES = "OTELFLOW_MAX_VALUE_BYTES"
@@ -106,6 +111,19 @@ OTELFLOW_EXIT_SECONDS = "OTELFLOW_EXIT_SECONDS"
 EXIT_SECONDS = 2.0
 """Default of ``OTELFLOW_EXIT_SECONDS``."""
 
+OTELFLOW_STARTED_MARKER = "OTELFLOW_STARTED_MARKER"
+"""Environment: ``true`` to show each outermost flow at a backend from its start, by a marker span. Default ``false``.
+``FlowRunConfig(started_marker=...)`` says so of one flow."""
+
+OTELFLOW_STARTED_MARKER_AFTER = "OTELFLOW_STARTED_MARKER_AFTER"
+"""Environment: flows that run for so many seconds get their marker then. Default 60; ``0`` or ``never`` for none."""
+
+STARTED_MARKER_AFTER = 60.0
+"""Default of ``OTELFLOW_STARTED_MARKER_AFTER``."""
+
+OTELFLOW_HEARTBEAT = "OTELFLOW_HEARTBEAT"
+"""Environment: every so many seconds of a flow, another marker span says what it is doing. Default ``0``, none."""
+
 _logger = logging.getLogger("otelflow")
 
 
@@ -118,10 +136,17 @@ def number_from_environment(variable: str, default: float, least: float = 0) -> 
         number = float(text)
     except ValueError:
         number = least - 1
-    if number >= least:
+    if least <= number < float("inf"):
         return number
     _logger.warning("%s is %r, which is no number from %g up. Using the default, %g.", variable, text, least, default)
     return default
+
+
+def seconds_from_environment(variable: str, default: float) -> float | None:
+    """The length of time in an environment variable, in seconds; None for ``0`` and ``never``."""
+    if os.environ.get(variable, "").strip().lower() == "never":
+        return None
+    return number_from_environment(variable, default) or None
 
 
 def choice_from_environment(variable: str, choices: tuple[str, ...]) -> str:
@@ -195,6 +220,10 @@ class FlowRunConfig:
     print_error_stack_trace: bool = False
     """Print the traceback of a run that fails, to the standard error."""
 
+    started_marker: bool | None = None
+    """Show the flow at a backend from its start, by a marker span: True at once, False never. None: as
+    ``OTELFLOW_STARTED_MARKER`` says, and once it has run for ``OTELFLOW_STARTED_MARKER_AFTER`` seconds."""
+
     max_messages: int = 10_000
     """How many messages a Flow object keeps; beyond it the oldest go, counted."""
 
@@ -214,17 +243,11 @@ class FlowRunConfig:
             if field.name in ("max_messages", "max_tasks"):
                 if not isinstance(value, int) or isinstance(value, bool) or value < 0:
                     raise ConfigError(f"{field.name} is {value!r}. Use a whole number from 0 up.", setting=field.name)
-            elif (
-                field.name != "log_level"
-                and not isinstance(value, bool)
-                and (value, field.name)
-                != (
-                    None,
-                    "capture_output",
-                )
-            ):
-                choices = "True, False or None" if field.name == "capture_output" else "True or False"
-                raise ConfigError(f"{field.name} is {value!r}. Use {choices}.", setting=field.name)
+            elif field.name != "log_level" and not isinstance(value, bool):
+                may_be_left_open = field.default is None
+                if value is not None or not may_be_left_open:
+                    choices = "True, False or None" if may_be_left_open else "True or False"
+                    raise ConfigError(f"{field.name} is {value!r}. Use {choices}.", setting=field.name)
 
 
 DEFAULT_CONFIG = FlowRunConfig()

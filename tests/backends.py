@@ -30,10 +30,14 @@ BINARIES = {
 }
 
 
-def missing_backend() -> str | None:
-    """Why the servers cannot be started here; None where they can."""
-    for name, binary in BINARIES.items():
-        if name != "loki" and tool(binary) is None:
+USUAL = ("prometheus", "jaeger", "collector")
+
+
+def missing_backend(*names: str) -> str | None:
+    """Why these servers (the usual ones) cannot be started here; None where they can."""
+    for name in names or USUAL:
+        binary = BINARIES[name]
+        if tool(binary) is None:
             return f"{binary} is not built: run .ci/{name} (needs Go)"
     return None
 
@@ -52,6 +56,7 @@ class Backends:
         grpc, http, self._traces, jaeger, query_grpc, prometheus, loki, loki_grpc, *health = free_ports(10)
         self.otlp = f"http://127.0.0.1:{http}"
         self.otlp_grpc = f"http://127.0.0.1:{grpc}"
+        self.jaeger_otlp_grpc = f"http://127.0.0.1:{self._traces}"
         self.jaeger = f"http://127.0.0.1:{jaeger}"
         self.prometheus = f"http://127.0.0.1:{prometheus}"
         self.loki = f"http://127.0.0.1:{loki}"
@@ -155,6 +160,15 @@ class Backends:
             return None
         return dict(found)
 
+    def rows(self, trace_id: str, number: int) -> list[tuple[str, str, str | None]] | None:
+        """The spans of a trace, once there are ``number`` of them: name, id, and the parent's id."""
+        spans = (self.trace(trace_id) or {"spans": []})["spans"]
+        made = []
+        for span in spans:
+            parents = [one["spanID"] for one in span["references"] if one["refType"] == "CHILD_OF"]
+            made.append((span["operationName"], span["spanID"], parents[0] if parents else None))
+        return made if len(made) >= number else None
+
     def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
         """An instant query of Prometheus: labels and value of each series."""
         result = ask(f"{self.prometheus}/api/v1/query", query=expression)["data"]["result"]
@@ -168,13 +182,13 @@ def ask(url: str, **query: Any) -> Any:
 
 
 @contextmanager
-def running_backends(*, derived: bool = False, loki: bool = False) -> Iterator[Backends]:
-    """All three; ``derived`` with the metrics that the Collector makes of spans; ``loki`` with Loki. Nothing of them is
-    left."""
+def running_backends(*names: str, derived: bool = False, loki: bool = False) -> Iterator[Backends]:
+    """These servers, or the usual ones; ``derived`` with the metrics that the Collector makes of spans; ``loki`` with
+    Loki. Nothing of them is left."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         backends = Backends(Path(folder), derived)
         try:
-            for name in ("prometheus", "jaeger", *(["loki"] if loki else []), "collector"):
+            for name in names or ("prometheus", "jaeger", *(["loki"] if loki else []), "collector"):
                 backends.start(name)
             yield backends
         finally:

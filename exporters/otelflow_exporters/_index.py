@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from otelflow_exporters._from_json import from_json, is_known
+from otelflow_exporters._markers import flow_of, is_marker
 from otelflow_exporters._spans import Span
 
 __all__ = ["Index", "NotReadable", "Source", "Trace"]
@@ -50,13 +51,16 @@ class Trace:
     def add(self, span: Span, source: int, position: int) -> None:
         """Count a span that was read from there."""
         end = span.start if span.end is None else span.end
-        is_first = not self.number
+        is_first = not self.places
         self.start = span.start if is_first else min(self.start, span.start)
         self.end = max(self.end, end)
-        self.number += 1
         self.failed += span.failed
         is_root = span.parent_id is None or span.parent_is_remote
-        if is_first or is_root:
+        if is_marker(span.attributes):
+            self.root = self.root if self.status else flow_of(span).name
+        else:
+            self.number += 1
+        if not self.root or is_root:
             self.root = span.name
         if is_root:
             self.status = _status(span)

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
+from otelflow_exporters._markers import is_marker
 from otelflow_exporters._running import Open, Running
 from otelflow_exporters._text import clean, duration, style_for
 
@@ -116,7 +117,7 @@ class LiveTree(SpanProcessor):
         self._region.forget()
 
     def on_start(self, span: Any, parent_context: Any = None) -> None:
-        if self._is_down or not span.context.trace_flags.sampled:
+        if self._is_down or not span.context.trace_flags.sampled or is_marker(span.attributes):
             return
         self._running.started(span)
         if not self._something.is_set():

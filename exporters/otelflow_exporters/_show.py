@@ -14,6 +14,7 @@ import click
 
 from otelflow_exporters._filters import Filters, as_moment, as_seconds
 from otelflow_exporters._index import Index, NotReadable, Source, Trace
+from otelflow_exporters._markers import without_markers
 from otelflow_exporters._render import render
 from otelflow_exporters._spans import Span
 from otelflow_exporters._text import Style, clean, duration, style_for
@@ -122,7 +123,7 @@ def _print(index: Index, wanted: list[Trace], given: dict[str, Any]) -> None:
     if given["html"] is not None:
         _write_page(index, wanted, given["html"])
     elif given["as_json"]:
-        for span in _spans(index, wanted):
+        for span in _spans(index, wanted, list):
             click.echo(_json_line(span))
     elif given["as_list"]:
         style = style_for(sys.stdout)
@@ -134,12 +135,14 @@ def _print(index: Index, wanted: list[Trace], given: dict[str, Any]) -> None:
             if number:
                 click.echo()
             click.echo(_head(trace, style))
-            click.echo("\n".join(render(index.spans_of(trace), style)))
+            click.echo("\n".join(render(without_markers(index.spans_of(trace)), style)))
 
 
-def _spans(index: Index, wanted: list[Trace]) -> Iterator[Span]:
+def _spans(
+    index: Index, wanted: list[Trace], shown: Callable[[list[Span]], list[Span]] = without_markers
+) -> Iterator[Span]:
     for trace in wanted:
-        yield from sorted(index.spans_of(trace), key=lambda span: span.start)
+        yield from sorted(shown(index.spans_of(trace)), key=lambda span: span.start)
 
 
 def _write_page(index: Index, wanted: list[Trace], path: str) -> None:

@@ -15,6 +15,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from otelflow_exporters._from_sdk import from_sdk, is_root
+from otelflow_exporters._markers import without_markers
 from otelflow_exporters._render import render
 from otelflow_exporters._spans import Span
 from otelflow_exporters._text import style_for
@@ -137,7 +138,7 @@ class TreeSpanExporter(SpanExporter):
         if trace.left_out:
             notes.append(f"{trace.left_out} spans left out")
         style = style_for(out, messages=self._messages, artifacts=self._artifacts)
-        out.write("\n".join(render(trace.spans, style, ", ".join(notes))) + "\n")
+        out.write("\n".join(render(without_markers(trace.spans), style, ", ".join(notes))) + "\n")
         out.flush()
 
     @staticmethod

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
+import time
 from typing import Any
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.trace import SpanContext, TraceFlags
-from otelflow_exporters._live import Row, is_possible, rows
+from otelflow_exporters._live import LiveTree, Row, is_possible, rows
 from otelflow_exporters._running import Running
 
 if sys.platform == "win32":
@@ -333,3 +335,20 @@ def test_only_on_a_terminal_of_pythons_own(monkeypatch: pytest.MonkeyPatch) -> N
     provider = TracerProvider(shutdown_on_exit=False)
     provider.shutdown()
     assert os.environ.get("OTELFLOW_EXPORTER_TREE_LIVE") is None
+
+
+def test_markers_are_not_counted() -> None:
+    """A marker below a running flow is no task of its."""
+    tree = LiveTree(io.TextIOWrapper(io.BytesIO()))
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(tree)
+    tracer = provider.get_tracer("test")
+    tree._something.set()  # nothing is drawn here
+    try:
+        with tracer.start_as_current_span("nightly"):
+            tracer.start_span("nightly (started)", attributes={"otelflow.kind": "started"}).end()
+            tracer.start_span("load").end()
+            (row, _) = rows(tree._running, time.time_ns() + 10**9, 10)
+    finally:
+        tree.shutdown()
+    assert (row.label, row.done) == ("nightly", 1)

@@ -398,3 +398,40 @@ def test_no_value_breaks_the_reader(fault: tuple[Any, tuple[Any, ...], Any], how
     done = shown(*how, "-", stdin=json.dumps(spoilt(*fault)).encode())
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exc_info
     assert "\x1b" not in done.output
+
+
+def marked() -> list[Span]:
+    """What a process leaves that died in the middle of a flow: markers and a task that ended."""
+    known = {"otelflow.flow.name": "nightly", "customer": "A-7"}
+    started = {**known, "otelflow.kind": "started"}
+    running = {**known, "otelflow.kind": "running", "otelflow.running.for": "2 h", "otelflow.progress.done": 3}
+    return [
+        span(1, 4, 1, 1.5, 1.5, name="nightly (running)", attributes=running),
+        span(1, 2, 1, 0, 0, name="nightly (started)", attributes=started),
+        span(1, 3, 1, 1, 2, name="load"),
+    ]
+
+
+def test_a_marker_stands_for_a_flow_that_has_not_ended(tmp_path: Path) -> None:
+    """The flow is the top of the tree, with what is known of it, in a tree, in a list and on a page."""
+    path = write(tmp_path / "killed.jsonl", *marked())
+    _, top, below = shown(path).output.splitlines()
+    assert top.split()[:2] == ["nightly", "…"]
+    assert top.endswith("not ended")
+    assert below.startswith("└─ load")
+    assert shown(path, "--list").output.endswith("?    2.00 s  nightly  (1 span)\n")
+    page = tmp_path / "page.html"
+    shown(path, "--html", str(page))
+    text = page.read_text()
+    assert "nightly (" not in text
+    assert '"otelflow.progress.done": 3' in text
+
+
+def test_a_marker_of_a_flow_that_ended_is_not_shown(tmp_path: Path) -> None:
+    """What its own span says is all there is to say; --json has each span as it is."""
+    root = span(1, 1, None, 0, 2, name="nightly", attributes={"otelflow.kind": "flow", "otelflow.status": "completed"})
+    for order in (1, -1):
+        path = write(tmp_path / f"whole{order}.jsonl", *[root, *marked()][::order])
+        assert [line.split()[0] for line in shown(path).output.splitlines()[1:]] == ["nightly", "└─"]
+        assert shown(path, "--list").output.endswith("✓    2.00 s  nightly  (2 spans)\n")
+        assert len(shown(path, "--json").output.splitlines()) == 4

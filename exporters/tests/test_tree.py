@@ -227,3 +227,18 @@ def test_the_end_of_a_foreign_root_prints_the_trace() -> None:
     exporter._output = lambda: out  # type: ignore[method-assign]
     exporter.export([ReadableSpan("server", SpanContext(1, 2, False, TraceFlags(1)), remote, start_time=0, end_time=1)])
     assert "server" in out.getvalue()
+
+
+def test_markers_are_not_drawn(capsys: pytest.CaptureFixture[str]) -> None:
+    """A marker of a flow is no part of its tree; of a flow that never ended, the tree has the flow in its place."""
+    known = {"otelflow.flow.name": "nightly", "otelflow.kind": "started"}
+    marker = span("nightly (started)", 2, 1, 0, 0, attributes=known)
+    exporter = TreeSpanExporter()
+    exporter.export([marker, span("load", 3, 1), span("nightly", 1, None, 0, 2)])
+    assert [line.split()[0] for line in capsys.readouterr().err.splitlines()] == ["nightly", "└─"]
+    exporter.export([marker, span("load", 3, 1)])
+    exporter.shutdown()
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.split()[:2] == ["nightly", "…"]
+    assert "its root never ended here" in first
+    assert second.startswith("└─ load")

@@ -33,6 +33,7 @@ class Flow_Run__Config(Plain):  # the original's spelling
 
     log_level: int = field(default=logging.DEBUG, repr=False)
     capture_output: bool | None = field(default=True, repr=False)
+    started_marker: bool | None = field(default=None, repr=False)
     max_messages: int = field(default=DEFAULT_CONFIG.max_messages, repr=False)
     max_tasks: int = field(default=DEFAULT_CONFIG.max_tasks, repr=False)
 
