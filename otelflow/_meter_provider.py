@@ -88,7 +88,7 @@ def set_up_metrics(
         return
     measuring = _meters.in_use()  # where a flow ran before configure(): on the API's stand-in for a provider
     if measuring is not None:
-        measuring.pipelines = pipelines
+        measuring.account.pipelines = pipelines
     existing = metrics.get_meter_provider()
     if type(existing).__name__ != "_ProxyMeterProvider":
         _meters.use(measuring or _meters.Meters(existing, pipelines))

@@ -1,7 +1,4 @@
-"""Metrics of flows, tasks and exporters: the instruments.
-
-Names of what exporters do are those of OpenTelemetry's semantic conventions for the telemetry of an SDK.
-"""
+"""Metrics of flows and tasks: the instruments."""
 
 from __future__ import annotations
 
@@ -14,10 +11,10 @@ from opentelemetry.metrics import Observation
 from opentelemetry.trace import NonRecordingSpan, set_span_in_context
 
 from otelflow import attributes as wire
-from otelflow._counts import LISTENER_ERRORS, counts
+from otelflow._account_meters import AccountMeters, of_component
 from otelflow._fork import after_fork_in_child
 from otelflow._measures import Note, measures
-from otelflow._pipeline import AFTER_SHUTDOWN, QUEUE_FULL, Pipeline
+from otelflow._pipeline import Pipeline
 from otelflow._telemetry import SCOPE
 from otelflow._version import __version__
 
@@ -39,19 +36,10 @@ class Meters:
 
     def __init__(self, provider: Any, pipelines: Sequence[Pipeline] = ()) -> None:
         meter = provider.get_meter(SCOPE, __version__)
-        self.pipelines = pipelines
-        """Whose spans are told of."""
+        self.account = AccountMeters(meter, pipelines)
         self._active: dict[str, int] = {}
         self._series: dict[tuple[Any, ...], dict[str, Any]] = {}
-        observed: list[tuple[Any, str, Callable[[Any], Iterable[Observation]], str, str]] = [
-            (meter.create_observable_up_down_counter, wire.FLOW_ACTIVE, self._flows, "{flow}", "Flows that run."),
-            (meter.create_observable_counter, wire.DROPPED, self._dropped, "{item}", "What was left out."),
-            (meter.create_observable_counter, wire.SPANS_PROCESSED, self._processed, "{span}", "Spans that ended."),
-            (meter.create_observable_up_down_counter, wire.SPANS_WAITING, self._waiting, "{span}", "Spans that wait."),
-            (meter.create_observable_counter, wire.SPANS_EXPORTED, self._exported, "{span}", "Spans sent, or not."),
-        ]
-        for create, name, callback, unit, description in observed:
-            create(name, [callback], unit, description)
+        meter.create_observable_up_down_counter(wire.FLOW_ACTIVE, [self._flows], "{flow}", "Flows that run.")
         self._flow_duration, self._task_duration, self._export_duration = (
             meter.create_histogram(name, "s", description, explicit_bucket_boundaries_advisory=BOUNDS)
             for name, description in (
@@ -70,7 +58,7 @@ class Meters:
                 self._count_flow(note[0][1][0], 1)
         elif isinstance(note[0], str):
             name, kind, seconds, error = note
-            self._export_duration.record(seconds, self._attributes(_of_component, name, kind, error), Context())
+            self._export_duration.record(seconds, self._attributes(of_component, name, kind, error), Context())
         else:
             self._ended(*note)
 
@@ -107,44 +95,10 @@ class Meters:
         measures.work_off()
         return [Observation(number, {wire.FLOW_NAME: name}) for name, number in list(self._active.items())]
 
-    def _dropped(self, _: Any) -> Iterable[Observation]:
-        numbers = counts.snapshot()
-        numbers.pop(LISTENER_ERRORS, None)
-        for pipeline in self.pipelines:
-            for reason, number in pipeline.account().lost.items():
-                numbers[reason] = numbers.get(reason, 0) + number
-        return [Observation(number, {wire.DROPPED_REASON: reason}) for reason, number in numbers.items()]
-
-    def _processed(self, _: Any) -> Iterable[Observation]:
-        for pipeline in self.pipelines:
-            account = pipeline.account()
-            lost = {reason: account.lost.get(reason, 0) for reason in (QUEUE_FULL, AFTER_SHUTDOWN)}
-            yield self._of(pipeline, account.produced - sum(lost.values()))
-            yield from (self._of(pipeline, number, reason) for reason, number in lost.items() if number)
-
-    def _waiting(self, _: Any) -> Iterable[Observation]:
-        return [self._of(pipeline, pipeline.account().pending) for pipeline in self.pipelines]
-
-    def _exported(self, _: Any) -> Iterable[Observation]:
-        for pipeline in self.pipelines:
-            account = pipeline.account()
-            yield self._of(pipeline, account.delivered)
-            for reason, number in account.lost.items():
-                if reason not in (QUEUE_FULL, AFTER_SHUTDOWN):
-                    yield self._of(pipeline, number, reason)
-
-    def _of(self, pipeline: Pipeline, number: int, error: str | None = None) -> Observation:
-        return Observation(number, _of_component(pipeline.name, pipeline.kind, error))
-
 
 def _of_run(flow: str | None, task: str | None, status: str, error: str | None) -> dict[str, Any]:
     made = {wire.FLOW_NAME: flow, wire.TASK_NAME: task, wire.STATUS: status, wire.ERROR_TYPE: error}
     return {key: value for key, value in made.items() if value is not None}
-
-
-def _of_component(name: str, kind: str, error: str | None) -> dict[str, Any]:
-    made = {wire.COMPONENT_NAME: name, wire.COMPONENT_TYPE: kind}
-    return made if error is None else {**made, wire.ERROR_TYPE: error}
 
 
 _in_use: Meters | None = None

@@ -19,7 +19,8 @@ from otelflow._measures import measures
 from otelflow._meter_provider import flush_metrics, metrics_not_sent, set_up_metrics, shut_metrics_down
 from otelflow._new_provider import log_pipelines, new_provider, pipelines, wanted_exporters
 from otelflow._signals import drain_on_signals
-from otelflow._telemetry import current_source, global_provider
+from otelflow._telemetry import SCOPE, _self_metrics, current_source, global_provider
+from otelflow._version import __version__
 from otelflow.config import (
     EXIT_SECONDS,
     OTELFLOW_EXIT_SECONDS,
@@ -138,8 +139,16 @@ def _measure(wanted: bool | None, provider: Any, endpoint: str | None, headers: 
         set_up_metrics(resource, endpoint, headers, pipelines)
         if _provider is None:  # the tracer provider is another's, and ends by itself
             atexit.register(_at_exit)
-    elif wanted is False:
+        return
+    if wanted is False:
         measures.on = False
+    if _self_metrics() and provider is _provider:
+        # As the SDK's own processor does, on the global meter provider, whoever sets it, before or after.
+        from opentelemetry.metrics import get_meter
+
+        from otelflow._account_meters import AccountMeters
+
+        AccountMeters(get_meter(SCOPE, __version__), pipelines)
 
 
 def configure_apart(service_name: str | None) -> trace.TracerProvider:

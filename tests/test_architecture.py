@@ -25,7 +25,7 @@ FLOORS = [
     ["_values", "_journal", "listeners", "_ids", "_log_events"],
     ["_pipeline", "_otlp"],
     ["_processors", "_exporters"],
-    ["_meters", "_new_provider"],
+    ["_account_meters", "_meters", "_new_provider"],
     ["_meter_provider"],
     ["_tracebacks", "_overflow", "_spec", "providers", "_packing", "_span_parts", "_span_events"],
     ["_artifact_files", "_whole_json", "_artifact_store"],

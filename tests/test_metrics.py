@@ -388,3 +388,28 @@ def test_a_dead_collector_holds_nobody() -> None:
     assert done.said["seconds"] < 5
     assert "metrics were not sent" in done.stderr
     assert time.monotonic() - began < 30
+
+
+def test_the_sdks_own_switch_shows_what_became_of_the_spans() -> None:
+    """Without metrics of flows: the numbers that the SDK has of its own processor, under its names."""
+    done = run(
+        """
+        from opentelemetry import metrics
+        from opentelemetry.sdk.metrics import MeterProvider
+        from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+        reader = InMemoryMetricReader()
+        configure()
+        metrics.set_meter_provider(MeterProvider([reader]))
+        work(2).execute(); flush(5)
+        points = {metric.name: [[point.attributes.get("error.type"), point.value] for point in metric.data.data_points]
+                  for scope in reader.get_metrics_data().resource_metrics[0].scope_metrics for metric in scope.metrics
+                  if scope.scope.name == "otelflow"}
+        say(processed=points["otel.sdk.processor.span.processed"], exported=points["otel.sdk.exporter.span.exported"],
+            names=sorted(points))
+        """,
+        OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED="true",
+        OTEL_EXPORTER_OTLP_ENDPOINT="nowhere",
+    )
+    assert done.said["processed"] == [[None, 3]], done.stderr
+    assert done.said["exported"] == [[None, 0], ["export_failed", 3]]
+    assert "otelflow.flow.duration" not in done.said["names"]
