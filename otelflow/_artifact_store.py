@@ -13,7 +13,6 @@ import concurrent.futures.thread  # noqa: F401  # see _at_end
 import hashlib
 import threading
 import time
-import weakref
 from collections import OrderedDict, deque
 from typing import NamedTuple
 
@@ -21,7 +20,7 @@ from opentelemetry.context import attach, set_value
 
 from otelflow._artifact_files import Missing, Place, place_of, shown
 from otelflow._counts import counts, log_once
-from otelflow._fork import FreshLock, after_fork_in_child
+from otelflow._fork import FreshLock, renew_in_child
 from otelflow._whole_json import OutOfBounds, whole_json
 from otelflow.config import (
     EXIT_SECONDS,
@@ -67,8 +66,7 @@ class Store:
         self._url, self._shown = url, shown(url)
         self._most, self._seconds = most_bytes, seconds
         self._begin()
-        alive = weakref.WeakMethod(self._begin)
-        after_fork_in_child(lambda: (begin := alive()) and begin())
+        renew_in_child(self._begin)
 
     def _begin(self) -> None:
         """Start empty; also in a forked child, whose parent stores what was waiting, and whose thread is gone."""

@@ -14,6 +14,9 @@ __all__ = ["Delivery", "Exporter"]
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 8.0
 """Seconds between two tries of one request; each pause is twice the one before, give or take a fifth."""
 
+_LONGEST_WISH = 300.0
+"""Seconds that a receiver is left alone at most, whatever it asks for."""
+
 _DOUBTFUL_TRIES = 5
 """How often a request is tried that the receiver answers with an error of its own. It holds up all that wait behind."""
 
@@ -66,7 +69,8 @@ class Delivery:
                 self._settled(len(spans), TOO_LARGE if verdict is Verdict.TOO_LARGE else REFUSED, answer.what)
                 return True
             self._waiting(answer.what)
-            if not self._pause(next(pauses) if answer.after is None else answer.after, answer.after is not None):
+            after = next(pauses) if answer.after is None else min(answer.after, _LONGEST_WISH)
+            if not self._pause(after, answer.after is not None):
                 return False
 
     def _send(self, body: bytes) -> Answer:

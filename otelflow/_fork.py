@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["FreshLock", "after_fork_in_child"]
+__all__ = ["FreshLock", "after_fork_in_child", "renew_in_child"]
 
 
 def after_fork_in_child(call: Callable[[], Any]) -> None:
@@ -18,17 +18,19 @@ def after_fork_in_child(call: Callable[[], Any]) -> None:
         os.register_at_fork(after_in_child=call)
 
 
-class FreshLock:
-    """A reentrant lock that is new in a forked child, where one that a thread of the parent held would stay shut.
+def renew_in_child(method: Callable[[], Any]) -> None:
+    """The same for a method, as long as its object is alive: what is registered for a fork lives until the interpreter
+    is gone, and must not keep it."""
+    alive = weakref.WeakMethod(method)
+    after_fork_in_child(lambda: (renew := alive()) and renew())
 
-    What is registered for a fork lives until the interpreter is gone, with all that it reaches: so it must not reach
-    the module that uses this lock.
-    """
+
+class FreshLock:
+    """A reentrant lock that is new in a forked child, where one that a thread of the parent held would stay shut."""
 
     def __init__(self) -> None:
         self._renew()
-        alive = weakref.WeakMethod(self._renew)
-        after_fork_in_child(lambda: (renew := alive()) and renew())
+        renew_in_child(self._renew)
 
     def _renew(self) -> None:
         self._lock = threading.RLock()

@@ -17,7 +17,7 @@ from opentelemetry.context import Context
 from otelflow import _clock, _telemetry
 from otelflow import attributes as wire
 from otelflow._counts import log_once
-from otelflow._fork import after_fork_in_child
+from otelflow._fork import renew_in_child
 from otelflow._values import cut
 from otelflow.config import (
     OTELFLOW_HEARTBEAT,
@@ -44,8 +44,7 @@ class Markers:
     def __init__(self, each: bool, after: float | None, heartbeat: float | None) -> None:
         self.each, self.after, self.heartbeat = each, after, heartbeat
         self._begin()
-        alive = weakref.WeakMethod(self._begin)
-        after_fork_in_child(lambda: (begin := alive()) and begin())
+        renew_in_child(self._begin)
 
     def _begin(self) -> None:
         """Watch nothing; also in a forked child, as the flows there are its parent's, and the thread is gone."""

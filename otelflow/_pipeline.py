@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-import weakref
 from typing import Any, NamedTuple
 
 from opentelemetry.context import attach, detach, set_value
@@ -18,7 +17,7 @@ from opentelemetry.context import attach, detach, set_value
 from otelflow._awaited import Progress, left, run_beside
 from otelflow._bell import Bell
 from otelflow._delivery import Delivery
-from otelflow._fork import after_fork_in_child
+from otelflow._fork import renew_in_child
 from otelflow._losses import is_lost, is_waiting
 from otelflow._measures import measures
 from otelflow._naming import error_type
@@ -104,8 +103,7 @@ class Pipeline:
         self._queue = Queue(queue_size, queue_bytes, self._attend)
         self.put = self._queue.put
         self._begin()
-        alive = weakref.WeakMethod(self._begin)
-        after_fork_in_child(lambda: (begin := alive()) and begin())
+        renew_in_child(self._begin)
 
     def _begin(self) -> None:
         """Start empty; also in a forked child, whose parent sends what was waiting, and whose thread is gone."""
@@ -257,6 +255,7 @@ class Pipeline:
 
     def _pause(self, seconds: float, firmly: bool) -> bool:
         began = time.monotonic()
+        self._hurrying.discard(None)  # it was tried at once; who waits for a flush stays in there
         while not self._stopping:
             limit = seconds if firmly or not self._hurrying else min(seconds, _HURRIED_PAUSE)
             left = began + limit - time.monotonic()
@@ -340,8 +339,9 @@ class Pipeline:
         end = None if timeout is None else time.monotonic() + timeout
         if self._stopping:
             return
-        if self._thread is None and len(self._queue):
-            self._start_thread()
+        if self._thread is None and len(self._queue):  # the interpreter is ending, and starts no more threads
+            self._stopping = True
+            self._work()
         self.drain(timeout, patience, since)
         self._stopping = True
         self._expect(0)

@@ -13,7 +13,7 @@ import requests
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from otelflow._answers import Answer, Verdict, http_verdict
-from otelflow._fork import after_fork_in_child
+from otelflow._fork import renew_in_child
 from otelflow._version import __version__
 
 __all__ = ["HttpSender"]
@@ -50,7 +50,7 @@ class HttpSender:
         self._client_certificate = client_certificate
         self._connect()
         # A child that used its parent's connections would write into the midst of its parent's requests.
-        after_fork_in_child(self._connect)
+        renew_in_child(self._connect)
 
     def _connect(self) -> None:
         self._session = requests.Session()

@@ -385,3 +385,12 @@ def test_signals_can_be_left_alone() -> None:
         OTELFLOW_SIGNALS="false",
     ).said
     assert {**facts, **off} == {"thread": True, "off": True}
+
+
+def test_spans_of_the_very_end_are_sent(sink: receivers.Sink) -> None:
+    """A flow in an ``atexit`` function, where no thread can be started any more: its spans arrive."""
+    done = programs.run(
+        "import atexit; configure(); atexit.register(lambda: work(2).execute())",
+        OTEL_EXPORTER_OTLP_ENDPOINT=sink.endpoint,
+    )
+    assert (done.returncode, len(sink.spans)) == (0, 3), done.stderr
