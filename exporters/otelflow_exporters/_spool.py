@@ -15,7 +15,7 @@ from filelock import Timeout
 from otelflow_exporters._environment import Sync, suppressed
 from otelflow_exporters._spool_courier import Courier
 from otelflow_exporters._spool_delivery import TOO_LARGE, deliver_parts, new_sender
-from otelflow_exporters._spool_flows import Encode, FlowJournal, closed_flows
+from otelflow_exporters._spool_flows import FlowJournal, closed_flows
 from otelflow_exporters._spool_folder import Folder
 from otelflow_exporters._spool_target import Kind, Target
 from otelflow_exporters._spool_writer import NoRoom, Writer, writing
@@ -65,13 +65,13 @@ class Spool:
     """The spool of a process in one folder. Nothing here raises but the constructor: ImportError, where a library for
     sending is missing."""
 
-    def __init__(self, settings: Settings, targets: list[Target], encode: Encode) -> None:
+    def __init__(self, settings: Settings, targets: list[Target]) -> None:
         self.settings = settings
         self.folder = Folder(settings.folder)
         self.keys = [target.key for target in targets]
         self._targets = targets
         self._writer = Writer(self.folder, self.keys, settings.most_bytes, settings.sync, self._lose_spooled)
-        self.journal = FlowJournal(self._journal_path, encode, self._complain)
+        self.journal = FlowJournal(self._journal_path, self._complain)
         self._couriers = [
             Courier(
                 self.folder, target, self.keys, settings.max_age, self._lose_spooled, self._look_after, self._notify
@@ -90,9 +90,10 @@ class Spool:
         self._lost: dict[str, int] = {}
         """Of this process's spans."""
         self._lost_spooled = 0
+        self._known_losses: tuple[object, dict[str, int]] = (None, {})
         self._sent_directly = 0
         self._direct = [new_sender(target) for target in self._targets]
-        self._sending_directly = threading.Lock()
+        self._sending_directly = threading.RLock()
         self._buried = 0.0
         self.losses = 0
         """Spans that this process saw getting lost, whoever's they were."""
@@ -164,12 +165,23 @@ class Spool:
             pending += spans
             own += spans if segment.identity == mine else 0
         lost, gone = dict(self._lost), self._lost_spooled
-        for loss in self.folder.losses():
-            if loss.get("owner") == mine and loss.get("by") != mine:
-                reason = str(loss.get("reason"))
-                lost[reason] = lost.get(reason, 0) + loss["spans"]
-                gone += loss["spans"]
+        for reason, spans in self._lost_by_others().items():
+            lost[reason] = lost.get(reason, 0) + spans
+            gone += spans
         return Account(max(0, written - own - gone) + self._sent_directly, pending, lost)
+
+    def _lost_by_others(self) -> dict[str, int]:
+        """What other processes have noted of this one's spans; read anew only when something was noted."""
+        state = self.folder.state_of_losses()
+        if state != self._known_losses[0]:
+            mine = self._writer.identity
+            lost: dict[str, int] = {}
+            for loss in self.folder.losses():
+                if loss.get("owner") == mine and loss.get("by") != mine:
+                    reason = str(loss.get("reason"))
+                    lost[reason] = lost.get(reason, 0) + loss["spans"]
+            self._known_losses = state, lost
+        return self._known_losses[1]
 
     def _complain(self, what: str, message: str) -> None:
         """Log once, until it worked again."""

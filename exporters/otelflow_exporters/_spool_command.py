@@ -11,7 +11,6 @@ from typing import Any
 import click
 
 from otelflow_exporters._spool import Settings, Spool
-from otelflow_exporters._spool_delivery import encode
 from otelflow_exporters._spool_flows import closed_flows
 from otelflow_exporters._spool_folder import Folder, Segment
 from otelflow_exporters._spool_target import targets
@@ -165,7 +164,6 @@ def flush(path: str | None, timeout: float) -> None:
         at_work = Spool(
             Settings(folder.path, 0, 0, "flush", 0.0),
             targets(os.environ.get(OTELFLOW_EXPORTER_SPOOL_ENDPOINTS, "")),
-            encode,
         )
     except ImportError as error:
         raise click.ClickException(str(error)) from None

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from opentelemetry.context import Context
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
-from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
+from otelflow_exporters._spool_delivery import encode
 from otelflow_exporters._spool_records import Damage, file_head, pack, scan
-from otelflow_exporters._spool_writer import writing
+from otelflow_exporters._spool_writer import write_all, writing
 
 __all__ = ["FlowJournal", "closed_flows"]
 
@@ -26,8 +28,6 @@ _MOST_OPEN = 10_000
 _MOST_BYTES = 256 * 1024
 """Size beyond which the journal is written anew, with what is open only."""
 
-Encode = Callable[[Sequence[ReadableSpan]], bytes]
-
 
 class FlowJournal(SpanProcessor):
     """Notes which flows begin and end, in a file that outlives the process. Other spans cost a look at an attribute.
@@ -35,13 +35,14 @@ class FlowJournal(SpanProcessor):
     ``path()`` makes sure that the process counts as alive, and says where the journal is; it may raise OSError.
     """
 
-    def __init__(self, path: Callable[[], str], encode: Encode, complain: Callable[[str, str], None]) -> None:
-        self._path, self._encode, self._complain = path, encode, complain
+    def __init__(self, path: Callable[[], str], complain: Callable[[str, str], None]) -> None:
+        self._path, self._complain = path, complain
         self.begin()
 
     def begin(self) -> None:
         """Start empty; also in a forked child: the flows that were open are the parent's to end."""
-        self._open: dict[bytes, bytes] = {}
+        self._open: dict[int, bytes] = {}
+        self._open_bytes = 0
         self._file: int | None = None
         self._marker = b""
         self._size = 0
@@ -67,29 +68,32 @@ class FlowJournal(SpanProcessor):
 
     def on_end(self, span: ReadableSpan) -> None:
         """Called by the provider; never raises."""
-        if not self._open or span.context is None:
-            return
         try:
-            identity = _identity(span)
-            with writing:
-                if self._open.pop(identity, None) is not None:
-                    self._append(identity, 0)
+            context = span.context
+            if context is not None and context.span_id in self._open:
+                self._note_end(context.span_id)
         except Exception as error:
             self._complain("journal", f"cannot note which flows are open: {error!r}")
 
     def _note_start(self, span: ReadableSpan) -> None:
-        payload = self._encode([span])
+        payload = _begun(span)
         with writing:
-            if len(self._open) < _MOST_OPEN:
-                self._open[_identity(span)] = payload
+            if len(self._open) < _MOST_OPEN and span.context is not None:
+                self._open[span.context.span_id] = payload
+                self._open_bytes += len(payload)
                 self._append(payload, 1)
 
+    def _note_end(self, span_id: int) -> None:
+        with writing:
+            self._open_bytes -= len(self._open.pop(span_id, b""))
+            self._append(span_id.to_bytes(8, "big"), 0)
+
     def _append(self, payload: bytes, spans: int) -> None:
-        if self._file is None or self._size > _MOST_BYTES + 2 * sum(map(len, self._open.values())):
+        if self._file is None or self._size > _MOST_BYTES + 2 * self._open_bytes:
             self._rewrite()
             return
         record = pack(self._marker, payload, spans)
-        os.write(self._file, record)
+        write_all(self._file, record)
         self._size += len(record)
 
     def _rewrite(self) -> None:
@@ -102,7 +106,7 @@ class FlowJournal(SpanProcessor):
         data = file_head(marker) + b"".join(pack(marker, payload, 1) for payload in self._open.values())
         file = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o600)
         try:
-            os.write(file, data)
+            write_all(file, data)
             os.replace(f"{path}.new", path)
         except OSError:
             os.close(file)
@@ -120,9 +124,73 @@ class FlowJournal(SpanProcessor):
                         os.unlink(self._path())
 
 
-def _identity(span: ReadableSpan) -> bytes:
-    context = span.context
-    return b"" if context is None else context.trace_id.to_bytes(16, "big") + context.span_id.to_bytes(8, "big")
+# --- a flow that has begun, in JSON: to encode the span costs twice what all this does, on the path of each flow ----
+
+
+_to_json = json.JSONEncoder(default=str, ensure_ascii=False).encode
+
+_abouts: dict[tuple[int, int], tuple[object, object, str]] = {}
+"""Resource and scope, which many spans share, as JSON; by their ids, and with themselves so that these stay theirs."""
+
+
+def _about(span: ReadableSpan) -> str:
+    resource, scope = span.resource, span.instrumentation_scope
+    known = _abouts.get((id(resource), id(scope)))
+    if known is None:
+        facts: dict[str, Any] = {"resource": [dict(resource.attributes), resource.schema_url]}
+        if scope is not None:
+            facts["scope"] = [scope.name, scope.version, scope.schema_url, dict(scope.attributes or {})]
+        if len(_abouts) > 100:
+            _abouts.clear()
+        known = _abouts[id(resource), id(scope)] = resource, scope, _to_json(facts)
+    return known[2]
+
+
+def _context(context: SpanContext | None) -> list[Any] | None:
+    if context is None:
+        return None
+    return [context.trace_id, context.span_id, context.is_remote, context.trace_flags, context.trace_state.to_header()]
+
+
+def _begun(span: ReadableSpan) -> bytes:
+    facts = {
+        "name": span.name,
+        "kind": span.kind.name,
+        "start": span.start_time,
+        "context": _context(span.context),
+        "parent": _context(span.parent),
+        "attributes": dict(span.attributes or {}),
+        "links": [[_context(link.context), dict(link.attributes or {})] for link in span.links],
+    }
+    return f"[{_about(span)},{_to_json(facts)}]".encode("utf-8", "replace")
+
+
+def _read_context(facts: Any) -> SpanContext | None:
+    if facts is None:
+        return None
+    trace_id, span_id, is_remote, flags, state = facts
+    return SpanContext(trace_id, span_id, is_remote, TraceFlags(flags), TraceState.from_header([state]))
+
+
+def _ended(payload: bytes, ended: int) -> ReadableSpan:
+    """The flow of a journal's record, as it is to be closed. Raises what a damaged one makes it raise."""
+    about, facts = json.loads(payload)
+    (attributes, schema_url), scope = about["resource"], about.get("scope")
+    died = {"otelflow.status": "failed", "error.type": "process_died"}
+    links = [(_read_context(context), attributes) for context, attributes in facts["links"]]
+    return ReadableSpan(
+        facts["name"],
+        _read_context(facts["context"]),
+        _read_context(facts["parent"]),
+        Resource(attributes, schema_url),
+        {**facts["attributes"], **died},
+        links=[Link(context, attributes) for context, attributes in links if context is not None],
+        kind=SpanKind[facts["kind"]],
+        status=Status(StatusCode.ERROR, "process died"),
+        start_time=facts["start"],
+        end_time=max(ended, facts["start"] or 0),
+        instrumentation_scope=None if scope is None else InstrumentationScope(*scope),
+    )
 
 
 def closed_flows(path: str, ended: int) -> tuple[bytes, int]:
@@ -130,30 +198,17 @@ def closed_flows(path: str, ended: int) -> tuple[bytes, int]:
     the number of spans in it. Raises OSError."""
     with open(path, "rb") as file:
         data = file.read()
-    start = len(file_head(b""))
-    flows: dict[bytes, ExportTraceServiceRequest] = {}
-    for part in scan(data[start + 8 :], data[start : start + 8]) if len(data) > start + 8 else ():
+    at = len(file_head(b""))
+    flows: dict[bytes, ReadableSpan] = {}
+    for part in scan(data[at + 8 :], data[at : at + 8]) if len(data) > at + 8 else ():
         if isinstance(part, Damage):
             continue
         if not part.spans:
             flows.pop(part.payload, None)
             continue
         with contextlib.suppress(Exception):  # what cannot be read is no flow to close
-            request = ExportTraceServiceRequest.FromString(part.payload)
-            (span,) = (span for each in request.resource_spans for scope in each.scope_spans for span in scope.spans)
-            _close(span, ended)
-            flows[span.trace_id + span.span_id] = request
-    whole = ExportTraceServiceRequest()
-    for request in flows.values():
-        whole.MergeFrom(request)
-    return whole.SerializeToString(), len(flows)
-
-
-def _close(span: Span, ended: int) -> None:
-    said = {"otelflow.status": "failed", "error.type": "process_died"}
-    kept = [pair for pair in span.attributes if pair.key not in said]
-    more = [KeyValue(key=key, value=AnyValue(string_value=value)) for key, value in said.items()]
-    del span.attributes[:]
-    span.attributes.extend([*kept, *more])
-    span.status.CopyFrom(Status(code=Status.STATUS_CODE_ERROR, message="process died"))
-    span.end_time_unix_nano = max(ended, span.start_time_unix_nano)
+            flow = _ended(part.payload, ended)
+            encode([flow])
+            if flow.context is not None:
+                flows[flow.context.span_id.to_bytes(8, "big")] = flow
+    return encode(list(flows.values())), len(flows)

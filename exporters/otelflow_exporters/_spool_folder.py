@@ -281,6 +281,14 @@ class Folder:
             with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a", encoding="utf-8") as file:
                 file.write(line + "\n")
 
+    def state_of_losses(self) -> tuple[int, int] | None:
+        """Something that is another one when a loss was noted."""
+        try:
+            found = os.stat(self.at("losses.jsonl"))
+        except OSError:
+            return None
+        return found.st_ino, found.st_size
+
     def losses(self) -> Iterator[dict[str, Any]]:
         """What was noted, the oldest first."""
         for path in (self.at("losses.jsonl.1"), self.at("losses.jsonl")):

@@ -16,7 +16,7 @@ from otelflow_exporters._environment import Sync
 from otelflow_exporters._spool_folder import Folder, Segment, forget_lock
 from otelflow_exporters._spool_records import START, Record, file_head, pack
 
-__all__ = ["NoRoom", "Writer", "writing"]
+__all__ = ["NoRoom", "Writer", "write_all", "writing"]
 
 writing = threading.RLock()
 """Held while a file of a spool is written. One for all of the process, so that a fork can wait for it: no child gets
@@ -100,15 +100,12 @@ class Writer:
         if self._most and length + START > self._most:
             raise NoRoom
         self._make_room(length)
-        file = self._opened(length)
         try:
-            _write(file, pack(self._marker, payload, spans))
+            file = self._write(payload, spans, length)
         except OSError:
-            with contextlib.suppress(OSError):
-                os.ftruncate(file, self._size)
-            with contextlib.suppress(OSError):  # what is there of it is passed over in a segment that has ended
-                self._seal()
-            raise
+            if self._size == START:
+                raise
+            file = self._write(payload, spans, length)  # a new segment may be had where one may not grow
         self._size += length
         self._unchecked += length
         self.written += spans
@@ -116,6 +113,19 @@ class Writer:
             os.fsync(file)
         else:
             self._is_unsynced = True
+
+    def _write(self, payload: bytes, spans: int, length: int) -> int:
+        """Write a record, and leave no part of it: what is left all the same is passed over, for its segment ends."""
+        file = self._opened(length)
+        try:
+            write_all(file, pack(self._marker, payload, spans))
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(file, self._size)
+            with contextlib.suppress(OSError):
+                self._seal()
+            raise
+        return file
 
     def _opened(self, more: int) -> int:
         """The segment to append to: the one at hand unless it is full, old, or was taken away."""
@@ -131,7 +141,7 @@ class Writer:
             self._path = self._folder.new_segment(self.identity, self._marker)
             file = os.open(self._path, _FLAGS, 0o600)
             try:
-                _write(file, file_head(self._marker))
+                write_all(file, file_head(self._marker))
             except OSError:
                 os.close(file)
                 with contextlib.suppress(OSError):
@@ -218,7 +228,7 @@ class Writer:
             os.unlink(segment.path)
 
 
-def _write(file: int, data: bytes) -> None:
+def write_all(file: int, data: bytes) -> None:
     """Write all, in one go where the system does its part."""
     rest = memoryview(data)
     while rest:

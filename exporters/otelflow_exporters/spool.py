@@ -65,6 +65,10 @@ class SpoolSpanExporter(SpanExporter):
     Raises ImportError where a library for sending is missing: the extra ``spool`` brings them.
     """
 
+    schedule_delay = 0.5
+    """Seconds that an ended span may wait for others: until it is on disk, it dies with its process. otelflow's
+    ``configure()`` reads it."""
+
     def __init__(self) -> None:
         self.encode: Callable[[Sequence[ReadableSpan]], bytes] = encode
         """Makes an ExportTraceServiceRequest of spans. Whoever has a faster one may set it."""
@@ -79,7 +83,6 @@ class SpoolSpanExporter(SpanExporter):
                 setting(OTELFLOW_EXPORTER_SPOOL_EXIT, _seconds, 2.0),
             ),
             targets(os.environ.get(OTELFLOW_EXPORTER_SPOOL_ENDPOINTS, "")),
-            lambda spans: self.encode(spans),
         )
 
     def __repr__(self) -> str:

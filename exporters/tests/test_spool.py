@@ -270,7 +270,7 @@ def test_without_disk_it_sends_at_once(make: Any, backend: Backend, caplog: Any,
     exporter.export([span("a")])
     assert exporter.force_flush()
     with monkeypatch.context() as patch:
-        patch.setattr(_spool_writer, "_write", no_space)
+        patch.setattr(_spool_writer, "write_all", no_space)
         assert exporter.export([span("b", 2)]) is SUCCESS
         assert exporter.export([span("c", 3)]) is SUCCESS
     assert exporter.export([span("d", 4)]) is SUCCESS
@@ -283,7 +283,7 @@ def test_without_disk_it_sends_at_once(make: Any, backend: Backend, caplog: Any,
 def test_without_disk_and_backend_the_loss_is_counted(make: Any, down: Backend, monkeypatch: Any) -> None:
     """FAILURE, and a reason."""
     exporter = make(down)
-    monkeypatch.setattr(_spool_writer, "_write", no_space)
+    monkeypatch.setattr(_spool_writer, "write_all", no_space)
     assert exporter.export([span("a"), span("b", 2)]) is FAILURE
     assert exporter.account().lost == {"spool_unwritable": 2}
     assert not exporter.force_flush(100)
@@ -312,32 +312,54 @@ def test_a_folder_that_is_taken_away_is_made_again(make: Any, backend: Backend, 
     assert backend.names == ["a", "b"]
 
 
-def test_a_full_disk_is_survived(make: Any, down: Backend, tmp_path: Path) -> None:
-    """A real one, of 128 kB, that something else fills: what is there waits, what comes then is sent without it, and
-    everything arrives; then there is room again."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if os.system(f"mount -t tmpfs -o size=128k tmpfs {disk} 2>/dev/null"):
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 128 kB."""
+    where = tmp_path / "disk"
+    where.mkdir()
+    if os.system(f"mount -t tmpfs -o size=128k tmpfs {where} 2>/dev/null"):
         pytest.skip("no right to mount a small file system")
-    try:
-        exporter = make(down, dir=str(disk / "spool"))
-        for number in range(1, 51):
-            assert exporter.export([span(f"s{number}", number, text="x" * 1000)]) is SUCCESS
-        with contextlib.suppress(OSError), (disk / "other").open("wb", buffering=0) as other:
-            while True:
-                other.write(b"x" * 1000)
-        assert exporter.export([span("lost", 99, text="x" * 9000)]) is FAILURE
-        down.up()
-        for number in range(51, 81):
-            assert exporter.export([span(f"s{number}", number, text="x" * 1000)]) is SUCCESS
-        exporter.force_flush()
-        assert len(down.count()) == 80
-        assert exporter.account().delivered == 80
-        assert exporter.account().lost == {"spool_unwritable": 1}
-        exporter.shutdown()
-        assert files(disk / "spool", ".spool") == []
-    finally:
-        os.system(f"umount -l {disk}")
+    yield where
+    os.system(f"umount -l {where}")
+
+
+def test_a_full_disk_is_survived(make: Any, down: Backend, disk: Path) -> None:
+    """Something else fills it: what is there waits, what comes then is sent without it, and everything arrives; then
+    there is room again."""
+    exporter = make(down, dir=str(disk / "spool"))
+    for number in range(1, 51):
+        assert exporter.export([span(f"s{number}", number, text="x" * 1000)]) is SUCCESS
+    with contextlib.suppress(OSError), (disk / "other").open("wb", buffering=0) as other:
+        while True:
+            other.write(b"x" * 1000)
+    assert exporter.export([span("lost", 99, text="x" * 9000)]) is FAILURE
+    down.up()
+    for number in range(51, 81):
+        assert exporter.export([span(f"s{number}", number, text="x" * 1000)]) is SUCCESS
+    exporter.force_flush()
+    assert len(down.count()) == 80
+    assert exporter.account().delivered == 80
+    assert exporter.account().lost == {"spool_unwritable": 1}
+    exporter.shutdown()
+    assert files(disk / "spool", ".spool") == []
+
+
+def test_a_disk_that_becomes_read_only(make: Any, backend: Backend, disk: Path, caplog: Any) -> None:
+    """As disks do that fail: spans are sent without it, and it is used again when it can be."""
+    exporter = make(backend, dir=str(disk / "spool"))
+    exporter.export([span("a")])
+    assert exporter.force_flush()
+    exporter.shutdown()
+    exporter = make(backend, dir=str(disk / "spool"))
+    os.system(f"mount -o remount,ro {disk}")
+    assert exporter.export([span("b", 2)]) is SUCCESS
+    os.system(f"mount -o remount,rw {disk}")
+    assert exporter.export([span("c", 3)]) is SUCCESS
+    assert exporter.force_flush()
+    assert backend.names == ["a", "b", "c"]
+    cannot, again = said(caplog)
+    assert "Read-only" in cannot
+    assert "again" in again
 
 
 def test_a_signal_handler_may_end_a_span(make: Any, backend: Backend) -> None:

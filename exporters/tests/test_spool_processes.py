@@ -253,6 +253,25 @@ def test_many_forks_while_sending(backend: Backend, settings: dict[str, str]) ->
     backend.wait_for(120)
 
 
+def test_a_limit_of_file_sizes(backend: Backend, settings: dict[str, str]) -> None:
+    """A process that may write no file above 20 kB begins another one; nothing is lost, and it is not stopped."""
+    done = run(
+        """
+        import resource
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+        for number in range(100):
+            tracer.start_span("s", attributes={"text": "x" * 1000}).end()
+        print('SAID {"pending": %d, "lost": %d}' % (exporter.account().pending, len(exporter.account().lost)))
+        """,
+        head=HEAD,
+        **settings,
+    )
+    assert done.said == {"pending": 100, "lost": 0}
+    backend.up()
+    run("exporter.force_flush(20_000)", head=HEAD, **settings)
+    assert len(backend.count()) == 100
+
+
 # --- flows whose process died ---------------------------------------------------------------------------------------
 
 

@@ -1,10 +1,23 @@
-"""The bytes of a spool: whatever happens to them, what is intact is read."""
+"""The bytes of a spool's files: whatever happens to them, what is intact is read, and nothing raises."""
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+from typing import Any
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import Link, SpanContext, SpanKind, TraceFlags, TraceState
+from otelflow_exporters._spool_courier import Courier
+from otelflow_exporters._spool_delivery import encode
+from otelflow_exporters._spool_flows import FlowJournal, closed_flows
+from otelflow_exporters._spool_folder import Folder
 from otelflow_exporters._spool_records import START, Damage, Record, file_head, pack, scan
+from otelflow_exporters._spool_target import targets
 
 MARKER = b"\x93marker\x07"
 payloads = st.lists(
@@ -115,3 +128,115 @@ def test_reading_damage_takes_time_in_proportion() -> None:
         Counting.copied = 0
         list(scan(Counting(data), MARKER))
         assert Counting.copied < 6 * len(data)
+
+
+# --- a folder with such files -------------------------------------------------------------------------------------
+
+
+NAME = "{:020d}-1.0123456789abcdef-" + MARKER.hex() + ".spool"
+harms = st.lists(st.tuples(st.integers(0, 4000), st.integers(0, 20), st.binary(max_size=20)), max_size=4)
+
+
+def harmed(data: bytes, places: list[tuple[int, int, bytes]]) -> bytes:
+    """With bytes taken out and put in at some places."""
+    for at, out, put in places:
+        at %= len(data) + 1
+        data = data[:at] + put + data[at + out :]
+    return data
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(payloads, harms), max_size=4))
+def test_a_damaged_folder_is_delivered(segments: list[tuple[list[bytes], list[tuple[int, int, bytes]]]]) -> None:
+    """Whatever was done to its segments: all that can be read is delivered, in order, with no exception; then every
+    segment is done with to its end, so that it is removed."""
+    with tempfile.TemporaryDirectory() as path:
+        expected = []
+        for number, (parts, places) in enumerate(segments):
+            data = harmed(file_head(MARKER) + written(parts), places)
+            Path(path, NAME.format(number)).write_bytes(data)
+            expected += intact(data[START:])
+        folder, lost = Folder(path), []
+        (target,) = targets("http://127.0.0.1:1")
+        courier = Courier(folder, target, [target.key], 0, lambda *loss: lost.append(loss), lambda: None, lambda: None)
+        delivered, progress = b"", {}
+        for segment in folder.segments():
+            for batch in courier._batches(segment, START):
+                delivered += batch.payload
+                progress[segment.stem] = batch.end
+        assert delivered == b"".join(expected)
+        folder.save_progress(target.key, target.shown, progress)
+        assert folder.waiting([target.key]) == []
+        assert all(spans > 0 for _, _, spans in lost)
+        folder.sweep([target.key])
+        assert folder.segments() == []
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.binary(max_size=200) | st.sampled_from([b"[]", b"{}", b'{"sent": {"a": "b"}}', b'{"sent": 1}', b"null", b"1"])
+)
+def test_any_bytes_in_the_other_files(data: bytes) -> None:
+    """Progress, losses and journal that are none: as if they were not there."""
+    with tempfile.TemporaryDirectory() as path:
+        for name in ("sent-0123456789ab.json", "losses.jsonl", "losses.jsonl.1", "1.0123456789abcdef.flows"):
+            Path(path, name).write_bytes(data)
+        folder = Folder(path)
+        assert folder.progress("0123456789ab") == {}
+        assert list(folder.losses()) == []
+        assert folder.waiting(folder.keys()) == []
+        assert folder.endpoint_of("0123456789ab") == "0123456789ab"
+        assert closed_flows(str(Path(path, "1.0123456789abcdef.flows")), 1) == (b"", 0)
+
+
+values = st.text() | st.integers(-(2**63), 2**63 - 1) | st.booleans() | st.floats() | st.lists(st.text())
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(), st.dictionaries(st.text(min_size=1), values, max_size=5), harms)
+def test_a_journal_gives_back_what_it_was_told(
+    name: str, attributes: Any, places: list[tuple[int, int, bytes]]
+) -> None:
+    """The closed flow is the one that began, and the same to the bit but for how it ended; a damaged journal gives it
+    or nothing."""
+    span = ReadableSpan(
+        name,
+        SpanContext(2**127 + 1, 2**63 + 1, False, TraceFlags(1), TraceState([("vendor", "x=1")])),
+        SpanContext(2**127 + 1, 5, True, TraceFlags(1)),
+        resource=Resource({"service.name": name, "pid": 1}, "https://schema"),
+        attributes={**attributes, "otelflow.kind": "flow"},
+        links=[Link(SpanContext(7, 8, True, TraceFlags(1)), {"why": "caller"})],
+        kind=SpanKind.SERVER,
+        start_time=1_700_000_000_000_000_000,
+        instrumentation_scope=InstrumentationScope("otelflow", "1.0", None, {"a": 1}),
+    )
+    problems: list[str] = []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "journal")
+        journal = FlowJournal(lambda: str(path), lambda _, why: problems.append(why))
+        journal.on_start(span)
+        payload, number = closed_flows(str(path), 1_800_000_000_000_000_000)
+        path.write_bytes(harmed(path.read_bytes(), places))
+        again, fewer = closed_flows(str(path), 1_800_000_000_000_000_000)
+        journal.abandon()
+    assert (problems, number) == ([], 1)
+    assert (again, fewer) in ((payload, 1), (b"", 0))
+    closed, begun = only_span(payload), only_span(encode([span]))
+    assert closed.end_time_unix_nano == 1_800_000_000_000_000_000
+    assert [pair.key for pair in closed.attributes if pair not in begun.attributes][-2:] == [
+        "otelflow.status",
+        "error.type",
+    ] or "nan" in str(begun.attributes)
+    for one in (closed, begun):
+        one.ClearField("status")
+        one.ClearField("end_time_unix_nano")
+        del one.attributes[:]
+    assert closed == begun
+
+
+def only_span(payload: bytes) -> Any:
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    (resource,) = ExportTraceServiceRequest.FromString(payload).resource_spans
+    ((span,),) = (scope.spans for scope in resource.scope_spans)
+    return span
