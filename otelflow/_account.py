@@ -10,7 +10,7 @@ from otelflow import attributes as wire
 from otelflow._counts import log_once
 from otelflow._journal import Journal
 from otelflow._run import Run
-from otelflow._values import safe_str, to_json
+from otelflow._values import safe_str, to_json, whole
 from otelflow.config import FlowRunConfig
 from otelflow.records import Artifact, Keyed, Message, Result
 
@@ -130,13 +130,13 @@ class Account(Run):
             "run_id": self.run_id,
             "status": self.status,
             "duration": self.duration,
-            "error": None if self.error is None else f"{type(self.error).__name__}: {safe_str(self.error)}",
+            "error": None if self.error is None else whole(f"{type(self.error).__name__}: {safe_str(self.error)}"),
             "return_value": to_json(self.return_value).text,
             "trace_id": self.trace_id,
             "span_id": self.span_id,
             "messages": [{"text": m.text, "severity": m.severity, "task_name": m.task_name} for m in self.messages],
             "artifacts": [
-                {"key": a.key, "type": a.type, "description": a.description, "data": to_json(a.data).text}
+                {"key": a.key, "type": a.type, "description": a.description, "data": to_json(a.data, name=a.key).text}
                 for a in self.artifacts
             ],
             "results": [{"key": r.key, "description": r.description} for r in self.results],

@@ -12,7 +12,8 @@ from uuid import UUID
 
 from otelflow._counts import VALUES, counts, log_once
 from otelflow._overflow import MAX_EVENT_BYTES, bounded, weigh
-from otelflow._secrets import REDACTED, has_secret_name, looks_secret
+from otelflow._scrubbing import clean_value
+from otelflow._secret_names import is_allowed, secret_in_name
 from otelflow._shapes import CACHE
 from otelflow._targets import nearest
 from otelflow._values import MAX_VALUE_BYTES, attribute, safe_str
@@ -20,7 +21,7 @@ from otelflow._values import MAX_VALUE_BYTES, attribute, safe_str
 __all__ = ["ArgumentPaths"]
 
 _MISSING: Any = object()
-_LARGE, _SHORT = 1 << 63, 64
+_LEAST_CARD = 10**12
 _FEW = MAX_EVENT_BYTES // (2 * MAX_VALUE_BYTES)
 """So many values cannot be too much for a span, however large each is."""
 _AS_TEXT = (Decimal, UUID, date, time, timedelta, complex)
@@ -35,7 +36,8 @@ class _Path(NamedTuple):
     """Whether the parameter is ``*args``."""
     default: Any
     steps: tuple[str, ...]
-    secret: bool
+    named: str
+    """Name by which its values are judged: the attribute's, or that of the path where it is one of secrets."""
 
     @property
     def text(self) -> str:
@@ -62,17 +64,17 @@ class ArgumentPaths:
 
     def _compiled(self, parameters: Mapping[str, inspect.Parameter], name: str, path: str) -> _Path:
         root, *steps = path.split(".")
-        secret = has_secret_name(name) or has_secret_name(path)
+        named = path if secret_in_name(path) and not (secret_in_name(name) or is_allowed(name)) else name
         known = parameters.get(root)
         if known is None:
             if self._keywords is None:
                 takes = ", ".join(parameters) or "nothing"
                 raise ValueError(f"there is no parameter {root!r}.{nearest(root, parameters)} It takes: {takes}")
-            return _Path(name, root, None, False, _MISSING, tuple(steps), secret)
+            return _Path(name, root, None, False, _MISSING, tuple(steps), named)
         default = _MISSING if known.default is known.empty else known.default
         positional = known.kind not in (known.KEYWORD_ONLY, known.VAR_KEYWORD)
         index = list(parameters).index(root) if positional else None
-        return _Path(name, root, index, known.kind is known.VAR_POSITIONAL, default, tuple(steps), secret)
+        return _Path(name, root, index, known.kind is known.VAR_POSITIONAL, default, tuple(steps), named)
 
     def read(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
         """The attributes of one call, and how many of them were cut. Never raises: what cannot be read is left out,
@@ -133,19 +135,17 @@ def _step(value: Any, name: str) -> Any:
 def _shown(path: _Path, value: Any) -> tuple[Any, bool]:
     """What goes on the span: simple values and lists of them, texts within bounds; of other objects the class, as
     their parts were not allowed by name."""
-    if path.secret:
-        return REDACTED, False
-    if type(value) in (bool, int, float) and -_LARGE < value < _LARGE:  # most are: the rest of this has to be careful
+    redacted = clean_value(path.named, value)
+    if redacted is not None:
+        return redacted, False
+    if type(value) in (bool, int, float) and -_LEAST_CARD < value < _LEAST_CARD:  # most are: what follows is careful
         return value, False
-    if type(value) is str and len(value) < _SHORT and value.isascii():
-        return (REDACTED, False) if looks_secret("", value) else (value, False)
     if isinstance(value, Enum):
         value = value.value
     elif isinstance(value, _AS_TEXT):
         value = safe_str(value)
     if isinstance(value, bool | int | float | str) or _is_list(value):
-        made, was_cut = attribute(value)
-        return (REDACTED, False) if _has_secret(made) else (made, was_cut)
+        return attribute(path.named, value)
     cls = type(value)
     return f"<{cls.__name__}>" if cls.__module__ == "builtins" else f"<{cls.__module__}.{cls.__qualname__}>", False
 
@@ -157,9 +157,3 @@ def _is_list(value: Any) -> bool:
         and bool(value)
         and all(type(one) in (bool, int, float, str) and type(one) is type(value[0]) for one in value)
     )
-
-
-def _has_secret(made: Any) -> bool:
-    if isinstance(made, str):
-        return looks_secret("", made)
-    return isinstance(made, tuple) and any(isinstance(one, str) and looks_secret("", one) for one in made)

@@ -21,6 +21,7 @@ from opentelemetry.context import attach, set_value
 from otelflow._artifact_files import Missing, Place, place_of, shown
 from otelflow._counts import counts, log_once
 from otelflow._fork import FreshLock, renew_in_child
+from otelflow._scrubbing import clean_parts
 from otelflow._whole_json import OutOfBounds, whole_json
 from otelflow.config import (
     EXIT_SECONDS,
@@ -109,11 +110,21 @@ class Store:
                 raise OutOfBounds
             if not isinstance(data, str):
                 return bytes(data), ".bin"
-            body = str.encode(data, "utf-8", "backslashreplace")
+            body = self._clean(str.encode(data, "utf-8", "backslashreplace"))
             if len(body) > self._most:
                 raise OutOfBounds
             return body, ".txt"
-        return whole_json(data, self._most, self._seconds), ".json"
+        return self._clean(whole_json(data, self._most, self._seconds)), ".json"
+
+    def _clean(self, body: bytes) -> bytes:
+        """A text without secrets. Bytes are stored as they are."""
+        end = time.monotonic() + self._seconds
+        parts = []
+        for part in clean_parts(body.decode()):
+            parts.append(part.encode())
+            if time.monotonic() > end:
+                raise OutOfBounds
+        return b"".join(parts)
 
     def _put(self, path: str, body: bytes) -> bool:
         with self._changed:

@@ -17,6 +17,7 @@ from otelflow import attributes as wire
 from otelflow._counts import log_once
 from otelflow._flow import Flow
 from otelflow._remote import RemoteFlow
+from otelflow._values import cut
 from otelflow.context import RUN_KEY, attach, current_run, get_current, give_back
 from otelflow.errors import ArgumentError
 
@@ -127,7 +128,7 @@ def _extracted(propagator: Any, headers: dict[str, Any], context: Context) -> Co
 def identity_in(context: Context) -> tuple[str, str] | None:
     """Name and run id of the flow that a context from a carrier belongs to."""
     name, run_id = baggage.get_baggage(wire.FLOW_NAME, context), baggage.get_baggage(wire.FLOW_RUN_ID, context)
-    return (str(name), str(run_id)) if name and run_id else None
+    return (cut(str(name))[0], cut(str(run_id))[0]) if name and run_id else None
 
 
 def _handle(name: str, run_id: str) -> Flow[Any]:

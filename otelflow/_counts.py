@@ -15,7 +15,9 @@ __all__ = [
     "MESSAGES",
     "NO_LOCAL_SPAN",
     "NO_RELAY_DOOR",
+    "REDACTED_VALUES",
     "RELAY_FULL",
+    "SLOW_PATTERNS",
     "TASKS",
     "VALUES",
     "VALUES_NOT_RELAYED",
@@ -32,6 +34,12 @@ LISTENER_ERRORS = "listener_errors"
 
 VALUES = "values_cut"
 """A value on a span was larger than ``OTELFLOW_MAX_VALUE_BYTES``."""
+
+REDACTED_VALUES = "values_redacted"
+"""A value had secrets in it, which were replaced."""
+
+SLOW_PATTERNS = "scrub_patterns_off"
+"""A pattern of ``OTELFLOW_SCRUB_PATTERNS`` was too slow, or raised: it is not used any more."""
 
 EVENTS = "events_over_span_limit"
 """The SDK's limit of events a span was reached; the oldest went."""

@@ -23,10 +23,11 @@ from otelflow._log_events import ON_LOGS
 from otelflow._measures import measures
 from otelflow._naming import error_type
 from otelflow._overflow import weigh
+from otelflow._scrubbing import take_redacted
 from otelflow._span_events import is_wanted, span_event
 from otelflow._stdout import muted, terminal
 from otelflow._tracebacks import format_error
-from otelflow._values import MAX_VALUE_BYTES, attribute, cut, safe_str, to_json, without_colours
+from otelflow._values import MAX_VALUE_BYTES, attribute, cut, fit, safe_str, to_json, whole, without_colours
 from otelflow.config import OTELFLOW_ARTIFACT_STORE
 from otelflow.context import current_run
 from otelflow.events import FlowRunEventType, event_of
@@ -67,7 +68,9 @@ class Emitter(Protocol):
     _events: int
     _order: int
     _origin: Any
+    _redacted: int
     _relay: Any
+    _spec: Any
     _span: Any
     _started_ns: int
     _weight: int
@@ -138,7 +141,7 @@ def stopped(run: Emitter) -> None:
         return
     error, ended = run.error, run._ended_ns
     duration_ns = ended - run._started_ns
-    text = None if error is None else safe_str(error)
+    text = None if error is None else cut(safe_str(error))[0]
     if measures.on:
         measures.stopped(run._origin, run.status, duration_ns, error)
     _remember((run._STOP, ended, run._origin, (run.status, duration_ns, None, text), _INFO))
@@ -154,12 +157,16 @@ def _end_attributes(run: Emitter, span: Any) -> None:
         more = run._end_attributes()
         made = {**_STATUSES[run.status], **more} if more else _STATUSES[run.status]
         if run.status == "failed" and run.error is not None:
+            take_redacted()
             kind = error_type(run.error)
             made = {**made, wire.ERROR_TYPE: kind}
             description = cut(f"{kind}: {safe_str(run.error)}")[0]
             span.set_status(Status(StatusCode.ERROR, description))
+            run._redacted += take_redacted()
         if run._cut:
             made = {**made, wire.DROPPED_VALUES: run._cut}
+        if run._redacted:
+            made = {**made, wire.REDACTED: run._spec.attributes.get(wire.REDACTED, 0) + run._redacted}
         if hasattr(type(span), "conclude"):  # a lean one, which takes what is known to be clean
             span.conclude(made)
         else:
@@ -168,8 +175,9 @@ def _end_attributes(run: Emitter, span: Any) -> None:
         broken("set_attributes", error)
 
 
-def _cut(run: Emitter, text: str) -> str:
-    kept, was_cut = cut(text)
+def _fit(run: Emitter, text: str) -> str:
+    """A text that is clean already, in the size that goes on a span."""
+    kept, was_cut = fit(text)
     if was_cut:
         run._cut += 1
         counts.add(VALUES)
@@ -212,6 +220,10 @@ def message(
     raw = given if type(given) is str else safe_str(given)
     text = without_colours(raw)
     ns = _clock.now() if at is None else at[0]
+    take_redacted()  # of what was cleaned elsewhere on this thread
+    cleaned = whole(text)
+    if cleaned != text:
+        raw = text = cleaned
     made = _message_attributes(run, text, level, attributes) if is_wanted(run) else None
     origin = _origin(run, "message", at)
     if origin is None:
@@ -235,9 +247,9 @@ def message(
 
 
 def _message_attributes(run: Emitter, text: str, level: int, extra: dict[str, Any] | None) -> dict[str, Any]:
-    made: dict[str, Any] = {_TEXT: _cut(run, text), _SEVERITY: _LEVELS.get(level) or logging.getLevelName(level)}
+    made: dict[str, Any] = {_TEXT: _fit(run, text), _SEVERITY: _LEVELS.get(level) or logging.getLevelName(level)}
     for key, value in (extra or _NOTHING).items():
-        made[key], was_cut = attribute(value)
+        made[key], was_cut = attribute(key, value)
         if was_cut:
             run._cut += 1
             counts.add(VALUES)
@@ -246,7 +258,7 @@ def _message_attributes(run: Emitter, text: str, level: int, extra: dict[str, An
 
 def _short(text: str) -> str:
     """A text for the history, where no span wanted it: that holds nothing large."""
-    return text if len(text) <= MAX_VALUE_BYTES else cut(text)[0]
+    return text if len(text) <= MAX_VALUE_BYTES else fit(text)[0]
 
 
 def _time_of_day(ns: int) -> str:
@@ -264,6 +276,8 @@ def console(text: str) -> None:
 
 def artifact(run: Emitter, key: str, data: object, description: str, kind: str, at: At | None = None) -> None:
     """Something that the run made: span event with a preview, the object itself in memory and for listeners."""
+    take_redacted()
+    key, description, kind = whole(key), whole(description), whole(kind)
     ns = _clock.now() if at is None else at[0]
     made = _artifact_attributes(run, key, data, description, kind) if is_wanted(run) else None
     origin = _origin(run, "artifact", at)
@@ -286,11 +300,11 @@ def artifact(run: Emitter, key: str, data: object, description: str, kind: str, 
 
 
 def _artifact_attributes(run: Emitter, key: str, data: object, description: str, kind: str) -> dict[str, Any]:
-    preview = to_json(data)
+    preview = to_json(data, name=key)
     made: dict[str, Any] = {
-        wire.ARTIFACT_KEY: _cut(run, key),
-        wire.ARTIFACT_TYPE: _cut(run, kind),
-        wire.ARTIFACT_DESCRIPTION: _cut(run, description),
+        wire.ARTIFACT_KEY: _fit(run, key),
+        wire.ARTIFACT_TYPE: _fit(run, kind),
+        wire.ARTIFACT_DESCRIPTION: _fit(run, description),
         wire.ARTIFACT_DATA: preview.text,
     }
     if preview.was_cut:
@@ -320,10 +334,12 @@ def _unseen(data: object) -> str:
 
 def result(run: Emitter, key: str, description: str, at: At | None = None) -> None:
     """A result that the run wants to be seen."""
+    take_redacted()
+    key, description = whole(key), whole(description, key)
     ns = _clock.now() if at is None else at[0]
     made = None
     if is_wanted(run):
-        made = {wire.RESULT_KEY: _cut(run, key), wire.RESULT_DESCRIPTION: _cut(run, description)}
+        made = {wire.RESULT_KEY: _fit(run, key), wire.RESULT_DESCRIPTION: _fit(run, description)}
     origin = _origin(run, "result", at)
     if origin is None:
         return
@@ -348,12 +364,13 @@ def exception(run: Emitter, attributes: dict[str, Any], ns: int) -> None:
 
 def failure(run: Emitter, error: BaseException) -> None:
     """An exception that began in ``run``: recorded on its span, and said in a message."""
+    take_redacted()
     ns = _clock.now()
     text = safe_str(error)
     if run._span is not None and (ON_LOGS or run._span.is_recording()):
         attributes = {
             wire.EXCEPTION_TYPE: error_type(error),
-            wire.EXCEPTION_MESSAGE: _cut(run, text),
+            wire.EXCEPTION_MESSAGE: _fit(run, whole(text)),
             wire.EXCEPTION_STACKTRACE: format_error(error),
         }
         exception(run, attributes, ns)
@@ -363,6 +380,6 @@ def failure(run: Emitter, error: BaseException) -> None:
 def stack_trace(error: BaseException) -> None:
     """Print the whole traceback to the standard error."""
     try:
-        traceback.print_exception(error, file=sys.stderr)
+        print(whole("".join(traceback.format_exception(error))), end="", file=sys.stderr)
     except Exception as problem:  # its own __str__, a closed stream
         log_once("stack trace", "Could not print a stack trace: %s", type(problem).__name__)

@@ -94,7 +94,7 @@ class Executable(Account):
         """Forget the run before."""
         self.error = self.return_value = self._span_context = None
         self.__dict__.pop("_lines", None)
-        self._ended_ns = self._events = self._weight = self._cut = 0
+        self._ended_ns = self._events = self._weight = self._cut = self._redacted = 0
         self._direct = -1
         self.__dict__.pop("_overflow", None)
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from importlib.metadata import entry_points
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from otelflow._otlp import make_otlp, otlp_setting
+from otelflow._scrubbing import guard_log
+from otelflow._secrets import hide
 from otelflow.errors import ConfigError
 
 __all__ = ["GROUP", "check_endpoint", "exporter_names", "make_exporter"]
@@ -17,6 +19,14 @@ __all__ = ["GROUP", "check_endpoint", "exporter_names", "make_exporter"]
 GROUP = "opentelemetry_traces_exporter"
 """The entry-point group under which every OpenTelemetry span exporter registers."""
 
+_TALKATIVE = (
+    "opentelemetry.util.re",
+    "opentelemetry.exporter.otlp.proto.http.trace_exporter",
+    "opentelemetry.exporter.otlp.proto.http.metric_exporter",
+    "opentelemetry.exporter.otlp.proto.http._log_exporter",
+    "opentelemetry.exporter.otlp.proto.grpc.exporter",
+)
+"""Loggers of OpenTelemetry that show a header or an endpoint when it cannot be used."""
 _OTLP = {"grpc": "otlp_proto_grpc", "http/protobuf": "otlp_proto_http"}
 
 
@@ -39,6 +49,9 @@ def make_exporter(
     Raises :class:`otelflow.errors.ConfigError` for a name that nothing registers and for an endpoint that is no URL.
     """
     where = endpoint or otlp_setting("ENDPOINT", signal)
+    hide((*(headers or {}).values(), *_header_values(), *_url_secrets(where)))
+    for logger in _TALKATIVE:
+        guard_log(logger)
     entry = _OTLP[_protocol(where, signal)] if name == "otlp" else name
     given: dict[str, Any] = {}
     is_otlp, is_http = entry in _OTLP.values(), entry == _OTLP["http/protobuf"]
@@ -61,6 +74,21 @@ def make_exporter(
             f"The exporter {name!r} cannot be made: {type(error).__name__}: {error}. Check its environment variables.",
             setting=f"OTEL_{signal.upper()}_EXPORTER",
         ) from error
+
+
+def _header_values() -> Iterator[str]:
+    """What the environment's headers hold, as it stands there and decoded, with and without its scheme."""
+    for signal in ("", "TRACES_", "METRICS_", "LOGS_"):
+        for entry in os.environ.get(f"OTEL_EXPORTER_OTLP_{signal}HEADERS", "").split(","):
+            value = unquote(entry.partition("=")[2]).strip()
+            yield from (entry.partition("=")[2].strip(), value, value.rpartition(" ")[2])
+
+
+def _url_secrets(url: str) -> Iterator[str]:
+    """Password and query values of an endpoint: errors of a connection name it whole."""
+    rest = url.rpartition("//")[2]
+    yield rest.partition("/")[0].rpartition("@")[0].rpartition(":")[2]
+    yield from (pair.partition("=")[2] for pair in rest.partition("?")[2].partition("#")[0].split("&"))
 
 
 def _no_grpc_compression() -> Any:

@@ -14,6 +14,7 @@ from otelflow import _emit, _stdout
 from otelflow import attributes as wire
 from otelflow._counts import after_end, counts
 from otelflow._execute import Executable
+from otelflow._incoming import incoming
 from otelflow._journal import Journal
 from otelflow._markers import markers
 from otelflow._naming import next_order, run_id
@@ -126,7 +127,7 @@ class Flow(Executable, Generic[R]):
         return span
 
     def _start_attributes(self) -> Parts:
-        return (self._spec.attributes, self._wire)
+        return (*incoming(), self._spec.attributes, self._wire)
 
     def _with_baggage(self, context: Context) -> Context:
         key = _baggage_key()

@@ -18,7 +18,7 @@ from opentelemetry.trace import set_span_in_context
 from otelflow import attributes as wire
 from otelflow._counts import EVENTS, VALUES, broken, counts
 from otelflow._telemetry import current_source
-from otelflow._values import cut
+from otelflow._values import cut, fit
 from otelflow.config import OTELFLOW_MAX_SPAN_BYTES, OTELFLOW_OVERFLOW, choice_from_environment, number_from_environment
 
 __all__ = [
@@ -83,7 +83,7 @@ def bounded(given: dict[str, Any], most: int) -> tuple[dict[str, Any], int, int]
     made: dict[str, Any] = {}
     size, number = weigh(made), 0
     for key, value in given.items():
-        shorter = cut(value, _PREVIEW_BYTES)[0] if isinstance(value, str) else value
+        shorter = fit(value, _PREVIEW_BYTES)[0] if isinstance(value, str) else value
         weight = weigh({key: shorter}) - weigh({})
         if size + weight > most:
             return made, size, number + len(given) - len(made)

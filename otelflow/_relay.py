@@ -116,7 +116,7 @@ class Recorder:
                 facts = (facts[0], pack_data(facts[1]), *facts[2:])
             elif what == "message":  # its attributes may be anything: what their span event shows can travel
                 level, text, attributes = facts
-                facts = (level, text, {key: attribute(value)[0] for key, value in (attributes or {}).items()})
+                facts = (level, text, {key: attribute(key, value)[0] for key, value in (attributes or {}).items()})
             self._entries.append(Said(order, what, ns, source, facts))
 
     def stopped(self, run: Any) -> None:

@@ -13,6 +13,7 @@ from otelflow._naming import next_order
 from otelflow._run import Run
 from otelflow._shapes import Shape
 from otelflow._spec import Spec
+from otelflow._values import whole
 from otelflow.config import DEFAULT_CONFIG, FlowRunConfig
 from otelflow.errors import NotShared, OtelflowError
 
@@ -50,7 +51,7 @@ class RemoteFlow(Flow[Any]):
         span_context: SpanContext | None = None,
     ) -> None:
         self._spec = _SPEC
-        self._given_name, self._given_run_id, self.flow_config = name, run_id, config
+        self._given_name, self._given_run_id, self.flow_config = whole(name), run_id, config
         self.data = {}
         self._memory = self._new_memory()
         self._join(None)

@@ -18,7 +18,7 @@ from otelflow._shapes import Shape
 from otelflow._span_events import settle
 from otelflow._spec import Spec
 from otelflow._telemetry import Source, current_source
-from otelflow._values import cut
+from otelflow._values import cut, whole
 from otelflow.context import RUN_KEY, SPAN_KEY, SUPPRESS_KEY, UNRESETTABLE, attach, get_current, give_back, reset
 from otelflow.errors import ArgumentError
 from otelflow.events import FlowRunEventType
@@ -83,6 +83,7 @@ class Run:
     _weight: int = 0
     """Bytes of the events on the span."""
     _cut: int = 0
+    _redacted: int = 0
 
     def __init_subclass__(cls, **given: Any) -> None:
         super().__init_subclass__(**given)
@@ -113,7 +114,7 @@ class Run:
     def name(self, name: str) -> None:
         if not isinstance(name, str) or not name:
             raise ArgumentError(f"{type(self).__name__}.name = {name!r}: a name is a text that is not empty.")
-        self._given_name = name
+        self._given_name = whole(name)
 
     def _join(self, above: Any) -> None:
         """Take the place below the run ``above`` (None: there is none)."""

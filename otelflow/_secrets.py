@@ -1,46 +1,78 @@
-"""What looks like a secret: by the name of what holds it, and by the form of a text."""
+"""What looks like a secret: by the name of what holds it, and by the form of a text; and texts without secrets."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterable
 
-__all__ = ["REDACTED", "has_secret_name", "looks_secret"]
+from otelflow._secret_names import STEMS, secret_in_name
+from otelflow._secret_shapes import Replace, without_shapes
+
+__all__ = [
+    "REDACTED",
+    "has_secret_name",
+    "hide",
+    "is_hidden",
+    "looks_secret",
+    "mark",
+    "without_known",
+    "without_secrets",
+]
 
 REDACTED = "[redacted]"
-"""Stands for a value that is kept off a span."""
+"""Stands for a value that is not shown; :func:`mark` says by which rule, too."""
 
-_NAME = re.compile(
-    r"(?i)(pass(word|wd|phrase)|secret|(api|private)[_.-]?key|(access|auth)[_.-]?token"
-    r"|(^|[_.-])(token|pwd|cookie|authorization|credentials?)$)"
-)
-_VALUE = re.compile(
-    r"-----BEGIN [A-Z ]*PRIVATE KEY-----"
-    r"|\bAKIA[0-9A-Z]{16}\b"
-    r"|\bgh[pousr]_[A-Za-z0-9]{36,}\b"
-    r"|\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}"
-    r"|\b[a-z][a-z0-9+.-]*://[^/\s:@]+:[^/\s:@*]+@"
-    r"|\bsk-[A-Za-z0-9_-]{16,}|\bxox[a-z]-[A-Za-z0-9-]{10,}"
-    r"|(?i:\bbearer\s+[a-z0-9._~+/-]{16,})|\bBasic\s+[A-Za-z0-9+/]{12,}={0,2}(?![A-Za-z])"
-)
-_SHORTEST = 15
-"""No form of secret without ``:`` and ``=`` is shorter: most values need no search."""
-_PAIR = re.compile(
-    r"(?i)\b(password|passwd|secret|api[_-]?key|token)\"?\s*[=:]\s*\"?(?!none\b|null\b|\*)[^\s\"'<\[]{4,}"
-)
-_HIDDEN = re.compile(r"^\s*$|^[*•.x]+$|(?i:redacted|scrubbed|masked|hidden)")
+_SHORTEST = 11
+"""No form of secret without ``:`` and ``=`` is shorter: such values need no search."""
+
+_known: set[str] = set()
+
+
+def mark(name: str, secret: str, rule: str) -> str:
+    """What stands in place of a secret: ``[redacted:jwt]``, ``[redacted:name password]``."""
+    return f"[redacted:{rule}]"
+
+
+def without_secrets(text: str, replace: Replace = mark, code: bool = False) -> str:
+    """``text`` with ``replace`` instead of each secret in it. In time linear in its length. ``code``: it is source
+    code, where only literals are values."""
+    if "=" in text or ":" in text or ("-" in text and "--" in text) or "<" in text or "'" in text or '"' in text:
+        low = text.lower()
+        for stem in STEMS:
+            if stem in low:
+                from otelflow._secret_pairs import without_pairs  # its patterns are made when there is something to do
+
+                text = without_pairs(text, replace, code)
+                break
+    elif len(text) < _SHORTEST:
+        return text
+    return without_shapes(text, replace)
+
+
+def is_hidden(value: str) -> bool:
+    """Whether the secret that ``value`` was is left out already: nothing, ``***``, or a mark."""
+    return not value or value.startswith("[redacted") or (len(value) > 2 and not value.strip("*•.x… "))
 
 
 def has_secret_name(name: str) -> bool:
     """Whether what is called ``name`` is likely to hold a secret."""
-    return _NAME.search(name) is not None
+    return secret_in_name(name) != ""
 
 
-def looks_secret(name: str, value: str, *, pairs: bool = True) -> bool:
-    """Whether ``value`` under ``name`` looks like a secret in clear. ``pairs``: look for ``password=…`` within the text
-    as well, which lines of source would be taken for."""
-    is_named = has_secret_name(name)
-    if len(value) < _SHORTEST and ":" not in value and "=" not in value and not is_named:
-        return False
-    if _HIDDEN.search(value):
-        return False
-    return is_named or _VALUE.search(value) is not None or (pairs and _PAIR.search(value) is not None)
+def looks_secret(name: str, value: str, *, code: bool = False) -> bool:
+    """Whether ``value`` under ``name`` looks like a secret in clear."""
+    if name and has_secret_name(name):
+        return not is_hidden(value)
+    return without_secrets(value, code=code) != value
+
+
+def hide(values: Iterable[str]) -> None:
+    """Values that are known to be secret, as of headers: :func:`without_known` leaves them out wherever they stand."""
+    _known.update(value for value in values if len(value) > 3)
+
+
+def without_known(text: str) -> str:
+    """``text`` for a log line or an error of ours: without secrets, and without the values that were given to
+    :func:`hide`."""
+    for value in sorted(_known, key=len, reverse=True):
+        text = text.replace(value, REDACTED)
+    return without_secrets(text)

@@ -9,6 +9,7 @@ from otelflow import attributes as wire
 from otelflow._counts import EVENTS, VALUES, broken, counts
 from otelflow._log_events import ON_LOGS, ON_SPANS, log_event
 from otelflow._overflow import DIRECT_BYTES, MAX_EVENT_BYTES, Kept, direct_events, overflow_of, weigh
+from otelflow._scrubbing import take_redacted
 
 __all__ = ["is_wanted", "settle", "span_event"]
 
@@ -43,6 +44,8 @@ def span_event(
     is_there = not run._ended_ns
     if attributes is None:
         return is_there
+    if redacted := take_redacted():
+        run._redacted += redacted
     span = run._span
     try:
         if ON_SPANS and span is not None and (not ON_LOGS or span.is_recording()):  # else it was asked when prepared

@@ -10,8 +10,9 @@ from otelflow import attributes as wire
 from otelflow._inject import NAMES, NO_PLAN, Plan, plan_for
 from otelflow._naming import function_name, target_name
 from otelflow._overflow import MAX_EVENT_BYTES, bounded, weigh
+from otelflow._scrubbing import take_redacted
 from otelflow._shapes import Shape, shape_of
-from otelflow._values import attribute, cut
+from otelflow._values import attribute, cut, whole
 from otelflow.config import FlowRunConfig
 from otelflow.errors import ArgumentError
 
@@ -59,7 +60,7 @@ class Spec:
         self.kind = kind
         self.target = target
         self.is_named = name is not None
-        self.name = _checked_name(kind, name) or target_name(target)
+        self.name = whole(_checked_name(kind, name) or target_name(target))
         self.wire_name, _ = cut(self.name)
         self.source = function_name(target)
         self.shape: Shape = shape_of(target)
@@ -76,12 +77,15 @@ class Spec:
         """Whether the function itself has something to be injected; True until its plan is made."""
 
     def _static(self, kind: str, attributes: Mapping[str, Any] | None) -> dict[str, Any]:
+        take_redacted()
         name = wire.TASK_NAME if kind == "task" else wire.FLOW_NAME
         made: dict[str, Any] = {wire.KIND: kind, name: self.wire_name, wire.CODE_FUNCTION_NAME: cut(self.source)[0]}
         for key, value in (attributes or {}).items():
             if not isinstance(key, str) or not key:
                 raise ArgumentError(f"@{kind} of {self.name!r}: attribute name {key!r} is no text. Use a str.")
-            made[key], _ = attribute(value)
+            made[key], _ = attribute(key, value)
+        if redacted := take_redacted():
+            made[wire.REDACTED] = redacted
         return made if weigh(made) <= MAX_EVENT_BYTES else bounded(made, MAX_EVENT_BYTES)[0]
 
     def make_plan(self) -> Plan:

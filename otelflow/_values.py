@@ -1,4 +1,4 @@
-"""Values on their way to a span: bounded in size and time, whatever they are, and never raising."""
+"""Values on their way to a span: without secrets, bounded in size and time, whatever they are, and never raising."""
 
 from __future__ import annotations
 
@@ -8,9 +8,21 @@ from dataclasses import fields, is_dataclass
 from time import monotonic
 from typing import Any, NamedTuple
 
+from otelflow._scrubbing import clean, clean_value, redacted_here
 from otelflow.config import OTELFLOW_CAPTURE_MILLIS, OTELFLOW_MAX_VALUE_BYTES, number_from_environment
 
-__all__ = ["MAX_VALUE_BYTES", "JsonText", "attribute", "cut", "plain_text", "safe_str", "to_json", "without_colours"]
+__all__ = [
+    "MAX_VALUE_BYTES",
+    "JsonText",
+    "attribute",
+    "cut",
+    "fit",
+    "plain_text",
+    "safe_str",
+    "to_json",
+    "whole",
+    "without_colours",
+]
 
 MAX_VALUE_BYTES = int(number_from_environment(OTELFLOW_MAX_VALUE_BYTES, 2048, least=64))
 """Largest size of one value on a span, in bytes of UTF-8, its mark included."""
@@ -57,50 +69,89 @@ def plain_text(text: str) -> str:
     return text
 
 
-def cut(text: str, limit: int = MAX_VALUE_BYTES) -> tuple[str, bool]:
-    """``text`` in at most ``limit`` bytes of UTF-8, and whether something was cut.
+def cut(text: str, limit: int = MAX_VALUE_BYTES, name: str = "", *, code: bool = False) -> tuple[str, bool]:
+    """``text``, which stands under ``name``, without secrets and in at most ``limit`` bytes of UTF-8, and whether
+    something was cut. ``code``: it is source code.
 
     The cut is on a character boundary and ends in a mark that says how much is left out.
     """
-    if len(text) > limit * 2:  # do not encode 10 MB to keep 2 kB
-        shortened, left_out = text[: limit * 2], len(text) - limit * 2
+    if len(text) > limit * 2 + _EDGE:  # do not encode 10 MB to keep 2 kB
+        looked_at, left_out = text[: limit * 2 + _EDGE], len(text) - limit * 2 - _EDGE
     else:
-        shortened, left_out = text, 0
-    shortened = plain_text(shortened)
+        looked_at, left_out = text, 0
+    cleaned = clean(looked_at, name, code=code)
+    if left_out:  # what the cut goes through may be the first half of a secret: that is not kept
+        left_out += min(_EDGE, len(cleaned))
+        cleaned = cleaned[:-_EDGE]
+    return fit(cleaned, limit, left_out)
+
+
+def fit(text: str, limit: int = MAX_VALUE_BYTES, left_out: int = 0) -> tuple[str, bool]:
+    """As :func:`cut`, for a text that has no secrets any more; ``left_out`` characters of it are gone already."""
+    if len(text) > limit * 2:
+        left_out += len(text) - limit * 2
+        text = text[: limit * 2]
+    shortened = plain_text(text)
     if not left_out and len(shortened) <= limit and (shortened.isascii() or len(shortened.encode()) <= limit):
         return shortened, False
-    room = limit - len(f"… [{len(text)} characters left out]".encode())
+    room = limit - len(f"… [{left_out + len(shortened)} characters left out]".encode())
     kept = shortened.encode()[:room].decode("utf-8", "ignore")
     return f"{kept}… [{left_out + len(shortened) - len(kept)} characters left out]", True
 
 
-def attribute(value: object) -> tuple[Any, bool]:
-    """A value that OpenTelemetry takes as an attribute, and whether it was cut.
+_EDGE = 512
+"""Characters at the end of what is looked at that are not kept: a secret that begins there may be known as one only by
+what follows."""
+_MOST_WHOLE = 1 << 17
+
+
+def whole(text: str, name: str = "") -> str:
+    """``text`` without secrets; of more than 128 kB the beginning. What memory and listeners get."""
+    return cut(text, _MOST_WHOLE, name)[0]
+
+
+def attribute(name: str, value: object) -> tuple[Any, bool]:
+    """The value of the attribute ``name`` as OpenTelemetry takes it, and whether it was cut.
 
     bool, int and float stay what they are, text is cut, lists of one primitive type become tuples, all else JSON text.
+    Secrets are replaced: all that a name of secrets holds, and those within texts.
     """
     try:
-        return _attribute(value)
+        redacted = clean_value(name, value)
+        return _attribute(name, value) if redacted is None else cut(redacted)
     except Exception as error:  # an unbound proxy, a list of the user's own class: looking at it may do anything
         return f"<{type(value).__name__}: reading it raised {type(error).__name__}>", False
 
 
-def _attribute(value: object) -> tuple[Any, bool]:
+def _attribute(name: str, value: object) -> tuple[Any, bool]:
     if isinstance(value, bool | int | float):
-        if not isinstance(value, int) or -(2**63) <= value < 2**63:  # OTLP integers have 64 bits
+        if not isinstance(value, int) or -_LEAST_CARD < value < _LEAST_CARD:
             return value, False
-        return (str(value), False) if value.bit_length() <= 2048 else (f"<int of {value.bit_length()} bits>", True)
+        return _large(name, value)
     if isinstance(value, str):
-        return cut(str(value))
+        return cut(str(value), name=name)
     if isinstance(value, list | tuple) and value and len(value) <= 64:
         kind = type(value[0])
         if kind in (bool, int, float, str) and all(type(item) is kind for item in value):
-            parts = [_attribute(item) for item in value]
+            parts = [_attribute(name, item) for item in value]
             made = tuple(part for part, _ in parts)
             if all(type(part) is kind for part in made):  # a list of attributes is of one type
                 return made, any(was_cut for _, was_cut in parts)
     shown = to_json(value)
     return shown.text, shown.was_cut
+
+
+_LEAST_CARD = 10**12
+"""No number of a payment card is smaller."""
+
+
+def _large(name: str, value: int) -> tuple[Any, bool]:
+    if value.bit_length() > 2048:
+        return f"<int of {value.bit_length()} bits>", True
+    text = clean(str(value), name)
+    if text == str(value) and -(2**63) <= value < 2**63:  # OTLP integers have 64 bits
+        return value, False
+    return text, False
 
 
 class JsonText(NamedTuple):
@@ -112,8 +163,8 @@ class JsonText(NamedTuple):
     sha256: str | None
 
 
-def to_json(value: object, limit: int = MAX_VALUE_BYTES) -> JsonText:
-    """``value`` as JSON text of at most ``limit`` bytes.
+def to_json(value: object, limit: int = MAX_VALUE_BYTES, name: str = "") -> JsonText:
+    """``value``, which stands under ``name``, without secrets and as JSON text of at most ``limit`` bytes.
 
     What JSON cannot say is said in words: cycles, bytes, NaN, objects (their fields, or their repr), deep nesting. The
     time is bounded as well: only as much of a large value is looked at as fits.
@@ -121,16 +172,18 @@ def to_json(value: object, limit: int = MAX_VALUE_BYTES) -> JsonText:
     import json  # with hashlib 5 ms, for programs that add artifacts
     from hashlib import sha256
 
-    writer = _Preview(limit)
-    shown = writer.shown(value, 0)
+    writer, before = _Preview(limit), redacted_here()
+    shown = writer.named(name, value, 0)
     text = json.dumps(shown, ensure_ascii=False)
     if len(text.encode()) > limit:
         text, _ = cut(text, limit)
         writer.was_cut = True
-    whole = text.encode() if not writer.was_cut else _bytes_of(value)
-    if whole is None:
+    if redacted_here() != before:  # size and digest tell what a short secret was
+        return JsonText(text, writer.was_cut, None, None)
+    data = text.encode() if not writer.was_cut else _bytes_of(value)
+    if data is None:
         return JsonText(text, True, None, None)
-    return JsonText(text, writer.was_cut, len(whole), sha256(whole).hexdigest())
+    return JsonText(text, writer.was_cut, len(data), sha256(data).hexdigest())
 
 
 def _bytes_of(value: object) -> bytes | None:
@@ -188,6 +241,8 @@ class _Preview:
         if isinstance(value, int) and value.bit_length() > 2048:
             self.was_cut = True
             return self._text(f"<int of {value.bit_length()} bits>")
+        if isinstance(value, int) and not -_LEAST_CARD < value < _LEAST_CARD and clean(str(value)) != str(value):
+            return self._text(str(value))
         self.room -= 8
         return value if type(value) in (int, float) else (int(value) if isinstance(value, int) else float(value))
 
@@ -217,10 +272,17 @@ class _Preview:
                 self.was_cut = True
                 made["…"] = f"{length - len(made)} more"
                 break
-            made[self._text(key if isinstance(key, str) else _safe_repr(key))] = self.shown(item, depth + 1)
+            name = key if isinstance(key, str) else _safe_repr(key)
+            made[self._text(name)] = self.named(name, item, depth + 1)
         return made
 
+    def named(self, name: str, item: object, depth: int) -> Any:
+        redacted = clean_value(name, item)
+        return self.shown(item, depth) if redacted is None else self._text(redacted)
+
     def _sequence(self, items: Any, depth: int) -> list[Any]:
+        if isinstance(items, tuple) and len(items) == 2 and isinstance(items[0], str):  # as headers are: name, value
+            return [self._text(items[0]), self.named(items[0], items[1], depth + 1)]
         made: list[Any] = []
         for item in items:
             if self._is_full():

@@ -49,6 +49,9 @@ FLOW_TASKS_FAILED = "otelflow.flow.tasks_failed"
 DROPPED_VALUES = "otelflow.dropped.values"
 """Number of values on this span that were cut to the largest size (setting ``OTELFLOW_MAX_VALUE_BYTES``)."""
 
+REDACTED = "otelflow.redacted"
+"""Number of values on this span and its events that secrets were taken out of; absent where there were none."""
+
 DROPPED_EVENTS = "otelflow.dropped.events"
 """Number of events of this run that are not on its span, nor on one that continues it: a span has limits in number and
 bytes. On the event ``otelflow.left_out``, too."""

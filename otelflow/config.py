@@ -15,6 +15,7 @@ __all__ = [
     "OTELFLOW_ARTIFACT_STORE",
     "OTELFLOW_ARTIFACT_STORE_MAX_BYTES",
     "OTELFLOW_ARTIFACT_STORE_MILLIS",
+    "OTELFLOW_BAGGAGE_ATTRIBUTES",
     "OTELFLOW_CAPTURE_MILLIS",
     "OTELFLOW_CONFIG",
     "OTELFLOW_EVENTS",
@@ -28,6 +29,10 @@ __all__ = [
     "OTELFLOW_OVERFLOW",
     "OTELFLOW_QUEUE_BYTES",
     "OTELFLOW_QUEUE_SIZE",
+    "OTELFLOW_SCRUB",
+    "OTELFLOW_SCRUB_ALLOW",
+    "OTELFLOW_SCRUB_NAMES",
+    "OTELFLOW_SCRUB_PATTERNS",
     "OTELFLOW_SIGNALS",
     "OTELFLOW_STARTED_MARKER",
     "OTELFLOW_STARTED_MARKER_AFTER",
@@ -38,6 +43,7 @@ __all__ = [
     "choice_from_environment",
     "is_true_in_environment",
     "level_number",
+    "names_from_environment",
     "number_from_environment",
     "seconds_from_environment",
 ]
@@ -108,6 +114,22 @@ end the process, where nobody else handles them."""
 OTELFLOW_EXIT_SECONDS = "OTELFLOW_EXIT_SECONDS"
 """Environment: how long the end of the process waits for an exporter that makes no progress, in seconds. Default 2."""
 
+OTELFLOW_SCRUB = "OTELFLOW_SCRUB"
+"""Environment: ``false`` leaves secrets in what goes on spans, to listeners and into memory. Default ``true``."""
+
+OTELFLOW_SCRUB_NAMES = "OTELFLOW_SCRUB_NAMES"
+"""Environment: more names that hold secrets, a comma between: ``patient_id,iban``. In any spelling, or as an ending."""
+
+OTELFLOW_SCRUB_ALLOW = "OTELFLOW_SCRUB_ALLOW"
+"""Environment: names of attributes and keys that hold no secrets, whatever they look like, a comma between."""
+
+OTELFLOW_SCRUB_PATTERNS = "OTELFLOW_SCRUB_PATTERNS"
+"""Environment: regular expressions of more secrets, white space between (a space in one is ``\\s``). One that is slow
+on some text holds the program up: keep repetitions out of repetitions."""
+
+OTELFLOW_BAGGAGE_ATTRIBUTES = "OTELFLOW_BAGGAGE_ATTRIBUTES"
+"""Environment: keys of incoming baggage that become attributes of a flow's span, a comma between. Default: none."""
+
 EXIT_SECONDS = 2.0
 """Default of ``OTELFLOW_EXIT_SECONDS``."""
 
@@ -156,6 +178,11 @@ def choice_from_environment(variable: str, choices: tuple[str, ...]) -> str:
         return text or choices[0]
     _logger.warning("%s is %r. It takes: %s. Using %s.", variable, text, ", ".join(choices), choices[0])
     return choices[0]
+
+
+def names_from_environment(variable: str) -> list[str]:
+    """The names in an environment variable, a comma between."""
+    return [name.strip() for name in os.environ.get(variable, "").split(",") if name.strip()]
 
 
 def is_true_in_environment(variable: str) -> bool:

@@ -26,7 +26,13 @@ __all__ = [
 
 
 class OtelflowError(Exception):
-    """Root of what otelflow raises itself. Exceptions of instrumented code are never wrapped in it."""
+    """Root of what otelflow raises itself. Exceptions of instrumented code are never wrapped in it. What a message says
+    of a setting or an argument is without secrets: it ends in a log."""
+
+    def __init__(self, *args: object) -> None:
+        from otelflow._secrets import without_known  # only on the way to an error
+
+        super().__init__(*(without_known(part) if isinstance(part, str) else part for part in args))
 
 
 class ConfigError(OtelflowError, ValueError):

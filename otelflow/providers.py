@@ -18,6 +18,7 @@ from otelflow._counts import LISTENER_ERRORS, counts
 from otelflow._measures import measures
 from otelflow._meter_provider import flush_metrics, metrics_not_sent, set_up_metrics, shut_metrics_down
 from otelflow._new_provider import log_pipelines, new_provider, pipelines, wanted_exporters
+from otelflow._scrubbing import Scrub, use_callback
 from otelflow._signals import drain_on_signals
 from otelflow._telemetry import SCOPE, _self_metrics, current_source, global_provider
 from otelflow._version import __version__
@@ -86,6 +87,7 @@ def configure(
     sampler: Sampler | None = None,
     resource_attributes: Mapping[str, Any] | None = None,
     metrics: bool | None = None,
+    scrub: Scrub | None = None,
     **unknown: Any,
 ) -> trace.TracerProvider:
     """Set OpenTelemetry up as its environment variables say; what is given here goes before them.
@@ -101,12 +103,16 @@ def configure(
     metrics: True for durations of flows and tasks, the number of flows that run, and what was left out; else
         ``OTELFLOW_METRICS``. They go to the global meter provider; where there is none it is made, for the exporters
         that ``OTEL_METRICS_EXPORTER`` names.
+    scrub: asked about every secret that is found, and every text that goes out: ``scrub(name, text, rule)`` returns
+        what is to stand there, None for what would stand there anyway. ``rule`` is empty for what no rule found.
 
     Returns the provider in use. Raises :class:`otelflow.errors.ConfigError` for a value given here that cannot be
     used; a wrong environment variable is logged, and what cannot be sent for it is counted as lost.
     """
     if unknown:
         raise unknown_argument("configure()", unknown, ["service_name", "exporters", *(configure.__kwdefaults__ or ())])
+    if scrub is not None:
+        use_callback(scrub)
     global _given, _provider
     given = (service_name, exporters, endpoint, headers, sampler, resource_attributes)
     with _lock:

@@ -14,12 +14,13 @@ HOUSES = {"otelflow": ROOT, "otelflow_exporters": TOP / "exporters" / "otelflow_
 """The packages, each with its folder."""
 
 FLOORS = [
+    ["_secret_names", "_secret_shapes", "_secret_pairs", "_secrets"],
     ["_clock", "_fork", "errors", "attributes", "context", "_version", "_naming", "_counts", "_shapes", "_loops"],
     ["_bell", "_answers", "_losses", "_signals"],
     ["_awaited", "_queue", "_delivery", "_send_http", "_send_grpc", "_otlp_values"],
-    ["_secrets", "_postponed", "_parts"],
+    ["_postponed", "_parts"],
     ["config", "events", "records", "_stdout", "_inject", "_lean", "_lean_start", "_telemetry", "_wrapper"],
-    ["_measures", "_otlp_frames", "_otlp_parts"],
+    ["_measures", "_scrubbing", "_otlp_frames", "_otlp_parts"],
     ["_otlp_spans"],
     ["_otlp_encoder"],
     ["_values", "_journal", "listeners", "_ids", "_log_events"],
@@ -27,7 +28,7 @@ FLOORS = [
     ["_processors", "_exporters"],
     ["_account_meters", "_meters", "_new_provider"],
     ["_meter_provider"],
-    ["_tracebacks", "_overflow", "_spec", "providers", "_packing", "_span_parts", "_span_events"],
+    ["_tracebacks", "_overflow", "_spec", "_incoming", "providers", "_packing", "_span_parts", "_span_events"],
     ["_artifact_files", "_whole_json", "_artifact_store"],
     ["_markers", "_diagnosis_report"],
     ["_diagnosis_target", "_diagnosis_names"],

@@ -209,7 +209,7 @@ def test_json_is_always_json_and_always_fits(value: Any) -> None:
 @given(JSON)
 def test_attributes_are_what_opentelemetry_takes(value: Any) -> None:
     """bool, int, float, str, and lists of one of them; integers in 64 bits."""
-    made, _ = attribute(value)
+    made, _ = attribute("value", value)
     parts = made if isinstance(made, tuple) else (made,)
     assert len({type(part) for part in parts}) == 1
     assert all(isinstance(part, bool | int | float | str) for part in parts)

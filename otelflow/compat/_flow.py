@@ -18,7 +18,7 @@ from otelflow._naming import next_order, run_id
 from otelflow._parts import Parts
 from otelflow._run import Run
 from otelflow._shapes import Shape
-from otelflow._values import safe_str
+from otelflow._values import safe_str, whole
 from otelflow.compat._config import Flow_Run__Config
 from otelflow.compat._events import flow_events
 from otelflow.compat._views import Flow_Data, Flow_Logger, Flow_Stats
@@ -78,7 +78,7 @@ class _Talkative(Run):
         super()._closed_by(error, shape)
         if self.status != "failed":
             return
-        text = f"Error executing {self._title()}: {safe_str(error)}"
+        text = whole(f"Error executing {self._title()}: {safe_str(error)}")
         if not any(str(message) == text for message in self.messages):  # type: ignore[attr-defined]
             _emit.message(self, 40, text)  # otelflow says it once, where the error began; the original at each level
         _print_red(text)

@@ -80,7 +80,7 @@ def _secrets(capture: Any, runs: list[CapturedRun]) -> list[str]:
         for run in runs
         for group in (run.span.attributes or {}, *((event.attributes or {}) for event in run.events))
         for name, value in group.items()
-        if isinstance(value, str) and looks_secret(name, value, pairs=name != wire.EXCEPTION_STACKTRACE)
+        if isinstance(value, str) and looks_secret(name, value, code=name == wire.EXCEPTION_STACKTRACE)
     ]
 
 
