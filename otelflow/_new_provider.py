@@ -197,9 +197,10 @@ def queue_settings(exporter: Any = None) -> dict[str, Any]:
 def _when_full(name: str) -> dict[str, Any]:
     """What becomes of spans that find the queue of the exporter ``name`` full."""
     wanted = choice_from_environment(OTELFLOW_WHEN_FULL, ("drop", "wait", "spool"))
+    seconds = number_from_environment(OTELFLOW_WAIT_SECONDS, 1.0)
     if wanted == "wait":
-        return {"wait": number_from_environment(OTELFLOW_WAIT_SECONDS, 1.0)}
+        return {"wait": seconds}
     if wanted == "drop" or name == _SPOOL:
         return {}
     spool = _made_or_unusable(_SPOOL, None)
-    return {"overflow": Pipeline(spool, _SPOOL, **queue_settings(spool))}
+    return {"overflow": Pipeline(spool, _SPOOL, **queue_settings(spool), wait=seconds)}  # a disk is waited for

@@ -17,7 +17,7 @@ from opentelemetry.util.re import parse_env_headers
 from otelflow._answers import Answer
 from otelflow.config import OTELFLOW_MAX_REQUEST_BYTES, number_from_environment
 
-__all__ = ["OtlpExporter", "make_otlp", "otlp_setting"]
+__all__ = ["OtlpExporter", "make_otlp", "otlp_setting", "requests"]
 
 _MAX_REQUEST_BYTES = 4_000_000
 """Default of ``OTELFLOW_MAX_REQUEST_BYTES``: a little below the 4 MiB that gRPC servers take."""
@@ -37,7 +37,6 @@ class OtlpExporter:
     def __init__(self, sender: Any) -> None:
         self.sender = sender
         self.component_type: str = sender.component_type
-        self._most_bytes = int(number_from_environment(OTELFLOW_MAX_REQUEST_BYTES, _MAX_REQUEST_BYTES, 1000))
 
     @property
     def endpoint(self) -> str:
@@ -47,10 +46,8 @@ class OtlpExporter:
         return f"{scheme}{slashes}{place.rpartition('@')[2]}{slash}{path.partition('?')[0]}"
 
     def requests(self, spans: Sequence[Any]) -> Iterator[tuple[bytes, Sequence[Any]]]:
-        """``spans`` in requests of at most ``OTELFLOW_MAX_REQUEST_BYTES``, in order; a larger one has one span."""
-        from otelflow._otlp_encoder import encode_parts
-
-        return encode_parts(spans, self._most_bytes)
+        """``spans`` in requests, see :func:`requests`."""
+        return requests(spans)
 
     def send(self, body: bytes) -> Answer:
         """Send one request."""
@@ -62,6 +59,14 @@ class OtlpExporter:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.component_type} to {self.endpoint}>"
+
+
+def requests(spans: Sequence[Any]) -> Iterator[tuple[bytes, Sequence[Any]]]:
+    """``spans`` in requests of at most ``OTELFLOW_MAX_REQUEST_BYTES``, in order; a larger one has one span."""
+    from otelflow._otlp_encoder import encode_parts
+
+    most = number_from_environment(OTELFLOW_MAX_REQUEST_BYTES, _MAX_REQUEST_BYTES, 1000)
+    return encode_parts(spans, int(most))
 
 
 def make_otlp(is_http: bool, endpoint: str | None, headers: Mapping[str, str] | None) -> OtlpExporter | None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 from opentelemetry.context import attach, detach, set_value
@@ -21,6 +23,7 @@ from otelflow._fork import renew_in_child
 from otelflow._losses import is_lost, is_waiting
 from otelflow._measures import measures
 from otelflow._naming import error_type
+from otelflow._otlp import requests
 from otelflow._queue import Queue
 from otelflow.context import SUPPRESS_KEY
 
@@ -37,6 +40,9 @@ AFTER_SHUTDOWN = "after_shutdown"
 
 _SHUTDOWN_SECONDS = 2.0
 """How long an exporter's own shutdown is waited for where nothing else is said."""
+
+_KEPT_PATIENCE = 0.5
+"""Seconds without progress at the end of the process for an exporter that keeps what it has not delivered."""
 
 _HURRIED_PAUSE = 0.25
 """Seconds between two tries while somebody waits for a flush."""
@@ -76,7 +82,8 @@ class Pipeline:
     item goes; it goes to ``overflow``, where that is given, and is lost otherwise.
 
     An exporter may offer ``requests`` and ``send`` (see :class:`otelflow._delivery.Exporter`): then it is asked again
-    while its receiver is away. One with ``account`` keeps what it is given, and delivers it later.
+    while its receiver is away. One with ``account`` keeps what it is given, and delivers it later; it may offer
+    ``export_encoded(body, number)``, to be given OTLP requests instead of spans.
     """
 
     def __init__(
@@ -215,15 +222,24 @@ class Pipeline:
         if self._is_sender:
             self._deliver(batch)
             return
-        began, error = time.perf_counter(), None
-        try:
-            if self.exporter.export(batch).name != "SUCCESS":  # SpanExportResult, LogRecordExportResult, ...
-                error = EXPORT_FAILED
-        except BaseException as raised:  # a SystemExit of the exporter's must not end the thread
-            _logger.warning("The exporter %s raised; %d items are lost.", self.name, len(batch), exc_info=True)
-            error = error_type(raised)
-        self._answered(time.perf_counter() - began, error)
-        self._settle(len(batch), None if error is None else EXPORT_FAILED, error or "")
+        for number, export in self._exports(batch):
+            began, error = time.perf_counter(), None
+            try:
+                if export().name != "SUCCESS":  # SpanExportResult, LogRecordExportResult, ...
+                    error = EXPORT_FAILED
+            except BaseException as raised:  # a SystemExit of the exporter's must not end the thread
+                _logger.warning("The exporter %s raised; %d items are lost.", self.name, number, exc_info=True)
+                error = error_type(raised)
+            self._answered(time.perf_counter() - began, error)
+            self._settle(number, None if error is None else EXPORT_FAILED, error or "")
+
+    def _exports(self, batch: list[Any]) -> Iterator[tuple[int, Callable[[], Any]]]:
+        """The calls that export a batch, each with its number of items."""
+        if not hasattr(self.exporter, "export_encoded"):
+            yield len(batch), partial(self.exporter.export, batch)
+            return
+        for body, spans in requests(batch):
+            yield len(spans), partial(self.exporter.export_encoded, body, len(spans))
 
     def _deliver(self, batch: list[Any]) -> None:
         delivery = Delivery(
@@ -325,7 +341,7 @@ class Pipeline:
             return True
         while True:
             before = self.exporter.account()
-            limits = [left(end), patience]
+            limits = [left(end), None if patience is None else min(patience, _KEPT_PATIENCE)]
             seconds = min((limit for limit in limits if limit is not None), default=30.0)
             if self.exporter.force_flush(int(seconds * 1000)):
                 return True

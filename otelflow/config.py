@@ -102,7 +102,8 @@ ends a span waits for room, ``OTELFLOW_WAIT_SECONDS`` at most), or ``spool`` (th
 ``otelflow_spool``)."""
 
 OTELFLOW_WAIT_SECONDS = "OTELFLOW_WAIT_SECONDS"
-"""Environment: how long a span that ends waits for room, with ``OTELFLOW_WHEN_FULL=wait``, in seconds. Default 1."""
+"""Environment: how long a span that ends waits for room, with ``OTELFLOW_WHEN_FULL=wait``, or for the disk, with
+``spool``, in seconds. Default 1."""
 
 OTELFLOW_MAX_REQUEST_BYTES = "OTELFLOW_MAX_REQUEST_BYTES"
 """Environment: largest OTLP request, in bytes before compression. Default 4000000: gRPC servers take 4 MiB."""

@@ -24,7 +24,7 @@ FLOORS = [
     ["_otlp_spans"],
     ["_otlp_encoder"],
     ["_values", "_journal", "listeners", "_ids", "_log_events"],
-    ["_pipeline", "_otlp"],
+    ["_otlp", "_pipeline"],
     ["_processors", "_exporters"],
     ["_account_meters", "_meters", "_new_provider"],
     ["_meter_provider"],

@@ -394,3 +394,43 @@ def test_spans_of_the_very_end_are_sent(sink: receivers.Sink) -> None:
         OTEL_EXPORTER_OTLP_ENDPOINT=sink.endpoint,
     )
     assert (done.returncode, len(sink.spans)) == (0, 3), done.stderr
+
+
+def test_a_flush_with_the_spool_waits_for_its_folder(tmp_path: Path) -> None:
+    """True when, and only when, all that is on disk was taken; the numbers are those of the folder."""
+    (port,) = receivers.free_ports(1)
+    environment = {
+        "OTEL_TRACES_EXPORTER": "otelflow_spool",
+        "OTELFLOW_EXPORTER_SPOOL_DIR": str(tmp_path / "spool"),
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}",
+    }
+    say = "work(3).execute(); r = flush({}); say(ok=bool(r), delivered=r.delivered, pending=r.pending, lost=r.lost)"
+    down = programs.run(f"configure(); {say.format(1)}", **environment)
+    assert down.said == {"ok": False, "delivered": 0, "pending": 4, "lost": {}}, down.stderr
+    sink = receivers.Sink(port)
+    try:
+        up = programs.run(f"configure(); {say.format(30)}", **environment)
+        assert up.said == {"ok": True, "delivered": 4, "pending": 0, "lost": {}}, up.stderr
+        assert len(sink.spans) == 8
+    finally:
+        sink.close()
+
+
+def test_what_the_queue_has_no_room_for_goes_to_the_spool(tmp_path: Path) -> None:
+    """``OTELFLOW_WHEN_FULL=spool``: nothing is lost while the receiver hangs, and all is there afterwards."""
+    environment = {
+        "OTELFLOW_EXPORTER_SPOOL_DIR": str(tmp_path / "spool"),
+        "OTELFLOW_WHEN_FULL": "spool",
+        "OTELFLOW_QUEUE_SIZE": "100",
+    }
+    sink = receivers.Sink()
+    try:
+        done = programs.run(
+            "configure(); work(5000).execute(); r = flush(60); say(ok=bool(r), produced=stats().produced, lost=r.lost)",
+            OTEL_EXPORTER_OTLP_ENDPOINT=sink.endpoint,
+            **environment,
+        )
+        assert done.said == {"ok": True, "produced": 5001, "lost": {}}, done.stderr
+        assert len({span.span_id for span, _, _ in sink.spans}) == 5001
+    finally:
+        sink.close()
