@@ -25,6 +25,7 @@ from otelflow._measures import measures
 from otelflow._naming import error_type
 from otelflow._otlp import requests
 from otelflow._queue import Queue
+from otelflow._signals import is_something_to_send
 from otelflow.context import SUPPRESS_KEY
 
 __all__ = ["AFTER_SHUTDOWN", "EXPORT_FAILED", "QUEUE_FULL", "Account", "Pipeline"]
@@ -149,6 +150,7 @@ class Pipeline:
                 except RuntimeError:  # the interpreter is ending; whoever stops this pipeline sends what waits
                     return
                 self._thread = thread
+                is_something_to_send()
 
     def _make_room(self) -> None:
         queue = self._queue

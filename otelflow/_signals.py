@@ -12,43 +12,68 @@ from types import FrameType
 from typing import Any
 
 from otelflow._counts import log_once
+from otelflow._watchdog import Watchdog, action_of, is_possible, set_action
 
-__all__ = ["drain_on_signals"]
+__all__ = ["drain_on_signals", "is_something_to_send"]
 
 _SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
+_watchdog: Watchdog | None = None
+
+
 def drain_on_signals(drain: Callable[[], None]) -> None:
-    """Have ``drain`` called before SIGTERM or SIGHUP ends this process.
+    """Have ``drain`` called before SIGTERM or SIGHUP ends this process, once there :func:`is_something_to_send`.
 
     Only in the main thread, and only where nobody handles the signal: a handler of the user's is left in place, and one
     that is set later takes the place of this one. A server of uvicorn's handles SIGTERM while it runs, and raises it
     again when it has stopped: ``drain`` is called in between.
     """
+    global _watchdog
     if threading.current_thread() is not threading.main_thread():
         return
-    for number in _SIGNALS:
-        try:
-            handler = signal.getsignal(number)
-            if handler is signal.SIG_DFL:
-                signal.signal(number, _handler(drain))
-            else:
-                _drain_with_uvicorn(handler, drain)
-        except (ValueError, OSError) as error:  # an interpreter within a server that keeps signals to itself
-            log_once("signals", "Signals are left alone: %s", error)
+    watched, can_watch = [], is_possible()
 
-
-def _handler(drain: Callable[[], None]) -> Callable[[int, FrameType | None], None]:
-    def ended(number: int, _: FrameType | None) -> None:
+    def end(number: int) -> None:
         try:
             drain()
         finally:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-            # The kernel lets no default action end the first process of a container; its exit status says the same.
-            os._exit(128 + number)
+            _end_by(number)
 
-    return ended
+    def ended(number: int, _: FrameType | None) -> None:
+        if _watchdog is not None:
+            _watchdog.attended.ring()
+        end(number)
+
+    for number in _SIGNALS:
+        try:
+            handler = signal.getsignal(number)
+            if handler is not signal.SIG_DFL:
+                _drain_with_uvicorn(handler, drain)
+            elif not can_watch or action_of(number) == 0:  # else it is handled by something that is not Python
+                signal.signal(number, ended)
+                watched.append(number)
+        except (ValueError, OSError) as error:  # an interpreter within a server that keeps signals to itself
+            log_once("signals", "Signals are left alone: %s", error)
+    if watched and can_watch:
+        _watchdog = Watchdog(watched, ended, end)
+
+
+def is_something_to_send() -> None:
+    """A signal must not end this process at once from now on. Until then, it does: also in a forked child, and where a
+    handler is set that would do no more."""
+    if _watchdog is not None:
+        _watchdog.wake()
+
+
+def _end_by(number: int) -> None:
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(number, signal.SIG_DFL)
+    else:
+        set_action(number, 0)
+    os.kill(os.getpid(), number)
+    # The kernel lets no default action end the first process of a container; its exit status says the same.
+    os._exit(128 + number)
 
 
 def _drain_with_uvicorn(handler: Any, drain: Callable[[], None]) -> None:

@@ -15,11 +15,12 @@ from opentelemetry import trace
 
 from otelflow._awaited import run_beside
 from otelflow._counts import LISTENER_ERRORS, counts
+from otelflow._exec import drain_before_exec
 from otelflow._measures import measures
 from otelflow._meter_provider import flush_metrics, metrics_not_sent, set_up_metrics, shut_metrics_down
 from otelflow._new_provider import log_pipelines, new_provider, pipelines, wanted_exporters
 from otelflow._scrubbing import Scrub, use_callback
-from otelflow._signals import drain_on_signals
+from otelflow._signals import drain_on_signals, is_something_to_send
 from otelflow._telemetry import SCOPE, _self_metrics, current_source, global_provider
 from otelflow._version import __version__
 from otelflow.config import (
@@ -121,6 +122,7 @@ def configure(
             wanted = wanted_exporters(exporters, endpoint, headers)
             provider = _provider = new_provider(_at_exit, service_name, wanted, sampler, resource_attributes)
             trace.set_tracer_provider(provider)
+            drain_before_exec(_before_exec)
             if choice_from_environment(OTELFLOW_SIGNALS, ("true", "false", "1", "0")) in ("true", "1"):
                 drain_on_signals(_on_signal)
             current_source()  # loads what the first span needs
@@ -143,6 +145,7 @@ def _measure(wanted: bool | None, provider: Any, endpoint: str | None, headers: 
 
         resource = getattr(provider, "resource", None) or Resource.create()
         set_up_metrics(resource, endpoint, headers, pipelines)
+        is_something_to_send()
         if _provider is None:  # the tracer provider is another's, and ends by itself
             atexit.register(_at_exit)
         return
@@ -180,6 +183,13 @@ def _on_signal() -> None:
         pipeline.drain(None, patience, since)
     flush_metrics(patience)
     _say_what_is_lost()
+
+
+def _before_exec() -> None:
+    """The same before another program takes this one's place. A forked child that does nothing else has nothing to
+    send."""
+    if any(pipeline.account().produced for pipeline in (*pipelines, *log_pipelines)):
+        _on_signal()
 
 
 def _at_exit() -> None:

@@ -16,7 +16,9 @@ HOUSES = {"otelflow": ROOT, "otelflow_exporters": TOP / "exporters" / "otelflow_
 FLOORS = [
     ["_secret_names", "_secret_shapes", "_secret_pairs", "_secrets"],
     ["_clock", "_fork", "errors", "attributes", "context", "_version", "_naming", "_counts", "_shapes", "_loops"],
-    ["_bell", "_answers", "_losses", "_signals"],
+    ["_bell", "_answers", "_losses", "_exec"],
+    ["_watchdog"],
+    ["_signals"],
     ["_awaited", "_queue", "_delivery", "_send_http", "_send_grpc", "_otlp_values"],
     ["_postponed", "_parts"],
     ["config", "events", "records", "_stdout", "_inject", "_lean", "_lean_start", "_telemetry", "_wrapper"],
