@@ -140,7 +140,7 @@ class Store:
             self._know(path)
             self._waiting += len(body)
             self._queue.append((path, body))
-            self._changed.notify_all()
+            self._changed.notify()
         return True
 
     def _start(self) -> bool:
@@ -181,7 +181,6 @@ class Store:
                 self._is_busy = False
                 self._stored += 1
                 self._waiting = max(0, self._waiting - len(body))
-                self._changed.notify_all()
 
     def _open_place(self) -> None:
         try:
@@ -189,9 +188,7 @@ class Store:
         except Exception as error:
             with self._changed:
                 self._switch_off(str(error))
-        with self._changed:
-            self._is_open = True
-            self._changed.notify_all()
+        self._is_open = True
 
     def _store(self, path: str, body: bytes) -> None:
         try:
@@ -216,15 +213,14 @@ class Store:
         now = time.monotonic()
         end = None if timeout is None else now + timeout
         limit = now + (patience if self._is_open else max(patience, _LOAD_SECONDS))
-        with self._changed:
-            while self._waiting:
-                before, now = (self._stored, self._is_open), time.monotonic()
-                until = limit if end is None else min(limit, end)
-                if now >= until or self._thread is None or not self._thread.is_alive():
-                    return False
-                self._changed.wait(until - now)
-                if before != (self._stored, self._is_open):
-                    limit = time.monotonic() + patience
+        done = (self._stored, self._is_open)
+        while self._waiting:  # without the lock: this may be a signal handler
+            now = time.monotonic()
+            if done != (self._stored, self._is_open):
+                done, limit = (self._stored, self._is_open), now + patience
+            if now >= limit or (end is not None and now >= end) or self._thread is None or not self._thread.is_alive():
+                return False
+            time.sleep(0.01)
         return True
 
     def close(self, patience: float) -> None:

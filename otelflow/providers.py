@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import sys
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -182,6 +183,7 @@ def _on_signal() -> None:
     for pipeline in (*pipelines, *log_pipelines):
         pipeline.drain(None, patience, since)
     flush_metrics(patience)
+    _store_artifacts(max(0.0, since + patience - time.monotonic()))
     _say_what_is_lost()
 
 
@@ -253,7 +255,15 @@ def flush(timeout: float = 10.0) -> FlushReport:
     for pipeline in (*pipelines, *log_pipelines):
         pipeline.drain(max(0.0, end - time.monotonic()))
     flush_metrics(max(0.0, end - time.monotonic()))
+    _store_artifacts(max(0.0, end - time.monotonic()))
     return _with_metrics(_report())
+
+
+def _store_artifacts(timeout: float) -> None:
+    """Wait for the artifact store, where one was ever used: else it is not loaded."""
+    store = sys.modules.get("otelflow._artifact_store")
+    if store is not None:
+        store.drain(timeout)
 
 
 def _flush_foreign(timeout: float) -> FlushReport:
@@ -263,6 +273,7 @@ def _flush_foreign(timeout: float) -> FlushReport:
     if force_flush is not None:
         run_beside(partial(_quietly, force_flush, int(timeout * 1000)), end)
     flush_metrics(max(0.0, end - time.monotonic()))
+    _store_artifacts(max(0.0, end - time.monotonic()))
     return _with_metrics(FlushReport(unknown=True))
 
 
@@ -283,6 +294,7 @@ def shutdown(timeout: float = 10.0) -> FlushReport:
     for pipeline in (*pipelines, *log_pipelines):
         pipeline.stop(max(0.0, end - time.monotonic()))
     shut_metrics_down(max(0.0, end - time.monotonic()))
+    _store_artifacts(max(0.0, end - time.monotonic()))
     atexit.unregister(_at_exit)
     return _with_metrics(_report())
 

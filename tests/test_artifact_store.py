@@ -242,6 +242,13 @@ def test_too_large_is_counted(tmp_path: Path, lost: Any) -> None:
     assert stored_files(tmp_path) == []
 
 
+def test_flush_waits_for_the_store(tmp_path: Path) -> None:
+    """With a provider of the program's own, too: a process that is killed afterwards has lost nothing."""
+    source = STORES + "makes(rows).execute()\nflush(20)\nos.kill(os.getpid(), 9)"
+    program(source, OTELFLOW_ARTIFACT_STORE=tmp_path.as_uri())
+    assert len(stored_files(tmp_path)) == 1
+
+
 class Hanging:
     """A place that does not answer until it is told to."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from otelflow_exporters._spans import Span
 
@@ -35,10 +36,31 @@ class Siblings:
         return max(span.duration for span in self.spans)
 
 
+def _with_what_continues(spans: Sequence[Span]) -> Sequence[Span]:
+    """A span of the kind ``continuation`` carries events that the one above had no room for: it becomes a part of that,
+    where that is here."""
+    own = {span.span_id: span for span in spans if span.attributes.get("otelflow.kind") != "continuation"}
+    more: dict[str, list[Span]] = defaultdict(list)
+    for span in sorted(spans, key=lambda one: one.start):
+        if span.span_id not in own and span.parent_id in own:
+            more[span.parent_id].append(span)
+    if not more:
+        return spans
+    parts = {id(part) for found in more.values() for part in found}
+    return [
+        replace(span, events=[event for part in (span, *more[span.span_id]) for event in part.events])
+        if span is own.get(span.span_id) and span.span_id in more
+        else span
+        for span in spans
+        if id(span) not in parts
+    ]
+
+
 class Forest:
     """One trace. ``tops`` are the spans whose parent is not here: one where the trace is whole."""
 
     def __init__(self, spans: Sequence[Span]) -> None:
+        spans = _with_what_continues(spans)
         ids = {span.span_id for span in spans}
         self._below: dict[str, list[Span]] = defaultdict(list)
         self.tops: list[Span] = []

@@ -98,6 +98,8 @@ def _said(span: Span, indent: str, style: Style) -> Iterable[Line]:
         if style.messages and "otelflow.message.text" in known:
             sign = _SIGNS.get(str(known.get("otelflow.message.severity", "")).lower(), "·")
             yield Line(f"{indent}{sign} {clean(str(known['otelflow.message.text']))}")
+        elif style.messages and event.name == "otelflow.left_out":
+            yield Line(f"{indent}… {clean(str(known.get('otelflow.dropped.events')))} events left out")
         elif style.artifacts and "otelflow.artifact.key" in known:
             yield Line(f"{indent}▪ {_artifact(known)}")
         elif style.artifacts and "otelflow.result.key" in known:

@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 import pytest
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import Event, ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags
@@ -144,6 +144,37 @@ def test_messages_on_request(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     with provider.get_tracer("any").start_as_current_span("root") as root:
         root.add_event("otelflow.message", {"otelflow.message.text": "2 rows"})
     assert capsys.readouterr().out.splitlines()[1] == "· 2 rows"
+
+
+def message(text: str, at: float) -> Event:
+    """A message event; the time in seconds."""
+    return Event("otelflow.message", {"otelflow.message.text": text}, int(at * SECOND))
+
+
+def test_what_continues_a_span_is_a_part_of_it() -> None:
+    """Its messages stand with the others; without the span above it is shown as what it is."""
+    goes_on = {"otelflow.kind": "continuation"}
+    spans = [
+        span("talks (continued)", 3, 1, 0.5, 0.6, attributes=goes_on, events=[message("second", 0.5)]),
+        span("talks (continued)", 4, 1, 0.7, 0.8, attributes=goes_on, events=[message("third", 0.7)]),
+        span("talks", 1, None, 0, 1, events=[message("first", 0.1)]),
+        span("step", 2, 1, 0, 1),
+    ]
+    lines = [line.split("  ")[0].strip() for line in render(spans, Style(messages=True))]
+    assert lines == ["talks", "· first", "· second", "· third", "└─ step"]
+    alone = render(spans[:1], Style(messages=True))
+    assert [line.split("  ")[0].strip() for line in alone] == ["talks (continued)", "· second"]
+
+
+def test_a_gap_between_messages() -> None:
+    """It is said how many events are missing."""
+    gap = Event("otelflow.left_out", {"otelflow.dropped.events": 873}, SECOND // 2)
+    spans = [span("talks", 1, None, 0, 1, events=[message("first", 0.1), gap, message("last", 0.9)])]
+    assert [line.strip() for line in render(spans, Style(messages=True))[1:]] == [
+        "· first",
+        "… 873 events left out",
+        "· last",
+    ]
 
 
 def test_a_closed_stream_does_not_raise(monkeypatch: pytest.MonkeyPatch) -> None:
