@@ -248,11 +248,12 @@ def message(
 
 def _message_attributes(run: Emitter, text: str, level: int, extra: dict[str, Any] | None) -> dict[str, Any]:
     made: dict[str, Any] = {_TEXT: _fit(run, text), _SEVERITY: _LEVELS.get(level) or logging.getLevelName(level)}
-    for key, value in (extra or _NOTHING).items():
-        made[key], was_cut = attribute(key, value)
-        if was_cut:
-            run._cut += 1
-            counts.add(VALUES)
+    if extra:
+        for key, value in extra.items():
+            made[key], was_cut = attribute(key, value)
+            if was_cut:
+                run._cut += 1
+                counts.add(VALUES)
     return made
 
 

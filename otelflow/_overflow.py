@@ -61,8 +61,17 @@ def _limit(span: Any) -> int:
 
 def direct_events(span: Any) -> int:
     """How many events go on ``span`` as they come."""
-    most = _limit(span)
-    return most if most == sys.maxsize else most - most // 4 if CARRIES else most // 2
+    global _known
+    limits = getattr(span, "_limits", None)
+    known = _known
+    if known[0] is not limits:  # spans of one tracer have the same
+        most = _limit(span)
+        number = most if most == sys.maxsize else most - most // 4 if CARRIES else most // 2
+        known = _known = (limits, number)
+    return known[1]
+
+
+_known: tuple[Any, int] = (object(), 0)
 
 
 def weigh(attributes: Any) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -169,12 +170,10 @@ def to_json(value: object, limit: int = MAX_VALUE_BYTES, name: str = "") -> Json
     What JSON cannot say is said in words: cycles, bytes, NaN, objects (their fields, or their repr), deep nesting. The
     time is bounded as well: only as much of a large value is looked at as fits.
     """
-    import json  # with hashlib 5 ms, for programs that add artifacts
-    from hashlib import sha256
-
     writer, before = _Preview(limit), redacted_here()
     shown = writer.named(name, value, 0)
-    text = json.dumps(shown, ensure_ascii=False)
+    encode, sha256 = _loaded()
+    text = encode(shown)
     if len(text.encode()) > limit:
         text, _ = cut(text, limit)
         writer.was_cut = True
@@ -184,6 +183,15 @@ def to_json(value: object, limit: int = MAX_VALUE_BYTES, name: str = "") -> Json
     if data is None:
         return JsonText(text, True, None, None)
     return JsonText(text, writer.was_cut, len(data), sha256(data).hexdigest())
+
+
+@functools.cache
+def _loaded() -> tuple[Any, Any]:
+    """What writes JSON, made once, and SHA-256: both take 5 ms to load, for programs that add artifacts."""
+    from hashlib import sha256
+    from json import JSONEncoder
+
+    return JSONEncoder(ensure_ascii=False).encode, sha256
 
 
 def _bytes_of(value: object) -> bytes | None:
