@@ -114,6 +114,22 @@ class LeanSpan(Span):
 
     # --- events and links ---------------------------------------------------------------------------------------
 
+    def add_clean_event(self, name: str, attributes: dict[str, Any], timestamp: int) -> None:
+        """:meth:`add_event` with clean attributes, in a dict that nobody changes any more: most of an event's price is
+        the SDK's look at each of them."""
+        limits = self._limits
+        most = limits.max_event_attributes
+        if limits.max_attribute_length is not None or "" in attributes or (most is not None and len(attributes) > most):
+            self.add_event(name, attributes, timestamp)
+            return
+        made: Any = object.__new__(BoundedAttributes)
+        made._dict, made._lock, made.dropped = attributes, threading.RLock(), 0
+        made.maxlen, made.max_value_len = most, None
+        made._immutable, made._extended_attributes = True, False
+        event: Any = object.__new__(Event)
+        event._name, event._timestamp, event._attributes = name, timestamp, made
+        self._add_event(event)
+
     def _add_event(self, event: Any) -> None:
         if not self._events:
             with self._lock:

@@ -8,7 +8,7 @@ from typing import Any
 from otelflow import attributes as wire
 from otelflow._counts import EVENTS, VALUES, broken, counts
 from otelflow._log_events import ON_LOGS, ON_SPANS, log_event
-from otelflow._overflow import DIRECT_BYTES, MAX_EVENT_BYTES, Kept, direct_events, overflow_of, weigh
+from otelflow._overflow import DIRECT_BYTES, MAX_EVENT_BYTES, Kept, add_event, direct_events, overflow_of, weigh
 from otelflow._scrubbing import take_redacted
 
 __all__ = ["is_wanted", "settle", "span_event"]
@@ -57,7 +57,7 @@ def span_event(
             weight = run._weight + size
             if number <= direct and weight <= DIRECT_BYTES and size <= MAX_EVENT_BYTES:
                 run._weight = weight
-                span.add_event(name, attributes, ns)
+                add_event(span, name, attributes, ns)
                 is_there = not run._ended_ns or _has(span, ns)
             else:
                 is_there = _beyond(run, span, Kept(name, attributes, ns, size, prior))

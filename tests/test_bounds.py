@@ -239,7 +239,7 @@ def test_the_attributes_from_arguments_are_bounded() -> None:
 
 def test_a_value_that_is_cut_says_so() -> None:
     """On a character boundary, with how much is missing."""
-    text, was_cut = attribute("é" * 2000)
+    text, was_cut = attribute("text", "é" * 2000)
     assert was_cut
     assert len(text.encode()) <= _values.MAX_VALUE_BYTES
     assert text.endswith("characters left out]")

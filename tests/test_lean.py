@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,7 +16,9 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Decision, ParentBased, S
 from opentelemetry.trace import Link, SpanContext, Status, StatusCode, TraceFlags, set_span_in_context
 
 from otelflow import _lean, _lean_start
+from otelflow._overflow import add_event
 from otelflow._telemetry import Source
+from otelflow._values import attribute
 
 START = {"otelflow.kind": "task", "number": 3, "list": ("a", "b")}
 
@@ -125,6 +128,31 @@ def test_limits_hold(todo: list[Step], most: int) -> None:
         max_span_attributes=most, max_events=2, max_links=1, max_event_attributes=1, max_link_attributes=1
     )
     assert facts(exported(todo, True, limits)[0]) == facts(exported(todo, False, limits)[0])
+
+
+anything = st.recursive(values | st.integers() | st.floats(allow_nan=False) | st.text(), st.lists, max_leaves=5)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.dictionaries(st.text(max_size=5), anything, max_size=4), max_size=4),
+    st.sampled_from([128, 2, 0]),
+)
+def test_events_of_ours_are_the_same(given_: list[dict[str, Any]], most: int) -> None:
+    """Made without the SDK looking at what we cleaned: equal, also under limits, and as unchangeable."""
+    events = [{key: attribute(key, value)[0] for key, value in one.items()} for one in given_]
+    limits = SpanLimits(max_event_attributes=most)
+    todo: list[Step] = [partial(_add, attributes=attributes) for attributes in events]
+    lean, usual = exported(todo, True, limits)[0], exported(todo, False, limits)[0]
+    assert facts(lean) == facts(usual)
+    for event, other in zip(lean.events, usual.events, strict=True):
+        assert event.dropped_attributes == other.dropped_attributes
+        with pytest.raises(TypeError):
+            event.attributes["more"] = 1  # type: ignore[index]
+
+
+def _add(span: Any, attributes: dict[str, Any]) -> None:
+    add_event(span, "event", dict(attributes), 50)
 
 
 class ByName(StaticSampler):
