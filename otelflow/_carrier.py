@@ -102,19 +102,28 @@ def _identity(flow: Any) -> tuple[str, str]:
 
 def context_from(carrier: Mapping[str, str] | None) -> Context:
     """The context that ``carrier`` tells, and nothing of the current one. Never raises for what a carrier may hold."""
-    if not carrier:
-        return Context()
-    if not isinstance(carrier, Mapping):
-        raise ArgumentError(f"attached({carrier!r}): a carrier is a mapping of header names to texts. Use a dict.")
-    headers = {
-        str(name).lower(): value
-        for name, value in carrier.items()
-        if not isinstance(value, str) or len(value) <= _MOST_HEADER
-    }
+    headers = _headers_of(carrier)
     context = _extracted(_users, headers, Context())
     if not get_current_span(context).get_span_context().is_valid:
         context = _extracted(_trace_context, headers, context)
     return context if identity_in(context) else _extracted(_baggage, headers, context)
+
+
+def _headers_of(carrier: Any) -> dict[str, Any]:
+    try:
+        if not carrier:
+            return {}
+        if isinstance(carrier, Mapping):
+            return {
+                str(name).lower(): value
+                for name, value in carrier.items()
+                if not isinstance(value, str) or len(value) <= _MOST_HEADER
+            }
+    except Exception as error:  # it may be an object of any kind
+        log_once(f"carrier {type(error).__name__}", "A carrier raised %s.", type(error).__name__, exc_info=True)
+        return {}
+    kind = type(carrier).__name__  # not its repr(), which may be large, or raise
+    raise ArgumentError(f"attached(<{kind}>): a carrier is a mapping of header names to texts. Use a dict.")
 
 
 def _extracted(propagator: Any, headers: dict[str, Any], context: Context) -> Context:
