@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PROJECTS := pyproject.toml exporters/pyproject.toml
 
-.PHONY: demo test e2e lint bench bench-quick clean
+.PHONY: demo test e2e lint soak bench bench-quick clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/otelflow demo $(if $(FOLDER),"$(FOLDER)")
@@ -23,6 +23,12 @@ lint: $(VENV)/.with-lint
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
+
+# The fuzz with many examples, then everything at once for ten minutes: SECONDS=60 make soak for a look.
+soak: SECONDS ?= 600
+soak: $(VENV)/.with-test
+	FUZZ_EXAMPLES=$(SECONDS) $(BIN)/python -m pytest -n 2 tests/test_fuzz.py
+	$(BIN)/python tests/soak.py $(SECONDS)
 
 bench: $(VENV)/.with-bench
 	$(BIN)/python benchmarks/bench.py
