@@ -233,7 +233,8 @@ class Pipeline:
                 _logger.warning("The exporter %s raised; %d items are lost.", self.name, number, exc_info=True)
                 error = error_type(raised)
             self._answered(time.perf_counter() - began, error)
-            self._settle(number, None if error is None else EXPORT_FAILED, error or "")
+            is_counted = self._keeps and error == EXPORT_FAILED  # by the exporter, with a reason
+            self._settle(number, None if error is None or is_counted else EXPORT_FAILED, error or "")
 
     def _exports(self, batch: list[Any]) -> Iterator[tuple[int, Callable[[], Any]]]:
         """The calls that export a batch, each with its number of items."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -10,7 +10,17 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 from otelflow_exporters._spool_target import Answer, Kind, Sender, Target
 
-__all__ = ["REFUSED", "REJECTED", "TOO_LARGE", "deliver_parts", "encode", "new_sender", "spans_of", "split"]
+__all__ = [
+    "REFUSED",
+    "REJECTED",
+    "TOO_LARGE",
+    "deliver_parts",
+    "encode",
+    "encode_parts",
+    "new_sender",
+    "spans_of",
+    "split",
+]
 
 REFUSED = "refused"
 """The endpoint will not take the request: not allowed, not found, an error that OTLP does not retry."""
@@ -29,6 +39,21 @@ def encode(spans: Sequence[ReadableSpan]) -> bytes:
     """A request of the spans."""
     encoded: bytes = encode_spans(spans).SerializeToString()
     return encoded
+
+
+def encode_parts(spans: Sequence[ReadableSpan], max_bytes: int) -> Iterator[tuple[bytes, Sequence[ReadableSpan]]]:
+    """Requests of the spans, each of ``max_bytes`` at most where it has more than one span, and with those in it. One
+    that cannot be encoded is in none."""
+    try:
+        payload = encode(spans)
+    except Exception:
+        payload = None
+    if payload is not None and (len(payload) <= max_bytes or len(spans) < 2):
+        yield payload, spans
+    elif len(spans) > 1:
+        half = len(spans) // 2
+        yield from encode_parts(spans[:half], max_bytes)
+        yield from encode_parts(spans[half:], max_bytes)
 
 
 def spans_of(payload: bytes) -> int:

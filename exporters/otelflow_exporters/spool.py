@@ -7,7 +7,7 @@ next delivers what waits there, in order. At least once: what was under way when
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from otelflow_exporters._environment import number, setting, suppressed, sync_policy
 from otelflow_exporters._spool import Account, Settings, Spool
-from otelflow_exporters._spool_delivery import encode
+from otelflow_exporters._spool_delivery import encode_parts
 from otelflow_exporters._spool_target import targets
 
 __all__ = [
@@ -56,6 +56,12 @@ OTELFLOW_EXPORTER_SPOOL_EXIT = "OTELFLOW_EXPORTER_SPOOL_EXIT"
 when the endpoint does not take it: the folder keeps it."""
 
 _ENCODE_FAILED = "encode_failed"
+"""A span that cannot be encoded; the others of its batch are not touched by it."""
+
+_AFTER_SHUTDOWN = "after_shutdown"
+
+_RECORD_BYTES = 1 << 20
+"""Of what is written at once, and is the least that is sent."""
 
 
 class SpoolSpanExporter(SpanExporter):
@@ -70,8 +76,6 @@ class SpoolSpanExporter(SpanExporter):
     ``configure()`` reads it."""
 
     def __init__(self) -> None:
-        self.encode: Callable[[Sequence[ReadableSpan]], bytes] = encode
-        """Makes an ExportTraceServiceRequest of spans. Whoever has a faster one may set it."""
         self._is_down = False
         self._losses_told = 0
         self._spool = Spool(
@@ -91,33 +95,27 @@ class SpoolSpanExporter(SpanExporter):
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Write ``spans`` to the folder; never raises. SUCCESS: they are there, and outlive this process.
 
-        Where the folder cannot be written they are sent at once, and SUCCESS says that they were taken.
+        Where the folder cannot be written they are sent at once, and SUCCESS says that they were taken. What cannot be
+        encoded is counted, and makes no FAILURE of the others.
         """
         if self._is_down:
+            self._spool.lose(_AFTER_SHUTDOWN, len(spans), "was given spans after its shutdown")
             return SpanExportResult.FAILURE
-        try:
-            with suppressed():
-                payload = self.encode(spans)
-        except Exception:
-            return self._export_each(spans)
-        return self.export_encoded(payload, len(spans))
-
-    def _export_each(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """One that cannot be encoded must not take the others with it."""
-        result = SpanExportResult.SUCCESS
-        for span in spans:
-            try:
-                payload = self.encode([span])
-            except Exception as error:
-                self._spool.lose(_ENCODE_FAILED, 1, f"cannot encode a span, and leaves it out: {error!r}")
-                continue
-            if self.export_encoded(payload, 1) is not SpanExportResult.SUCCESS:
-                result = SpanExportResult.FAILURE
+        result, encoded = SpanExportResult.SUCCESS, 0
+        with suppressed():
+            for payload, inside in encode_parts(spans, _RECORD_BYTES):
+                encoded += len(inside)
+                if not self._spool.put(payload, len(inside)):
+                    result = SpanExportResult.FAILURE
+        if encoded < len(spans):
+            missing = len(spans) - encoded
+            self._spool.lose(_ENCODE_FAILED, missing, f"cannot encode {missing} spans, and leaves them out")
         return result
 
     def export_encoded(self, payload: bytes, spans: int) -> SpanExportResult:
         """The same with an ExportTraceServiceRequest's bytes and the number of spans in it."""
         if self._is_down:
+            self._spool.lose(_AFTER_SHUTDOWN, spans, "was given spans after its shutdown")
             return SpanExportResult.FAILURE
         if not spans or self._spool.put(payload, spans):
             return SpanExportResult.SUCCESS

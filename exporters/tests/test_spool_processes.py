@@ -408,3 +408,36 @@ def test_exit_is_quick_when_the_backend_is_down(backend: Backend, settings: dict
     backend.up()
     run("exporter.force_flush(20_000)", head=HEAD, **settings)
     assert len(backend.count()) == 100
+
+
+# --- with otelflow --------------------------------------------------------------------------------------------------
+
+
+def test_otelflow_tells_what_became_of_it(backend: Backend, settings: dict[str, str]) -> None:
+    """flush() is false while the backend is down, with the number that waits; true when all is there; what is refused
+    is lost once, with its reason."""
+    source = """
+    import json, threading
+    configure()
+    work().execute()
+    report = flush(0.5)
+    say(down=[bool(report), report.delivered, report.pending, report.lost])
+    """
+    down = run(source, **settings)
+    assert down.said["down"] == [False, 0, 4, {}]
+    backend.answers.extend([(200, {}, b""), (403, {}, b"")])
+    backend.up()
+    up = run(
+        """
+        configure()
+        first = flush(20)
+        work().execute()
+        report = flush(20)
+        say(first=[bool(first), first.pending], second=[bool(report), report.delivered, report.pending, report.lost])
+        say(stats=stats().dropped)
+        """,
+        **settings,
+    )
+    assert up.said["first"] == [True, 0]
+    assert up.said["second"] == [False, 0, 0, {"refused": 4}]
+    assert up.said["stats"].get("refused") == 4
