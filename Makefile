@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PROJECTS := pyproject.toml exporters/pyproject.toml
 
-.PHONY: demo test e2e lint soak bench bench-quick clean
+.PHONY: demo test e2e lint lifecycle soak bench bench-quick clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/otelflow demo $(if $(FOLDER),"$(FOLDER)")
@@ -29,6 +29,10 @@ soak: SECONDS ?= 600
 soak: $(VENV)/.with-test
 	FUZZ_EXAMPLES=$(SECONDS) $(BIN)/python -m pytest -n 2 tests/test_fuzz.py
 	$(BIN)/python tests/soak.py $(SECONDS)
+
+# What survives: each case with the bare SDK and with ours, outages as long as real ones.
+lifecycle: $(VENV)/.with-test
+	cd tests && ../$(BIN)/python -m lifecycle $(ARGS)
 
 bench: $(VENV)/.with-bench
 	$(BIN)/python benchmarks/bench.py

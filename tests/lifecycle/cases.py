@@ -1,0 +1,18 @@
+"""All cases, in the table's order."""
+
+from __future__ import annotations
+
+from lifecycle.ends import PLAIN, SIGNALS
+from lifecycle.matrix import Case
+from lifecycle.processes import PROCESSES, SERVERS
+from lifecycle.receivers import RECEIVERS
+
+GROUPS: dict[str, list[Case]] = {
+    "the process ends": PLAIN,
+    "a signal": SIGNALS,
+    "a server": SERVERS,
+    "other processes": PROCESSES,
+    "the receiver": RECEIVERS,
+}
+
+CASES = [case for cases in GROUPS.values() for case in cases]
