@@ -8,6 +8,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any
 
 from otelflow._counts import REDACTED_VALUES, SLOW_PATTERNS, counts, log_once
@@ -27,6 +28,7 @@ __all__ = [
     "Scrub",
     "clean",
     "clean_parts",
+    "clean_source",
     "clean_value",
     "guard_log",
     "redacted_here",
@@ -94,6 +96,12 @@ def clean_value(name: str, value: object) -> str | None:
     return _replaced_whole(text, name, secret_in_name(name))
 
 
+@lru_cache(maxsize=1024)
+def clean_source(line: str) -> str:
+    """A line of source without secrets. The same few lines are in all tracebacks of a place that fails."""
+    return clean(line, code=True)
+
+
 def clean_parts(text: str) -> Iterator[str]:
     """``text`` without secrets, in parts of about 256 kB, for one that is too large to be done at once. A part ends at
     white space, and not within a private key."""
@@ -149,6 +157,7 @@ def use_callback(callback: Scrub | None) -> None:
         raise ArgumentError(f"configure(scrub={callback!r}): use a function of a name, a text and a rule.")
     global _callback, _has_own
     _callback = callback
+    clean_source.cache_clear()
     _has_own = bool(_patterns) or callback is not None
 
 

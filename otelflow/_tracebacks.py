@@ -11,7 +11,7 @@ import textwrap
 from types import TracebackType
 
 from otelflow._naming import error_type
-from otelflow._scrubbing import clean
+from otelflow._scrubbing import clean_source
 from otelflow._values import MAX_VALUE_BYTES, cut, safe_str
 
 __all__ = ["format_error"]
@@ -92,4 +92,4 @@ def _frame_text(traceback: TracebackType, line_number: int) -> str:
     code = traceback.tb_frame.f_code
     text = f'  File "{code.co_filename}", line {line_number}, in {code.co_name}\n'
     source = linecache.getline(code.co_filename, line_number).strip()
-    return f"{text}    {clean(source, code=True)[:200]}\n" if source else text
+    return f"{text}    {clean_source(source)[:200]}\n" if source else text

@@ -325,6 +325,40 @@ def test_what_was_redacted_is_counted(captured: Capture) -> None:
     assert stats().dropped["values_redacted"] == before + 2
 
 
+def test_an_artifact_or_result_under_such_a_key(captured: Capture) -> None:
+    """The key is a name as well: what it holds is replaced on the span, and stays what it is on the Flow object."""
+
+    @flow
+    def makes(this_flow: Any = None) -> None:
+        this_flow.add_flow_artifact("made", "api_token", "hunter2")
+        this_flow.add_flow_result("password", "hunter2")
+
+    run_ = makes().execute()
+    assert "hunter2" not in everything(captured.flows[0]) + json.dumps(run_.to_dict())
+    assert run_.artifacts["api_token"].data == "hunter2"
+
+
+def test_what_the_artifact_store_keeps_has_none(tmp_path: Path) -> None:
+    """A large artifact is stored whole, and clean: as JSON, as text, a private key in the middle of 1 MB too."""
+    source = f"""
+@flow
+def makes(this_flow=None):
+    this_flow.add_flow_artifact("d", "rows", {{"rows": [{{"n": n, "password": {CANARY!r}}} for n in range(9000)]}})
+    body = ("word " * 100_000) + {PEM.replace("MIIBOgIBAAJBAKj34", "MII" + CANARY)!r} + (" token={CANARY}" * 20_000)
+    this_flow.add_flow_artifact("d", "log", body)
+configure(exporters=[])
+makes().execute()
+say(dropped=stats().dropped)
+"""
+    done = run(source, OTELFLOW_ARTIFACT_STORE=tmp_path.as_uri(), OTELFLOW_ARTIFACT_STORE_MILLIS="30000")
+    assert done.returncode == 0, done.stderr
+    stored = [path.read_text() for path in tmp_path.rglob("*.*") if path.is_file()]
+    assert len(stored) == 2, (done.said, done.stderr)
+    assert CANARY not in "".join(stored)
+    assert sum("[redacted:private key]" in text for text in stored) == 1
+    assert sum("[redacted:name password]" in text for text in stored) == 1
+
+
 def test_the_terminal_gets_what_was_printed(capfd: pytest.CaptureFixture[str]) -> None:
     """Printed lines pass through as they are; only the message that is made of them is cleaned."""
 

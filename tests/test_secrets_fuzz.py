@@ -1,0 +1,117 @@
+"""Secrets put anywhere by chance: none is left, nothing else changes, and no text raises or takes long."""
+
+from __future__ import annotations
+
+import json
+import string
+from typing import Any
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from otelflow._secret_names import secret_in_name
+from otelflow._secrets import looks_secret, without_known, without_secrets
+from otelflow._values import attribute, cut, fit, to_json, whole
+
+WORD = st.text(string.ascii_letters + string.digits, min_size=8, max_size=30).map(lambda text: f"Zq{text}7")
+NAMES = st.sampled_from(
+    ["password", "dbPassword", "X-Api-Key", "access_token", "client_secret", "AWS_SECRET_ACCESS_KEY"]
+)
+NEUTRAL = st.text(
+    st.characters(exclude_characters="=:<>-'\"`\\@/&;,{}[]()\x1b", exclude_categories=["Cs"]), max_size=40
+)
+"""Text in which no pair begins, and no quote or bracket that a value could be in."""
+PIECES = st.sampled_from(
+    ["password", "token", "=", ":", " ", '"', "'", "\\", "\\n", "{", "}", "[", "]", "(", ")", "<", ">", "--", "://",
+     "@", "eyJ", ".", "-----BEGIN PRIVATE KEY-----", "-----END PRIVATE KEY-----", "4111", "Bearer ", "Basic ", "sk-",
+     ",", ";", "&", "[redacted:jwt]", "\n", "é", "\ud800", "\x00", "a" * 40, "7" * 16]
+)  # fmt: skip
+HOSTILE = st.lists(PIECES, max_size=60).map("".join)
+
+
+@given(NEUTRAL, NAMES, st.sampled_from(["=", ": ", " = ", "='{}'", '": "{}"', "=>"]), WORD, NEUTRAL)
+def test_a_secret_in_a_pair_is_not_left(before: str, name: str, form: str, secret: str, behind: str) -> None:
+    """Whatever stands around it: what follows is kept, too."""
+    pair = f"{name}{form}" if "{}" in form else f"{name}{form}{{}}"
+    text = f"{before} {pair.format(secret)} {behind}"
+    made = without_secrets(text)
+    assert secret not in made
+    assert made.endswith(without_secrets(behind))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.text(string.ascii_lowercase + " ", max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "rows", "n"]), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+def hidden_at_a_leaf(value: Any, name: str, secret: str) -> Any:
+    """``value`` with the secret under ``name`` at its deepest first place."""
+    if isinstance(value, list) and value:
+        return [hidden_at_a_leaf(value[0], name, secret), *value[1:]]
+    if isinstance(value, dict) and value:
+        first = next(iter(value))
+        return {**value, first: hidden_at_a_leaf(value[first], name, secret)}
+    return {name: secret, "next": value}
+
+
+@given(JSON, NAMES, WORD, st.integers(0, 3))
+def test_a_secret_at_any_depth_of_json_is_not_left(value: Any, name: str, secret: str, levels: int) -> None:
+    """As objects, and as text that was written as JSON again and again; without one, all of it stays."""
+    assert json.loads(to_json(value).text) == value
+    with_secret: Any = hidden_at_a_leaf(value, name, secret)
+    assert secret not in to_json(with_secret).text
+    text = json.dumps(with_secret)
+    for _ in range(levels):
+        text = json.dumps({"body": text})
+    made = without_secrets(text)
+    assert secret not in made
+    for _ in range(levels):
+        made = json.loads(made)["body"]
+    assert json.loads(made) == json.loads(
+        json.dumps(with_secret).replace(secret, f"[redacted:name {secret_in_name(name)}]")
+    )
+
+
+@given(HOSTILE)
+@example("'" * 60)
+@example('token="' * 20)
+@settings(max_examples=400)
+def test_no_text_raises(text: str) -> None:
+    """Whatever it is: every way in, and the result is what would come of it again."""
+    made = without_secrets(text)
+    without_secrets(text, code=True)
+    without_known(text)
+    looks_secret("a", text)
+    secret_in_name(text)
+    attribute(text or "a", text)
+    for shown, _ in (cut(text, 64), attribute("a", text)):
+        shown.encode()
+    assert len(cut(text, 64)[0].encode()) <= 64
+    assert len(made) <= len(text) * 12 + 40
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=200))
+def test_an_ordinary_text_stays(text: str) -> None:
+    """Where there is no name, and nothing that looks like a key, nothing changes."""
+    plain = "".join(letter for letter in text if not (letter.isascii() and letter.isalnum()))
+    assert without_secrets(plain) == plain
+    assert whole(plain) == plain
+
+
+@given(st.text(max_size=400), st.integers(64, 300), st.integers(0, 50))
+def test_what_fits_is_what_was_cut(text: str, limit: int, left_out: int) -> None:
+    """A text without secrets is cut the same way with and without a search."""
+    assert cut(text, limit) == fit(text, limit) or without_secrets(text) != text
+    assert len(fit(text, limit, left_out)[0].encode()) <= limit
+
+
+@given(st.integers(10**12, 10**19 - 1))
+def test_a_number_is_a_card_by_its_check_digit_only(number: int) -> None:
+    """What is replaced has the right check digit, and begins as an issuer's numbers do; a time in ms to ns never."""
+    digits = str(number)
+    is_replaced = without_secrets(digits) != digits
+    doubled = [int(digit) * (1 + place % 2) for place, digit in enumerate(reversed(digits))]
+    is_right = sum(one - 9 if one > 9 else one for one in doubled) % 10 == 0
+    assert not is_replaced or (is_right and digits[0] in "23456")
