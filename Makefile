@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PROJECTS := pyproject.toml exporters/pyproject.toml
 
-.PHONY: demo test e2e lint lifecycle soak bench bench-quick clean
+.PHONY: demo test e2e lint lifecycle soak bench bench-quick bench-instructions clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/otelflow demo $(if $(FOLDER),"$(FOLDER)")
@@ -34,11 +34,16 @@ soak: $(VENV)/.with-test
 lifecycle: $(VENV)/.with-test
 	cd tests && ../$(BIN)/python -m lifecycle $(ARGS)
 
+# ONLY="recording,wire" measures some groups of rows; the others stay as they were.
 bench: $(VENV)/.with-bench
-	$(BIN)/python benchmarks/bench.py
+	$(BIN)/python benchmarks/bench.py $(if $(ONLY),--only "$(ONLY)")
 
 bench-quick: $(VENV)/.with-bench
-	$(BIN)/python benchmarks/bench.py --quick
+	$(BIN)/python benchmarks/bench.py --quick $(if $(ONLY),--only "$(ONLY)")
+
+# Counted by callgrind (valgrind): figures that do not move with the machine's load.
+bench-instructions: $(VENV)/.with-bench
+	$(BIN)/python benchmarks/instructions.py
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,88 +1,27 @@
-"""What is measured: a task of otelflow beside the same span written by hand, under one kind of telemetry.
+"""What is measured: otelflow beside the same span written by hand, under one kind of telemetry.
 
 Run by ``bench.py`` in a process of its own for each mode, as a global provider can be set once:
-``python benchmarks/cases.py MODE [--quick]`` prints one JSON object.
+``python benchmarks/cases.py MODE [--quick] [NAME ...]`` prints one JSON object.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import json
 import sys
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
+from threading import Thread
 from typing import Any
 
-import harness
-from opentelemetry import trace
+import by_hand
+from harness import Case, Sample, measure, row
 
 from otelflow import FlowRunConfig, flow, flow_events, task
 from otelflow.propagate import propagating
 
-ATTRIBUTES = {
-    "otelflow.kind": "task",
-    "otelflow.task.name": "add",
-    "code.function.name": "cases.add",
-    "otelflow.task.run_id": "task_85981e9767fbdb71000000000003",
-    "otelflow.flow.name": "root",
-    "otelflow.flow.run_id": "flow_85981e9767fbdb71000000000000",
-}
-
-
-def set_up(mode: str) -> None:
-    """``recording``: a batch processor with an exporter that does nothing; ``sampled-out``; ``no-sdk``."""
-    if mode == "no-sdk":
-        return
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-    from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, DEFAULT_ON, ParentBased
-
-    class Nowhere(SpanExporter):
-        def export(self, spans: Any) -> Any:
-            return SpanExportResult.SUCCESS
-
-        def shutdown(self) -> None:
-            pass
-
-    provider = TracerProvider(sampler=DEFAULT_ON if mode == "recording" else ParentBased(ALWAYS_OFF))
-    provider.add_span_processor(BatchSpanProcessor(Nowhere(), max_queue_size=2**17))
-    trace.set_tracer_provider(provider)
-
-
-tracer = trace.get_tracer("benchmark")
-
-
-# --- by hand ------------------------------------------------------------------------------------------------------
-
-
-def hand_add(x: int) -> int:
-    with tracer.start_as_current_span("add", attributes=ATTRIBUTES) as span:
-        value = x + 1
-        span.set_attribute("otelflow.status", "completed")
-        return value
-
-
-async def hand_async_add(x: int) -> int:
-    with tracer.start_as_current_span("add", attributes=ATTRIBUTES) as span:
-        value = x + 1
-        span.set_attribute("otelflow.status", "completed")
-        return value
-
-
-def hand_raise(x: int) -> int:
-    with tracer.start_as_current_span("add", attributes=ATTRIBUTES):
-        raise ValueError(x)
-
-
-def hand_message(x: int) -> int:
-    with tracer.start_as_current_span("add", attributes=ATTRIBUTES) as span:
-        value = x + 1
-        span.add_event("otelflow.message", {"otelflow.message.text": "added", "otelflow.message.severity": "INFO"})
-        span.set_attribute("otelflow.status", "completed")
-        return value
-
-
-# --- otelflow -----------------------------------------------------------------------------------------------------
+QUIET = FlowRunConfig(capture_output=False)
 
 
 @task
@@ -96,7 +35,7 @@ async def async_add(x: int) -> int:
 
 
 @task(name="add")
-def add_raise(x: int) -> int:
+def add_raises(x: int) -> int:
     raise ValueError(x)
 
 
@@ -106,7 +45,26 @@ def add_message(x: int, this_task: Any = None) -> int:
     return x + 1
 
 
-def calls(function: Callable[[int], Any]) -> harness.Sample:
+@task(name="add")
+def add_artifact(x: int, this_task: Any = None) -> int:
+    this_task.add_artifact(key="rows", data=by_hand.DATA, artifact_type="json")
+    return x + 1
+
+
+@flow(transparent=True)
+def transparent(x: int) -> int:
+    return x + 1
+
+
+@flow(flow_config=QUIET)
+def deferred(x: int) -> int:
+    return x + 1
+
+
+# --- ways to call it --------------------------------------------------------------------------------------------------
+
+
+def calls(function: Callable[[int], Any]) -> Sample:
     def sample(number: int) -> None:
         for x in range(number):
             function(x)
@@ -114,17 +72,17 @@ def calls(function: Callable[[int], Any]) -> harness.Sample:
     return sample
 
 
-def in_hand_root(sample: harness.Sample) -> harness.Sample:
+def in_hand_root(sample: Sample) -> Sample:
     """Each sample within a root span of its own, by hand."""
 
     def inside(number: int) -> None:
-        with tracer.start_as_current_span("root"):
+        with by_hand.tracer.start_as_current_span("root"):
             sample(number)
 
     return inside
 
 
-def in_flow(sample: harness.Sample, **config: Any) -> harness.Sample:
+def in_flow(sample: Sample, **config: Any) -> Sample:
     """Each sample within a flow of its own."""
     settings = FlowRunConfig(**{"capture_output": False, **config})
 
@@ -145,7 +103,7 @@ def catching(function: Callable[[int], Any]) -> Callable[[int], Any]:
     return call
 
 
-def deep(sample: harness.Sample, depth: int) -> harness.Sample:
+def deep(sample: Sample, depth: int) -> Sample:
     """``sample`` below ``depth`` more frames on the stack."""
 
     def descend(number: int, left: int) -> None:
@@ -154,7 +112,7 @@ def deep(sample: harness.Sample, depth: int) -> harness.Sample:
     return lambda number: descend(number, depth)
 
 
-def awaited(function: Callable[[int], Any]) -> harness.Sample:
+def awaited(function: Callable[[int], Any]) -> Sample:
     async def all_of(number: int) -> None:
         for x in range(number):
             await function(x)
@@ -162,7 +120,7 @@ def awaited(function: Callable[[int], Any]) -> harness.Sample:
     return lambda number: asyncio.run(all_of(number))
 
 
-def listened(sample: harness.Sample) -> harness.Sample:
+def listened(sample: Sample) -> Sample:
     def with_listener(number: int) -> None:
         with flow_events.listen(lambda event: None):
             sample(number)
@@ -170,8 +128,9 @@ def listened(sample: harness.Sample) -> harness.Sample:
     return with_listener
 
 
-def after(tasks: int) -> harness.Sample:
-    """Tasks of one flow that has run ``tasks`` of them already: a generator flow, stepped once a sample."""
+def after(tasks: int) -> Sample:
+    """Tasks of one flow that has run ``tasks`` of them already: a generator flow, stepped once a sample. It begins
+    with the first sample."""
 
     @flow(flow_config=FlowRunConfig(capture_output=False, max_tasks=10**7))
     def long() -> Any:
@@ -180,12 +139,18 @@ def after(tasks: int) -> harness.Sample:
         while True:
             calls(add)((yield))
 
-    steps: Any = iter(long())
-    next(steps)
-    return lambda number: steps.send(number)
+    begun: list[Any] = []
+
+    def sample(number: int) -> None:
+        if not begun:
+            begun.append(iter(long()))
+            next(begun[0])
+        begun[0].send(number)
+
+    return sample
 
 
-def submitted(pool: Executor, function: Callable[[int], Any]) -> harness.Sample:
+def submitted(pool: Executor, function: Callable[[int], Any]) -> Sample:
     """A job each in ``pool``, and all results."""
 
     def sample(number: int) -> None:
@@ -195,70 +160,81 @@ def submitted(pool: Executor, function: Callable[[int], Any]) -> harness.Sample:
     return sample
 
 
-def of_the_original() -> harness.Sample | None:
-    """The same task in OSBot-Utils' flow system, where that is installed."""
-    try:
-        from osbot_utils.helpers.flows.decorators.flow import flow as original_flow
-        from osbot_utils.helpers.flows.decorators.task import task as original_task
-    except ImportError:
-        return None
-    original_add = original_task()(add.__wrapped__)
+def in_threads(function: Callable[[int], Any], threads: int) -> Sample:
+    """As many calls in all, in threads at once."""
 
-    def root(number: int) -> None:
-        calls(original_add)(number)
+    def sample(number: int) -> None:
+        run = calls(function)
+        made = [Thread(target=contextvars.copy_context().run, args=(run, number // threads)) for _ in range(threads)]
+        for each in made:
+            each.start()
+        for each in made:
+            each.join()
 
-    return lambda number: original_flow()(root)(number).execute() and None
+    return sample
 
 
-def pairs(number: int) -> list[tuple[str, harness.Case, harness.Case]]:
+# --- pairs ------------------------------------------------------------------------------------------------------------
+
+Pair = tuple[str, Case, Case]
+
+
+def case(sample: Sample, times: int) -> Case:
+    return Case("", sample, times)
+
+
+def pairs(number: int) -> list[Pair]:
     """What is compared: name, ours, by hand."""
+    few = max(12, number // 10)
 
-    def case(name: str, sample: harness.Sample, times: int = number) -> harness.Case:
-        return harness.Case(name, sample, times)
+    def hand(function: Callable[[int], Any], times: int = number) -> Case:
+        return case(in_hand_root(calls(function)), times)
 
-    hand = case("by hand", in_hand_root(calls(hand_add)))
-    hand_async = case("by hand, async", in_hand_root(awaited(hand_async_add)))
-    few = max(10, number // 10)
-    original = of_the_original()
-    peers = [] if original is None else [("osbot-utils task", case("osbot", original, 5), case("ho", hand.sample, few))]
+    plain, asynchronous = hand(by_hand.add), case(in_hand_root(awaited(by_hand.async_add)), number)
+    root = case(calls(by_hand.root), number)
+
+    def ours(sample: Sample, times: int = number, **config: Any) -> Case:
+        return case(in_flow(sample, **config), times)
+
+    caught, hand_caught = catching(add_raises), catching(by_hand.add_raises)
+    pool = ThreadPoolExecutor(1)
     return [
-        *peers,
-        ("task", case("task", in_flow(calls(add))), hand),
-        ("async task", case("async task", in_flow(awaited(async_add))), hand_async),
-        ("task, one listener", case("listener", in_flow(listened(calls(add)))), hand),
-        ("task, tasks not kept", case("not kept", in_flow(calls(add), add_task_to_self=False)), hand),
-        (
-            "task that raises",
-            case("raises", in_flow(calls(catching(add_raise))), few),
-            case("by hand, raises", in_hand_root(calls(catching(hand_raise))), few),
-        ),
-        ("task + message", case("message", in_flow(calls(add_message))), case("hm", in_hand_root(calls(hand_message)))),
-        ("task, stack depth 5", case("d5", in_flow(deep(calls(add), 5))), hand),
-        ("task, stack depth 500", case("d500", in_flow(deep(calls(add), 500))), hand),
-        (
-            "task in a pool of threads",
-            case("pool", in_flow(submitted(propagating(ThreadPoolExecutor(1)), add)), few),
-            case("by hand, pool", in_hand_root(submitted(ThreadPoolExecutor(1), hand_add)), few),
-        ),
-        ("task number 10 of a flow", case("10th", after(10)), hand),
-        ("task number 100,000 of a flow", case("100,000th", after(100_000)), hand),
+        ("by hand", plain, plain),
+        ("the SDK's minimal form", hand(by_hand.minimal), plain),
+        ("task", ours(calls(add)), plain),
+        ("async task", ours(awaited(async_add)), asynchronous),
+        ("task, stack depth 5", ours(deep(calls(add), 5)), plain),
+        ("task, stack depth 500", ours(deep(calls(add), 500)), plain),
+        ("async task, stack depth 500", ours(deep(awaited(async_add), 500)), asynchronous),
+        ("task, number 10 of a flow", case(after(10), number), plain),
+        ("task, number 1,000,000 of a flow", case(after(1_000_000 if number > 500 else 10_000), number), plain),
+        ("task, not kept by its flow", ours(calls(add), add_task_to_self=False), plain),
+        ("task, one listener", ours(listened(calls(add))), plain),
+        ("task + message", ours(calls(add_message)), hand(by_hand.add_message)),
+        ("task + artifact", ours(calls(add_artifact)), hand(by_hand.add_artifact)),
+        ("task that raises", ours(calls(caught), few), hand(hand_caught, few)),
+        ("task in a pool of threads", *(case(of, few) for of in pooled(pool))),
+        ("task, 4 threads at once", ours(in_threads(add, 4)), case(in_hand_root(in_threads(by_hand.add, 4)), number)),
+        ("transparent flow", case(calls(transparent), number), root),
+        ("deferred flow", case(calls(lambda x: deferred(x).execute()), number), root),
     ]
+
+
+def pooled(pool: Executor) -> tuple[Sample, Sample]:
+    return in_flow(submitted(propagating(pool), add)), in_hand_root(submitted(pool, by_hand.add))
 
 
 def main() -> None:
-    mode = sys.argv[1]
-    rounds, number = (5, 300) if "--quick" in sys.argv else (41, 1000)
-    set_up(mode)
+    mode, *wanted = [word for word in sys.argv[1:] if not word.startswith("--")]
+    rounds, number = (5, 300) if "--quick" in sys.argv else (31, 1000)
+    by_hand.set_up(mode)
     compared = pairs(number)
     if mode != "recording":
-        compared = [pair for pair in compared if pair[0] in ("task", "async task")]
-    cases = list({id(case): case for _, ours, hand in compared for case in (ours, hand)}.values())
-    harness.measure(cases, rounds)
-    rows = [
-        {"name": name, "ratio": harness.ratio(ours, hand), "ours": ours.seconds, "hand": hand.seconds}
-        for name, ours, hand in compared
-    ]
-    print(json.dumps({"mode": mode, "rows": rows}))
+        wanted = ["by hand", "the SDK's minimal form", "task", "async task"]
+    if wanted:
+        compared = [pair for pair in compared if pair[0] in wanted]
+    measure(list({id(case): case for _, ours, hand in compared for case in (ours, hand)}.values()), rounds)
+    print(json.dumps({"rows": [row(*pair) for pair in compared]}))
 
 
 if __name__ == "__main__":

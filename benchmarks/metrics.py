@@ -11,7 +11,9 @@ import statistics
 import sys
 import time
 
-from cases import add, calls, hand_add, in_flow, in_hand_root, set_up
+from by_hand import add as hand_add
+from by_hand import set_up
+from cases import add, calls, in_flow, in_hand_root
 from harness import Case, Sample, measure, ratio
 from opentelemetry import metrics
 from opentelemetry.sdk.metrics import MeterProvider

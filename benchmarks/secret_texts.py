@@ -1,4 +1,4 @@
-"""What it costs to look for secrets in a text, for README "Security": ``python benchmarks/secrets.py``.
+"""What it costs to look for secrets in a text, for README "Security": ``python benchmarks/secret_texts.py``.
 
 Microseconds of process CPU, the least of several rounds; beside each text, what one ``add_event`` of the SDK with one
 attribute costs in the same round, as a yardstick that travels from machine to machine.
