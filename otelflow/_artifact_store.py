@@ -239,7 +239,7 @@ def _open(url: str) -> Store:
     with _lock:
         if _store is None:
             most = number_from_environment(OTELFLOW_ARTIFACT_STORE_MAX_BYTES, 16 << 20, least=1)
-            millis = number_from_environment(OTELFLOW_ARTIFACT_STORE_MILLIS, 500, least=1)
+            millis = number_from_environment(OTELFLOW_ARTIFACT_STORE_MILLIS, 1000, least=1)
             _store = Store(url, int(most), millis / 1000)
             # Before the standard library's pools are closed, which a file system may need to find its host: what is
             # registered later is called earlier. A private name; else as all else at exit.

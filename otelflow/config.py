@@ -64,7 +64,7 @@ OTELFLOW_ARTIFACT_STORE_MAX_BYTES = "OTELFLOW_ARTIFACT_STORE_MAX_BYTES"
 
 OTELFLOW_ARTIFACT_STORE_MILLIS = "OTELFLOW_ARTIFACT_STORE_MILLIS"
 """Environment: how long the program waits while one artifact is written as JSON for the store, in milliseconds. Default
-500. Text and bytes need no such time."""
+1000. Text and bytes need no such time."""
 
 OTELFLOW_MAX_SPAN_BYTES = "OTELFLOW_MAX_SPAN_BYTES"
 """Environment: how many bytes of attributes and events otelflow puts on one span. Default 65536. Beyond half of

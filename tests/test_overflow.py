@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -124,6 +126,56 @@ def test_events_of_others_are_not_pushed_out(captured: Capture) -> None:
     kept = said(made)
     assert [name for name in kept if str(name).startswith("theirs")] == [f"theirs {n}" for n in range(0, 300, 10)]
     assert (kept[0], kept[-1], len(kept), made.dropped_events) == ("line 0", "line 299", 128, 0)
+
+
+KINDS = ("info", "error", "artifact", "result", "theirs")
+Say = tuple[str, int]
+"""What is said, and how long it is."""
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["info", "error", "artifact", "result", "theirs"]), st.integers(1, 3000)), max_size=60
+    ),
+    st.sampled_from([1, 2, 3, 8, 20, None]),
+)
+def test_whatever_a_run_says_is_accounted_for(said_: list[Say], most: int | None) -> None:
+    """In any order, of any size, under any limit: on the span or counted, each once, and in order; the last of what
+    counts most is there; the bytes are within their bound."""
+
+    @flow(flow_config=quiet)
+    def speaks(this_flow: Any = None) -> None:
+        for number, (what, size) in enumerate(said_):
+            text = f"{number} " + "x" * size
+            if what == "theirs":
+                trace.get_current_span().add_event("theirs")
+            elif what == "artifact":
+                this_flow.add_artifact(key=text, data=text)
+            elif what == "result":
+                this_flow.add_result(text)
+            else:
+                (this_flow.log_error if what == "error" else this_flow.log_info)(text)
+
+    with limited(most) as exporter:
+        speaks().execute()
+    (made,) = exporter.get_finished_spans()
+    numbers = [int(text.split()[0]) for text in map(_told, made.events) if text]
+    theirs = sum(event.name == "theirs" for event in made.events)
+    missing = dict(made.attributes or {}).get(LEFT_OUT, 0)
+    assert numbers == sorted(set(numbers))
+    assert len(numbers) + theirs + int(missing) == len(said_)  # type: ignore[arg-type]
+    assert bytes_of(made) <= MAX_SPAN_BYTES
+    prior = [number for number, (what, _) in enumerate(said_) if what not in ("info", "theirs")]
+    foreign = sum(what == "theirs" for what, _ in said_)
+    if prior and (most is None or foreign < most // 2):
+        assert prior[-1] in numbers
+
+
+def _told(event: Any) -> str:
+    known = event.attributes or {}
+    keys = (TEXT, "otelflow.artifact.key", "otelflow.result.key")
+    return next((str(known[key]) for key in keys if key in known), "")
 
 
 # --- bytes ----------------------------------------------------------------------------------------------------------
