@@ -227,15 +227,18 @@ class Spool:
         if self.settings.exit_seconds > 0:
             self.wake(hurry=True)
         while time.monotonic() < end and self.folder.waiting(self.keys):
-            if all(courier.is_failing for courier in self._couriers):
+            if all(self._gets_nowhere(courier) for courier in self._couriers):
                 break
             with self._changed:
                 self._changed.wait(_LOOK_SECONDS)
         for courier in self._couriers:
-            courier.stop(max(0.05, end - time.monotonic()) if not courier.is_failing else 0.05)
+            courier.stop(0.05 if self._gets_nowhere(courier) else max(0.05, end - time.monotonic()))
         self.journal.close()
         self._writer.leave(keep=not self.journal.is_empty)
         self.folder.sweep(self.keys)
+
+    def _gets_nowhere(self, courier: Courier) -> bool:
+        return courier.is_failing or courier.has_waited(self.settings.exit_seconds)
 
     # --- those who died -----------------------------------------------------------------------------------------
 

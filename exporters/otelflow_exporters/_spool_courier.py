@@ -33,6 +33,9 @@ _BUSY_SECONDS = 0.1
 """The same where another process sends at this moment."""
 
 _LONGEST_WAIT = 15.0
+_MOST_DOUBTS = 4
+"""How often a request is sent again after an error within the receiver."""
+
 _MOST_BYTES, _MOST_SPANS = 1 << 20, 4096
 """Of the records that are sent in one request."""
 
@@ -99,7 +102,8 @@ class Courier:
         """Held while the thread is made: a signal handler that comes in between must not make a second."""
         self.is_failing = False
         """The last request failed, and is to be repeated."""
-        self._failures = 0
+        self._failures = self._doubts = 0
+        self._asking_since: float | None = None
         self._not_before = 0.0
 
     def abandon(self) -> Any:
@@ -228,7 +232,7 @@ class Courier:
 
     def _send(self, payload: bytes, is_part: bool) -> Answer:
         while True:
-            answer = self._sender.send(payload)
+            answer = self._ask(payload)
             if answer.kind is not Kind.LATER:
                 self._worked()
                 return answer
@@ -236,6 +240,23 @@ class Courier:
             if not is_part or self._stopping:
                 return answer
             self._back_off()
+
+    def _ask(self, payload: bytes) -> Answer:
+        """What the endpoint says. An error of its own is LATER a few times, and then a refusal."""
+        self._asking_since = time.monotonic()
+        try:
+            answer = self._sender.send(payload)
+        finally:
+            self._asking_since = None
+        if answer.kind is not Kind.DOUBTFUL:
+            return answer
+        self._doubts += 1
+        return answer._replace(kind=Kind.LATER if self._doubts <= _MOST_DOUBTS else Kind.REFUSED)
+
+    def has_waited(self, seconds: float) -> bool:
+        """Whether it has waited so long for an answer."""
+        since = self._asking_since
+        return since is not None and time.monotonic() - since >= seconds
 
     def _failed(self, answer: Answer) -> None:
         self._failures += 1
@@ -255,6 +276,7 @@ class Courier:
 
     def _worked(self) -> None:
         self._failures, self.is_failing = 0, False
+        self._doubts = 0
         if self._is_down:
             self._is_down = False
             _logger.warning("otelflow_spool sends to %s again.", self.target.shown)

@@ -20,6 +20,13 @@ _LATER = ("CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILA
 """OTLP's retryable codes: https://opentelemetry.io/docs/specs/otlp/#failures. RESOURCE_EXHAUSTED is one only where the
 server says when to come again; else it is how grpc says that a message is too large."""
 
+_KINDS = {
+    "RESOURCE_EXHAUSTED": Kind.TOO_LARGE,
+    "INVALID_ARGUMENT": Kind.MALFORMED,
+    "INTERNAL": Kind.DOUBTFUL,
+    "UNKNOWN": Kind.DOUBTFUL,
+}
+
 
 class GrpcSender:
     """Sends to one endpoint. The channel is made anew after it was not available: else grpc waits by its own clock."""
@@ -64,8 +71,7 @@ class GrpcSender:
             self.close()
         if code in _LATER or (code == "RESOURCE_EXHAUSTED" and wait is not None):
             return Answer(Kind.LATER, code, wait)
-        kinds = {"RESOURCE_EXHAUSTED": Kind.TOO_LARGE, "INVALID_ARGUMENT": Kind.MALFORMED}
-        return Answer(kinds.get(code, Kind.REFUSED), code)
+        return Answer(_KINDS.get(code, Kind.REFUSED), code)
 
     def close(self) -> None:
         channel, self._channel = self._channel, None

@@ -25,8 +25,9 @@ _KINDS = {
     503: Kind.LATER,
     504: Kind.LATER,
 }
-"""Every other status that is no success: refused. As OTLP's specification says of retryable codes (and 408, which is a
-connection's fault): https://opentelemetry.io/docs/specs/otlp/#failures-1."""
+"""As OTLP's specification says of retryable codes (and 408, which is a connection's fault):
+https://opentelemetry.io/docs/specs/otlp/#failures-1. Every other error of the receiver's own is doubtful, as with
+otelflow's own exporters; every other status that is no success is a refusal."""
 
 _PACKERS: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "deflate": zlib.compress}
 
@@ -58,7 +59,7 @@ class HttpSender:
             return Answer(Kind.LATER, type(error).__name__)
         if response.ok and response.status_code < 300:
             return _accepted(response.content)
-        kind = _KINDS.get(response.status_code, Kind.REFUSED)
+        kind = _KINDS.get(response.status_code, Kind.DOUBTFUL if response.status_code >= 500 else Kind.REFUSED)
         return Answer(kind, f"HTTP {response.status_code}", _retry_after(response.headers))
 
     def close(self) -> None:

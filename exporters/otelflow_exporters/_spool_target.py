@@ -24,6 +24,8 @@ class Kind(Enum):
     ACCEPTED = "accepted"
     LATER = "later"
     """It is not the request's fault: send it again."""
+    DOUBTFUL = "doubtful"
+    """An error within the receiver, which may pass, or come from this request: send it again a few times."""
     TOO_LARGE = "too large"
     REFUSED = "refused"
     """It will never be taken. OTLP: "the client MUST NOT retry"."""

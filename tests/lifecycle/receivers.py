@@ -39,7 +39,7 @@ RECEIVERS = [
     Case("refuses connections", ENDS, delivered=0, spooled=10, up=False),
     Case("hangs: takes connections and never answers", ENDS, delivered=0, spooled=10, answers=(Answer(hangs=True),)),
     Case("answers 503 throughout", ENDS, delivered=0, spooled=10, answers=(Answer(503),)),
-    Case("answers 500 once", ENDS, answers=_first(Answer(500))),
+    Case("answers 500 once", ENDS, spooled=10, answers=_first(Answer(500))),
     Case("answers 503 twice", ENDS, answers=_first(Answer(503), Answer(503))),
     Case("answers 429 with `Retry-After: 1` once", ENDS, answers=_first(Answer(429, retry_after=1))),
     Case("partial success: refuses 3 of 10", ENDS, delivered=7, answers=(Answer(rejects=3),)),
