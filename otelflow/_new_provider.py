@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
     from opentelemetry.sdk.trace.sampling import Sampler
 
-__all__ = ["log_pipelines", "new_provider", "pipelines", "queue_settings", "wanted_exporters"]
+__all__ = ["forget_wrong_limits", "log_pipelines", "new_provider", "pipelines", "queue_settings", "wanted_exporters"]
 
 _logger = logging.getLogger("otelflow")
 
@@ -38,6 +39,28 @@ log_pipelines: list[Pipeline] = []
 
 _SPOOL = "otelflow_spool"
 """The exporter that keeps spans on disk: of the distribution otelflow-exporters."""
+
+
+_LIMITS = [
+    *(f"OTEL_SPAN_{what}_LIMIT" for what in ("ATTRIBUTE_COUNT", "ATTRIBUTE_VALUE_LENGTH", "EVENT_COUNT", "LINK_COUNT")),
+    *(f"OTEL_LOGRECORD_{what}_LIMIT" for what in ("ATTRIBUTE_COUNT", "ATTRIBUTE_VALUE_LENGTH")),
+    *(f"OTEL_{what}ATTRIBUTE_COUNT_LIMIT" for what in ("", "EVENT_", "LINK_")),
+    "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",
+]
+
+
+def forget_wrong_limits() -> None:
+    """Take limits that are none out of the environment, and log it: with one, the SDK cannot even be imported
+    (opentelemetry-sdk 1.45, ``SpanLimits._from_env_if_absent``)."""
+    for name in _LIMITS:
+        text = os.environ.get(name, "").strip()
+        try:
+            is_wrong = bool(text) and int(text) < 0
+        except ValueError:
+            is_wrong = True
+        if is_wrong:
+            _logger.error("%s is %.80r, which is no whole number from 0 up. It is left out of account.", name, text)
+            del os.environ[name]
 
 
 def wanted_exporters(

@@ -19,7 +19,7 @@ from otelflow._counts import LISTENER_ERRORS, counts
 from otelflow._exec import drain_before_exec
 from otelflow._measures import measures
 from otelflow._meter_provider import flush_metrics, metrics_not_sent, set_up_metrics, shut_metrics_down
-from otelflow._new_provider import log_pipelines, new_provider, pipelines, wanted_exporters
+from otelflow._new_provider import forget_wrong_limits, log_pipelines, new_provider, pipelines, wanted_exporters
 from otelflow._scrubbing import Scrub, use_callback
 from otelflow._signals import drain_on_signals, is_something_to_send
 from otelflow._telemetry import SCOPE, _self_metrics, current_source, global_provider
@@ -120,6 +120,7 @@ def configure(
     with _lock:
         existing = global_provider()
         if existing is None:
+            forget_wrong_limits()
             wanted = wanted_exporters(exporters, endpoint, headers)
             provider = _provider = new_provider(_at_exit, service_name, wanted, sampler, resource_attributes)
             trace.set_tracer_provider(provider)
@@ -166,6 +167,7 @@ def configure_apart(service_name: str | None) -> trace.TracerProvider:
     program around it."""
     global _provider
     with _lock:
+        forget_wrong_limits()
         provider = _provider = new_provider(_at_exit, service_name, wanted_exporters(None, None, None))
         return provider
 
