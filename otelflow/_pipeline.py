@@ -186,6 +186,7 @@ class Pipeline:
         try:
             while batch := self._next_batch():
                 self._export(batch)
+                del batch  # a thread at rest would hold thousands of spans
         finally:
             detach(token)
         self._shut_exporter_down()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,6 +20,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 from opentelemetry.sdk.trace import TracerProvider
+from services import until
 
 from otelflow._exporters import make_exporter
 from otelflow._pipeline import Pipeline
@@ -109,6 +112,18 @@ def test_what_arrives_is_in_order(started: list[Any]) -> None:
     assert sending.pipeline.drain(30)
     assert receiver.accepted == names(5000)
     assert sending.pipeline.account() == (5000, 5000, {}, 0)
+
+
+def test_a_pipeline_at_rest_holds_no_span(started: list[Any]) -> None:
+    """What was delivered is free, also the last batch, though nothing comes after it."""
+    _, sending = both(started, lambda *_: OK)
+    span = TracerProvider(shutdown_on_exit=False).get_tracer("test").start_span("span")
+    span.end()
+    sending.pipeline.put(span)
+    left = weakref.ref(span)
+    del span
+    assert sending.pipeline.drain(30)
+    until(lambda: gc.collect() >= 0 and left() is None, "end of the span")
 
 
 def test_a_receiver_that_is_busy_is_asked_again(started: list[Any]) -> None:
