@@ -207,6 +207,7 @@ class Spool:
             self._writer.sync()
         except OSError as error:
             self._complain("sync", f"cannot say that all is on disk: {error!r}")
+        self.bury()
         self.wake(hurry=True)
         while self.folder.waiting(self.keys):
             left = end - time.monotonic()

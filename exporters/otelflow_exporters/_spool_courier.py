@@ -32,7 +32,7 @@ _IDLE_SECONDS = 2.0
 _BUSY_SECONDS = 0.1
 """The same where another process sends at this moment."""
 
-_LONGEST_WAIT = 15.0
+_SHORTEST_WAIT, _LONGEST_WAIT = 0.05, 15.0
 _MOST_DOUBTS = 4
 """How often a request is sent again after an error within the receiver."""
 
@@ -105,6 +105,7 @@ class Courier:
         self._failures = self._doubts = 0
         self._asking_since: float | None = None
         self._not_before = 0.0
+        self._is_asked_to_wait = False
 
     def abandon(self) -> Any:
         """Start anew in a forked child. What is returned must be kept: closing it would disturb the parent."""
@@ -157,7 +158,7 @@ class Courier:
                 self._changed()
                 if self._stopping:
                     return
-                if self.is_failing:
+                if self._not_before > time.monotonic():
                     self._back_off()
                 elif not is_free:
                     time.sleep(_BUSY_SECONDS)
@@ -180,6 +181,7 @@ class Courier:
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
+            self._failures, self.is_failing = 0, False  # now it is another's to try
             return False
         try:
             progress = self._folder.progress(self.target.key)
@@ -262,7 +264,7 @@ class Courier:
         self._failures += 1
         backoff = min(_LONGEST_WAIT, 0.25 * 2 ** min(self._failures, 10)) * _random.uniform(0.8, 1.2)
         self._is_asked_to_wait = answer.wait is not None
-        self._not_before = time.monotonic() + (backoff if answer.wait is None else answer.wait)
+        self._not_before = time.monotonic() + (backoff if answer.wait is None else max(_SHORTEST_WAIT, answer.wait))
         self.is_failing = True
         self._changed()
         if not self._is_down:
@@ -275,7 +277,7 @@ class Courier:
             )
 
     def _worked(self) -> None:
-        self._failures, self.is_failing = 0, False
+        self._failures, self.is_failing, self._not_before = 0, False, 0.0
         self._doubts = 0
         if self._is_down:
             self._is_down = False

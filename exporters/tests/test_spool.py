@@ -15,13 +15,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from filelock import Timeout
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 from opentelemetry.trace import SpanContext, TraceFlags
-from otelflow_exporters import _spool_courier, _spool_records, _spool_writer
+from otelflow_exporters import _spool_records, _spool_writer
 from otelflow_exporters._spool_delivery import encode
-from otelflow_exporters._spool_folder import Folder
+from otelflow_exporters._spool_folder import Folder, lock_at
 from otelflow_exporters.spool import SpoolSpanExporter, folder_of_environment
 from spool_backend import Backend
 
@@ -479,6 +480,32 @@ def test_shutdown_sends_what_it_can(make: Any, backend: Backend) -> None:
     assert backend.names == ["a"]
 
 
-def test_idle_looks_are_rare() -> None:
-    """The thread looks for what others left, and that costs next to nothing."""
-    assert _spool_courier._IDLE_SECONDS >= 1
+def test_waiting_costs_next_to_nothing(make: Any, down: Backend, tmp_path: Path) -> None:
+    """Nothing to do; a backend that is down; another process that sends, or was about to when it was stopped; a record
+    that is not whole yet: the thread looks from time to time, and does not spin."""
+    exporter = make(down)
+    looks = []
+    (courier,) = exporter._spool._couriers
+    courier._before = lambda: looks.append(1)
+    exporter.export([span("a")])
+    assert not exporter.force_flush(300)
+    lock = lock_at(str(tmp_path / "spool" / f"sender-{_key(down)}.lock"))
+    while True:  # it may be at it at this moment
+        with contextlib.suppress(Timeout):
+            lock.acquire(timeout=0)
+            break
+    looks.clear()
+    exporter.force_flush(1000)
+    lock.release()
+    assert len(looks) < 30
+    down.up()
+    assert exporter.force_flush()
+    (segment,) = files(tmp_path / "spool", ".open")
+    with segment.open("ab") as file:
+        file.write(b"half a rec")
+    looks.clear()
+    exporter.force_flush(1000)
+    assert len(looks) < 30
+    exporter.export([span("b", 2)])
+    exporter.force_flush()
+    assert down.names == ["a", "b"]

@@ -315,6 +315,14 @@ def test_a_flow_whose_process_died_is_closed(backend: Backend, settings: dict[st
     assert attributes_of(resource)["service.name"] == "shop"
 
 
+def test_a_flow_is_closed_though_nothing_else_was_left(backend: Backend, settings: dict[str, str]) -> None:
+    """The process died before its first export: the next one's flush closes the flow, and waits for that."""
+    run("flow = a_flow('alone'); die()", head=HEAD, **settings)
+    backend.up()
+    done = run("sys.exit(not exporter.force_flush(20_000))", head=HEAD, **settings)
+    assert (done.returncode, backend.names) == (0, ["alone"])
+
+
 def test_a_real_flow_whose_process_died(backend: Backend, settings: dict[str, str]) -> None:
     """The same with otelflow: its finished task is there as well, below it."""
     died = run(

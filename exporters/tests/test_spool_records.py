@@ -33,6 +33,7 @@ def intact(data: bytes) -> list[bytes]:
     return [part.payload for part in scan(data, MARKER) if isinstance(part, Record)]
 
 
+@settings(deadline=None)
 @given(payloads)
 def test_what_is_written_is_read(parts: list[bytes]) -> None:
     """Records come back in order, with their spans, each where the one before ends."""
@@ -46,7 +47,7 @@ def test_what_is_written_is_read(parts: list[bytes]) -> None:
     assert ends[-1] == START + len(data)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(
     payloads.filter(bool),
     st.sampled_from(["flip", "cut", "insert", "truncate"]),
@@ -79,13 +80,14 @@ def is_within(some: list[bytes], all_of_them: list[bytes]) -> bool:
     return all(one in rest for one in some)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_any_bytes_can_be_read(data: bytes) -> None:
     """What never was a spool gives no record and no exception."""
     assert all(isinstance(part, Damage) for part in scan(data, MARKER))
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(payloads.filter(bool), st.lists(st.tuples(st.integers(0, 2000), st.binary(max_size=40)), max_size=6))
 def test_many_damages_at_once(parts: list[bytes], harms: list[tuple[int, bytes]]) -> None:
     """Bytes overwritten in many places: never an exception, never a record that was not written."""
