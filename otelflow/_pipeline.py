@@ -28,13 +28,16 @@ from otelflow._queue import Queue
 from otelflow._signals import is_something_to_send
 from otelflow.context import SUPPRESS_KEY
 
-__all__ = ["AFTER_SHUTDOWN", "EXPORT_FAILED", "QUEUE_FULL", "Account", "Pipeline"]
+__all__ = ["AFTER_SHUTDOWN", "EXPORT_FAILED", "NOT_ENCODED", "QUEUE_FULL", "Account", "Pipeline"]
 
 QUEUE_FULL = "queue_full"
 """The exporter was slower than the program; the oldest waiting item went."""
 
 EXPORT_FAILED = "export_failed"
 """An exporter that is not ours gave the batch up, or raised."""
+
+NOT_ENCODED = "not_encoded"
+"""The span has something that cannot be written as OTLP; it was left out of its batch."""
 
 AFTER_SHUTDOWN = "after_shutdown"
 """The item came after the pipeline was shut down, or still waited when its time was over."""
@@ -222,20 +225,29 @@ class Pipeline:
             self._queue.threshold = 0
 
     def _export(self, batch: list[Any]) -> None:
-        if self._is_sender:
-            self._deliver(batch)
-            return
+        reason, what = NOT_ENCODED, ""
+        try:
+            if not (self._deliver(batch) if self._is_sender else self._hand_over(batch)):
+                return  # the time is over: what is in hand is on its way for ever
+        except BaseException as raised:  # a SystemExit of somebody's must not end the thread
+            _logger.warning("Spans could not be sent by %s.", self.name, exc_info=True)
+            reason, what = EXPORT_FAILED, error_type(raised)
+        if self._queue.in_hand:
+            self._settle(self._queue.in_hand, reason, what)
+
+    def _hand_over(self, batch: list[Any]) -> bool:
         for number, export in self._exports(batch):
             began, error = time.perf_counter(), None
             try:
                 if export().name != "SUCCESS":  # SpanExportResult, LogRecordExportResult, ...
                     error = EXPORT_FAILED
-            except BaseException as raised:  # a SystemExit of the exporter's must not end the thread
+            except BaseException as raised:  # as above; what comes after it in this batch may be exported
                 _logger.warning("The exporter %s raised; %d items are lost.", self.name, number, exc_info=True)
                 error = error_type(raised)
             self._answered(time.perf_counter() - began, error)
             is_counted = self._keeps and error == EXPORT_FAILED  # by the exporter, with a reason
             self._settle(number, None if error is None or is_counted else EXPORT_FAILED, error or "")
+        return True
 
     def _exports(self, batch: list[Any]) -> Iterator[tuple[int, Callable[[], Any]]]:
         """The calls that export a batch, each with its number of items."""
@@ -245,20 +257,14 @@ class Pipeline:
         for body, spans in requests(batch):
             yield len(spans), partial(self.exporter.export_encoded, body, len(spans))
 
-    def _deliver(self, batch: list[Any]) -> None:
-        delivery = Delivery(
+    def _deliver(self, batch: list[Any]) -> bool:
+        return Delivery(
             self.exporter,
             pause=self._pause,
             settled=self._settle,
             answered=self._answered,
             waiting=lambda what: is_waiting(self.name, self.exporter, len(self._queue) + self._queue.in_hand, what),
-        )
-        before = self._settled()
-        try:
-            delivery.deliver(batch)
-        except BaseException as raised:
-            _logger.warning("Spans could not be sent by %s.", self.name, exc_info=True)
-            self._settle(len(batch) - (self._settled() - before), EXPORT_FAILED, error_type(raised))
+        ).deliver(batch)
 
     def _settle(self, number: int, reason: str | None, what: str) -> None:
         with self._queue.lock:

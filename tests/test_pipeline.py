@@ -449,3 +449,22 @@ def test_what_the_queue_has_no_room_for_goes_to_the_spool(tmp_path: Path) -> Non
         assert len({span.span_id for span, _, _ in sink.spans}) == 5001
     finally:
         sink.close()
+
+
+def test_a_span_that_cannot_be_encoded_is_counted(started: list[Any]) -> None:
+    """It is left out of its batch, whose other spans arrive, and counted."""
+    receiver, sending = both(started, lambda *_: OK)
+
+    class Broken(type(TracerProvider(shutdown_on_exit=False).get_tracer("test").start_span("span"))):  # type: ignore[misc]
+        @property
+        def attributes(self) -> Any:
+            raise RuntimeError("no attributes")
+
+        _attributes = attributes
+
+    sending.spans(2)
+    sending.pipeline.put(Broken.__new__(Broken))
+    sending.spans(1)
+    assert sending.pipeline.drain(30)
+    assert len(receiver.accepted) == 3
+    assert sending.pipeline.account() == (4, 3, {"not_encoded": 1}, 0)
