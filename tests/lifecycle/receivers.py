@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import time
 
+from lifecycle.ends import WAITS, gets
 from lifecycle.matrix import Case, Running
 from lifecycle.receiving import Answer
 
@@ -37,6 +39,15 @@ def _first(*answers: Answer) -> tuple[Answer, ...]:
 
 RECEIVERS = [
     Case("refuses connections", ENDS, delivered=0, spooled=10, up=False),
+    Case(
+        "refuses connections, and SIGTERM",
+        WAITS,
+        delivered=0,
+        spooled=10,
+        act=gets(signal.SIGTERM),
+        code=-signal.SIGTERM,
+        up=False,
+    ),
     Case("hangs: takes connections and never answers", ENDS, delivered=0, spooled=10, answers=(Answer(hangs=True),)),
     Case("answers 503 throughout", ENDS, delivered=0, spooled=10, answers=(Answer(503),)),
     Case("answers 500 once", ENDS, spooled=10, answers=_first(Answer(500))),
