@@ -82,6 +82,11 @@ def wanted_exporters(
             raise ArgumentError(
                 f"configure(exporters=...) got {item!r}. Use entry-point names or SpanExporter objects."
             )
+    if endpoint and made and not any(hasattr(exporter, "endpoint") or "otlp" in name for name, exporter in made):
+        _logger.warning(
+            "configure(endpoint=...) has no effect: %s sends where its environment variables say.",
+            ", ".join(name for name, _ in made),
+        )
     return made
 
 

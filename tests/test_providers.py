@@ -464,3 +464,10 @@ def test_children_of_multiprocessing_deliver_before_they_end(method: str, tmp_pa
     lines = spans.read_text().splitlines()
     assert len(lines) == 30 + (method == "fork")
     assert sorted(Counter(line.split()[0] for line in lines).values()) == [1] * (method == "fork") + [10] * 3
+
+
+def test_an_endpoint_that_nobody_takes() -> None:
+    """Given in code beside an exporter that does not ask for it: that is said."""
+    facts = said("configure(exporters=['console'], endpoint='http://localhost:4318'); say(done=True)")
+    assert "configure(endpoint=...) has no effect: console sends where" in facts["stderr"]
+    assert said("configure(endpoint='http://localhost:4318'); say(done=True)")["stderr"] == ""
