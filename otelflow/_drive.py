@@ -1,7 +1,8 @@
 """The four ways through a run's lifecycle: one driver for each shape of callable.
 
 A driver opens the run, calls the body, and closes the run with what came of it. Exceptions go through as they are.
-Every driver calls its run ``run``: see :data:`otelflow._run.DRIVERS`.
+Every driver calls its run ``run``, and puts the run's number there when an exception has ended it: see
+:data:`otelflow._outcome.DRIVERS`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any
 
 from otelflow._naming import target_name
-from otelflow._run import DRIVERS, Run
+from otelflow._outcome import DRIVERS
+from otelflow._run import Run
 from otelflow._shapes import Shape
 from otelflow._spec import Spec
 
@@ -22,35 +24,39 @@ Args = tuple[Any, ...]
 Kwargs = dict[str, Any]
 
 
-def drive_call(run: Run, body: Body, args: Args, kwargs: Kwargs, bound: bool) -> Any:
+def drive_call(run: Any, body: Body, args: Args, kwargs: Kwargs, bound: bool) -> Any:
     """Run a plain function."""
     run._open()
     try:
         run._begin()
         value = body(*args, **(run._inject(args, kwargs, bound) if run._wants else kwargs))
     except BaseException as error:
-        if run._close(None, error):
+        reaches_caller = run._close(None, error)
+        run = run._order
+        if reaches_caller:
             raise
         return None
     run._close(value, None)
     return value
 
 
-async def drive_coroutine(run: Run, body: Body, args: Args, kwargs: Kwargs, bound: bool) -> Any:
+async def drive_coroutine(run: Any, body: Body, args: Args, kwargs: Kwargs, bound: bool) -> Any:
     """Run a coroutine function. Nothing happens before the coroutine is awaited."""
     run._open()
     try:
         run._begin()
         value = await body(*args, **(run._inject(args, kwargs, bound) if run._wants else kwargs))
     except BaseException as error:
-        if run._close(None, error, Shape.COROUTINE):
+        reaches_caller = run._close(None, error, Shape.COROUTINE)
+        run = run._order
+        if reaches_caller:
             raise
         return None
     run._close(value, None)
     return value
 
 
-def drive_generator(run: Run, body: Body, args: Args, kwargs: Kwargs, bound: bool) -> Generator[Any, Any, Any]:
+def drive_generator(run: Any, body: Body, args: Args, kwargs: Kwargs, bound: bool) -> Generator[Any, Any, Any]:
     """Run a generator function: the run lasts from the first step to the last.
 
     Not by ``yield from``: it would hide what the generator returns when it is closed (Python 3.13 gives it to the
@@ -81,7 +87,9 @@ def drive_generator(run: Run, body: Body, args: Args, kwargs: Kwargs, bound: boo
                 thrown = error
             run._resume()
     except BaseException as error:
-        if run._close(None, error, Shape.GENERATOR):
+        reaches_caller = run._close(None, error, Shape.GENERATOR)
+        run = run._order
+        if reaches_caller:
             raise
         return None
     run._close(value, None)
@@ -89,7 +97,7 @@ def drive_generator(run: Run, body: Body, args: Args, kwargs: Kwargs, bound: boo
 
 
 async def drive_async_generator(
-    run: Run, body: Body, args: Args, kwargs: Kwargs, bound: bool
+    run: Any, body: Body, args: Args, kwargs: Kwargs, bound: bool
 ) -> AsyncGenerator[Any, Any]:
     """Run an async generator function: the run lasts from the first step to the last."""
     run._open()
@@ -114,7 +122,9 @@ async def drive_async_generator(
                 thrown = error
             run._resume()
     except BaseException as error:
-        if run._close(None, error, Shape.ASYNC_GENERATOR):
+        reaches_caller = run._close(None, error, Shape.ASYNC_GENERATOR)
+        run = run._order
+        if reaches_caller:
             raise
         return
     run._close(None, None)

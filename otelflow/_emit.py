@@ -37,6 +37,7 @@ from otelflow.records import Artifact, Message, Result
 __all__ = [
     "Emitter",
     "artifact",
+    "begun",
     "console",
     "exception",
     "failure",
@@ -114,12 +115,17 @@ def started(run: Emitter) -> None:
     if run._relay is not None:
         run._relay.started(run)
         return
-    record = (run._START, run._started_ns, run._origin, _NOTHING, _INFO)
+    _remember((run._START, run._started_ns, run._origin, _NOTHING, _INFO))
+    if measures.on or flow_events.event_listeners:
+        begun(run)
+
+
+def begun(run: Emitter) -> None:
+    """Tell metrics and listeners that a run began."""
     if measures.on:
         _measure(run._origin)
-    _remember(record)
     if flow_events.event_listeners:
-        flow_events.raise_event(event_of(record))
+        flow_events.raise_event(event_of((run._START, run._started_ns, run._origin, _NOTHING, _INFO)))
 
 
 def _measure(origin: tuple[Any, ...]) -> None:

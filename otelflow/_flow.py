@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import weakref
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Generic, TypeVar
@@ -25,7 +24,7 @@ from otelflow._spec import Spec
 from otelflow._telemetry import Source
 from otelflow._values import cut
 from otelflow.config import DEFAULT_CONFIG, FlowRunConfig
-from otelflow.context import current_run
+from otelflow.context import baggage_key, current_run
 from otelflow.events import FlowRunEventType
 from otelflow.records import Artifact, Message, Result
 
@@ -43,6 +42,8 @@ class Flow(Executable, Generic[R]):
     ``dependencies``. Executed again, it starts clean, under a new ``run_id``.
     """
 
+    __slots__ = ("_capturing", "_dependency_values", "_keeps_tasks", "_talks")  # what its tasks read: see Run
+
     _START: ClassVar[FlowRunEventType] = FlowRunEventType.FLOW_START
     _STOP: ClassVar[FlowRunEventType] = FlowRunEventType.FLOW_STOP
 
@@ -53,15 +54,21 @@ class Flow(Executable, Generic[R]):
     return_value: R | None = None
 
     _given_run_id: str | None = None
-    _dependency_values: Mapping[str, Any] | None = None
+    _dependency_values: Mapping[str, Any] | None
     _account: tuple[int, int, int, int, int] = (0, 0, 0, 0, 0)
     """Tasks started, failed, too short for a span; tasks and messages that the bounds kept out of memory."""
     _first_data: dict[str, Any]
     _transparent: bool = False
-    _capturing: bool = False
-    _keeps_tasks: bool = True
-    _talks: bool = False
+    _capturing: bool
+    _keeps_tasks: bool
+    _talks: bool
     """Whether the configuration asks for messages when a run ends."""
+
+    def _blank(self) -> None:
+        super()._blank()
+        self._dependency_values = None
+        self._capturing = self._talks = False
+        self._keeps_tasks = True
 
     # --- before the run -----------------------------------------------------------------------------------------
 
@@ -130,7 +137,7 @@ class Flow(Executable, Generic[R]):
         return (*incoming(), self._spec.attributes, self._wire)
 
     def _with_baggage(self, context: Context) -> Context:
-        key = _baggage_key()
+        key = baggage_key()
         return Context({**context, key: {**context.get(key, _NOTHING), **self._wire}})  # type: ignore[dict-item]
 
     def _make_origin(self) -> tuple[Any, ...]:
@@ -231,7 +238,6 @@ class Task(Executable):
     _START: ClassVar[FlowRunEventType] = FlowRunEventType.TASK_START
     _STOP: ClassVar[FlowRunEventType] = FlowRunEventType.TASK_STOP
 
-    _flow_ref: weakref.ref[Flow[Any]] | None = None
     _data: dict[str, Any] | None = None
     _own: Journal | None = None
     _raises: bool | None = None
@@ -375,23 +381,13 @@ class Task(Executable):
         return kept.task_run_id == self.run_id
 
 
-@functools.cache
-def _baggage_key() -> str:
-    """Key under which the API keeps baggage in a Context, read off one: a private name there. One new Context costs a
-    third of two calls of ``set_baggage``."""
-    from opentelemetry import baggage  # 2 ms that a program without flows does not need
-
-    return next(iter(baggage.set_baggage("name", "value", Context())))
-
-
 _ORPHAN = {wire.TASK_ORPHAN: True}
 _NO_FLOW = (None, None)
 
 
 def current_flow() -> Flow[Any] | None:
     """The flow that is running here: the innermost one; None outside any."""
-    run = current_run()
-    return None if run is None else run._own_flow()
+    return None if (run := current_run()) is None else run._own_flow()
 
 
 def current_task() -> Task | None:

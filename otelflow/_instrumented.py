@@ -81,7 +81,6 @@ def _is_sampled_out(context: SpanContext) -> bool:
 
 class _InstrumentedFlow(_Given, Flow[Any]):
     _transparent = True
-    _wants = False
 
 
 class _InstrumentedTask(_Given, Task):
@@ -174,14 +173,14 @@ def instrumented(target: Target, function: Any) -> tuple[Call, Stop]:
 
 def _new_flow() -> Any:
     run = _InstrumentedFlow.__new__(_InstrumentedFlow)
-    run.data = {}
+    run.data, run._wants = {}, False
     run._memory = Journal(DEFAULT_CONFIG.max_messages, DEFAULT_CONFIG.max_tasks)
     return run
 
 
 def _new_task() -> Any:
-    return object.__new__(_InstrumentedTask)
+    return _InstrumentedTask.__new__(_InstrumentedTask)
 
 
 def _new_short_task() -> Any:
-    return object.__new__(_ShortTask)
+    return _ShortTask.__new__(_ShortTask)

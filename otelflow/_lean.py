@@ -19,17 +19,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from opentelemetry.attributes import BoundedAttributes
-from opentelemetry.sdk.trace import Event, Span, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import Event, Span, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.sdk.util import BoundedList
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from otelflow import _clock
 from otelflow._parts import Parts, merged
+from otelflow._told import Told
 
 __all__ = ["LeanSpan", "has_known_shape"]
 
-_HAS_ON_ENDING = hasattr(SpanProcessor, "_on_ending")  # since 1.40
 _logger = logging.getLogger("opentelemetry.sdk.trace")
 
 
@@ -40,6 +40,7 @@ class LeanSpan(Span):
     """
 
     _limits: Any
+    _told: Told
     _lock: Any
     _name: str
     _start_time: int | None
@@ -48,13 +49,13 @@ class LeanSpan(Span):
     _parts: Parts = ()
     _last: dict[str, Any] | None = None
     """Attributes of the end; as clean and as untouched as the parts."""
-    _own: Any = None
-    """The attributes, once somebody asked for them."""
+    _own: Any
+    """The attributes, once somebody asked for them; None before."""
     _events: Any = ()
     _links: Any = ()
     _status = Status(StatusCode.UNSET)
     _kind = SpanKind.INTERNAL
-    _end_time: int | None = None
+    _end_time: int | None
     _trace_config = None
     _record_end_metrics: Any = None
     _record_exception = True
@@ -77,19 +78,16 @@ class LeanSpan(Span):
         with self._lock:
             if self._own is None:
                 parts = self._parts if self._last is None else (*self._parts, self._last)
-                self._own = self._bounded(merged(parts))
+                self._own = self._within_limits(merged(parts))
 
-    def _bounded(self, attributes: dict[str, Any]) -> BoundedAttributes:
-        """``attributes`` within the limits, without the SDK looking at each once more."""
+    def _within_limits(self, attributes: dict[str, Any]) -> BoundedAttributes:
         most = self._limits.max_span_attributes
-        made: Any = object.__new__(BoundedAttributes)
-        made.dropped = 0 if most is None else max(0, len(attributes) - most)
-        for key in list(attributes)[: made.dropped]:
+        dropped = 0 if most is None else max(0, len(attributes) - most)
+        for key in list(attributes)[:dropped]:
             del attributes[key]
-        made._dict, made._lock = attributes, threading.RLock()
-        made.maxlen, made.max_value_len = most, None
-        made._immutable, made._extended_attributes = self._end_time is not None, False
-        return made  # type: ignore[no-any-return]
+        made = _bounded(attributes, most, self._end_time is not None)
+        made.dropped = dropped
+        return made
 
     @property
     def dropped_attributes(self) -> int:
@@ -114,6 +112,15 @@ class LeanSpan(Span):
 
     # --- events and links ---------------------------------------------------------------------------------------
 
+    def _add_event(self, event: Any) -> None:
+        with self._lock:
+            has_ended = self._end_time is not None
+            if not has_ended:
+                self._events = self._events or BoundedList(self._limits.max_events)
+                self._events.append(event)
+        if has_ended:
+            _logger.warning("Tried calling %s on an ended span.", "_add_event")
+
     def add_clean_event(self, name: str, attributes: dict[str, Any], timestamp: int) -> None:
         """:meth:`add_event` with clean attributes, in a dict that nobody changes any more: most of an event's price is
         the SDK's look at each of them."""
@@ -122,20 +129,9 @@ class LeanSpan(Span):
         if limits.max_attribute_length is not None or "" in attributes or (most is not None and len(attributes) > most):
             self.add_event(name, attributes, timestamp)
             return
-        made: Any = object.__new__(BoundedAttributes)
-        made._dict, made._lock, made.dropped = attributes, threading.RLock(), 0
-        made.maxlen, made.max_value_len = most, None
-        made._immutable, made._extended_attributes = True, False
         event: Any = object.__new__(Event)
-        event._name, event._timestamp, event._attributes = name, timestamp, made
+        event._name, event._timestamp, event._attributes = name, timestamp, _bounded(attributes, most, True)
         self._add_event(event)
-
-    def _add_event(self, event: Any) -> None:
-        if not self._events:
-            with self._lock:
-                if not self._events and self._end_time is None:
-                    self._events = BoundedList(self._limits.max_events)
-        super()._add_event(event)
 
     def _add_link(self, link: Any) -> None:
         if not self._links:
@@ -155,19 +151,47 @@ class LeanSpan(Span):
                     self._own._immutable = True
         if has_ended:
             _logger.warning("Calling end() on an ended span.")
-            return
-        if self._record_end_metrics is not None:
+        else:
+            self._hand_on()
+
+    def finish(self, attributes: dict[str, Any], end_time: int) -> None:
+        """:meth:`conclude` and :meth:`end` at once."""
+        with self._lock:
+            is_done = self._own is None and self._end_time is None
+            if is_done:
+                self._last, self._end_time = attributes, end_time
+        if is_done:
+            self._hand_on()
+        else:
+            self.conclude(attributes)
+            self.end(end_time)
+
+    def _hand_on(self) -> None:
+        told = self._told.look()
+        if told.counts:
             self._record_end_metrics()
-        processor = self._span_processor
-        if _HAS_ON_ENDING:
-            processor._on_ending(self)
-        processor.on_end(self)
+        for on_ending in told.endings:
+            on_ending(self)
+        for on_end in told.ends:
+            on_end(self)
+
+    def get_span_context(self) -> SpanContext:
+        return self._context
 
     def __copy__(self) -> Any:
         return self._readable_span()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         return copy.deepcopy(self._readable_span(), memo)
+
+
+def _bounded(attributes: dict[str, Any], most: int | None, is_immutable: bool) -> BoundedAttributes:
+    """Clean attributes, no more than ``most``, as the SDK holds them, without it looking at each once more."""
+    made: Any = object.__new__(BoundedAttributes)
+    made._dict, made._lock, made.dropped = attributes, threading.RLock(), 0
+    made.maxlen, made.max_value_len = most, None
+    made._immutable, made._extended_attributes = is_immutable, False
+    return made  # type: ignore[no-any-return]
 
 
 # --- the shape of the SDK's own ----------------------------------------------------------------------------------

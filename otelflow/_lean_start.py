@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import Tracer
 from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Decision, ParentBased
-from opentelemetry.trace import INVALID_SPAN_CONTEXT, Span, SpanContext, TraceFlags
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Decision, ParentBased
+from opentelemetry.trace import INVALID_SPAN_CONTEXT, NonRecordingSpan, Span, SpanContext, TraceFlags
 
 from otelflow._lean import LeanSpan, has_known_shape
 from otelflow._parts import Parts
+from otelflow._told import Told
 from otelflow.context import SPAN_KEY
 
 __all__ = ["Starter", "starter_for"]
 
-Starter = Callable[[str, Context, Parts, int], "LeanSpan | None"]
-"""Starts a span, from its name, context, attributes and time in ns; None where the public way has to be taken."""
+Starter = Callable[[str, Context, Parts, int], Any]
+"""Starts a span, from its name, context, attributes and time in ns: a :class:`LeanSpan`, or one that records nothing
+below one that records nothing. None where the public way has to be taken."""
 
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 _HAS_RANDOM = hasattr(IdGenerator, "is_trace_id_random") and hasattr(TraceFlags, "RANDOM_TRACE_ID")  # since 1.43
@@ -29,22 +31,37 @@ _SAMPLED_RANDOM = TraceFlags(_SAMPLED | _RANDOM)
 
 def starter_for(tracer: Any) -> Starter | None:
     """How spans of ``tracer`` are started leanly; None where that cannot be."""
-    if type(tracer) is not Tracer or not has_known_shape() or tracer._span_limits.max_span_attribute_length is not None:
+    if type(tracer) is not Tracer or not has_known_shape():
         return None
-    below_none, below_local, below_remote = _always_sampled(tracer.sampler)
-    return _starter(tracer, below_none, below_remote) if below_local else None
+    answers = _answers(tracer.sampler)
+    if tracer._span_limits.max_span_attribute_length is not None:  # the SDK has to look at each value
+        answers = answers._replace(root=False, local=False, remote=False)
+    return _starter(tracer, answers) if answers.local or answers.unsampled else None
 
 
-def _always_sampled(sampler: Any) -> tuple[bool, bool, bool]:
-    """Whether ``sampler`` samples all spans without a parent, below a sampled local and a sampled remote one, and says
-    nothing else: a sampler may add attributes, and change the trace state."""
-    if sampler is ALWAYS_ON:
-        return True, True, True
+class _Answers(NamedTuple):
+    """Where a sampler's answer is known beforehand, and nothing more comes with it: others may add attributes, and
+    change the trace state."""
+
+    root: bool
+    """The first span of a trace is sampled."""
+    local: bool
+    """So is each one below a sampled span of this process,"""
+    remote: bool
+    """and of another one."""
+    unsampled: bool
+    """Nothing is sampled below an unsampled span of this process."""
+
+
+def _answers(sampler: Any) -> _Answers:
+    if sampler is ALWAYS_ON or sampler is ALWAYS_OFF:
+        is_on = sampler is ALWAYS_ON
+        return _Answers(is_on, is_on, is_on, not is_on)
     if type(sampler) is not ParentBased:
-        return False, False, False
+        return _Answers(False, False, False, False)
     names = ("_root", "_local_parent_sampled", "_remote_parent_sampled")
     root, local, remote = (getattr(sampler, name, None) is ALWAYS_ON for name in names)
-    return root, local, remote
+    return _Answers(root, local, remote, getattr(sampler, "_local_parent_not_sampled", None) is ALWAYS_OFF)
 
 
 def _class_for(tracer: Tracer) -> type[LeanSpan]:
@@ -54,6 +71,7 @@ def _class_for(tracer: Tracer) -> type[LeanSpan]:
         "_instrumentation_scope": tracer._instrumentation_scope,
         "_limits": tracer._span_limits,
         "_sampler": tracer.sampler,
+        "_span_processor": tracer.span_processor,
         "__module__": LeanSpan.__module__,
         "__qualname__": "LeanSpan",
     }
@@ -77,8 +95,8 @@ Ids = tuple["SpanContext | None", SpanContext]
 """The span context above, None for the first span of a trace, and the one of the new span."""
 
 
-def _ids_below(tracer: Tracer, below_none: bool, below_remote: bool) -> Callable[[Any], Ids | None]:
-    """What gives a span below another one its ids; None where the sampler has to be asked."""
+def _ids_below(tracer: Tracer, answers: _Answers) -> Callable[[Any], Ids | None]:
+    """What gives a sampled span below another one its ids; None where the sampler has to be asked."""
     generator = tracer.id_generator
     new_trace_id, new_span_id = generator.generate_trace_id, generator.generate_span_id
 
@@ -87,12 +105,12 @@ def _ids_below(tracer: Tracer, below_none: bool, below_remote: bool) -> Callable
         if type(above) is not SpanContext:
             return None
         if not above.is_valid:
-            if not below_none:
+            if not answers.root:
                 return None
             trace_id = new_trace_id()
             flags = _SAMPLED_RANDOM if _HAS_RANDOM and generator.is_trace_id_random() else _SAMPLED
             return None, SpanContext(trace_id, new_span_id(), False, flags)
-        if not above.trace_flags.sampled or (above.is_remote and not below_remote):
+        if not above.trace_flags.sampled or not (answers.remote if above.is_remote else answers.local):
             return None
         flags = _SAMPLED_RANDOM if above.trace_flags & _RANDOM else _SAMPLED
         return above, SpanContext(above.trace_id, new_span_id(), False, flags, above.trace_state)
@@ -100,20 +118,25 @@ def _ids_below(tracer: Tracer, below_none: bool, below_remote: bool) -> Callable
     return ids_below
 
 
-def _starter(tracer: Tracer, below_none: bool, below_remote: bool) -> Starter:
-    metrics, ids_below = _metrics_of(tracer), _ids_below(tracer, below_none, below_remote)
+def _starter(tracer: Tracer, answers: _Answers) -> Starter:
+    metrics, ids_below, below_unsampled = _metrics_of(tracer), _ids_below(tracer, answers), _below_unsampled(tracer)
     switch: Any = tracer if hasattr(tracer, "_tracer_config") else _AlwaysEnabled
     new_id = tracer.id_generator.generate_span_id
     new, new_tuple, new_lock, kind = object.__new__, tuple.__new__, threading.Lock, _class_for(tracer)
-    usual_parent: Any = LeanSpan if _gives_valid_ids(tracer.id_generator) else ()
+    told = Told(tracer.span_processor, metrics is not None)
+    valid = _gives_valid_ids(tracer.id_generator)
+    lean_parent = kind if valid and answers.local else None
+    unsampled_parent = NonRecordingSpan if valid and answers.unsampled and metrics is None else None
 
-    def start(name: str, context: Context, parts: Parts, start_time: int) -> LeanSpan | None:
+    def start(name: str, context: Context, parts: Parts, start_time: int) -> Any:
+        parent: Any = context.get(SPAN_KEY)
         if not switch._tracer_config.is_enabled:
             return None
-        parent: Any = context.get(SPAN_KEY)
-        if isinstance(parent, usual_parent):
-            above = parent._context
+        if type(parent) is lean_parent:  # not isinstance: the SDK's spans have a slow one, of ABCMeta
+            above: Any = parent._context
             ids = new_tuple(SpanContext, (above[0], new_id(), False, above[3], above[4], True))
+        elif type(parent) is unsampled_parent and (below := below_unsampled(parent)) is not None:
+            return below
         else:
             found = ids_below(parent)
             if found is None:
@@ -127,13 +150,31 @@ def _starter(tracer: Tracer, below_none: bool, below_remote: bool) -> Starter:
         span._start_time = start_time
         span._resource = tracer.resource
         span._lock = new_lock()
-        span._span_processor = processor = tracer.span_processor
+        span._told = told
+        span._own = span._end_time = None
         if metrics is not None:
             span._record_end_metrics = metrics.start_span(above, Decision.RECORD_AND_SAMPLE)
-        processor.on_start(span, parent_context=context)
+        for on_start in told.look().starts:
+            on_start(span, parent_context=context)
         return span
 
     return start
+
+
+def _below_unsampled(tracer: Tracer) -> Callable[[Any], Any]:
+    """What makes the span below a local one that was sampled out: it records nothing, and has an id of its own, so that
+    log lines can be told apart."""
+    new_id, new, new_tuple = tracer.id_generator.generate_span_id, object.__new__, tuple.__new__
+
+    def below(parent: Any) -> Any:
+        trace_id, _, is_remote, flags, state, is_valid = parent.get_span_context()
+        if is_remote or flags & 1 or not is_valid:
+            return None
+        span = new(NonRecordingSpan)
+        span._context = new_tuple(SpanContext, (trace_id, new_id(), False, flags, state, True))
+        return span
+
+    return below
 
 
 def _gives_valid_ids(generator: Any) -> bool:

@@ -64,7 +64,7 @@ class RemoteFlow(Flow[Any]):
         self._told_from = (source or _SPEC.source, *self._make_origin()[1:4])
 
     @property  # of a run it is a field
-    def _span(self) -> Any:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
+    def _span(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Where this flow's events go: nowhere with a way back, else the innermost span that records here."""
         if self._has_way_back:
             return None
@@ -75,12 +75,20 @@ class RemoteFlow(Flow[Any]):
             counts.add(NO_LOCAL_SPAN)
         return None
 
+    @_span.setter
+    def _span(self, _: Any) -> None:
+        pass
+
     @property  # of a run it is a field
     def _origin(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Where its events come from: the span that carries them is not always the same one."""
         span = get_current_span()
         here = self._span_context if self._has_way_back or not span.is_recording() else span.get_span_context()
         return (*self._told_from, here)
+
+    @_origin.setter
+    def _origin(self, _: Any) -> None:
+        pass
 
     def _ready(self) -> Shape:
         raise OtelflowError(

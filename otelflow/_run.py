@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from operator import methodcaller
-from types import TracebackType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanContext
@@ -13,6 +12,7 @@ from opentelemetry.trace import Span, SpanContext
 from otelflow import _clock, _emit, _naming, _stdout
 from otelflow._counts import log_once
 from otelflow._journal import Journal
+from otelflow._outcome import came_from_inside, status_of
 from otelflow._parts import Parts
 from otelflow._shapes import Shape
 from otelflow._span_events import settle
@@ -23,18 +23,37 @@ from otelflow.context import RUN_KEY, SPAN_KEY, SUPPRESS_KEY, UNRESETTABLE, atta
 from otelflow.errors import ArgumentError
 from otelflow.events import FlowRunEventType
 
-__all__ = ["DRIVERS", "Run", "not_started"]
+__all__ = ["Run", "not_ended", "not_started"]
 
-DRIVERS: set[Any] = set()
-"""Code objects of the functions that drive runs. Each has its run in a local variable named ``run``: so a traceback
-tells through which runs an exception came, without anything being written on it."""
+Self = TypeVar("Self", bound="Run")
 
 
 class Run:
     """One run of a function: what Flow and Task have in common.
 
-    Everything that a run may turn out not to need has its default on the class: a task sets what differs, no more.
+    What each task call reads is in slots; everything that a run may turn out not to need has its default on the class.
+    (Python 3.11 takes six times as long to read a field of an object whose class has one of that name.)
     """
+
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "_cut",
+        "_ended_ns",
+        "_events",
+        "_flow",
+        "_flow_ref",
+        "_order",
+        "_origin",
+        "_redacted",
+        "_relay",
+        "_span",
+        "_span_context",
+        "_spec",
+        "_started_ns",
+        "_token",
+        "_wants",
+    )
 
     _START: ClassVar[FlowRunEventType]
     _STOP: ClassVar[FlowRunEventType]
@@ -59,31 +78,44 @@ class Run:
     _is_prepared: bool = False
     """Whether this object was made before its run, and may run again; one for a single call was not."""
     _spec: Spec
-    _flow: Any = None
+    _flow: Any
     """The flow that this run belongs to, while it runs; a flow's is itself."""
+    _flow_ref: Any
+    """A task's flow, while anybody holds it."""
     _given_name: str | None = None
-    _order: int = 0
-    _started_ns: int = 0
-    _ended_ns: int = 0
-    _span: Span | None = None
-    _span_context: SpanContext | None = None
-    _wants: Any = True
+    _order: int
+    _started_ns: int
+    _ended_ns: int
+    _span: Span | None
+    _span_context: SpanContext | None
+    _wants: Any
     """Whether there may be something to inject."""
     _links: Any = None
-    _token: Any = None
+    _token: Any
     _context: Context
-    _origin: Any = None
+    _origin: Any
     """Where events of this run come from; needed until it ends."""
-    _relay: Any = None
+    _relay: Any
     """In a worker process: what records all that happens, instead of an exporter and listeners."""
     _lines: _stdout.Lines | None = None
-    _events: int = 0
+    _events: int
     _direct: int = -1
     """How many events go on the span as they come; -1: not looked at yet."""
     _weight: int = 0
     """Bytes of the events on the span."""
-    _cut: int = 0
-    _redacted: int = 0
+    _cut: int
+    _redacted: int
+
+    def __new__(cls: type[Self], *_: Any, **__: Any) -> Self:
+        self = object.__new__(cls)
+        self._blank()
+        return self
+
+    def _blank(self) -> None:
+        """Fill the slots of an object that has begun nothing yet."""
+        self._flow = self._flow_ref = self._span = self._span_context = self._token = self._origin = self._relay = None
+        self._order = self._started_ns = self._ended_ns = self._events = self._cut = self._redacted = 0
+        self._wants = True
 
     def __init_subclass__(cls, **given: Any) -> None:
         super().__init_subclass__(**given)
@@ -271,7 +303,7 @@ class Run:
     def _close_inherited(self, value: Any, error: BaseException | None, shape: Shape) -> None:
         """In a forked child, the end of a run that the parent began. The object tells how it ended here; to say so on
         the span, and to listeners, is the parent's."""
-        self.status = "completed" if error is None else _status_of(error, shape)
+        self.status = "completed" if error is None else status_of(error, shape)
         self.return_value, self.error = value, None if self.status == "completed" else error
         self._ended_ns = _clock.now()
         give_back(self._token)
@@ -280,11 +312,11 @@ class Run:
             self._after_stop()
 
     def _closed_by(self, error: BaseException, shape: Shape) -> None:
-        self.status = _status_of(error, shape)
+        self.status = status_of(error, shape)
         if self.status == "completed":
             return
         self.error = error
-        if self.status == "failed" and not _came_from_inside(self, error):
+        if self.status == "failed" and not came_from_inside(self._order, error):
             _emit.failure(self, error)
             if self._settings.print_error_stack_trace:
                 _emit.stack_trace(error)
@@ -294,16 +326,11 @@ class Run:
         try:
             if self._events:
                 settle(self, span)
-            span.end(self._ended_ns)  # type: ignore[union-attr]
+            span.end(self._ended_ns or None)  # type: ignore[union-attr]
             if self._relay is not None:
                 self._relay.ended(span)
         except Exception as error:  # a processor of the user's
-            log_once(
-                f"end {type(error).__name__}",
-                "OpenTelemetry raised %s when a span ended.",
-                type(error).__name__,
-                exc_info=True,
-            )
+            not_ended(error)
 
     # --- printed lines ------------------------------------------------------------------------------------------
 
@@ -333,33 +360,11 @@ def not_started(error: Exception) -> None:
     )
 
 
-def _status_of(error: BaseException, shape: Shape) -> str:
-    """How a run ended that ``error`` left: what only stops it is no failure."""
-    if isinstance(error, Exception):
-        return "failed"
-    if isinstance(error, SystemExit):
-        return "completed" if error.code in (None, 0) else "failed"
-    if isinstance(error, GeneratorExit):
-        return "cancelled" if shape is Shape.COROUTINE else "completed"
-    # By name: asyncio's and trio's are both not Exceptions, and trio may not be installed.
-    stops = isinstance(error, KeyboardInterrupt) or type(error).__name__ in ("CancelledError", "Cancelled")
-    return "cancelled" if stops else "failed"
-
-
-def _came_from_inside(run: Run, error: BaseException) -> bool:
-    """Whether ``error`` passed through a run that began within ``run``: then it is recorded there.
-
-    The traceback says so: it has the frames of the drivers that the error came through on its way. Kept on nothing,
-    it cannot go stale: the same exception object raised again in another run is recorded again. One that came back
-    from a worker process has lost its frames; its cause tells instead below which run it was recorded.
-    """
-    if getattr(error.__cause__, "recorded_below", 0) >= run._order:
-        return True
-    traceback: TracebackType | None = error.__traceback__
-    while traceback is not None:
-        if traceback.tb_frame.f_code in DRIVERS:
-            inner = traceback.tb_frame.f_locals.get("run")
-            if isinstance(inner, Run) and inner._order > run._order:
-                return True
-        traceback = traceback.tb_next
-    return False
+def not_ended(error: Exception) -> None:
+    """Say once that OpenTelemetry, or what the user put into it, raised where a span was to end."""
+    log_once(
+        f"end {type(error).__name__}",
+        "OpenTelemetry raised %s when a span ended.",
+        type(error).__name__,
+        exc_info=True,
+    )

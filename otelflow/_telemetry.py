@@ -9,11 +9,10 @@ from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import NonRecordingSpan, NoOpTracer, ProxyTracer, Span, SpanContext, TracerProvider
+from opentelemetry.trace import NoOpTracer, ProxyTracer, Span, TracerProvider
 
 from otelflow._parts import Parts, merged
 from otelflow._version import __version__
-from otelflow.context import SPAN_KEY
 
 __all__ = ["SCOPE", "Source", "current_source", "global_provider", "is_overridden", "use_provider"]
 
@@ -28,60 +27,35 @@ def _self_metrics() -> bool:
 class Source:
     """The tracer of one provider, and what may be left out when a span is started on it."""
 
-    __slots__ = ("_lean", "_span_id", "_unsampled_children", "start_span", "tracer")
+    __slots__ = ("lean", "start_span", "tracer")
 
     def __init__(self, tracer: Any) -> None:
         self.tracer = tracer
         self.start_span: Callable[..., Span] = tracer.start_span
-        self._span_id: Callable[[], int] | None = None
-        self._lean = _lean_starter(tracer)
-        self._unsampled_children = _never_samples_below_unsampled(tracer)
-        if self._unsampled_children:
-            self._span_id = tracer.id_generator.generate_span_id
+        self.lean: Callable[..., Any] = _lean_starter(tracer)
+        """How a span is started with what is known of the SDK; gives None where that is not enough."""
 
     def start(self, name: str, context: Context, parts: Parts, start_time: int, links: Any = None) -> Span:
         """A span as a child of the one in ``context``, not made current, with the attributes that ``parts`` stand for.
-        ``start_time`` is in ns since 1970.
-
-        Below a local parent that was sampled out, a default sampler's answer is known: then its span, which records
-        nothing, is made without asking. It has an id of its own, so that log lines can be told apart.
-        """
-        if self._lean is not None and not links:
-            span: Span | None = self._lean(name, context, parts, start_time)
+        ``start_time`` is in ns since 1970."""
+        if not links:
+            span: Span | None = self.lean(name, context, parts, start_time)
             if span is not None:
                 return span
-        if self._unsampled_children:
-            parent = context.get(SPAN_KEY)
-            if type(parent) is NonRecordingSpan:
-                above = parent.get_span_context()
-                if above.is_valid and not above.is_remote and not above.trace_flags.sampled:
-                    own = SpanContext(above.trace_id, self._span_id(), False, above.trace_flags, above.trace_state)  # type: ignore[misc]
-                    return NonRecordingSpan(own)
         return self.start_span(name, context, attributes=merged(parts), links=links, start_time=start_time)
 
 
-def _lean_starter(tracer: Any) -> Any:
-    """The lean way to start spans, for an SDK that is loaded already; None for everything else."""
+def _lean_starter(tracer: Any) -> Callable[..., Any]:
+    """The lean way to start spans, for an SDK that is loaded already."""
     if type(tracer).__module__ != "opentelemetry.sdk.trace":
-        return None
+        return _not_lean
     from otelflow._lean_start import starter_for
 
-    return starter_for(tracer)
+    return starter_for(tracer) or _not_lean
 
 
-def _never_samples_below_unsampled(tracer: Any) -> bool:
-    """Whether the answer of ``tracer``'s sampler below a local, unsampled parent is always no, and nobody counts.
-
-    True for the SDK's ParentBased sampler with its default there. It keeps that part under a private name: where the
-    name is gone, or anything else is unusual, every span takes the public way.
-    """
-    sampler = getattr(tracer, "sampler", None)
-    if type(sampler).__module__ != "opentelemetry.sdk.trace.sampling" or _self_metrics():
-        return False
-    from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased  # loaded already: its tracer is here
-
-    is_default = isinstance(sampler, ParentBased) and getattr(sampler, "_local_parent_not_sampled", None) is ALWAYS_OFF
-    return is_default and hasattr(tracer, "id_generator")
+def _not_lean(*_: Any) -> None:
+    """Of a tracer whose spans have to be started by itself."""
 
 
 _override: TracerProvider | None = None

@@ -8,6 +8,7 @@ from typing import Any, Literal, ParamSpec, Protocol, TypeVar, overload
 from otelflow._drive import DRIVER_FOR, body_of, named
 from otelflow._flow import Flow, Task
 from otelflow._spec import Spec
+from otelflow._task_call import task_call
 from otelflow._wrapper import Wrapper
 from otelflow.config import FlowRunConfig
 from otelflow.errors import ArgumentError, unknown_argument
@@ -191,20 +192,9 @@ def task(
             raise_on_error=raise_on_error,
             attributes=attributes,
         )
-        return Wrapper(target, _plain_task(spec) if cls is Task else _custom_task(spec, cls))
+        return Wrapper(target, task_call(spec) if cls is Task else _custom_task(spec, cls))
 
     return decorate if function is None else decorate(function)
-
-
-def _plain_task(spec: Spec) -> Callable[..., Any]:
-    drive, new = DRIVER_FOR[spec.shape], object.__new__
-
-    def call(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        run = new(Task)
-        run._spec = spec
-        return drive(run, wrapped, args, kwargs, instance is not None)
-
-    return named(call, spec)
 
 
 def _custom_task(spec: Spec, cls: type[Task]) -> Callable[..., Any]:

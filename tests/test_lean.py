@@ -173,8 +173,11 @@ class ByName(StaticSampler):
 )
 def test_what_is_unusual_takes_the_public_way(more: dict[str, Any]) -> None:
     """Samplers that have to be asked and limits that apply at the start."""
-    provider = TracerProvider(shutdown_on_exit=False, **more)
-    assert _lean_start.starter_for(provider.get_tracer("x")) is None
+    tracer = TracerProvider(shutdown_on_exit=False, **more).get_tracer("x")
+    source = Source(tracer)
+    context = set_span_in_context(tracer.start_span("root"))
+    assert source.lean("t", context, (), 1) is None
+    assert not isinstance(source.start("t", context, (), 1), _lean.LeanSpan)
 
 
 def test_an_sdk_of_another_shape_takes_the_public_way(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,195 @@
+"""A call of a decorated function as a task: the lifecycle of ``_run`` in one breath, for what nearly all calls are.
+
+A task as it usually comes is no subclass, belongs to a flow of this process, has a lean span or none, and ends with a
+value. Its way from call to value is here, in few steps: a step that Python makes costs as much as an attribute of a
+span. What is not usual goes to the methods of :class:`otelflow._run.Run`, from its beginning or from its end on;
+``tests/test_task_call.py`` holds both ways to the same account.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from opentelemetry.context import Context
+from opentelemetry.trace import NonRecordingSpan
+
+from otelflow import _clock, _naming
+from otelflow import attributes as wire
+from otelflow._drive import DRIVER_FOR, named
+from otelflow._emit import begun, stopped
+from otelflow._flow import Task
+from otelflow._measures import measures
+from otelflow._outcome import DRIVERS
+from otelflow._run import not_ended, not_started
+from otelflow._shapes import Shape
+from otelflow._span_events import settle
+from otelflow._spec import Spec
+from otelflow._telemetry import current_source
+from otelflow.context import RUN_KEY, SPAN_KEY, SUPPRESS_KEY, UNRESETTABLE, attach, get_current, reset
+from otelflow.events import FlowRunEventType
+from otelflow.listeners import flow_events
+
+__all__ = ["task_call"]
+
+Call = Callable[[Any, Any, "tuple[Any, ...]", "dict[str, Any]"], Any]
+"""What wrapt calls: the function, its object, and the arguments."""
+
+_START, _STOP = FlowRunEventType.TASK_START, FlowRunEventType.TASK_STOP
+_NOTHING: dict[str, Any] = {}
+_COMPLETED = {wire.STATUS: "completed"}
+_INFO = 20
+_new = object.__new__
+_remember = flow_events.remember
+
+
+def _open(run: Any) -> Any:
+    """Start the span and make ``run`` the current one, as ``Run._open`` does. Returns what takes that back; None where
+    something is unusual, and ``Run`` has the word from here on."""
+    context = get_current()
+    above: Any = context.get(RUN_KEY)
+    flow = None if above is None else above._flow
+    if flow is None or flow._relay is not None or flow._ended_ns or SUPPRESS_KEY in context:
+        return _open_unusual(run)
+    source = current_source()  # before the clock is read: the first time, it loads what a provider needs
+    spec, order, ns = run._spec, next(_naming._orders), _clock.now()
+    span = ids = token = None
+    try:
+        if source is not None:
+            try:
+                span = source.lean(spec.wire_name, context, (spec.attributes, order, flow._wire), ns)
+            except Exception as error:  # a processor of the user's; never in the way of the call
+                not_started(error)
+            else:
+                if span is None:  # the sampler has to be asked
+                    return _open_unusual(run)
+                ids = span.get_span_context()
+        memory = flow._memory
+        next(memory.numbers)
+        if flow._keeps_tasks:
+            memory.tasks.append(run)
+        run._span, run._span_context = span, ids
+        run._order, run._started_ns, run._flow, run._flow_ref, run._relay = order, ns, flow, flow._ref, None
+        run._wants = spec.wants or flow._dependency_values
+        run._ended_ns = run._cut = run._redacted = run._events = 0
+        run._origin = origin = (spec.source, flow._names, spec.name, order, ids)
+        token = attach(Context({**context, RUN_KEY: run} if ids is None else {**context, RUN_KEY: run, SPAN_KEY: span}))
+    except BaseException:  # a full stack, Ctrl-C: nothing has begun, and nothing of it may stay
+        run._blank()
+        run._span, run._token = span, token
+        run._undo_open()
+        raise
+    _remember((_START, ns, origin, _NOTHING, _INFO))
+    return token
+
+
+def _open_unusual(run: Any) -> None:
+    run._blank()
+    run._open()
+
+
+def _close(run: Any, value: Any, token: Any) -> None:
+    """End ``run`` with ``value``, as ``Run._close`` does."""
+    flow = run._flow
+    if run._cut or run._redacted or flow._talks or (flow._capturing and run._lines is not None) or _naming.forked:
+        run._token = token
+        run._close(value, None)
+        return
+    run.return_value = value
+    run.status = "completed"
+    try:
+        run._ended_ns = ended = _clock.now()
+        if flow_events.event_listeners or measures.on:
+            stopped(run)
+        else:
+            _remember((_STOP, ended, run._origin, ("completed", ended - run._started_ns, None, None), _INFO))
+    finally:
+        try:
+            reset(token)
+        except UNRESETTABLE:  # another execution context: see give_back
+            pass
+        span = run._span
+        run._flow = run._origin = run._span = None
+        if span is not None and type(span) is not NonRecordingSpan:
+            try:
+                if run._events:
+                    settle(run, span)
+                span.finish(_COMPLETED, ended)
+            except Exception as error:  # a processor of the user's
+                not_ended(error)
+
+
+def task_call(spec: Spec) -> Call:
+    """What a call of a decorated function does, where its tasks are no subclass."""
+    if spec.shape is Shape.CALL:
+        return _function_call(spec)
+    return named(_coroutine_call(spec) if spec.shape is Shape.COROUTINE else _other_call(spec), spec)
+
+
+def _function_call(spec: Spec) -> Call:
+    def call(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        run: Any = _new(Task)
+        run._spec = spec
+        token = _open(run)
+        try:
+            if token is None:
+                run._begin()
+            elif flow_events.event_listeners or measures.on:
+                begun(run)
+            value = wrapped(*args, **(run._inject(args, kwargs, instance is not None) if run._wants else kwargs))
+        except BaseException as error:
+            if token is not None:
+                run._token, token = token, None
+            reaches_caller = run._close(None, error)
+            run = run._order  # the traceback has this frame, and the run its error: see DRIVERS
+            if reaches_caller:
+                raise
+            return None
+        if token is None:
+            run._close(value, None)
+        else:
+            _close(run, value, token)
+        return value
+
+    DRIVERS.add(call.__code__)
+    return call
+
+
+def _coroutine_call(spec: Spec) -> Call:
+    async def call(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        run: Any = _new(Task)
+        run._spec = spec
+        token = _open(run)
+        try:
+            if token is None:
+                run._begin()
+            elif flow_events.event_listeners or measures.on:
+                begun(run)
+            value = await wrapped(*args, **(run._inject(args, kwargs, instance is not None) if run._wants else kwargs))
+        except BaseException as error:
+            if token is not None:
+                run._token, token = token, None
+            reaches_caller = run._close(None, error, Shape.COROUTINE)
+            run = run._order
+            if reaches_caller:
+                raise
+            return None
+        if token is None:
+            run._close(value, None)
+        else:
+            _close(run, value, token)
+        return value
+
+    DRIVERS.add(call.__code__)
+    return call
+
+
+def _other_call(spec: Spec) -> Call:
+    drive = DRIVER_FOR[spec.shape]
+
+    def call(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        run = Task.__new__(Task)
+        run._spec = spec
+        return drive(run, wrapped, args, kwargs, instance is not None)
+
+    return call

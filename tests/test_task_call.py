@@ -1,0 +1,230 @@
+"""A task's usual way through the lifecycle, in one breath, and the long way of every other run: one account."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import programs
+import pytest
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Decision, ParentBased, StaticSampler
+from opentelemetry.trace import NoOpTracerProvider
+
+from otelflow import FlowRunConfig, Task, current_task, flow, flow_events, task
+from otelflow._telemetry import use_provider
+from otelflow.context import get_current
+
+Make = Callable[..., Any]
+"""``task``, or ``task`` for a subclass: these take the long way."""
+
+
+class LongWay(Task):
+    """A task as any other."""
+
+
+class Broken(SpanProcessor):
+    """A processor that raises at the start of a task's span, or at its end."""
+
+    def __init__(self, at: str) -> None:
+        self.at = at
+
+    def on_start(self, span: Any, parent_context: Any = None) -> None:
+        if self.at == "start" and span.name != "root":
+            raise ValueError("start")
+
+    def on_end(self, span: Any) -> None:
+        if self.at == "end" and span.name != "root":
+            raise ValueError("end")
+
+
+def values(make: Make) -> None:
+    """Tasks in tasks, and what they may ask for."""
+
+    @make(name="inner", attributes={"a": 1})
+    def inner(x: int, this_task: Any = None, this_flow: Any = None, task_data: Any = None) -> int:
+        assert this_task is current_task()
+        assert this_flow.tasks[-1] is this_task
+        task_data["x"] = x
+        return x + 1
+
+    @make(name="outer")
+    def outer(x: int) -> int:
+        return int(inner(x)) + int(inner(x))
+
+    assert outer(2) == 6
+
+
+def says(make: Make) -> None:
+    """What tasks say, and what they print."""
+
+    @make(name="says")
+    def say(this_task: Any = None) -> None:
+        this_task.log_info("hello", rows=3)
+        this_task.log_error("long " * 2000)
+        print("a line")
+        print("no end", end="")
+        this_task.add_artifact(key="rows", data=[1, 2])
+        this_task.add_result("ok", "done")
+
+    say()
+
+
+def fails(make: Make) -> None:
+    """Errors that reach the caller, that do not, and that are none."""
+
+    @make(name="fails")
+    def fail(error: BaseException) -> None:
+        raise error
+
+    @make(name="tolerant", raise_on_error=False)
+    def tolerant() -> None:
+        fail(KeyError("inside"))
+
+    for error in (ValueError("no"), SystemExit(0), SystemExit(1), KeyboardInterrupt()):
+        with pytest.raises(type(error)) as caught:
+            fail(error)
+        assert caught.value is error
+    assert tolerant() is None
+
+
+def awaits(make: Make) -> None:
+    """The same for coroutines, one of them cancelled."""
+
+    @make(name="sleeps")
+    async def sleeps(seconds: float) -> float:
+        await asyncio.sleep(seconds)
+        return seconds
+
+    @make(name="waits")
+    async def waits() -> float:
+        late = asyncio.create_task(sleeps(30))
+        await asyncio.sleep(0)
+        late.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await late
+        return float(await sleeps(0))
+
+    assert asyncio.run(waits()) == 0
+
+
+PROVIDERS: dict[str, Callable[[], Any]] = {
+    "recording": TracerProvider,
+    "sampled out": lambda: TracerProvider(sampler=ParentBased(ALWAYS_OFF)),
+    "a sampler that has to be asked": lambda: TracerProvider(
+        sampler=ParentBased(
+            StaticSampler(Decision.RECORD_AND_SAMPLE), local_parent_sampled=StaticSampler(Decision.DROP)
+        )
+    ),
+    "a sampler of its own": lambda: TracerProvider(sampler=StaticSampler(Decision.RECORD_AND_SAMPLE)),
+    "a start that raises": lambda: _with(Broken("start")),
+    "an end that raises": lambda: _with(Broken("end")),
+    "no SDK": NoOpTracerProvider,
+}
+
+
+def _with(processor: SpanProcessor) -> TracerProvider:
+    provider = TracerProvider()
+    provider.add_span_processor(processor)
+    return provider
+
+
+def account(make: Make, program: Callable[[Make], None], provider: Any, config: dict[str, Any]) -> dict[str, Any]:
+    """All that the world sees of ``program``, but for ids and times."""
+    heard: list[Any] = []
+    memory = InMemorySpanExporter()
+    if isinstance(provider, TracerProvider):
+        provider.add_span_processor(SimpleSpanProcessor(memory))
+
+    @flow(name="root", flow_config=FlowRunConfig(**config))
+    def root() -> None:
+        program(make)
+
+    flow_events.clear_history()
+    before = get_current()
+    with use_provider(provider), flow_events.listen(lambda event: heard.append(_of_event(event))):
+        made = root().execute()
+    assert get_current() is before
+    return {
+        "heard": heard,
+        "history": [_of_event(event) for event in flow_events.history()],
+        "spans": [_of_span(span) for span in memory.get_finished_spans()],
+        "tasks": [(one.name, one.status, one.return_value, repr(one.error), one.data) for one in made.tasks],
+        "said": (made.messages, [artifact.key for artifact in made.artifacts], [one.key for one in made.results]),
+    }
+
+
+def _of_event(event: Any) -> Any:
+    data = event.event_data
+    payload = {key: value for key, value in next(iter(data.data.values()), {}).items() if key != "duration"}
+    shown = {key: repr(value) if isinstance(value, BaseException) else str(value) for key, value in payload.items()}
+    return event.event_type.name, data.flow_name, data.task_name, data.log_level, data.trace_id is None, shown
+
+
+def _of_span(span: Any) -> Any:
+    attributes = {key: value for key, value in span.attributes.items() if not key.endswith("run_id")}
+    events = [(event.name, list(event.attributes)) for event in span.events]
+    return span.name, attributes, events, span.status.status_code.name, span.status.description
+
+
+@pytest.mark.parametrize("program", [values, says, fails, awaits])
+@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("config", [{}, {"print_none_return_value": True, "capture_output": False}], ids=["", "talks"])
+def test_both_ways_give_one_account(program: Any, provider: str, config: dict[str, Any]) -> None:
+    """Listeners, history, spans and Flow object say the same of a plain task and of a subclass that adds nothing."""
+    usual = account(task, program, PROVIDERS[provider](), config)
+    long = account(lambda **given: task(cls=LongWay, **given), program, PROVIDERS[provider](), config)
+    assert usual == long
+    assert usual["history"]
+
+
+FREED = """
+import gc, weakref
+from otelflow import FlowRunConfig
+
+class Value:
+    pass
+
+@task
+def fails(value):
+    raise ValueError("no")
+
+@task
+def passes_on(value):
+    fails(value)
+
+@task
+async def waits(value):
+    passes_on(value)
+
+@flow(flow_config=FlowRunConfig(add_task_to_self=False))
+def sync(value):
+    try:
+        passes_on(value)
+    except ValueError:
+        pass
+
+@flow(flow_config=FlowRunConfig(add_task_to_self=False))
+async def coroutine(value):
+    try:
+        await waits(value)
+    except ValueError:
+        pass
+
+gc.disable()
+for made in (sync, coroutine):
+    value = Value()
+    gone = weakref.ref(value)
+    made(value).execute()
+    del value
+    say(**{made.__name__: gone() is None})
+"""
+
+
+def test_what_failed_is_freed_without_the_garbage_collector() -> None:
+    """The traceback of an exception has the frames of the runs that it came through: they do not hold these runs. In a
+    process of its own, as a capture keeps what it heard."""
+    assert programs.run(FREED).said == {"sync": True, "coroutine": True}
