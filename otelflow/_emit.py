@@ -25,7 +25,7 @@ from otelflow._naming import error_type
 from otelflow._overflow import weigh
 from otelflow._scrubbing import take_redacted
 from otelflow._span_events import is_wanted, span_event
-from otelflow._stdout import muted, terminal
+from otelflow._stdout import say
 from otelflow._tracebacks import format_error
 from otelflow._values import MAX_VALUE_BYTES, attribute, cut, fit, safe_str, to_json, whole, without_colours
 from otelflow.config import OTELFLOW_ARTIFACT_STORE
@@ -46,6 +46,7 @@ __all__ = [
     "stack_trace",
     "started",
     "stopped",
+    "tell_stop",
 ]
 
 _INFO = logging.INFO
@@ -144,7 +145,12 @@ def stopped(run: Emitter) -> None:
         _end_attributes(run, span)
     if run._relay is not None:
         run._relay.stopped(run)
-        return
+    else:
+        tell_stop(run)
+
+
+def tell_stop(run: Emitter) -> None:
+    """Tell history, metrics and listeners that a run ended."""
     error, ended = run.error, run._ended_ns
     duration_ns = ended - run._started_ns
     text = None if error is None else cut(safe_str(error))[0]
@@ -275,8 +281,7 @@ def _time_of_day(ns: int) -> str:
 def console(text: str) -> None:
     """Print a line to the terminal that is no message itself."""
     try:
-        with muted():
-            print(text, file=terminal())
+        say(text)
     except Exception as error:  # a closed stream, an encoding that lacks a character
         log_once("console", "Could not print to the standard output: %s", safe_str(error))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from opentelemetry.trace import INVALID_SPAN_CONTEXT, NonRecordingSpan, Span, Sp
 from otelflow._lean import LeanSpan, has_known_shape
 from otelflow._parts import Parts
 from otelflow._told import Told
-from otelflow.context import SPAN_KEY
+from otelflow.context import SPAN_KEY, SUPPRESS_KEY
 
 __all__ = ["Starter", "starter_for"]
 
@@ -121,20 +122,19 @@ def _ids_below(tracer: Tracer, answers: _Answers) -> Callable[[Any], Ids | None]
 def _starter(tracer: Tracer, answers: _Answers) -> Starter:
     metrics, ids_below, below_unsampled = _metrics_of(tracer), _ids_below(tracer, answers), _below_unsampled(tracer)
     switch: Any = tracer if hasattr(tracer, "_tracer_config") else _AlwaysEnabled
-    new_id = tracer.id_generator.generate_span_id
+    source = _bits_of(tracer.id_generator)
     new, new_tuple, new_lock, kind = object.__new__, tuple.__new__, threading.Lock, _class_for(tracer)
     told = Told(tracer.span_processor, metrics is not None)
-    valid = _gives_valid_ids(tracer.id_generator)
-    lean_parent = kind if valid and answers.local else None
-    unsampled_parent = NonRecordingSpan if valid and answers.unsampled and metrics is None else None
+    lean_parent = kind if source is not None and answers.local else None
+    unsampled_parent = NonRecordingSpan if source is not None and answers.unsampled and metrics is None else None
 
     def start(name: str, context: Context, parts: Parts, start_time: int) -> Any:
         parent: Any = context.get(SPAN_KEY)
-        if not switch._tracer_config.is_enabled:
+        if not switch._tracer_config.is_enabled or SUPPRESS_KEY in context:
             return None
         if type(parent) is lean_parent:  # not isinstance: the SDK's spans have a slow one, of ABCMeta
             above: Any = parent._context
-            ids = new_tuple(SpanContext, (above[0], new_id(), False, above[3], above[4], True))
+            ids = new_tuple(SpanContext, (above[0], source._bits(64) or 1, False, above[3], above[4], True))
         elif type(parent) is unsampled_parent and (below := below_unsampled(parent)) is not None:
             return below
         else:
@@ -164,20 +164,28 @@ def _starter(tracer: Tracer, answers: _Answers) -> Starter:
 def _below_unsampled(tracer: Tracer) -> Callable[[Any], Any]:
     """What makes the span below a local one that was sampled out: it records nothing, and has an id of its own, so that
     log lines can be told apart."""
-    new_id, new, new_tuple = tracer.id_generator.generate_span_id, object.__new__, tuple.__new__
+    source, new, new_tuple = _bits_of(tracer.id_generator), object.__new__, tuple.__new__
 
     def below(parent: Any) -> Any:
-        trace_id, _, is_remote, flags, state, is_valid = parent.get_span_context()
+        trace_id, _, is_remote, flags, state, is_valid = parent._context
         if is_remote or flags & 1 or not is_valid:
             return None
         span = new(NonRecordingSpan)
-        span._context = new_tuple(SpanContext, (trace_id, new_id(), False, flags, state, True))
+        span._context = new_tuple(SpanContext, (trace_id, source._bits(64) or 1, False, flags, state, True))
         return span
 
     return below
 
 
-def _gives_valid_ids(generator: Any) -> bool:
-    """Whether an id needs no check: so a span context can be made without its constructor, which costs as much as all
-    the rest of it."""
-    return type(generator) is RandomIdGenerator or type(generator).__module__ == "otelflow._ids"
+class _OfTheModule:
+    """What the SDK's own generator draws from. A forked child has another seed there, by the module's own care."""
+
+    _bits = staticmethod(random.getrandbits)
+
+
+def _bits_of(generator: Any) -> Any:
+    """Where a known generator of ids has its bits from; None for others, whose ids have to be checked: a span
+    context's constructor does, and costs as much as all the rest of it."""
+    if type(generator) is RandomIdGenerator:
+        return _OfTheModule
+    return generator if type(generator).__module__ == "otelflow._ids" else None

@@ -15,14 +15,20 @@ from typing import Any
 from otelflow._fork import after_fork_in_child
 from otelflow.context import current_run
 
-__all__ = ["Lines", "feed", "flush_lines", "muted", "start_capture", "stop_capture", "terminal"]
+__all__ = ["Lines", "feed", "flush_lines", "mute", "say", "start_capture", "stop_capture", "terminal", "unmute"]
 
 _LONGEST_LINE = 65_536
 """Characters of an unfinished line that are held; more than that is handed on in pieces."""
 
 _lock: threading.Lock
 _captures = 0
-_quiet = threading.local()
+
+
+class _Quiet(threading.local):
+    on = False
+
+
+_quiet = _Quiet()
 
 
 def _new_lock() -> None:
@@ -51,7 +57,7 @@ class _Tee:
     def write(self, text: str) -> Any:
         written = self._stream.write(text)
         run = current_run()
-        if run is not None and not getattr(_quiet, "on", False):
+        if run is not None and not _quiet.on:
             run.printed(text)
         return written
 
@@ -60,22 +66,32 @@ class _Tee:
             self.write(line)
 
 
-class muted:  # noqa: N801  # reads as a word: with muted():
-    """Within this block, on this thread, what is printed is no message: for listeners, whose prints would otherwise
-    cause events that cause prints, and for lines that we print ourselves."""
+def mute() -> bool:
+    """From here on, on this thread, what is printed is no message: for listeners, whose prints would otherwise cause
+    events that cause prints, and for lines that we print ourselves. Returns what :func:`unmute` takes back."""
+    before = _quiet.on
+    _quiet.on = True
+    return before
 
-    def __enter__(self) -> None:
-        self._before = getattr(_quiet, "on", False)
-        _quiet.on = True
 
-    def __exit__(self, *_: object) -> None:
-        _quiet.on = self._before
+def unmute(before: bool) -> None:
+    """Let it be as it was before :func:`mute`."""
+    _quiet.on = before
 
 
 def terminal() -> Any:
     """The stream that printed text reaches in the end, past our own stand-in."""
     stream = sys.stdout
     return stream._stream if isinstance(stream, _Tee) else stream
+
+
+def say(text: str) -> None:
+    """Print a line to the terminal that is no message. Raises what the stream raises."""
+    before = mute()
+    try:
+        print(text, file=terminal())
+    finally:
+        unmute(before)
 
 
 def start_capture() -> None:

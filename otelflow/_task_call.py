@@ -17,7 +17,7 @@ from opentelemetry.trace import NonRecordingSpan
 from otelflow import _clock, _naming
 from otelflow import attributes as wire
 from otelflow._drive import DRIVER_FOR, named
-from otelflow._emit import begun, stopped
+from otelflow._emit import begun, tell_stop
 from otelflow._flow import Task
 from otelflow._measures import measures
 from otelflow._outcome import DRIVERS
@@ -26,7 +26,7 @@ from otelflow._shapes import Shape
 from otelflow._span_events import settle
 from otelflow._spec import Spec
 from otelflow._telemetry import current_source
-from otelflow.context import RUN_KEY, SPAN_KEY, SUPPRESS_KEY, UNRESETTABLE, attach, get_current, reset
+from otelflow.context import RUN_KEY, SPAN_KEY, UNRESETTABLE, attach, get_current, reset
 from otelflow.events import FlowRunEventType
 from otelflow.listeners import flow_events
 
@@ -49,7 +49,7 @@ def _open(run: Any) -> Any:
     context = get_current()
     above: Any = context.get(RUN_KEY)
     flow = None if above is None else above._flow
-    if flow is None or flow._relay is not None or flow._ended_ns or SUPPRESS_KEY in context:
+    if flow is None or flow._relay is not None or flow._ended_ns:
         return _open_unusual(run)
     source = current_source()  # before the clock is read: the first time, it loads what a provider needs
     spec, order, ns = run._spec, next(_naming._orders), _clock.now()
@@ -61,7 +61,7 @@ def _open(run: Any) -> Any:
             except Exception as error:  # a processor of the user's; never in the way of the call
                 not_started(error)
             else:
-                if span is None:  # the sampler has to be asked
+                if span is None:  # none is wanted, or the sampler has to be asked
                     return _open_unusual(run)
                 ids = span.get_span_context()
         memory = flow._memory
@@ -100,7 +100,9 @@ def _close(run: Any, value: Any, token: Any) -> None:
     try:
         run._ended_ns = ended = _clock.now()
         if flow_events.event_listeners or measures.on:
-            stopped(run)
+            if run._span_context is not None and run._span_context.trace_flags.sampled:
+                run._span.conclude(_COMPLETED)  # a listener may look at it
+            tell_stop(run)
         else:
             _remember((_STOP, ended, run._origin, ("completed", ended - run._started_ns, None, None), _INFO))
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,7 +15,7 @@ from opentelemetry.trace import NoOpTracer, ProxyTracer, Span, TracerProvider
 from otelflow._parts import Parts, merged
 from otelflow._version import __version__
 
-__all__ = ["SCOPE", "Source", "current_source", "global_provider", "is_overridden", "use_provider"]
+__all__ = ["SCOPE", "Source", "current_source", "global_provider", "has_lean_spans", "is_overridden", "use_provider"]
 
 SCOPE = "otelflow"
 """Name of the instrumentation scope of our spans."""
@@ -52,6 +53,12 @@ def _lean_starter(tracer: Any) -> Callable[..., Any]:
     from otelflow._lean_start import starter_for
 
     return starter_for(tracer) or _not_lean
+
+
+def has_lean_spans() -> bool | None:
+    """Whether spans can be made leanly with the SDK that is in use; None where none has been asked yet."""
+    lean = sys.modules.get("otelflow._lean")
+    return None if lean is None else lean._known_shape
 
 
 def _not_lean(*_: Any) -> None:

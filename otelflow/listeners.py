@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from otelflow._counts import LISTENER_ERRORS, counts, log_once
-from otelflow._stdout import muted
+from otelflow._stdout import mute, unmute
 from otelflow.config import OTELFLOW_HISTORY_SIZE, number_from_environment
 from otelflow.errors import ArgumentError
 from otelflow.events import FlowRunEvent, event_of
@@ -76,7 +76,8 @@ class FlowEvents:
 
     def raise_event(self, event: FlowRunEvent) -> None:
         """Hand ``event`` to every listener."""
-        with muted():
+        before = mute()
+        try:
             for listener in tuple(self.event_listeners):
                 try:
                     listener(event)
@@ -84,6 +85,8 @@ class FlowEvents:
                     raise
                 except BaseException as error:
                     _report(listener, error)
+        finally:
+            unmute(before)
 
 
 def _report(listener: Listener, error: BaseException) -> None:

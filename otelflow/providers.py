@@ -22,7 +22,7 @@ from otelflow._meter_provider import flush_metrics, metrics_not_sent, set_up_met
 from otelflow._new_provider import forget_wrong_limits, log_pipelines, new_provider, pipelines, wanted_exporters
 from otelflow._scrubbing import Scrub, use_callback
 from otelflow._signals import drain_on_signals, is_something_to_send
-from otelflow._telemetry import SCOPE, _self_metrics, current_source, global_provider
+from otelflow._telemetry import SCOPE, _self_metrics, current_source, global_provider, has_lean_spans
 from otelflow._version import __version__
 from otelflow.config import (
     EXIT_SECONDS,
@@ -71,6 +71,8 @@ class Stats:
     dropped: what was left out, by reason: spans (``queue_full``, ``export_failed``, ``after_shutdown``), values that
     were cut, events and messages above a limit, whatever came after its run had ended.
     listener_errors: how often a listener raised.
+    lean_spans: False where the SDK's spans are not as this version of otelflow knows them: then the SDK makes them by
+    its public API, which costs more and shows the same. None where no span was made yet.
     """
 
     produced: int = 0
@@ -78,6 +80,7 @@ class Stats:
     pending: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
     listener_errors: int = 0
+    lean_spans: bool | None = None
 
 
 def configure(
@@ -313,4 +316,5 @@ def stats() -> Stats:
         pending=report.pending,
         dropped={**numbers, **report.lost},
         listener_errors=listener_errors,
+        lean_spans=has_lean_spans(),
     )

@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
+import random
+import threading
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Decision, ParentBased, SamplingResult, StaticSampler
-from opentelemetry.trace import Link, SpanContext, Status, StatusCode, TraceFlags, set_span_in_context
+from opentelemetry.sdk.trace.id_generator import IdGenerator
+from opentelemetry.sdk.trace.sampling import (
+    ALWAYS_OFF,
+    ALWAYS_ON,
+    Decision,
+    ParentBased,
+    SamplingResult,
+    StaticSampler,
+    TraceIdRatioBased,
+)
+from opentelemetry.trace import (
+    Link,
+    NonRecordingSpan,
+    SpanContext,
+    Status,
+    StatusCode,
+    TraceFlags,
+    TraceState,
+    set_span_in_context,
+)
 
-from otelflow import _lean, _lean_start
+from otelflow import _lean, _lean_start, stats
 from otelflow._overflow import add_event
 from otelflow._telemetry import Source
 from otelflow._values import attribute
@@ -192,6 +216,7 @@ def test_an_sdk_of_another_shape_takes_the_public_way(monkeypatch: pytest.Monkey
     span = source.start("task", set_span_in_context(tracer.start_span("root")), ({"a": 1},), 5)
     assert not isinstance(span, _lean.LeanSpan)
     assert not _lean.has_known_shape()
+    assert stats().lean_spans is False
 
 
 def test_links_given_at_the_start_are_not_lost() -> None:
@@ -199,3 +224,151 @@ def test_links_given_at_the_start_are_not_lost() -> None:
     tracer = TracerProvider(shutdown_on_exit=False).get_tracer("x")
     span: Any = Source(tracer).start("t", set_span_in_context(tracer.start_span("root")), (), 1, [Link(LINKED)])
     assert [link.context for link in span.links] == [LINKED]
+
+
+# --- first spans, samplers, generators, processors -------------------------------------------------------------------
+
+
+class Ids(IdGenerator):
+    """Ids that count up; 0, which is none, where told."""
+
+    def __init__(self, first: int = 1) -> None:
+        self._numbers = itertools.count(first)
+
+    def generate_trace_id(self) -> int:
+        return next(self._numbers)
+
+    def generate_span_id(self) -> int:
+        return next(self._numbers)
+
+
+class Meddler(SpanProcessor):
+    """A processor that writes at the start, at the end, and puts other attributes in place of what it redacts."""
+
+    def on_start(self, span: Any, parent_context: Any = None) -> None:
+        span.set_attribute("at.start", len(span.attributes))
+        span.add_event("started", {"a": 1}, 7)
+
+    def _on_ending(self, span: Any) -> None:
+        span.set_attribute("too.late", True)
+
+    def on_end(self, span: Any) -> None:
+        span._attributes = {**span.attributes, "number": "redacted"}
+
+
+PARENTS = {
+    "none": None,
+    "local": SpanContext(7, 8, False, TraceFlags(1), TraceState([("k", "v")])),
+    "remote": SpanContext(7, 8, True, TraceFlags(3), TraceState([("k", "v")])),
+    "local, sampled out": SpanContext(7, 8, False, TraceFlags(0)),
+    "remote, sampled out": SpanContext(7, 8, True, TraceFlags(0)),
+    "invalid": SpanContext(0, 8, True, TraceFlags(1)),
+}
+SAMPLERS = {
+    "default": lambda: ParentBased(ALWAYS_ON),
+    "always": lambda: ALWAYS_ON,
+    "never": lambda: ALWAYS_OFF,
+    "never, at first": lambda: ParentBased(ALWAYS_OFF),
+    "by chance": lambda: ParentBased(TraceIdRatioBased(0.5)),
+    "its own": lambda: ByName(Decision.DROP),
+    "its own, below": lambda: ParentBased(ALWAYS_ON, remote_parent_sampled=ByName(Decision.DROP)),
+    "its own, elsewhere": lambda: ParentBased(ALWAYS_OFF, local_parent_sampled=ALWAYS_OFF),
+}
+GENERATORS = {"random": lambda: None, "counting": Ids, "none at first": lambda: Ids(0)}
+
+
+def started(
+    by_source: bool, sampler: Any, generator: Any, parent: SpanContext | None
+) -> tuple[Any, list[ReadableSpan]]:
+    """A span below ``parent``, started as a task's is or by the SDK; and what is exported when it has ended."""
+    memory = InMemorySpanExporter()
+    provider = TracerProvider(sampler=sampler, id_generator=generator, shutdown_on_exit=False)
+    provider.add_span_processor(Meddler())
+    provider.add_span_processor(SimpleSpanProcessor(memory))
+    tracer = provider.get_tracer("otelflow")
+    context = Context() if parent is None else set_span_in_context(NonRecordingSpan(parent), Context())
+    if by_source:
+        span: Any = Source(tracer).start("t", context, (START,), 10)
+    else:
+        span = tracer.start_span("t", context, attributes=dict(START), start_time=10)
+    span.end(20)
+    return span.get_span_context(), list(memory.get_finished_spans())
+
+
+@pytest.mark.parametrize("generator", GENERATORS)
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("parent", PARENTS)
+def test_whatever_the_parent_the_sampler_and_the_ids(parent: str, sampler: str, generator: str) -> None:
+    """Flags, trace state, validity, what is exported, and what processors did to it: as the SDK's own."""
+    seen = []
+    for by_source in (True, False):
+        random.seed(11)
+        context, spans = started(by_source, SAMPLERS[sampler](), GENERATORS[generator](), PARENTS[parent])
+        seen.append((tuple(context), [facts(span) for span in spans], [span.parent for span in spans]))
+    assert seen[0] == seen[1]
+
+
+def test_a_tracer_that_is_switched_off_makes_no_span() -> None:
+    """The switch of the SDK is asked at each span, where it has one."""
+    provider = TracerProvider(shutdown_on_exit=False)
+    tracer: Any = provider.get_tracer("x")
+    if not hasattr(tracer, "_tracer_config"):
+        pytest.skip("this SDK cannot switch a tracer off")
+    source = Source(tracer)
+    assert source.start("t", Context(), (), 1).is_recording()
+    tracer._set_tracer_config(replace(tracer._tracer_config, is_enabled=False))
+    assert not source.start("t", Context(), (), 1).is_recording()
+
+
+def test_a_processor_added_later_is_told() -> None:
+    """Of the end of a span that has begun already, and of all after it."""
+    provider = TracerProvider(shutdown_on_exit=False)
+    source, memory = Source(provider.get_tracer("x")), InMemorySpanExporter()
+    span = source.start("first", Context(), (), 1)
+    provider.add_span_processor(SimpleSpanProcessor(memory))
+    span.end()
+    source.start("second", Context(), (), 1).end()
+    assert [one.name for one in memory.get_finished_spans()] == ["first", "second"]
+
+
+def test_an_ended_span_is_copied_as_the_sdk_s_are() -> None:
+    """Processors that keep copies get one: of the facts, and not of locks."""
+    source = Source(TracerProvider(shutdown_on_exit=False).get_tracer("x"))
+    span: Any = source.start("t", Context(), (START, 5), 1)
+    span.end(9)
+    for made in (copy.copy(span), copy.deepcopy(span)):
+        assert facts(made) == facts(span)
+        assert type(made) is ReadableSpan
+    assert span.attributes["otelflow.task.run_id"] == f"task_{5:028x}"
+
+
+def test_many_threads_read_write_and_end_one_span() -> None:
+    """Nothing that came in time is lost, and the span is handed on once."""
+    provider, memory = TracerProvider(shutdown_on_exit=False), InMemorySpanExporter()
+    provider.add_span_processor(SimpleSpanProcessor(memory))
+    source = Source(provider.get_tracer("x"))
+    for _ in range(20):
+        span: Any = source.start("t", Context(), (START,), 1)
+        begin = threading.Barrier(6)
+
+        def write(number: int, span: Any = span, begin: Any = begin) -> None:
+            begin.wait(20)
+            span.set_attribute(f"n{number}", number)
+            span.add_event("e", {"n": number})
+            assert span.attributes["number"] == 3
+
+        def finish(span: Any = span, begin: Any = begin) -> None:
+            begin.wait(20)
+            span.finish({"otelflow.status": "completed"}, 9)
+
+        threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+        threads += [threading.Thread(target=finish) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(20)
+        (made,) = memory.get_finished_spans()
+        memory.clear()
+        assert made.attributes is not None
+        assert made.attributes["otelflow.status"] == "completed"
+        assert set(START) <= set(made.attributes)
