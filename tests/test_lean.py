@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -301,6 +302,7 @@ def started(
 def test_whatever_the_parent_the_sampler_and_the_ids(parent: str, sampler: str, generator: str) -> None:
     """Flags, trace state, validity, what is exported, and what processors did to it: as the SDK's own."""
     seen = []
+    assert _lean.has_known_shape()  # looked at once a process, on a span, whose ids are drawn as all are
     for by_source in (True, False):
         random.seed(11)
         context, spans = started(by_source, SAMPLERS[sampler](), GENERATORS[generator](), PARENTS[parent])
@@ -336,9 +338,10 @@ def test_an_ended_span_is_copied_as_the_sdk_s_are() -> None:
     source = Source(TracerProvider(shutdown_on_exit=False).get_tracer("x"))
     span: Any = source.start("t", Context(), (START, 5), 1)
     span.end(9)
-    for made in (copy.copy(span), copy.deepcopy(span)):
-        assert facts(made) == facts(span)
-        assert type(made) is ReadableSpan
+    ways = [copy.copy, copy.deepcopy] if hasattr(BoundedAttributes, "__deepcopy__") else [copy.copy]  # since 1.40
+    for way in ways:
+        assert facts(way(span)) == facts(span)
+        assert type(way(span)) is ReadableSpan
     assert span.attributes["otelflow.task.run_id"] == f"task_{5:028x}"
 
 
