@@ -89,6 +89,8 @@ class Counts:
 
     def add(self, reason: str, number: int = 1) -> None:
         """Count ``number`` more of ``reason``."""
+        if not number:
+            return
         with self._lock:
             self._numbers[reason] = self._numbers.get(reason, 0) + number
 

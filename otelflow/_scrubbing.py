@@ -88,8 +88,8 @@ def clean(text: str, name: str = "", *, code: bool = False) -> str:
 def clean_value(name: str, value: object) -> str | None:
     """What is to stand in place of ``value``, of any kind, because of its ``name``; None where it may stay. True,
     False, None and what is empty stay: they say whether there is a secret, and not which."""
-    if not _ON or value is None or isinstance(value, bool) or not secret_in_name(name):
-        return None
+    if not _ON or value is None or value is True or value is False or not secret_in_name(name):
+        return None  # identity: an unbound proxy raises where its class is asked for
     if isinstance(value, str | bytes | tuple | list | dict | set | frozenset) and not value:
         return None
     text = str(value) if isinstance(value, str | int | float) else type(value).__name__

@@ -285,7 +285,10 @@ class _Preview:
         return made
 
     def named(self, name: str, item: object, depth: int) -> Any:
-        redacted = clean_value(name, item)
+        try:
+            redacted = clean_value(name, item)
+        except Exception:  # as in shown(), which says so
+            redacted = None
         return self.shown(item, depth) if redacted is None else self._text(redacted)
 
     def _sequence(self, items: Any, depth: int) -> list[Any]:

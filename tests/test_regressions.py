@@ -121,6 +121,7 @@ def test_values_that_refuse_every_look(captured: Capture) -> None:
         this_flow.log_info("proxy", value=Unbound(), number=10**5000)
         this_flow.log_info(Unbound())
         this_flow.add_artifact(data=Unbound())
+        this_flow.add_artifact(key="password", data=[Unbound(), {"token": Unbound()}])
         return Unbound()
 
     run = says().execute()

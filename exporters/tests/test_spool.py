@@ -460,6 +460,8 @@ def test_the_thread_is_one_and_ends(make: Any, backend: Backend) -> None:
     assert len(running()) == before + 1
     exporter.force_flush()
     exporter.shutdown()
+    for thread in running():
+        thread.join(20)
     assert len(running()) == before
 
 
