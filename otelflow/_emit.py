@@ -68,6 +68,7 @@ class Emitter(Protocol):
     _direct: int
     _ended_ns: int
     _events: int
+    _failure: tuple[str, str] | None
     _order: int
     _origin: Any
     _redacted: int
@@ -172,7 +173,7 @@ def _end_attributes(run: Emitter, span: Any) -> None:
             take_redacted()
             kind = error_type(run.error)
             made = {**made, wire.ERROR_TYPE: kind}
-            description = cut(f"{kind}: {safe_str(run.error)}")[0]
+            description = run._failure[1] if run._failure else cut(f"{kind}: {safe_str(run.error)}")[0]
             span.set_status(Status(StatusCode.ERROR, description))
             run._redacted += take_redacted()
         if run._cut:
@@ -368,7 +369,7 @@ def result(run: Emitter, key: str, description: str, at: At | None = None) -> No
 
 
 def exception(run: Emitter, attributes: dict[str, Any], ns: int) -> None:
-    """The event of an exception, from its attributes."""
+    """The event of an exception."""
     span_event(run, wire.EXCEPTION_EVENT, attributes, ns, attributes[wire.EXCEPTION_MESSAGE], logging.ERROR)
     if ON_LOGS and run._relay is not None:
         run._relay.said(run, "exception", ns, run._origin[0], (attributes,))
@@ -380,11 +381,13 @@ def failure(run: Emitter, error: BaseException) -> None:
     ns = _clock.now()
     text = safe_str(error)
     if run._span is not None and (ON_LOGS or run._span.is_recording()):
-        attributes = {
-            wire.EXCEPTION_TYPE: error_type(error),
-            wire.EXCEPTION_MESSAGE: _fit(run, whole(text)),
-            wire.EXCEPTION_STACKTRACE: format_error(error),
-        }
+        last = f"{(kind := error_type(error))}: {text}"
+        described = cut(last)[0]
+        is_clean = described == last  # then its parts are so as well, and need not be looked at again
+        run._failure = (text if is_clean else "", described)
+        shown = text if is_clean else _fit(run, whole(text))
+        stack = format_error(error, last=last if is_clean else "")
+        attributes = {wire.EXCEPTION_TYPE: kind, wire.EXCEPTION_MESSAGE: shown, wire.EXCEPTION_STACKTRACE: stack}
         exception(run, attributes, ns)
     message(run, logging.ERROR, f"Error executing {run._title()}: {text}")
 

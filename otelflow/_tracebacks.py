@@ -24,9 +24,10 @@ _CAUSE = "\nThe above exception was the direct cause of the following exception:
 _CONTEXT = "\nDuring handling of the above exception, another exception occurred:\n\n"
 
 
-def format_error(error: BaseException, limit: int = MAX_VALUE_BYTES) -> str:
-    """The traceback of ``error`` as Python prints it, with the exceptions that led to it, in about ``limit`` bytes."""
-    text = _one(error, limit)
+def format_error(error: BaseException, limit: int = MAX_VALUE_BYTES, last: str = "") -> str:
+    """The traceback of ``error`` as Python prints it, with the exceptions that led to it, in about ``limit`` bytes.
+    ``last`` is its last line, where that is known to be clean."""
+    text = _one(error, limit, last)
     seen = {id(error)}
     while True:
         cause = error.__cause__
@@ -41,8 +42,9 @@ def format_error(error: BaseException, limit: int = MAX_VALUE_BYTES) -> str:
         error = before
 
 
-def _one(error: BaseException, limit: int) -> str:
-    last, _ = cut(f"{error_type(error)}: {safe_str(error)}", max(64, limit // 2))
+def _one(error: BaseException, limit: int, last: str = "") -> str:
+    if not last or len(last) > limit // 8:  # characters of four bytes at most
+        last, _ = cut(f"{error_type(error)}: {safe_str(error)}", max(64, limit // 2))
     room = limit - len(last.encode()) - len(_HEAD) - 40
     lines: list[str] = []
     frames, left_out = _innermost(error.__traceback__)
