@@ -150,6 +150,7 @@ def test_all_kinds_of_spans(backends: Backends, tmp_path: Path, protocol: str) -
         OTEL_EXPORTER_OTLP_PROTOCOL=protocol,
         OTELFLOW_EXPORTER_JSONFILE_PATH=str(tmp_path / "sent.jsonl"),
         OTELFLOW_MAX_VALUE_BYTES="50000",
+        OTELFLOW_MAX_SPAN_BYTES="250000",
         **SENT_TWICE,
     )
     assert done.said == {"whole": True}, done.stderr
