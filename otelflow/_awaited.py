@@ -24,13 +24,20 @@ class Progress:
     def made(self) -> None:
         """The number has grown."""
         self._last = time.monotonic()
+        self._ring()
+
+    def _ring(self) -> None:
         for bell in tuple(self._bells):
             bell.ring()
+
+    def last(self, since: float) -> float:
+        """The time when the number has grown last; ``since`` where that was earlier."""
+        return max(self._last, since)
 
     def give_up(self) -> None:
         """The number will not grow any more: nobody waits from now on."""
         self._is_over = True
-        self.made()
+        self._ring()
 
     def come_to(self, goal: int, end: float | None, patience: float | None, since: float | None) -> bool:
         """Wait until the number is ``goal``; whether it is.
@@ -42,7 +49,7 @@ class Progress:
         self._bells.add(bell)
         try:
             while self._number() < goal and not self._is_over:
-                limits = [end, None if patience is None else max(self._last, since) + patience]
+                limits = [end, None if patience is None else self.last(since) + patience]
                 seconds = left(min((limit for limit in limits if limit is not None), default=None))
                 if seconds == 0:
                     break
@@ -65,4 +72,4 @@ def run_beside(call: Callable[[], Any], limit: float) -> None:
     except RuntimeError:  # the interpreter is ending and starts no more threads
         call()
         return
-    beside.join(max(0.0, limit - time.monotonic()))
+    beside.join(min(max(0.0, limit - time.monotonic()), threading.TIMEOUT_MAX))

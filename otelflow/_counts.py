@@ -83,7 +83,7 @@ class Counts:
     """Numbers by reason, exact under threads, and zero again in a forked child (its parent counts its own)."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may count while its thread is in here
         self._numbers: dict[str, int] = {}
         after_fork_in_child(self.clear)
 
@@ -92,7 +92,9 @@ class Counts:
         if not number:
             return
         with self._lock:
-            self._numbers[reason] = self._numbers.get(reason, 0) + number
+            numbers = self._numbers
+            numbers.setdefault(reason, 0)
+            numbers[reason] += number  # no call in between, after which the handler might come
 
     def snapshot(self) -> dict[str, int]:
         """All numbers as they stand."""
@@ -107,7 +109,7 @@ class Counts:
 
     def clear(self) -> None:
         """Begin at zero. The lock is new: after a fork the old one may be held by a thread that is not there."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._numbers = {}
 
 

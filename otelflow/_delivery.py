@@ -69,8 +69,10 @@ class Delivery:
                 self._settled(len(spans), TOO_LARGE if verdict is Verdict.TOO_LARGE else REFUSED, answer.what)
                 return True
             self._waiting(answer.what)
-            after = next(pauses) if answer.after is None else min(answer.after, _LONGEST_WISH)
-            if not self._pause(after, answer.after is not None):
+            pause = next(pauses)
+            if answer.after:  # 0, or a time that is over, would be asked again and again without a rest
+                pause = min(max(answer.after, _FIRST_PAUSE), _LONGEST_WISH)
+            if not self._pause(pause, bool(answer.after)):
                 return False
 
     def _send(self, body: bytes) -> Answer:

@@ -32,11 +32,13 @@ def is_lost(name: str, exporter: Any, reason: str, number: int, what: str) -> No
     """``number`` items of the exporter called ``name`` are lost, for a ``reason`` of ``stats().dropped``. ``what`` is
     the receiver's answer in a word."""
     key = (name, reason)
-    _unsaid[key] = _unsaid.get(key, 0) + number
+    _unsaid.setdefault(key, 0)
+    _unsaid[key] += number
     if not _may_speak():
         return
-    told = ", ".join(f"{count} {why} ({who})" for (who, why), count in _unsaid.items())
+    unsaid = tuple(_unsaid.items())  # in one step: other threads lose something, too
     _unsaid.clear()
+    told = ", ".join(f"{count} {why} ({who})" for (who, why), count in unsaid)
     answer = f" The last answer was: {what}." if what else ""
     _logger.warning("Lost: %s.%s %s %s%s", told, answer, _ADVICE.get(reason, ""), _DOCTOR, _where(exporter))
 

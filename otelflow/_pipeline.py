@@ -125,7 +125,7 @@ class Pipeline:
         self._hurrying: set[object] = set()
         """Callers that wait for the queue to be emptied."""
         self._progress = Progress(self._settled)
-        self._stopping = self._exporter_is_down = False
+        self._stopping = self._exporter_is_down = self._is_starting = False
         self._thread: threading.Thread | None = None
 
     # --- the program's side -------------------------------------------------------------------------------------
@@ -134,26 +134,31 @@ class Pipeline:
         """Called by ``put`` where there is more to do than to append; it may be in a signal handler."""
         queue = self._queue
         if self._stopping:
-            self._lose(AFTER_SHUTDOWN, len(queue.drop(len(queue))))
+            self._drop(len(queue), AFTER_SHUTDOWN)
             return
         if self._thread is None:
             self._start_thread()
         if queue.is_over:
             self._make_room()
-        else:
+        elif self._thread is not None:  # else the next item tries again to start it
             self._expect(queue.most + 1)  # the thread sets it anew when it waits again
         self._bell.ring()
 
     def _start_thread(self) -> None:
         with self._queue.lock:
-            if self._thread is None:
-                thread = threading.Thread(target=self._work, name=f"otelflow-export-{self.name}", daemon=True)
-                try:
-                    thread.start()
-                except RuntimeError:  # the interpreter is ending; whoever stops this pipeline sends what waits
-                    return
-                self._thread = thread
-                is_something_to_send()
+            if self._thread is not None or self._is_starting:  # a signal handler may come while it starts
+                return
+            thread = threading.Thread(target=self._work, name=f"otelflow-export-{self.name}", daemon=True)
+            self._is_starting = True
+            try:
+                thread.start()
+            except RuntimeError:  # no more threads now; at the interpreter's end stop() sends what waits
+                return
+            finally:
+                self._is_starting = False
+                if thread.ident is not None:  # also where a KeyboardInterrupt came in between
+                    self._thread = thread
+                    is_something_to_send()
 
     def _make_room(self) -> None:
         queue = self._queue
@@ -163,18 +168,32 @@ class Pipeline:
                 self._bell.ring()
                 queue.room.wait(min(left, 0.05))  # a bell wakes one; several may wait
         while queue.is_over:
-            dropped = queue.drop(1)
             if self._overflow is None:
-                self._lose(QUEUE_FULL, len(dropped))
+                self._drop(1, QUEUE_FULL)
                 continue
-            for item in dropped:
+            for item in queue.drop(1):
                 self._passed_on += 1
                 self._overflow.put(item)
 
+    def _drop(self, number: int, reason: str) -> None:
+        """Lose the oldest items: one that is gone from the queue is counted before anyone looks."""
+        with self._queue.lock:
+            dropped = len(self._queue.drop(number))
+            self._count_lost(reason, dropped)
+        self._say_lost(reason, dropped)
+
     def _lose(self, reason: str, number: int = 1, what: str = "") -> None:
+        with self._queue.lock:
+            self._count_lost(reason, number)
+        self._say_lost(reason, number, what)
+
+    def _count_lost(self, reason: str, number: int) -> None:
         if number:
-            with self._queue.lock:
-                self._lost[reason] = self._lost.get(reason, 0) + number
+            self._lost.setdefault(reason, 0)
+            self._lost[reason] += number  # no call in between, after which a signal handler might come
+
+    def _say_lost(self, reason: str, number: int, what: str = "") -> None:
+        if number:
             is_lost(self.name, self.exporter, reason, number, what)
 
     def hurry(self) -> None:
@@ -336,9 +355,12 @@ class Pipeline:
         goal = self._settled() + self._queue.in_hand + len(self._queue)
         caller = object()
         self._hurrying.add(caller)
+        if self._thread is None and goal > self._settled():  # there was no thread to be had when they came
+            self._start_thread()
         self._bell.ring()
         try:
-            done = self._progress.come_to(goal, end, patience, since) and self._backlog_is_sent(end, patience)
+            with self._queue.left_open():
+                done = self._progress.come_to(goal, end, patience, since) and self._backlog_is_sent(end, patience)
         finally:
             self._hurrying.discard(caller)
         if self._overflow is not None:
@@ -351,6 +373,8 @@ class Pipeline:
             return True
         while True:
             before = self.exporter.account()
+            if self._exporter_is_down:  # it sends nothing any more
+                return not before.pending
             limits = [left(end), None if patience is None else min(patience, _KEPT_PATIENCE)]
             seconds = min((limit for limit in limits if limit is not None), default=30.0)
             if self.exporter.force_flush(int(seconds * 1000)):
@@ -371,17 +395,24 @@ class Pipeline:
         self.drain(timeout, patience, since)
         self._stopping = True
         self._expect(0)
-        self._lose(AFTER_SHUTDOWN, len(self._queue.drop(len(self._queue))))
+        self._drop(len(self._queue), AFTER_SHUTDOWN)
         self._bell.ring()
-        self._end_thread(end, patience)
+        with self._queue.left_open():
+            self._end_thread(end, patience, since)
         if self._overflow is not None:
             self._overflow.stop(left(end), patience, since)
 
-    def _end_thread(self, end: float | None, patience: float | None) -> None:
+    def patience_left(self, patience: float, since: float) -> float:
+        """What is left of ``patience`` seconds without progress, counted from ``since``; a quarter of it at least."""
+        return max(patience / 4, left(self._progress.last(since) + patience) or 0.0)
+
+    def _end_thread(self, end: float | None, patience: float | None, since: float | None) -> None:
         # An idle thread shuts its exporter down by itself. One in the middle of a request has to hear of it from here,
         # and not from the caller's thread: what an exporter does there may take as long as it likes.
         seconds = _SHUTDOWN_SECONDS if end is None else max(0.0, end - time.monotonic())
-        limit = time.monotonic() + min(seconds, _SHUTDOWN_SECONDS if patience is None else patience)
+        if patience is not None:
+            seconds = min(seconds, self.patience_left(patience, since or time.monotonic()))
+        limit = time.monotonic() + min(seconds, _SHUTDOWN_SECONDS)
         if self._thread is not None:
             self._thread.join(min(0.1, seconds))
         if not self._exporter_is_down:

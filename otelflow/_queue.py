@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from otelflow._bell import Bell
@@ -42,12 +43,13 @@ class Queue:
 
     def put(self, item: Any, size: int = 0) -> None:
         """Take one item. ``size``: its bytes, told where they are many."""
-        if size:
-            item = _Sized(item, size)
-            with self.lock:
-                self._bytes += size
         items = self._items
-        items.append(item)
+        if size:
+            with self.lock:  # else the item might be taken out while its bytes are not counted
+                self._bytes += size
+                items.append(_Sized(item, size))
+        else:
+            items.append(item)
         if len(items) >= self.threshold or self._bytes > self.most_bytes:
             self._attend()
 
@@ -69,16 +71,36 @@ class Queue:
         with self.lock:
             return self._pop(number)
 
+    @contextmanager
+    def left_open(self) -> Iterator[None]:
+        """Without the lock, should this thread hold it: a signal handler came in between, and is to wait for a thread
+        that needs it. What it interrupted goes on as if other threads had been there before."""
+        held = 0
+        try:
+            while True:
+                self.lock.release()
+                held += 1
+        except RuntimeError:  # it is another's, or nobody's
+            pass
+        try:
+            yield
+        finally:
+            for _ in range(held):
+                self.lock.acquire()
+
     def _pop(self, number: int) -> list[Any]:
         items = self._items
-        taken = [items.popleft() for _ in range(min(number, len(items)))]
+        taken: list[Any] = []
+        try:
+            for _ in range(min(number, len(items))):
+                taken.append(items.popleft())  # noqa: PERF401
+        except IndexError:  # see left_open
+            pass
         if self._bytes:
             for position, item in enumerate(taken):
                 if type(item) is _Sized:
                     self._bytes -= item.size
                     taken[position] = item.item
-            if not items:
-                self._bytes = 0
         return taken
 
 

@@ -59,7 +59,7 @@ class HttpSender:
         """Send one request. Raises nothing that a receiver or a network can cause."""
         try:
             response = self.post(body, self._timeout)
-        except requests.exceptions.InvalidURL as error:
+        except (requests.exceptions.InvalidURL, requests.exceptions.InvalidHeader) as error:
             return Answer(Verdict.REFUSED, type(error).__name__)
         except (requests.exceptions.RequestException, OSError) as error:  # OSError: a certificate that is not there
             return Answer(Verdict.AGAIN, type(error).__name__)
@@ -110,5 +110,5 @@ def _seconds(retry_after: str | None) -> float | None:
         pass
     try:
         return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time.time())
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import logging
 import sys
-import threading
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,6 +16,7 @@ from opentelemetry import trace
 from otelflow._awaited import run_beside
 from otelflow._counts import LISTENER_ERRORS, counts
 from otelflow._exec import drain_before_exec
+from otelflow._fork import FreshLock
 from otelflow._measures import measures
 from otelflow._meter_provider import flush_metrics, metrics_not_sent, set_up_metrics, shut_metrics_down
 from otelflow._new_provider import forget_wrong_limits, log_pipelines, new_provider, pipelines, wanted_exporters
@@ -37,12 +37,17 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
     from opentelemetry.sdk.trace.sampling import Sampler
 
+    from otelflow._pipeline import Pipeline
+
 __all__ = ["FlushReport", "Stats", "configure", "configure_apart", "flush", "shutdown", "stats"]
 
 _logger = logging.getLogger("otelflow")
-_lock = threading.Lock()
+_lock = FreshLock()  # a thread of the parent may be in configure() when another forks
 _provider: Any = None
 _given: tuple[Any, ...] = ()
+
+_LONGEST = 1e6
+"""Seconds of a flush, at most."""
 
 
 @dataclass(frozen=True)
@@ -175,19 +180,30 @@ def configure_apart(service_name: str | None) -> trace.TracerProvider:
         return provider
 
 
-def _patience() -> tuple[float, float]:
-    """How long an exporter without progress is waited for, and since when: all send at once, and wait together."""
-    for pipeline in (*pipelines, *log_pipelines):
+def _hurried() -> list[Pipeline]:
+    """All pipelines. They send at once, and are waited for together: one that gets nowhere takes no time of the
+    others."""
+    hurried = [*pipelines, *log_pipelines]
+    for pipeline in hurried:
         pipeline.hurry()
+    return hurried
+
+
+def _patience() -> tuple[float, float]:
+    """How long an exporter without progress is waited for, and since when."""
     return number_from_environment(OTELFLOW_EXIT_SECONDS, EXIT_SECONDS), time.monotonic()
+
+
+def _patience_left(patience: float, since: float) -> float:
+    return max((each.patience_left(patience, since) for each in (*pipelines, *log_pipelines)), default=patience)
 
 
 def _on_signal() -> None:
     """Send what is waiting, before a signal ends the process without ``atexit``."""
     patience, since = _patience()
-    for pipeline in (*pipelines, *log_pipelines):
+    for pipeline in _hurried():
         pipeline.drain(None, patience, since)
-    flush_metrics(patience)
+    flush_metrics(_patience_left(patience, since))
     _store_artifacts(max(0.0, since + patience - time.monotonic()))
     _say_what_is_lost()
 
@@ -202,9 +218,9 @@ def _before_exec() -> None:
 def _at_exit() -> None:
     """Send what is waiting; give up on an exporter that makes no progress for ``OTELFLOW_EXIT_SECONDS``."""
     patience, since = _patience()
-    for pipeline in (*pipelines, *log_pipelines):
+    for pipeline in _hurried():
         pipeline.stop(None, patience, since)
-    shut_metrics_down(patience)
+    shut_metrics_down(_patience_left(patience, since))
     _say_what_is_lost()
 
 
@@ -256,12 +272,17 @@ def flush(timeout: float = 10.0) -> FlushReport:
     """
     if _provider is None:
         return _flush_foreign(timeout)
-    end = time.monotonic() + timeout
-    for pipeline in (*pipelines, *log_pipelines):
+    end = time.monotonic() + _bounded(timeout)
+    for pipeline in _hurried():
         pipeline.drain(max(0.0, end - time.monotonic()))
     flush_metrics(max(0.0, end - time.monotonic()))
     _store_artifacts(max(0.0, end - time.monotonic()))
     return _with_metrics(_report())
+
+
+def _bounded(timeout: float) -> float:
+    """A time that all who wait can take: an infinite one is a number of milliseconds to nobody."""
+    return min(max(0.0, timeout), _LONGEST)
 
 
 def _store_artifacts(timeout: float) -> None:
@@ -273,6 +294,7 @@ def _store_artifacts(timeout: float) -> None:
 
 def _flush_foreign(timeout: float) -> FlushReport:
     """Flush a provider of the user's own. It may take as long as it likes, so that is done on a thread beside."""
+    timeout = _bounded(timeout)
     end = time.monotonic() + timeout
     force_flush = getattr(global_provider(), "force_flush", None)
     if force_flush is not None:
@@ -295,8 +317,8 @@ def shutdown(timeout: float = 10.0) -> FlushReport:
     left running."""
     if _provider is None:
         return _flush_foreign(timeout)
-    end = time.monotonic() + timeout
-    for pipeline in (*pipelines, *log_pipelines):
+    end = time.monotonic() + _bounded(timeout)
+    for pipeline in _hurried():
         pipeline.stop(max(0.0, end - time.monotonic()))
     shut_metrics_down(max(0.0, end - time.monotonic()))
     _store_artifacts(max(0.0, end - time.monotonic()))

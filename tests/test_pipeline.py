@@ -6,6 +6,7 @@ import gc
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -25,6 +26,7 @@ from services import until
 from otelflow._exporters import make_exporter
 from otelflow._pipeline import Pipeline
 from otelflow._processors import SpanDoor
+from otelflow._queue import Queue
 
 Answer = tuple[int, dict[str, str], bytes]
 OK: Answer = (200, {}, b"")
@@ -135,6 +137,26 @@ def test_a_receiver_that_is_busy_is_asked_again(started: list[Any]) -> None:
     assert receiver.accepted == names(10)
     assert len(receiver.times) == 3
     assert receiver.times[2] - receiver.times[1] >= 0.5
+
+
+@pytest.mark.parametrize("wish", ["0", "-3", "0.001", "Mon, 01 Jan 0001 00:00:00 -0000"])
+def test_a_receiver_that_asks_for_no_time_is_left_some(started: list[Any], wish: str) -> None:
+    """A Retry-After of 0, or a date of a clock that is behind: it is not asked again and again without a rest."""
+    receiver, sending = both(started, lambda *_: (503, {"Retry-After": wish}, b""))
+    sending.spans(1)
+    assert not sending.pipeline.drain(0.7)
+    assert 2 <= len(receiver.times) <= 4
+
+
+def test_a_header_that_cannot_be_sent_is_refused(started: list[Any]) -> None:
+    """It will not be better later; so nothing waits for that."""
+    receiver = Scripted(lambda *_: OK)
+    sending = Sending(receiver.endpoint)
+    started += [receiver, sending]
+    sending.pipeline.exporter.sender._headers["X-Key"] = "two\nlines"
+    sending.spans(2)
+    assert sending.pipeline.drain(30)
+    assert sending.pipeline.account() == (2, 0, {"refused": 2}, 0)
 
 
 def test_an_outage_loses_nothing(started: list[Any]) -> None:
@@ -274,6 +296,74 @@ def test_a_full_queue_may_go_elsewhere(started: list[Any]) -> None:
     assert (account.produced, account.lost, account.delivered) == (1000, {}, len(second.accepted))
     assert account.delivered >= 850
     assert account.delivered + account.pending == 1000
+
+
+def test_a_large_item_is_taken_in_at_once() -> None:
+    """Its bytes and itself: a thread that comes in between would get it with its wrapping on."""
+    taken: list[Any] = []
+
+    class Interrupted(deque[Any]):
+        def append(self, item: Any) -> None:
+            other = threading.Thread(target=lambda: taken.extend(queue.take(9)))
+            other.start()
+            other.join(0.2)
+            super().append(item)
+
+    queue = Queue(100, 1_000_000, lambda: None)
+    queue._items = Interrupted()
+    queue.put("large", 5000)
+    until(lambda: taken.extend(queue.take(9)) or taken, "the item")
+    assert taken == ["large"]
+    assert queue._bytes == 0
+
+
+def test_a_signal_handler_in_the_midst_of_the_account(started: list[Any]) -> None:
+    """What it interrupted holds the lock that the sending thread needs: a flush lets go of it, and takes it back."""
+    receiver, sending = both(started, lambda *_: OK)
+    queue = sending.pipeline._queue
+    with queue.lock, queue.lock:
+        sending.spans(3)
+        assert sending.pipeline.drain(10)
+        other = threading.Thread(target=queue.take, args=(1,), daemon=True)
+        other.start()
+        other.join(0.1)
+        assert other.is_alive()
+    assert receiver.accepted == names(3)
+
+
+def test_a_thread_that_cannot_be_had_is_asked_for_again(started: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process may be at its limit of threads when the first span ends, and below it soon after."""
+    receiver, sending = both(started, lambda *_: OK)
+
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as limited:
+        limited.setattr(threading.Thread, "start", start)
+        sending.spans(2)
+    assert sending.pipeline.account() == (2, 0, {}, 2)
+    assert sending.pipeline.drain(30)
+    assert receiver.accepted == names(2)
+
+
+def test_a_signal_handler_while_the_thread_starts(started: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its spans make no second thread, which would take the first one's for its own."""
+    receiver, sending = both(started, lambda *_: OK)
+    made: list[threading.Thread] = []
+    real = threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        made.append(thread)
+        if len(made) == 1:
+            sending.spans(1)
+        real(thread)
+
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(threading.Thread, "start", start)
+        sending.spans(1)
+    assert [thread.name for thread in made if thread.name == "otelflow-export-otlp"] == ["otelflow-export-otlp"]
+    assert sending.pipeline.drain(30)
+    assert len(receiver.accepted) == 2
 
 
 def test_the_queue_is_bounded_in_bytes(started: list[Any]) -> None:
@@ -429,6 +519,22 @@ def test_a_flush_with_the_spool_waits_for_its_folder(tmp_path: Path) -> None:
         assert len(sink.spans) == 8
     finally:
         sink.close()
+
+
+def test_a_flush_after_the_end_does_not_wait_for_the_spool(tmp_path: Path) -> None:
+    """It sends nothing any more, and what is in its folder is for the next process. An infinite time is one, too."""
+    done = programs.run(
+        """
+        configure(); work(3).execute(); shutdown(1)
+        began = time.monotonic(); report = flush(float("inf"))
+        say(took=time.monotonic() - began, ok=bool(report), pending=report.pending)
+        """,
+        OTEL_TRACES_EXPORTER="otelflow_spool",
+        OTELFLOW_EXPORTER_SPOOL_DIR=str(tmp_path / "spool"),
+        OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{receivers.free_ports(1)[0]}",
+    )
+    assert (done.said["ok"], done.said["pending"]) == (False, 4), done.stderr
+    assert done.said["took"] < 5
 
 
 def test_what_the_queue_has_no_room_for_goes_to_the_spool(tmp_path: Path) -> None:

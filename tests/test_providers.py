@@ -196,6 +196,24 @@ def test_the_exit_is_short_with_a_dead_endpoint(dead: int) -> None:
     assert done.returncode == 0
 
 
+def test_what_hangs_at_the_exit_is_waited_for_together() -> None:
+    """Spans, metrics and an exporter's own shutdown share the seconds without progress; they are not added up."""
+    hangs = """
+        class Hangs(Memory):
+            def shutdown(self): time.sleep(60)
+        began = time.time()
+        import atexit; atexit.register(lambda: say(began=began, over=time.time()))
+        configure(exporters=[Hangs(wait=60)], metrics=True); work(2).execute(); began = time.time()
+    """
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        facts = said(
+            hangs,
+            OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{silent.getsockname()[1]}",
+            OTELFLOW_EXIT_SECONDS="4",
+        )
+    assert 4 <= facts["over"] - facts["began"] < 7.5
+
+
 @pytest.mark.parametrize(
     ("endpoint", "message"),
     [
@@ -295,6 +313,57 @@ def test_a_burst_is_kept() -> None:
         "configure(exporters=[memory]); work(40_000).execute(); say(ok=bool(flush(60)), got=len(memory.spans))"
     )
     assert (facts["ok"], facts["got"]) == (True, 40_001)
+
+
+@pytest.mark.parametrize("end", ["flush", "shutdown"])
+def test_an_exporter_that_hangs_takes_no_time_of_the_others(end: str) -> None:
+    """All send at once: what the second would take arrives, though the first uses up the whole time."""
+    facts = said(
+        f"""
+        configure(exporters=[Memory(wait=30), memory])
+        work(2).execute()
+        began = time.monotonic(); report = {end}(1)
+        say(ok=bool(report), got=len(memory.spans), lost=report.lost, took=time.monotonic() - began)
+        sys.stdout.flush(); os._exit(0)
+        """
+    )
+    assert (facts["ok"], facts["got"], facts["lost"]) == (False, 3, {})
+    assert facts["took"] < 5
+
+
+@pytest.mark.parametrize("provider", ["exporters=[memory]", "exporters=[], metrics=True", "foreign"])
+def test_a_flush_may_be_given_all_the_time_of_the_world(provider: str) -> None:
+    """An infinite time is no error in the user's code."""
+    set_up = f"configure({provider})"
+    if provider == "foreign":
+        set_up = (
+            "from opentelemetry.sdk.trace import TracerProvider as P; otelflow.providers.trace.set_tracer_provider(P())"
+        )
+    facts = said(
+        f"from opentelemetry import trace; {set_up}; work(1).execute()\nsay(unknown=flush(float('inf')).unknown)",
+        OTEL_METRICS_EXPORTER="none",
+    )
+    assert facts["unknown"] is (provider == "foreign")
+
+
+def test_a_fork_while_another_thread_configures() -> None:
+    """The child has a lock of its own: the thread that held it is not there."""
+    facts = said(
+        """
+        import signal, threading, otelflow.providers
+        held, over = threading.Event(), threading.Event()
+        def configuring():
+            with otelflow.providers._lock:
+                held.set(); over.wait()
+        threading.Thread(target=configuring, daemon=True).start()
+        held.wait()
+        child = os.fork()
+        if not child:
+            signal.alarm(20); configure(exporters=[memory]); os._exit(0)
+        say(code=os.waitpid(child, 0)[1]); over.set()
+        """
+    )
+    assert facts["code"] == 0
 
 
 def test_shutdown_is_idempotent() -> None:

@@ -42,6 +42,33 @@ def test_a_main_thread_that_does_not_return(sink: Sink) -> None:
     assert (done.returncode, len(sink.spans)) == (-signal.SIGTERM, 4)
 
 
+def test_a_handler_of_the_users_in_the_midst_of_counting(sink: Sink) -> None:
+    """It asks for the numbers while its thread holds their lock, and waits for nobody."""
+    done = run(
+        """
+        from otelflow._counts import counts
+        stats()
+        asked = 0
+        def handler(*_):
+            global asked
+            asked += 1
+            stats()
+            signal.setitimer(signal.ITIMER_REAL, 0.0005)
+        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.0005)
+        end = time.monotonic() + 2
+        number = 0
+        while time.monotonic() < end:
+            counts.add("values_cut")
+            number += 1
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        say(exact=stats().dropped["values_cut"] == number, asked=asked > 9)
+        """,
+        sink,
+    )
+    assert done.said == {"exact": True, "asked": True}, done.stderr
+
+
 @linux
 def test_nothing_to_send(sink: Sink) -> None:
     """There is no thread, and the signal ends the process in the midst of whatever it does."""
