@@ -9,7 +9,7 @@ from typing import Any
 
 from otelflow._bell import Bell
 
-__all__ = ["Progress", "left", "run_beside"]
+__all__ = ["Beside", "Progress", "left", "run_beside"]
 
 
 class Progress:
@@ -64,12 +64,39 @@ def left(end: float | None) -> float | None:
     return None if end is None else max(0.0, end - time.monotonic())
 
 
-def run_beside(call: Callable[[], Any], limit: float) -> None:
+class Beside:
+    """Calls on a thread beside, one at a time: while the last one hangs no other is begun, however often it is asked
+    for."""
+
+    def __init__(self) -> None:
+        self._thread: threading.Thread | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a call has not ended."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def run(self, call: Callable[[], Any], limit: float) -> None:
+        """Make a call once the last has ended, and wait for it until ``limit``, in seconds of
+        :func:`time.monotonic`."""
+        last = self._thread
+        if last is not None:
+            _join(last, limit)
+        if not self.is_busy:
+            self._thread = run_beside(call, limit)
+
+
+def run_beside(call: Callable[[], Any], limit: float) -> threading.Thread | None:
     """Make a call on a thread beside, and wait for it until ``limit``, in seconds of :func:`time.monotonic`."""
     beside = threading.Thread(target=call, daemon=True)
     try:
         beside.start()
     except RuntimeError:  # the interpreter is ending and starts no more threads
         call()
-        return
-    beside.join(min(max(0.0, limit - time.monotonic()), threading.TIMEOUT_MAX))
+        return None
+    _join(beside, limit)
+    return beside
+
+
+def _join(thread: threading.Thread, limit: float) -> None:
+    thread.join(min(max(0.0, limit - time.monotonic()), threading.TIMEOUT_MAX))

@@ -12,7 +12,7 @@ from typing import Any
 from opentelemetry import metrics
 
 from otelflow import _meters
-from otelflow._awaited import run_beside
+from otelflow._awaited import Beside, run_beside
 from otelflow._exporters import exporter_names, make_exporter
 from otelflow._fork import after_fork_in_child
 from otelflow._measures import measures
@@ -77,6 +77,7 @@ class OwnProvider:
 
 
 _own: OwnProvider | None = None
+_flushing = Beside()
 
 
 def set_up_metrics(
@@ -129,15 +130,15 @@ after_fork_in_child(_in_child)
 
 
 def metrics_not_sent() -> int:
-    """Exports that failed since the last that did not."""
-    return 0 if _own is None else _own.not_sent
+    """Exports that failed since the last that did not; a flush that has not ended is one."""
+    return 0 if _own is None else _own.not_sent or int(_flushing.is_busy)
 
 
 def flush_metrics(timeout: float) -> None:
     """Send the metrics as they stand, and wait for that no longer than ``timeout`` seconds."""
     if _own is not None:
         force_flush = _own.provider.force_flush
-        run_beside(lambda: force_flush(timeout * 1000), time.monotonic() + timeout)
+        _flushing.run(lambda: force_flush(timeout * 1000), time.monotonic() + timeout)
 
 
 def shut_metrics_down(timeout: float) -> None:

@@ -7,6 +7,7 @@ request up that is too large. Where a variable is set that only they know, they 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ def make_otlp(is_http: bool, endpoint: str | None, headers: Mapping[str, str] | 
     if any(os.environ.get(name.format(protocol)) for name in _CREDENTIALS):
         return None
     common: dict[str, Any] = {
-        "timeout": float(otlp_setting("TIMEOUT") or 10),
+        "timeout": _timeout(otlp_setting("TIMEOUT")),
         "compression": otlp_setting("COMPRESSION").lower() or "none",
     }
     if common["compression"] not in ("none", "gzip", "deflate") or (not is_http and common["compression"] == "deflate"):
@@ -83,6 +84,13 @@ def make_otlp(is_http: bool, endpoint: str | None, headers: Mapping[str, str] | 
     given = dict(headers) if headers else parse_env_headers(otlp_setting("HEADERS"), liberal=True)
     make = _http if is_http else _grpc
     return OtlpExporter(make(endpoint, given, common))
+
+
+def _timeout(text: str) -> float:
+    seconds = float(text or 10)
+    if not 0 < seconds < threading.TIMEOUT_MAX:  # each request would raise
+        raise ValueError(f"OTEL_EXPORTER_OTLP_TIMEOUT is {text!r}. Use a number of seconds above 0")
+    return seconds
 
 
 def _http(endpoint: str | None, headers: Mapping[str, str], common: dict[str, Any]) -> Any:

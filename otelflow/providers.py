@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
 
-from otelflow._awaited import run_beside
+from otelflow._awaited import Beside
 from otelflow._counts import LISTENER_ERRORS, counts
 from otelflow._exec import drain_before_exec
 from otelflow._fork import FreshLock
@@ -45,6 +45,9 @@ _logger = logging.getLogger("otelflow")
 _lock = FreshLock()  # a thread of the parent may be in configure() when another forks
 _provider: Any = None
 _given: tuple[Any, ...] = ()
+
+_flushing = Beside()
+"""Of a provider that is the user's own."""
 
 _LONGEST = 1e6
 """Seconds of a flush, at most."""
@@ -298,7 +301,7 @@ def _flush_foreign(timeout: float) -> FlushReport:
     end = time.monotonic() + timeout
     force_flush = getattr(global_provider(), "force_flush", None)
     if force_flush is not None:
-        run_beside(partial(_quietly, force_flush, int(timeout * 1000)), end)
+        _flushing.run(partial(_quietly, force_flush, int(timeout * 1000)), end)
     flush_metrics(max(0.0, end - time.monotonic()))
     _store_artifacts(max(0.0, end - time.monotonic()))
     return _with_metrics(FlushReport(unknown=True))

@@ -346,6 +346,39 @@ def test_a_flush_may_be_given_all_the_time_of_the_world(provider: str) -> None:
     assert facts["unknown"] is (provider == "foreign")
 
 
+@pytest.mark.parametrize("provider", ["metrics", "foreign"])
+def test_a_flush_that_hangs_is_not_begun_again(provider: str) -> None:
+    """However often a program flushes while a backend hangs: there is one thread that waits for it."""
+    facts = said(
+        f"""
+        import threading
+        from opentelemetry import trace
+        from opentelemetry.sdk.trace import TracerProvider
+        class Hangs(TracerProvider):
+            def force_flush(self, timeout_millis=0): time.sleep(60)
+        if {provider == "foreign"}: trace.set_tracer_provider(Hangs(shutdown_on_exit=False))
+        else:
+            configure(exporters=[], metrics=True)
+            otelflow._meter_provider._own.provider.force_flush = lambda _: time.sleep(60)
+        work(1).execute(); flush(0.01); before = threading.active_count()
+        reports = [flush(0.01) for _ in range(10)]
+        say(more=threading.active_count() - before, ok=any(reports))
+        sys.stdout.flush(); os._exit(0)
+        """,
+        OTEL_METRICS_EXPORTER="none",
+    )
+    assert (facts["more"], facts["ok"]) == (0, False)
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "10s"])
+def test_a_timeout_that_is_none(seconds: str) -> None:
+    """It is said once, by the variable's name, and the loss is counted."""
+    facts = said("configure(); work(1).execute(); say(lost=flush().lost)", OTEL_EXPORTER_OTLP_TIMEOUT=seconds)
+    assert facts["lost"] == {"export_failed": 2}
+    assert "The exporter 'otlp' cannot be made" in facts["stderr"]
+    assert "Traceback" not in facts["stderr"]
+
+
 def test_a_fork_while_another_thread_configures() -> None:
     """The child has a lock of its own: the thread that held it is not there."""
     facts = said(
