@@ -13,7 +13,8 @@ from opentelemetry.metrics import Observation
 
 from otelflow import attributes as wire
 from otelflow._counts import LISTENER_ERRORS, counts
-from otelflow._pipeline import AFTER_SHUTDOWN, QUEUE_FULL, Pipeline
+from otelflow._losses import AFTER_SHUTDOWN, QUEUE_FULL
+from otelflow._pipeline import Pipeline
 
 __all__ = ["AccountMeters", "of_component"]
 

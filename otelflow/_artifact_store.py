@@ -32,7 +32,7 @@ from otelflow.config import (
 )
 from otelflow.context import SUPPRESS_KEY
 
-__all__ = ["ARTIFACT_NOT_STORED", "ARTIFACT_STORE_FULL", "ARTIFACT_TOO_LARGE", "Stored", "drain", "keep"]
+__all__ = ["ARTIFACT_NOT_STORED", "ARTIFACT_STORE_FULL", "ARTIFACT_TOO_LARGE", "Stored", "drain", "keep", "not_stored"]
 
 ARTIFACT_NOT_STORED = "artifact_not_stored"
 """The store refused an artifact, cannot be used, or had not taken it when the process ended: its event may name a file
@@ -205,6 +205,11 @@ class Store:
                 error,
             )
 
+    @property
+    def waiting(self) -> int:
+        """How many wait, and are being stored."""
+        return len(self._queue) + self._is_busy
+
     # --- the end ------------------------------------------------------------------------------------------------
 
     def drain(self, patience: float, timeout: float | None = None) -> bool:
@@ -258,6 +263,12 @@ def _at_end() -> None:
 def keep(url: str, data: object) -> Stored | None:
     """Take an artifact for the store at ``url``."""
     return (_store or _open(url)).keep(data)
+
+
+def not_stored() -> int:
+    """Artifacts so far that the store has refused, or has not taken yet."""
+    refused = counts.snapshot().get(ARTIFACT_NOT_STORED, 0)
+    return refused if _store is None else refused + _store.waiting
 
 
 def drain(timeout: float) -> bool:

@@ -16,7 +16,7 @@ from otelflow._fork import after_fork_in_child
 from otelflow._naming import error_type
 from otelflow.config import OTELFLOW_METRICS, is_true_in_environment
 
-__all__ = ["Notes", "measures"]
+__all__ = ["Notes", "component_type", "measures"]
 
 NOT_MEASURED = "metrics_queue_full"
 """Runs ended faster than their durations could be recorded; the oldest notes went."""
@@ -28,6 +28,8 @@ _MOST = 200_000
 Note = tuple[Any, ...]
 """``(origin,)`` of a run that began; ``(origin, status, ns, error type)`` of one that ended; ``(exporter's name, its
 type, seconds, error type)`` of an export."""
+
+_KINDS = {"http": "otlp_http_span_exporter", "grpc": "otlp_grpc_span_exporter"}
 
 
 class Notes:
@@ -98,3 +100,11 @@ class Notes:
 
 
 measures = Notes()
+
+
+def component_type(exporter: Any) -> str:
+    """``otel.component.type``: OpenTelemetry's word where it has one, else the class."""
+    cls = type(exporter)
+    known = [_KINDS.get(part) for part in cls.__module__.split(".")] if cls.__name__ == "OTLPSpanExporter" else []
+    named = [getattr(exporter, "component_type", None), *known]
+    return next(filter(None, named), f"{cls.__module__}.{cls.__qualname__}")

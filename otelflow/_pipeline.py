@@ -20,27 +20,15 @@ from otelflow._awaited import Progress, left, run_beside
 from otelflow._bell import Bell
 from otelflow._delivery import Delivery
 from otelflow._fork import renew_in_child
-from otelflow._losses import is_lost, is_waiting
-from otelflow._measures import measures
+from otelflow._losses import AFTER_SHUTDOWN, EXPORT_FAILED, NOT_ENCODED, QUEUE_FULL, is_lost, is_waiting
+from otelflow._measures import component_type, measures
 from otelflow._naming import error_type
 from otelflow._otlp import requests
 from otelflow._queue import Queue
 from otelflow._signals import is_something_to_send
 from otelflow.context import SUPPRESS_KEY
 
-__all__ = ["AFTER_SHUTDOWN", "EXPORT_FAILED", "NOT_ENCODED", "QUEUE_FULL", "Account", "Pipeline"]
-
-QUEUE_FULL = "queue_full"
-"""The exporter was slower than the program; the oldest waiting item went."""
-
-EXPORT_FAILED = "export_failed"
-"""An exporter that is not ours gave the batch up, or raised."""
-
-NOT_ENCODED = "not_encoded"
-"""The span has something that cannot be written as OTLP; it was left out of its batch."""
-
-AFTER_SHUTDOWN = "after_shutdown"
-"""The item came after the pipeline was shut down, or still waited when its time was over."""
+__all__ = ["Account", "Pipeline"]
 
 _SHUTDOWN_SECONDS = 2.0
 """How long an exporter's own shutdown is waited for where nothing else is said."""
@@ -55,16 +43,6 @@ _LARGEST_BATCH = 4096
 """Items of one batch where many wait and nobody set another limit: fewer requests for the same spans."""
 
 _logger = logging.getLogger("otelflow")
-
-_KINDS = {"http": "otlp_http_span_exporter", "grpc": "otlp_grpc_span_exporter"}
-
-
-def _kind(exporter: Any) -> str:
-    """``otel.component.type``: OpenTelemetry's word where it has one, else the class."""
-    cls = type(exporter)
-    known = [_KINDS.get(part) for part in cls.__module__.split(".")] if cls.__name__ == "OTLPSpanExporter" else []
-    named = [getattr(exporter, "component_type", None), *known]
-    return next(filter(None, named), f"{cls.__module__}.{cls.__qualname__}")
 
 
 class Account(NamedTuple):
@@ -103,7 +81,7 @@ class Pipeline:
         overflow: Pipeline | None = None,
     ) -> None:
         self.name = name
-        self.kind = _kind(exporter)
+        self.kind = component_type(exporter)
         self.exporter = exporter
         self._is_sender = hasattr(exporter, "requests") and hasattr(exporter, "send")
         self._keeps = hasattr(exporter, "account")

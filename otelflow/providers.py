@@ -58,7 +58,8 @@ class FlushReport:
     """What a flush came to, in numbers of spans since the start of the process.
 
     True when, and only when, everything produced so far was accepted by every exporter. ``lost`` is by reason;
-    ``metrics_not_sent`` are exports of metrics that failed since the last that did not.
+    ``metrics_not_sent`` are exports of metrics that failed since the last that did not, ``artifact_not_stored``
+    artifacts that their store has not taken.
     ``unknown`` is True where that cannot be known: a provider that ``configure()`` did not make does not tell.
     """
 
@@ -263,9 +264,11 @@ def _report() -> FlushReport:
     )
 
 
-def _with_metrics(report: FlushReport) -> FlushReport:
-    missing = metrics_not_sent()
-    return replace(report, lost={**report.lost, "metrics_not_sent": missing}) if missing else report
+def _with_the_rest(report: FlushReport) -> FlushReport:
+    """The report of spans, with what is missing of all else that was to be sent."""
+    store = _artifact_store()
+    missing = {"metrics_not_sent": metrics_not_sent(), "artifact_not_stored": store.not_stored() if store else 0}
+    return replace(report, lost={**report.lost, **{what: number for what, number in missing.items() if number}})
 
 
 def flush(timeout: float = 10.0) -> FlushReport:
@@ -280,7 +283,7 @@ def flush(timeout: float = 10.0) -> FlushReport:
         pipeline.drain(max(0.0, end - time.monotonic()))
     flush_metrics(max(0.0, end - time.monotonic()))
     _store_artifacts(max(0.0, end - time.monotonic()))
-    return _with_metrics(_report())
+    return _with_the_rest(_report())
 
 
 def _bounded(timeout: float) -> float:
@@ -290,9 +293,13 @@ def _bounded(timeout: float) -> float:
 
 def _store_artifacts(timeout: float) -> None:
     """Wait for the artifact store, where one was ever used: else it is not loaded."""
-    store = sys.modules.get("otelflow._artifact_store")
+    store = _artifact_store()
     if store is not None:
         store.drain(timeout)
+
+
+def _artifact_store() -> Any:
+    return sys.modules.get("otelflow._artifact_store")
 
 
 def _flush_foreign(timeout: float) -> FlushReport:
@@ -304,7 +311,7 @@ def _flush_foreign(timeout: float) -> FlushReport:
         _flushing.run(partial(_quietly, force_flush, int(timeout * 1000)), end)
     flush_metrics(max(0.0, end - time.monotonic()))
     _store_artifacts(max(0.0, end - time.monotonic()))
-    return _with_metrics(FlushReport(unknown=True))
+    return _with_the_rest(FlushReport(unknown=True))
 
 
 def _quietly(call: Any, *arguments: Any) -> None:
@@ -326,7 +333,7 @@ def shutdown(timeout: float = 10.0) -> FlushReport:
     shut_metrics_down(max(0.0, end - time.monotonic()))
     _store_artifacts(max(0.0, end - time.monotonic()))
     atexit.unregister(_at_exit)
-    return _with_metrics(_report())
+    return _with_the_rest(_report())
 
 
 def stats() -> Stats:

@@ -370,6 +370,28 @@ def test_a_flush_that_hangs_is_not_begun_again(provider: str) -> None:
     assert (facts["more"], facts["ok"]) == (0, False)
 
 
+@pytest.mark.parametrize("put", ["time.sleep(60)", "{}[0]"])
+def test_a_flush_is_not_whole_without_the_artifacts(put: str, tmp_path: Path) -> None:
+    """The event names a file: one that the store has not taken yet, or refused, is missing at the backend."""
+    facts = said(
+        f"""
+        import otelflow._artifact_store
+        configure(exporters=[memory])
+        @flow
+        def kept(this_flow=None): this_flow.add_artifact(key="whole", data="x" * 100_000)
+        class Place:
+            def open(self): pass
+            def put(self, path, body): {put}
+        otelflow._artifact_store.place_of = lambda _: Place()
+        kept().execute(); report = flush(0.5)
+        say(ok=bool(report), lost=report.lost, delivered=report.delivered)
+        sys.stdout.flush(); os._exit(0)
+        """,
+        OTELFLOW_ARTIFACT_STORE=f"file://{tmp_path}",
+    )
+    assert (facts["ok"], facts["delivered"], facts["lost"]) == (False, 1, {"artifact_not_stored": 1})
+
+
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "10s"])
 def test_a_timeout_that_is_none(seconds: str) -> None:
     """It is said once, by the variable's name, and the loss is counted."""
