@@ -145,10 +145,9 @@ class Pipeline:
             while queue.is_over and (left := end - time.monotonic()) > 0:
                 self._bell.ring()
                 queue.room.wait(min(left, 0.05))  # a bell wakes one; several may wait
-        while queue.is_over:
-            if self._overflow is None:
-                self._drop(1, QUEUE_FULL)
-                continue
+        while queue.is_over and self._overflow is None:
+            self._drop(1, QUEUE_FULL)
+        while queue.is_over and self._overflow is not None:
             for item in queue.drop(1):
                 self._passed_on += 1
                 self._overflow.put(item)
@@ -333,8 +332,8 @@ class Pipeline:
         goal = self._settled() + self._queue.in_hand + len(self._queue)
         caller = object()
         self._hurrying.add(caller)
-        if self._thread is None and goal > self._settled():  # there was no thread to be had when they came
-            self._start_thread()
+        if goal > self._settled():
+            self._start_thread()  # where there was none to be had when they came
         self._bell.ring()
         try:
             with self._queue.left_open():
@@ -367,9 +366,11 @@ class Pipeline:
         end = None if timeout is None else time.monotonic() + timeout
         if self._stopping:
             return
-        if self._thread is None and len(self._queue):  # the interpreter is ending, and starts no more threads
-            self._stopping = True
-            self._work()
+        if len(self._queue):
+            self._start_thread()
+            if self._thread is None:  # the interpreter is ending, and starts no more threads
+                self._stopping = True
+                self._work()
         self.drain(timeout, patience, since)
         self._stopping = True
         self._expect(0)

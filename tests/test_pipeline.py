@@ -346,6 +346,30 @@ def test_a_thread_that_cannot_be_had_is_asked_for_again(started: list[Any], monk
     assert receiver.accepted == names(2)
 
 
+def test_a_shutdown_without_a_thread_keeps_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is another try to have one; the caller's is for the interpreter's end only."""
+
+    class Hangs:
+        def export(self, _: Any) -> None:
+            hanging.wait(10)
+
+        def shutdown(self) -> None:
+            pass
+
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    hanging, pipeline = threading.Event(), Pipeline(Hangs(), "hangs")
+    with monkeypatch.context() as limited:
+        limited.setattr(threading.Thread, "start", start)
+        pipeline.put("item")
+    began = time.monotonic()
+    pipeline.stop(0.2)
+    took = time.monotonic() - began
+    hanging.set()
+    assert took < 5
+
+
 def test_a_signal_handler_while_the_thread_starts(started: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Its spans make no second thread, which would take the first one's for its own."""
     receiver, sending = both(started, lambda *_: OK)
