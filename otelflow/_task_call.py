@@ -14,7 +14,7 @@ from typing import Any
 from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan
 
-from otelflow import _clock, _naming
+from otelflow import _clock, _measures, _naming, listeners
 from otelflow import attributes as wire
 from otelflow._drive import DRIVER_FOR, named
 from otelflow._emit import begun, tell_stop
@@ -122,7 +122,11 @@ def _close(run: Any, value: Any, token: Any) -> None:
 
 
 def task_call(spec: Spec) -> Call:
-    """What a call of a decorated function does, where its tasks are no subclass."""
+    """What a call of a decorated function does, where its tasks are no subclass.
+
+    Decorated functions of scripts are pickled by value (cloudpickle), with what their ``call`` names: functions,
+    classes and modules go by name; an object with a lock in it would not go at all.
+    """
     if spec.shape is Shape.CALL:
         return _function_call(spec)
     return named(_coroutine_call(spec) if spec.shape is Shape.COROUTINE else _other_call(spec), spec)
@@ -136,7 +140,7 @@ def _function_call(spec: Spec) -> Call:
         try:
             if token is None:
                 run._begin()
-            elif flow_events.event_listeners or measures.on:
+            elif listeners.flow_events.event_listeners or _measures.measures.on:
                 begun(run)
             value = wrapped(*args, **(run._inject(args, kwargs, instance is not None) if run._wants else kwargs))
         except BaseException as error:
@@ -165,7 +169,7 @@ def _coroutine_call(spec: Spec) -> Call:
         try:
             if token is None:
                 run._begin()
-            elif flow_events.event_listeners or measures.on:
+            elif listeners.flow_events.event_listeners or _measures.measures.on:
                 begun(run)
             value = await wrapped(*args, **(run._inject(args, kwargs, instance is not None) if run._wants else kwargs))
         except BaseException as error:
