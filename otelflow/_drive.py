@@ -146,6 +146,9 @@ def named(call: Callable[..., Any], spec: Spec) -> Callable[..., Any]:
     if spec.shape is Shape.CALL:
         return call
     name, qualname = target_name(spec.target), getattr(spec.target, "__qualname__", spec.name)
+    if inspect.iscoroutinefunction(call):  # its coroutines have their names from it
+        call.__name__, call.__qualname__ = name, qualname
+        return call
 
     def naming(wrapped: Any, instance: Any, args: Args, kwargs: Kwargs) -> Any:
         made = call(wrapped, instance, args, kwargs)
