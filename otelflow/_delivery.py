@@ -26,9 +26,11 @@ class Exporter(Protocol):
 
     def requests(self, spans: Sequence[Any]) -> Iterator[tuple[bytes, Sequence[Any]]]:
         """The spans in requests that a receiver can take, in order."""
+        ...
 
     def send(self, body: bytes) -> Answer:
         """Send one of them."""
+        ...
 
 
 class Delivery:

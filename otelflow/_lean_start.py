@@ -134,7 +134,8 @@ def _starter(tracer: Tracer, answers: _Answers) -> Starter:
             return None
         if type(parent) is lean_parent:  # not isinstance: the SDK's spans have a slow one, of ABCMeta
             above: Any = parent._context
-            ids = new_tuple(SpanContext, (above[0], source._bits(64) or 1, False, above[3], above[4], True))
+            own: int = source._bits(64) or 1  # pyright: ignore[reportOptionalMemberAccess]
+            ids = new_tuple(SpanContext, (above[0], own, False, above[3], above[4], True))
         elif type(parent) is unsampled_parent and (below := below_unsampled(parent)) is not None:
             return below
         else:

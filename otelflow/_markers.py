@@ -113,7 +113,7 @@ class Markers:
 
     def _look_at(self, order: int, now: int) -> float | None:
         """The same for one flow; None where there is nothing more to do."""
-        ref, is_marked, beats = self.open.get(order, _NONE)
+        ref, is_marked, beats = self.open.get(order) or _NONE
         flow = ref()
         if flow is None or flow._ended_ns:  # dropped without an end, as an iterator may be
             self.open.pop(order, None)

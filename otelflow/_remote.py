@@ -76,7 +76,7 @@ class RemoteFlow(Flow[Any]):
         return None
 
     @_span.setter
-    def _span(self, _: Any) -> None:
+    def _span(self, _: Any) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
         pass
 
     @property  # of a run it is a field

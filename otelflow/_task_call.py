@@ -116,7 +116,7 @@ def _close(run: Any, value: Any, token: Any) -> None:
             try:
                 if run._events:
                     settle(run, span)
-                span.finish(_COMPLETED, ended)
+                span.finish(_COMPLETED, run._ended_ns)
             except Exception as error:  # a processor of the user's
                 not_ended(error)
 

@@ -49,6 +49,7 @@ class Sender(Protocol):
 
     def send(self, payload: bytes) -> Answer:
         """Send an ExportTraceServiceRequest. Raises nothing for what an endpoint or a network does."""
+        ...
 
     def close(self) -> None:
         """Give the connection up."""
