@@ -225,6 +225,7 @@ def test_two_threads_import_at_once(folder: Path, captured: Capture) -> None:
 
     threads = [threading.Thread(target=load, args=(offset,)) for offset in (0, 20)]
     with instrument(tasks=["shop.*:f"]) as undo:
+        shopping.load("m1")  # a name in a module whose import is not over is refused
         for thread in threads:
             thread.start()
         for _ in range(20):
