@@ -192,7 +192,7 @@ def running(name: str, folder: Path) -> Iterator[Receiver]:
             sink.close()
 
 
-def wait_for_port(port: int, process: subprocess.Popen[bytes], seconds: float = 20) -> None:
+def wait_for_port(port: int, process: subprocess.Popen[bytes], seconds: float = 60) -> None:
     """Wait until a process that was started takes connections on loopback."""
     end = time.monotonic() + seconds
     while time.monotonic() < end and process.poll() is None:

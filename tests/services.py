@@ -41,7 +41,7 @@ def script(name: str) -> str:
     return str(Path(sys.executable).with_name(name))
 
 
-def until(ready: Callable[[], T | None], what: str, seconds: float = 20) -> T:
+def until(ready: Callable[[], T | None], what: str, seconds: float = 60) -> T:
     """What ``ready`` returns as soon as it is true; an error that says ``what`` if that takes too long."""
     end = time.monotonic() + seconds
     while not (found := ready()):

@@ -69,7 +69,7 @@ def plain(value: Any) -> Any:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False) if isinstance(value, list) else value
 
 
-def found_as_sent(backends: Backends, path: Path, seconds: float = 20) -> list[Span]:
+def found_as_sent(backends: Backends, path: Path, seconds: float = 60) -> list[Span]:
     """Every trace of a file is in Jaeger, whole, each span as it was sent. The spans as they were sent."""
     sent = spans_in(path)
     for trace_id, number in Counter(span.trace_id for span in sent).items():
