@@ -91,7 +91,7 @@ def _raise(*_: Any, **__: Any) -> Any:
 
 
 def _deep(*_: Any) -> Any:
-    raise RecursionError("as of a recursion without end, whose depth the runner of the test would set")
+    return _deep()
 
 
 def _forever(*_: Any) -> Iterator[int]:

@@ -241,7 +241,7 @@ SERVERS = [
         WSGI_APP,
         spans=15,
         act=_served,
-        command=(*GUNICORN, "--preload", "--graceful-timeout", "10"),
+        command=(*GUNICORN, "--preload"),
         serves=True,
     ),
 ]
