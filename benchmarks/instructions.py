@@ -26,6 +26,8 @@ CASES = {
     "by hand + message": ("recording", "hand", "add_message"),
     "task": ("recording", "ours", "add"),
     "task + message": ("recording", "ours", "add_message"),
+    "by hand, raises": ("recording", "hand", "add_raises"),
+    "task that raises": ("recording", "ours", "add_raises"),
     "task, one listener": ("recording", "listened", "add"),
     "by hand, sampled out": ("sampled-out", "hand", "add"),
     "task, sampled out": ("sampled-out", "ours", "add"),
@@ -40,6 +42,7 @@ BASES = {
     "task": "by hand",
     "by hand, the SDK's minimal form": "by hand",
     "task + message": "by hand + message",
+    "task that raises": "by hand, raises",
     "task, one listener": "by hand",
     "task, sampled out": "by hand, sampled out",
     "task, no SDK": "by hand, no SDK",
@@ -111,12 +114,14 @@ def prepare(mode: str, way: str, name: str) -> Callable[[int], Any]:
 
         processor = Keep()
     by_hand.set_up(mode, processor)
+    function = getattr(by_hand if way == "hand" else cases, name, cases.add)
+    calls = cases.calls(cases.catching(function) if name.endswith("raises") else function)
     if way == "hand":
-        sample = cases.in_hand_root(cases.calls(getattr(by_hand, name)))
+        sample = cases.in_hand_root(calls)
     elif way == "listened":
-        sample = cases.in_flow(cases.listened(cases.calls(getattr(cases, name))))
+        sample = cases.in_flow(cases.listened(calls))
     elif way == "ours":
-        sample = cases.in_flow(cases.calls(getattr(cases, name)))
+        sample = cases.in_flow(calls)
     else:
         return encoding(name, cases.in_flow(cases.calls(cases.add)), kept)
     sample(20)

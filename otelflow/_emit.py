@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import time
-import traceback
 from typing import Any, ClassVar, Protocol
 
 from opentelemetry.trace import Status, StatusCode
@@ -19,14 +17,12 @@ from otelflow import _clock, _naming
 from otelflow import attributes as wire
 from otelflow._counts import AFTER_FORK, VALUES, after_end, broken, counts, log_once
 from otelflow._journal import Journal
-from otelflow._log_events import ON_LOGS
 from otelflow._measures import measures
 from otelflow._naming import error_type
 from otelflow._overflow import weigh
 from otelflow._scrubbing import take_redacted
 from otelflow._span_events import is_wanted, span_event
 from otelflow._stdout import say
-from otelflow._tracebacks import format_error
 from otelflow._values import MAX_VALUE_BYTES, attribute, cut, fit, safe_str, to_json, whole, without_colours
 from otelflow.config import OTELFLOW_ARTIFACT_STORE
 from otelflow.context import current_run
@@ -39,11 +35,8 @@ __all__ = [
     "artifact",
     "begun",
     "console",
-    "exception",
-    "failure",
     "message",
     "result",
-    "stack_trace",
     "started",
     "stopped",
     "tell_stop",
@@ -366,35 +359,3 @@ def result(run: Emitter, key: str, description: str, at: At | None = None) -> No
     payload = {"result_data": {"key": key, "description": description}}
     remembered = {"result_data": {"key": _short(key), "description": _short(description)}}
     _deliver(FlowRunEventType.NEW_RESULT, ns, origin, payload, remembered, _INFO)
-
-
-def exception(run: Emitter, attributes: dict[str, Any], ns: int) -> None:
-    """The event of an exception."""
-    span_event(run, wire.EXCEPTION_EVENT, attributes, ns, attributes[wire.EXCEPTION_MESSAGE], logging.ERROR)
-    if ON_LOGS and run._relay is not None:
-        run._relay.said(run, "exception", ns, run._origin[0], (attributes,))
-
-
-def failure(run: Emitter, error: BaseException) -> None:
-    """An exception that began in ``run``: recorded on its span, and said in a message."""
-    take_redacted()
-    ns = _clock.now()
-    text = safe_str(error)
-    if run._span is not None and (ON_LOGS or run._span.is_recording()):
-        last = f"{(kind := error_type(error))}: {text}"
-        described = cut(last)[0]
-        is_clean = described == last  # then its parts are so as well, and need not be looked at again
-        run._failure = (text if is_clean else "", described)
-        shown = text if is_clean else _fit(run, whole(text))
-        stack = format_error(error, last=last if is_clean else "")
-        attributes = {wire.EXCEPTION_TYPE: kind, wire.EXCEPTION_MESSAGE: shown, wire.EXCEPTION_STACKTRACE: stack}
-        exception(run, attributes, ns)
-    message(run, logging.ERROR, f"Error executing {run._title()}: {text}")
-
-
-def stack_trace(error: BaseException) -> None:
-    """Print the whole traceback to the standard error."""
-    try:
-        print(whole("".join(traceback.format_exception(error))), end="", file=sys.stderr)
-    except Exception as problem:  # its own __str__, a closed stream
-        log_once("stack trace", "Could not print a stack trace: %s", type(problem).__name__)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeVar
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanContext
 
-from otelflow import _clock, _emit, _naming, _stdout
+from otelflow import _clock, _emit, _failures, _naming, _stdout
 from otelflow._counts import log_once
 from otelflow._journal import Journal
 from otelflow._outcome import came_from_inside, status_of
@@ -319,9 +319,9 @@ class Run:
             return
         self.error = error
         if self.status == "failed" and not came_from_inside(self._order, error):
-            _emit.failure(self, error)
+            _failures.failure(self, error)
             if self._settings.print_error_stack_trace:
-                _emit.stack_trace(error)
+                _failures.stack_trace(error)
 
     def _end_span(self) -> None:
         span, self._span = self._span, None

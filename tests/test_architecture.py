@@ -41,6 +41,7 @@ FLOORS = [
     ["_diagnosis"],
     ["_relay"],
     ["_emit"],
+    ["_failures"],
     ["_run"],
     ["_drive", "_account"],
     ["_execute"],

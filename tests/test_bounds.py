@@ -68,7 +68,7 @@ def test_nothing_is_captured_for_a_span_that_is_not_recorded(monkeypatch: pytest
 
     monkeypatch.setattr("otelflow._emit.to_json", never)
     monkeypatch.setattr("otelflow._emit.attribute", never)
-    monkeypatch.setattr("otelflow._emit.format_error", never)
+    monkeypatch.setattr("otelflow._failures.format_error", never)
     before = dict(stats().dropped)
     heard = []
     with sampled_out(), flow_events.listen(heard.append):
