@@ -17,8 +17,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import importing
+
 HERE = Path(__file__).parent
 NUMBER = 500
+CALLGRIND = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"]
 
 CASES = {
     "by hand": ("recording", "hand", "add"),
@@ -40,6 +43,9 @@ CASES = {
 }
 """What is counted: the kind of telemetry, how it is called, and what."""
 
+IMPORTS = {"import, the API and wrapt alone": importing.BELOW, "import": importing.WHOLE}
+"""Programs of their own, counted whole, less one that does nothing."""
+
 BASES = {
     "task": "by hand",
     "by hand, the SDK's minimal form": "by hand",
@@ -50,6 +56,7 @@ BASES = {
     "task, sampled out": "by hand, sampled out",
     "task, no SDK": "by hand, no SDK",
     "encoding a task": "encoding a task, upstream's encoder",
+    "import": "import, the API and wrapt alone",
 }
 """What a case is compared with."""
 
@@ -59,7 +66,7 @@ ABOUT = """\
 Written by `make bench-instructions`: instructions that the processor executes for one call, counted by callgrind with
 `PYTHONHASHSEED=0`, the garbage collector off, and a span processor that does nothing. Two runs on one machine with one
 Python differ by less than 1 %, whatever else the machine does. Between machines and Pythons the numbers differ; the
-ratios hardly do.
+ratios hardly do. An import is that of one program with compiled modules, less what a program that does nothing takes.
 
 To judge a change to the path of a task: run it with the change and without (`git stash`), on the same machine, for the
 cases that it touches (`python benchmarks/instructions.py --only "task,by hand"`). A difference of 2 % is a difference.
@@ -68,8 +75,9 @@ cases that it touches (`python benchmarks/instructions.py --only "task,by hand"`
 
 def of_one(case: str) -> int:
     """Instructions of one repetition: callgrind counts from when the program is prepared until it has done its work."""
-    command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", "--instr-atstart=no"]
-    command += [sys.executable, __file__, "--run", case]
+    if case in IMPORTS:
+        return of_import(IMPORTS[case])
+    command = [*CALLGRIND, "--instr-atstart=no", sys.executable, __file__, "--run", case]
     environment = {**os.environ, "PYTHONHASHSEED": "0"}
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, cwd=HERE, env=environment, text=True, **pipes) as program:
@@ -82,9 +90,31 @@ def of_one(case: str) -> int:
             program.stdin.write("go on\n")
             program.stdin.flush()
         said = program.stderr.read()
+    return collected(said) // NUMBER
+
+
+def of_import(statement: str) -> int:
+    """Instructions of an import, in a process of its own."""
+    with importing.compiled() as environment:
+        told = [
+            subprocess.run(
+                [*CALLGRIND, sys.executable, "-c", program],
+                env={**environment, "PYTHONHASHSEED": "0"},
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            for program in (statement, "pass")
+        ]
+    whole, nothing = [collected(each.stderr) for each in told]
+    return whole - nothing
+
+
+def collected(said: str) -> int:
+    """The number in what callgrind said at its end."""
     found = re.search(r"Collected : (\d+)", said)
     assert found, said
-    return int(found[1]) // NUMBER
+    return int(found[1])
 
 
 def run(case: str) -> None:
@@ -157,7 +187,7 @@ def main() -> None:
         run(sys.argv[2])
         return
     wanted = sys.argv[2].split(",") if sys.argv[1:2] == ["--only"] else []
-    names = [case for case in CASES if not wanted or any(word in case for word in wanted)]
+    names = [case for case in (*CASES, *IMPORTS) if not wanted or any(word in case for word in wanted)]
     with ThreadPoolExecutor(2) as pool:
         found = dict(zip(names, pool.map(of_one, names), strict=True))
     print(table(found))
