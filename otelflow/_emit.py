@@ -35,6 +35,8 @@ __all__ = [
     "artifact",
     "begun",
     "console",
+    "console_line",
+    "deliver",
     "message",
     "result",
     "started",
@@ -61,7 +63,7 @@ class Emitter(Protocol):
     _direct: int
     _ended_ns: int
     _events: int
-    _failure: tuple[str, str] | None
+    _failure: tuple[str, str, str | None] | None
     _order: int
     _origin: Any
     _redacted: int
@@ -96,7 +98,7 @@ class Emitter(Protocol):
 _remember = flow_events.remember
 
 
-def _deliver(
+def deliver(
     event_type: FlowRunEventType, ns: int, origin: tuple[Any, ...], heard: Any, remembered: Any, level: int
 ) -> None:
     """To the history (which holds no values of the user's) and to the listeners."""
@@ -147,7 +149,11 @@ def tell_stop(run: Emitter) -> None:
     """Tell history, metrics and listeners that a run ended."""
     error, ended = run.error, run._ended_ns
     duration_ns = ended - run._started_ns
-    text = None if error is None else cut(safe_str(error))[0]
+    text = None
+    if error is not None:
+        text = run._failure[2] if run._failure else None
+        if text is None:
+            text = cut(safe_str(error))[0]
     if measures.on:
         measures.stopped(run._origin, run.status, duration_ns, error)
     _remember((run._STOP, ended, run._origin, (run.status, duration_ns, None, text), _INFO))
@@ -160,25 +166,32 @@ def _end_attributes(run: Emitter, span: Any) -> None:
     try:
         if not span.is_recording():
             return
-        more = run._end_attributes()
+        more, description = run._end_attributes(), None
         made = {**_STATUSES[run.status], **more} if more else _STATUSES[run.status]
         if run.status == "failed" and run.error is not None:
-            take_redacted()
-            kind = error_type(run.error)
+            kind, description, _ = run._failure or _described(run, run.error)
             made = {**made, wire.ERROR_TYPE: kind}
-            description = run._failure[1] if run._failure else cut(f"{kind}: {safe_str(run.error)}")[0]
-            span.set_status(Status(StatusCode.ERROR, description))
-            run._redacted += take_redacted()
         if run._cut:
             made = {**made, wire.DROPPED_VALUES: run._cut}
         if run._redacted:
             made = {**made, wire.REDACTED: run._spec.attributes.get(wire.REDACTED, 0) + run._redacted}
         if hasattr(type(span), "conclude"):  # a lean one, which takes what is known to be clean
-            span.conclude(made)
+            span.conclude(made, description)
         else:
+            if description is not None:
+                span.set_status(Status(StatusCode.ERROR, description))
             span.set_attributes(made)
     except Exception as error:
         broken("set_attributes", error)
+
+
+def _described(run: Emitter, error: BaseException) -> tuple[str, str, None]:
+    """As ``run._failure``, of an exception that began in a run within."""
+    take_redacted()
+    kind = error_type(error)
+    description, _ = cut(f"{kind}: {safe_str(error)}")
+    run._redacted += take_redacted()
+    return kind, description, None
 
 
 def _fit(run: Emitter, text: str) -> str:
@@ -243,13 +256,13 @@ def message(
         task_name, task_run = run._task_identity()
         run._journal.add_message(Message(text, level, ns, task_name, task_run, raw, attributes))
     if config.log_to_console:
-        console(f"{_time_of_day(ns)} | {logging.getLevelName(level):<8} | {raw}")
+        console_line(ns, level, raw)
     if run._relay is not None:
         run._relay.said(run, "message", ns, origin[0], (level, raw, attributes))
         return
     heard = {"message_data": {"log_level": level, "message": raw, "message_text": text}}
     remembered = {"message_data": {"log_level": level, "message": short, "message_text": short}}
-    _deliver(FlowRunEventType.FLOW_MESSAGE, ns, origin, heard, remembered, level)
+    deliver(FlowRunEventType.FLOW_MESSAGE, ns, origin, heard, remembered, level)
 
 
 def _message_attributes(run: Emitter, text: str, level: int, extra: dict[str, Any] | None) -> dict[str, Any]:
@@ -280,6 +293,11 @@ def console(text: str) -> None:
         log_once("console", "Could not print to the standard output: %s", safe_str(error))
 
 
+def console_line(ns: int, level: int, text: str) -> None:
+    """Print a message to the terminal."""
+    console(f"{_time_of_day(ns)} | {logging.getLevelName(level):<8} | {text}")
+
+
 def artifact(run: Emitter, key: str, data: object, description: str, kind: str, at: At | None = None) -> None:
     """Something that the run made: span event with a preview, the object itself in memory and for listeners."""
     take_redacted()
@@ -300,9 +318,7 @@ def artifact(run: Emitter, key: str, data: object, description: str, kind: str, 
     payload = {"description": description, "key": key, "data": data, "type": kind}
     shown = _unseen(data) if made is None else made[wire.ARTIFACT_DATA]
     remembered = {"description": _short(description), "key": _short(key), "data": shown, "type": _short(kind)}
-    _deliver(
-        FlowRunEventType.NEW_ARTIFACT, ns, origin, {"artifact_data": payload}, {"artifact_data": remembered}, _INFO
-    )
+    deliver(FlowRunEventType.NEW_ARTIFACT, ns, origin, {"artifact_data": payload}, {"artifact_data": remembered}, _INFO)
 
 
 def _artifact_attributes(run: Emitter, key: str, data: object, description: str, kind: str) -> dict[str, Any]:
@@ -358,4 +374,4 @@ def result(run: Emitter, key: str, description: str, at: At | None = None) -> No
         return
     payload = {"result_data": {"key": key, "description": description}}
     remembered = {"result_data": {"key": _short(key), "description": _short(description)}}
-    _deliver(FlowRunEventType.NEW_RESULT, ns, origin, payload, remembered, _INFO)
+    deliver(FlowRunEventType.NEW_RESULT, ns, origin, payload, remembered, _INFO)

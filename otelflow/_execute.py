@@ -93,7 +93,7 @@ class Executable(Account):
     def _start_clean(self) -> None:
         """Forget the run before."""
         self.error = self.return_value = self._span_context = None
-        self._failure: tuple[str, str] | None = None
+        self._failure: tuple[str, str, str | None] | None = None
         self.__dict__.pop("_lines", None)
         self._ended_ns = self._events = self._weight = self._cut = self._redacted = 0
         self._direct = -1

@@ -9,21 +9,32 @@ from typing import Any
 
 from otelflow import _clock
 from otelflow import attributes as wire
-from otelflow._counts import VALUES, counts, log_once
-from otelflow._emit import Emitter, message
+from otelflow._counts import VALUES, after_end, counts, log_once
+from otelflow._emit import Emitter, console_line, deliver, message
 from otelflow._log_events import ON_LOGS
 from otelflow._naming import error_type
-from otelflow._scrubbing import take_redacted
+from otelflow._overflow import weigh
+from otelflow._scrubbing import stands_apart, take_redacted
 from otelflow._span_events import span_event
 from otelflow._tracebacks import format_error
-from otelflow._values import cut, fit, safe_str, whole
+from otelflow._values import MAX_VALUE_BYTES, cut, fit, safe_str, whole
+from otelflow.events import FlowRunEventType
+from otelflow.records import Message
 
 __all__ = ["exception", "failure", "stack_trace"]
 
+_ERROR = logging.ERROR
+_TYPE, _MESSAGE, _STACKTRACE = wire.EXCEPTION_TYPE, wire.EXCEPTION_MESSAGE, wire.EXCEPTION_STACKTRACE
+_TEXT, _SEVERITY = wire.MESSAGE_TEXT, wire.MESSAGE_SEVERITY
+_EXCEPTION_BYTES = weigh({_TYPE: "", _MESSAGE: "", _STACKTRACE: ""})
+_MESSAGE_BYTES = weigh({_TEXT: "", _SEVERITY: "ERROR"})
+_SHORT = MAX_VALUE_BYTES // 8
+"""Characters of a text that has room wherever it is put, whatever they are."""
 
-def exception(run: Emitter, attributes: dict[str, Any], ns: int) -> None:
-    """The event of an exception."""
-    span_event(run, wire.EXCEPTION_EVENT, attributes, ns, attributes[wire.EXCEPTION_MESSAGE], logging.ERROR)
+
+def exception(run: Emitter, attributes: dict[str, Any], ns: int, size: int = 0) -> None:
+    """The event of an exception; ``size`` is about its number of bytes, 0 where that is not known."""
+    span_event(run, wire.EXCEPTION_EVENT, attributes, ns, attributes[_MESSAGE], _ERROR, size)
     if ON_LOGS and run._relay is not None:
         run._relay.said(run, "exception", ns, run._origin[0], (attributes,))
 
@@ -32,22 +43,56 @@ def failure(run: Emitter, error: BaseException) -> None:
     """An exception that began in ``run``: recorded on its span, and said in a message."""
     take_redacted()
     ns = _clock.now()
-    text = safe_str(error)
-    if run._span is not None and (ON_LOGS or run._span.is_recording()):
-        last = f"{(kind := error_type(error))}: {text}"
-        described = cut(last)[0]
-        is_clean = described == last  # then its parts are so as well, and need not be looked at again
-        run._failure = (text if is_clean else "", described)
-        shown = text
-        if not is_clean:
-            shown, was_cut = fit(whole(text))
-            if was_cut:
-                run._cut += 1
-                counts.add(VALUES)
-        stack = format_error(error, last=last if is_clean else "")
-        attributes = {wire.EXCEPTION_TYPE: kind, wire.EXCEPTION_MESSAGE: shown, wire.EXCEPTION_STACKTRACE: stack}
-        exception(run, attributes, ns)
-    message(run, logging.ERROR, f"Error executing {run._title()}: {text}")
+    text, title = safe_str(error), f"Error executing {run._title()}: "
+    span = run._span
+    if span is None or not (ON_LOGS or span.is_recording()):
+        message(run, _ERROR, title + text)
+        return
+    kind = error_type(error)
+    prefix = f"{kind}: "
+    last = prefix + text
+    is_short = len(last) <= _SHORT and stands_apart(prefix)
+    described, shown = prefix + whole(text) if is_short else cut(last)[0], text
+    is_clean = described == last  # then its parts are so as well, and need not be looked at again
+    if not is_clean:
+        described, shown = fit(described)[0], _fitted(run, whole(text))
+    run._failure = (kind, described, text if is_clean else None)
+    stack = format_error(error, last=last if is_clean else "")
+    size = _EXCEPTION_BYTES + len(kind) + len(shown) + len(stack) if is_clean and stack.isascii() else 0
+    exception(run, {_TYPE: kind, _MESSAGE: shown, _STACKTRACE: stack}, ns, size)
+    if is_clean and is_short and "\x1b" not in text and stands_apart(title):
+        _say(run, title + text)
+    else:
+        message(run, _ERROR, title + text)
+
+
+def _fitted(run: Emitter, text: str) -> str:
+    kept, was_cut = fit(text)
+    if was_cut:
+        run._cut += 1
+        counts.add(VALUES)
+    return kept
+
+
+def _say(run: Emitter, text: str) -> None:
+    """The message of a failure, as :func:`otelflow._emit.message` makes it of a text that is clean and short."""
+    config = run._settings
+    if not config.logging_enabled or config.log_level > _ERROR:
+        return
+    ns, origin = _clock.now(), run._origin
+    size = _MESSAGE_BYTES + len(text) if text.isascii() else 0
+    if not span_event(run, wire.MESSAGE_EVENT, {_TEXT: text, _SEVERITY: "ERROR"}, ns, text, _ERROR, size):
+        counts.add(after_end("message"))
+        return
+    if config.log_to_memory:
+        run._journal.add_message(Message(text, _ERROR, ns, *run._task_identity()))
+    if config.log_to_console:
+        console_line(ns, _ERROR, text)
+    if run._relay is not None:
+        run._relay.said(run, "message", ns, origin[0], (_ERROR, text, None))
+        return
+    facts = {"log_level": _ERROR, "message": text, "message_text": text}
+    deliver(FlowRunEventType.FLOW_MESSAGE, ns, origin, {"message_data": {**facts}}, {"message_data": facts}, _ERROR)
 
 
 def stack_trace(error: BaseException) -> None:

@@ -101,12 +101,16 @@ class LeanSpan(Span):
         self._unshare()
         super().set_attributes(attributes)
 
-    def conclude(self, attributes: dict[str, Any]) -> None:
-        """Set the attributes of the end: clean ones, in a dict that nobody changes any more."""
+    def conclude(self, attributes: dict[str, Any], failure: str | None = None) -> None:
+        """Set the attributes of the end: clean ones, in a dict that nobody changes any more. ``failure`` describes what
+        went wrong."""
         with self._lock:
-            if self._end_time is None and self._own is None:
-                self._last = attributes
-                return
+            if self._end_time is None:
+                if failure is not None and self._status._status_code is not StatusCode.OK:  # OK, said by a user, stays
+                    self._status = Status(StatusCode.ERROR, failure)
+                if self._own is None:
+                    self._last = attributes
+                    return
         if self._end_time is None:
             super().set_attributes(attributes)
 

@@ -56,7 +56,8 @@ class Notes:
     def stopped(self, origin: tuple[Any, ...], status: str, duration_ns: int, error: BaseException | None) -> None:
         """A run ended."""
         taken = self._taken
-        taken.append((origin, status, duration_ns, error_type(error) if status == "failed" and error else None))
+        kind = error_type(error) if status == "failed" and error is not None else None
+        taken.append((origin, status, duration_ns, kind))
         if len(taken) > _MANY:
             self._hurry()
 

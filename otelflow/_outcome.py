@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
 from otelflow._shapes import Shape
 
-__all__ = ["DRIVERS", "came_from_inside", "status_of"]
+__all__ = ["DRIVERS", "came_from_inside", "cause_of", "status_of"]
+
+cause_of: Callable[[BaseException], Any] = vars(BaseException)["__cause__"].__get__
+"""The cause of an exception, whatever its class makes of that name."""
 
 DRIVERS: set[Any] = set()
 """Code objects of the functions that drive runs. Each has its run in a local variable named ``run``, and puts the run's
@@ -35,8 +39,9 @@ def came_from_inside(order: int, error: BaseException) -> bool:
     it cannot go stale: the same exception object raised again in another run is recorded again. One that came back
     from a worker process has lost its frames; its cause tells instead below which run it was recorded.
     """
-    if getattr(error.__cause__, "recorded_below", 0) >= order:
-        return True
+    cause = cause_of(error)
+    if cause is not None and hasattr(type(cause), "recorded_below") and cause.recorded_below >= order:
+        return True  # asked of its class: a __getattr__ of the user's may raise
     own: TracebackType | None = error.__traceback__  # to look into its own frame would keep a copy, with the run in it
     traceback = None if own is None else own.tb_next
     while traceback is not None:

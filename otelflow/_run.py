@@ -98,8 +98,8 @@ class Run:
     _relay: Any
     """In a worker process: what records all that happens, instead of an exporter and listeners."""
     _lines: _stdout.Lines | None = None
-    _failure: tuple[str, str] | None = None
-    """Of the exception that began here: its text where that is clean and short, and its description on the span."""
+    _failure: tuple[str, str, str | None] | None = None
+    """Of the exception that began here: its type, its description on the span, and its text where that is clean."""
     _events: int
     _direct: int = -1
     """How many events go on the span as they come; -1: not looked at yet."""

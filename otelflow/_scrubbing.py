@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from otelflow._counts import REDACTED_VALUES, SLOW_PATTERNS, counts, log_once
-from otelflow._secret_names import add_names, allow_names, is_allowed, secret_in_name
+from otelflow._secret_names import STEMS, add_names, allow_names, is_allowed, secret_in_name
 from otelflow._secrets import is_hidden, mark, without_known, without_secrets
 from otelflow.config import (
     OTELFLOW_SCRUB,
@@ -32,6 +32,7 @@ __all__ = [
     "clean_value",
     "guard_log",
     "redacted_here",
+    "stands_apart",
     "take_redacted",
     "use_callback",
 ]
@@ -43,6 +44,7 @@ left after all rules); returns what is to stand there, None for what would stand
 _PIECE = 2048
 """Characters that a pattern or callback of the user's is given at once."""
 _PART = 1 << 18
+_LONGEST_PREFIX = 200
 _SLOW_SECONDS = 0.05
 
 _logger = logging.getLogger("otelflow")
@@ -96,10 +98,34 @@ def clean_value(name: str, value: object) -> str | None:
     return _replaced_whole(text, name, secret_in_name(name))
 
 
-@lru_cache(maxsize=1024)
 def clean_source(line: str) -> str:
     """A line of source without secrets. The same few lines are in all tracebacks of a place that fails."""
-    return clean(line, code=True)
+    cleaned = _clean_source(line)
+    if cleaned != line:
+        _count()
+    return cleaned
+
+
+@lru_cache(maxsize=1024)
+def _clean_source(line: str) -> str:
+    if not _ON:
+        return line
+    cleaned = without_secrets(line, _replace, True)
+    return "".join(_by_own_rules(piece, "") for piece in _pieces(cleaned)) if _has_own else cleaned
+
+
+@lru_cache(maxsize=1024)
+def stands_apart(prefix: str) -> bool:
+    """Whether a text that is clean is so behind ``prefix`` as well, which ends in ``": "``: nothing in that is the
+    beginning of anything. (The user's own rules may see that otherwise.)"""
+    low = prefix.lower()
+    return (
+        not _has_own
+        and len(prefix) <= _LONGEST_PREFIX
+        and not any(stem in low for stem in STEMS)
+        and without_secrets(prefix) == prefix == prefix.encode("utf-8", "ignore").decode()
+        and "\x1b" not in prefix
+    )
 
 
 def clean_parts(text: str) -> Iterator[str]:
@@ -157,7 +183,8 @@ def use_callback(callback: Scrub | None) -> None:
         raise ArgumentError(f"configure(scrub={callback!r}): use a function of a name, a text and a rule.")
     global _callback, _has_own
     _callback = callback
-    clean_source.cache_clear()
+    _clean_source.cache_clear()
+    stands_apart.cache_clear()
     _has_own = bool(_patterns) or callback is not None
 
 

@@ -1,18 +1,24 @@
 """An exception as text: the frames nearest to the error first to be kept, in bounded time.
 
 The standard library's ``traceback.format_exception`` checks every source file on disk and marks columns: 80 to 180 µs,
-more than everything else that a task costs. Here a source line comes from the line cache, without that check.
+more than everything else that a task costs. Here a source line comes from the line cache, without that check, and what
+was made of a frame is kept: a place that failed once mostly fails again. The line cache is asked each time, so that a
+line is never older here than there.
 """
 
 from __future__ import annotations
 
 import linecache
 import textwrap
+from collections.abc import Sequence
+from functools import lru_cache
 from types import TracebackType
+from typing import Any
 
 from otelflow._naming import error_type
+from otelflow._outcome import cause_of
 from otelflow._scrubbing import clean_source
-from otelflow._values import MAX_VALUE_BYTES, cut, safe_str
+from otelflow._values import MAX_VALUE_BYTES, cut, plain_text, safe_str
 
 __all__ = ["format_error"]
 
@@ -27,17 +33,24 @@ _CONTEXT = "\nDuring handling of the above exception, another exception occurred
 def format_error(error: BaseException, limit: int = MAX_VALUE_BYTES, last: str = "") -> str:
     """The traceback of ``error`` as Python prints it, with the exceptions that led to it, in about ``limit`` bytes.
     ``last`` is its last line, where that is known to be clean."""
+    try:
+        return _with_causes(error, limit, last)
+    except Exception as problem:  # a full stack, a class that makes something else of __context__
+        return f"<the traceback could not be read: {type(problem).__name__}>\n{last}\n"
+
+
+def _with_causes(error: BaseException, limit: int, last: str) -> str:
     text = _one(error, limit, last)
-    seen = {id(error)}
+    seen: set[int] = set()
     while True:
-        cause = error.__cause__
+        cause = cause_of(error)
         before, link = (cause, _CAUSE) if cause is not None else (error.__context__, _CONTEXT)
-        if before is None or id(before) in seen or (cause is None and error.__suppress_context__):
+        if before is None or (cause is None and error.__suppress_context__):
             return text
-        room = limit - len(text.encode("utf-8", "replace")) - len(link)
-        if room < 200:  # not enough for an exception and a frame
+        seen.add(id(error))
+        room = limit - _size(text) - len(link)
+        if id(before) in seen or room < 200:  # not enough for an exception and a frame
             return text
-        seen.add(id(before))
         text = _one(before, room) + link + text
         error = before
 
@@ -45,44 +58,60 @@ def format_error(error: BaseException, limit: int = MAX_VALUE_BYTES, last: str =
 def _one(error: BaseException, limit: int, last: str = "") -> str:
     if not last or len(last) > limit // 8:  # characters of four bytes at most
         last, _ = cut(f"{error_type(error)}: {safe_str(error)}", max(64, limit // 2))
-    room = limit - len(last.encode()) - len(_HEAD) - 40
-    lines: list[str] = []
+    room = limit - _size(last) - len(_HEAD) - 40
     frames, left_out = _innermost(error.__traceback__)
-    for position, (frame, line_number) in enumerate(reversed(frames)):
-        text = _frame_text(frame, line_number)
-        room -= len(text.encode("utf-8", "replace"))
-        if room < 0 and lines:
+    text = ""
+    for position, traceback in enumerate(reversed(frames)):
+        code, line_number = traceback.tb_frame.f_code, traceback.tb_lineno
+        source = clean_source(linecache.getline(code.co_filename, line_number))
+        shown, size = _frame_text(code.co_filename, line_number, code.co_name, source)
+        room -= size
+        if room < 0 and text:
             left_out += len(frames) - position
             break
-        lines.append(text)
-    if left_out:
-        lines.append(f"  [{left_out} more frames above]\n")
-    return _HEAD + "".join(reversed(lines)) + last + "\n" + _added(error, room)
+        text = shown + text
+    more = f"  [{left_out} more frames above]\n" if left_out else ""
+    return f"{_HEAD}{more}{text}{last}\n{_added(error, room)}"
 
 
 def _added(error: BaseException, room: int) -> str:
     """What stands below an exception: its notes, and the exceptions of a group, as far as there is room."""
     text = ""
-    for note in getattr(error, "__notes__", None) or ():
-        text += cut(f"{safe_str(note)}\n", max(64, room))[0]
-    inner = getattr(error, "exceptions", None)
-    for number, one in enumerate(inner if isinstance(inner, tuple) else (), 1):
-        left = room - len(text)
+    notes = _several(error, "__notes__")
+    for number, note in enumerate(notes):
+        left = room - _size(text)
+        if left < 64 and number:
+            text += f"[{len(notes) - number} more notes]\n"
+            break
+        text += cut(f"{safe_str(note)}\n", max(64, left))[0]
+    inner = _several(error, "exceptions")
+    for number, one in enumerate(inner, 1):
+        left = room - _size(text)
         if left < 200 or not isinstance(one, BaseException):
-            text += f"  [{len(inner) - number + 1} more exceptions]\n"  # type: ignore[arg-type]
+            text += f"  [{len(inner) - number + 1} more exceptions]\n"
             break
         text += f"  +---------------- {number} ----------------\n"
-        text += textwrap.indent(_one(one, min(left, max(200, room // len(inner)))), "  | ")  # type: ignore[arg-type]
+        text += textwrap.indent(_one(one, min(left, max(200, room // len(inner)))), "  | ")
     return text
 
 
-def _innermost(traceback: TracebackType | None) -> tuple[list[tuple[TracebackType, int]], int]:
-    """The last frames of a traceback with their line numbers, and how many are left out."""
-    frames: list[tuple[TracebackType, int]] = []
+def _several(error: BaseException, name: str) -> Sequence[Any]:
+    """What stands under ``name``, where that is a list or tuple. A class of the user's may have a ``__getattr__``, and
+    that may raise."""
+    try:
+        found = getattr(error, name, ())
+    except Exception:
+        return ()
+    return found if isinstance(found, list | tuple) else ()
+
+
+def _innermost(traceback: TracebackType | None) -> tuple[list[TracebackType], int]:
+    """The last frames of a traceback, and how many are left out."""
+    frames: list[TracebackType] = []
     left_out = 0
     while traceback is not None:
         if not traceback.tb_frame.f_code.co_filename.startswith(_OWN_FILES):
-            frames.append((traceback, traceback.tb_lineno))
+            frames.append(traceback)
         traceback = traceback.tb_next
         if len(frames) > 2 * _MOST_FRAMES:
             del frames[:_MOST_FRAMES]
@@ -90,8 +119,14 @@ def _innermost(traceback: TracebackType | None) -> tuple[list[tuple[TracebackTyp
     return frames, left_out
 
 
-def _frame_text(traceback: TracebackType, line_number: int) -> str:
-    code = traceback.tb_frame.f_code
-    text = f'  File "{code.co_filename}", line {line_number}, in {code.co_name}\n'
-    source = linecache.getline(code.co_filename, line_number).strip()
-    return f"{text}    {clean_source(source)[:200]}\n" if source else text
+@lru_cache(maxsize=1024)
+def _frame_text(filename: str, line_number: int, name: str, source: str) -> tuple[str, int]:
+    """What stands for a frame, with its clean line of source, and its size in bytes."""
+    text = f'  File "{filename}", line {line_number}, in {name}\n'
+    source = source.strip()
+    text = plain_text(f"{text}    {source[:200]}\n" if source else text)
+    return text, _size(text)
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
