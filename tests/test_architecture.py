@@ -81,7 +81,7 @@ FLOORS = [
 FLOORS_OF_EXPORTERS = [
     ["__init__", "_spans", "_text", "_running", "_environment", "_spool_records", "_spool_target"],
     ["_spool_http", "_spool_grpc", "_spool_folder"],
-    ["_spool_delivery", "_spool_writer"],
+    ["_spool_delivery", "_spool_ledger", "_spool_writer"],
     ["_spool_flows", "_spool_courier"],
     ["_spool"],
     ["_markers", "_forest", "_from_sdk", "_from_json", "_otlp_lines", "_jsonfile_files", "_region", "_page"],

@@ -13,14 +13,21 @@ from typing import Any
 from filelock import Timeout
 
 from otelflow_exporters._environment import Sync, suppressed
-from otelflow_exporters._spool_courier import Courier
+from otelflow_exporters._spool_courier import DAMAGED, Courier, Reports
 from otelflow_exporters._spool_delivery import TOO_LARGE, deliver_parts, new_sender
 from otelflow_exporters._spool_flows import FlowJournal, closed_flows
-from otelflow_exporters._spool_folder import Folder
+from otelflow_exporters._spool_folder import Folder, Segment
+from otelflow_exporters._spool_ledger import Ledger
 from otelflow_exporters._spool_target import Kind, Target
 from otelflow_exporters._spool_writer import NoRoom, Writer, writing
 
-__all__ = ["UNWRITABLE", "Account", "Settings", "Spool"]
+__all__ = ["FULL", "REMOVED", "UNWRITABLE", "Account", "Settings", "Spool"]
+
+FULL = "spool_full"
+"""The folder had no room for them any more."""
+
+REMOVED = "spool_removed"
+"""The folder was taken away, or a file in it, before they were delivered."""
 
 UNWRITABLE = "spool_unwritable"
 """The folder could not be written, and neither could the spans be sent at that moment."""
@@ -70,14 +77,19 @@ class Spool:
         self.folder = Folder(settings.folder)
         self.keys = [target.key for target in targets]
         self._targets = targets
-        self._writer = Writer(self.folder, self.keys, settings.most_bytes, settings.sync, self._lose_spooled)
+        self._ledger = Ledger(self.folder, self.keys)
         self.journal = FlowJournal(self._journal_path, self._complain)
-        self._couriers = [
-            Courier(
-                self.folder, target, self.keys, settings.max_age, self._lose_spooled, self._look_after, self._notify
-            )
-            for target in targets
-        ]
+        self._writer = Writer(
+            self.folder,
+            self.keys,
+            settings.most_bytes,
+            settings.sync,
+            wrote=self._ledger.wrote,
+            drop=self._drop,
+            entered_anew=self.journal.renew,
+        )
+        reports = Reports(self._lose_spooled, self._look_after, self._notify, self._ledger.sent, self._sweep)
+        self._couriers = [Courier(self.folder, target, settings.max_age, reports) for target in targets]
         self._begin()
         _spools.add(self)
         if self.folder.segments() or self.folder.identities():  # what was left by those before us
@@ -89,7 +101,7 @@ class Spool:
         self._counting = threading.RLock()
         self._lost: dict[str, int] = {}
         """Of this process's spans."""
-        self._lost_spooled = 0
+        self._lost_spooled = self._removed = 0
         self._known_losses: tuple[object, dict[str, int]] = (None, {})
         self._sent_directly = 0
         self._direct = [new_sender(target) for target in self._targets]
@@ -145,10 +157,12 @@ class Spool:
             self._lost[reason] = self._lost.get(reason, 0) + spans
             self.losses += spans
 
-    def _lose_spooled(self, owner: str, reason: str, spans: int) -> None:
+    def _lose_spooled(self, owner: str, reason: str, spans: int, removed: str | None = None) -> None:
         """Count spans that are lost out of the folder, and note it for their owner."""
         mine = self._writer.identity
-        self.folder.note_loss(owner, mine, reason, spans)
+        self.folder.note_loss(owner, mine, reason, spans, removed)
+        if not spans:
+            return
         with self._counting:
             self.losses += spans
             if owner == mine:
@@ -158,17 +172,47 @@ class Spool:
 
     def account(self) -> Account:
         """What became of this process's spans."""
-        mine, pending, own = self._writer.identity, 0, 0
-        written = self._writer.written
-        for segment, offset in self.folder.waiting(self.keys):
-            spans = self.folder.spans_in(segment, offset)
-            pending += spans
-            own += spans if segment.identity == mine else 0
-        lost, gone = dict(self._lost), self._lost_spooled
+        under_way = self._look_for_missing()
+        waiting = [self.folder.spans_in(*one) for one in self.folder.waiting(self.keys)]
+        lost, counted = dict(self._lost), self._lost_spooled
         for reason, spans in self._lost_by_others().items():
             lost[reason] = lost.get(reason, 0) + spans
-            gone += spans
-        return Account(max(0, written - own - gone) + self._sent_directly, pending, lost)
+            counted += spans
+        if self._removed:
+            lost[REMOVED] = self._removed
+        dealt_with, _ = self._ledger.count()
+        return Account(max(0, dealt_with - counted) + self._sent_directly, sum(waiting) + under_way, lost)
+
+    def _look_for_missing(self) -> int:
+        """See what others have sent of this process's spans, and what is not in the folder any more. How many of these
+        may be delivered yet."""
+        is_delivering = any(courier.is_delivering for courier in self._couriers)
+        self._lost_by_others()
+        self._ledger.look()
+        with self._counting:
+            gone = self._ledger.count()[1]
+            more = gone - self._removed
+            if is_delivering:
+                return max(0, more)
+            self._removed = gone
+            self.losses += max(0, more)
+        if more > 0:
+            self._complain(REMOVED, f"lost {more} spans: somebody took them away out of {self.settings.folder}")
+        return 0
+
+    def _drop(self, segment: Segment, spans: int) -> None:
+        """A segment is about to go, to make room, and with it spans that nobody has."""
+        self._lose_spooled(segment.identity, FULL, spans, segment.stem)
+        if segment.identity == self._writer.identity:
+            self._ledger.removed(segment.stem)
+
+    def _sweep(self) -> None:
+        self.folder.sweep(self.keys, self._writer.identity, self._finish)
+
+    def _finish(self, segment: Segment) -> None:
+        unread = self._ledger.finish(segment)
+        if unread:
+            self._lose_spooled(segment.identity, DAMAGED, unread)
 
     def _lost_by_others(self) -> dict[str, int]:
         """What other processes have noted of this one's spans; read anew only when something was noted."""
@@ -178,8 +222,11 @@ class Spool:
             lost: dict[str, int] = {}
             for loss in self.folder.losses():
                 if loss.get("owner") == mine and loss.get("by") != mine:
-                    reason = str(loss.get("reason"))
-                    lost[reason] = lost.get(reason, 0) + loss["spans"]
+                    if loss["spans"]:
+                        reason = str(loss.get("reason"))
+                        lost[reason] = lost.get(reason, 0) + loss["spans"]
+                    if "removed" in loss:
+                        self._ledger.removed(str(loss["removed"]))
             self._known_losses = state, lost
         return self._known_losses[1]
 
@@ -209,12 +256,13 @@ class Spool:
             self._complain("sync", f"cannot say that all is on disk: {error!r}")
         self.bury()
         self.wake(hurry=True)
-        while self.folder.waiting(self.keys):
+        while self.folder.waiting(self.keys) or any(courier.is_delivering for courier in self._couriers):
             left = end - time.monotonic()
             if left <= 0:
                 return False
             with self._changed:
                 self._changed.wait(min(left, _LOOK_SECONDS))
+        self._look_for_missing()
         return True
 
     def stop(self) -> None:
@@ -235,8 +283,9 @@ class Spool:
         for courier in self._couriers:
             courier.stop(0.05 if self._gets_nowhere(courier) else max(0.05, end - time.monotonic()))
         self.journal.close()
+        self._ledger.leave()
         self._writer.leave(keep=not self.journal.is_empty)
-        self.folder.sweep(self.keys)
+        self._sweep()
 
     def _gets_nowhere(self, courier: Courier) -> bool:
         return courier.is_failing or courier.has_waited(self.settings.exit_seconds)
@@ -249,6 +298,8 @@ class Spool:
         if time.monotonic() - self._buried > _BURY_SECONDS:
             self._buried = time.monotonic()
             self.bury()
+            self._look_for_missing()
+            self._sweep()
 
     def bury(self) -> None:
         """Close what processes left that are gone."""
@@ -279,6 +330,7 @@ class Spool:
         """Start anew: what is in the folder is the parent's, or of whoever finds it."""
         _left_to_the_parent.append((self._direct, [courier.abandon() for courier in self._couriers]))
         self._writer.abandon()
+        self._ledger.begin()
         self.journal.abandon()
         self._begin()
 

@@ -70,7 +70,8 @@ def _facts(folder: Folder) -> dict[str, Any]:
     waiting = folder.waiting(keys)
     lost: dict[str, int] = {}
     for loss in folder.losses():
-        lost[str(loss.get("reason"))] = lost.get(str(loss.get("reason")), 0) + loss["spans"]
+        if loss["spans"]:
+            lost[str(loss.get("reason"))] = lost.get(str(loss.get("reason")), 0) + loss["spans"]
     alive = {identity: folder.is_alive(identity) for identity in folder.identities()}
     return {
         "folder": folder.path,
@@ -195,7 +196,6 @@ def purge(path: str | None, yes: bool) -> None:
     if not yes:
         click.confirm(f"Throw away {spans:,} spans in {folder.path}?", abort=True)
     for segment in ended:
-        if waiting.get(segment.stem):
-            folder.note_loss(segment.identity, "purge", _PURGED, waiting[segment.stem])
+        folder.note_loss(segment.identity, "purge", _PURGED, waiting.get(segment.stem, 0), segment.stem)
         os.unlink(segment.path)
     click.echo(f"{spans:,} spans thrown away")

@@ -18,7 +18,7 @@ from otelflow_exporters._spool_folder import Folder, Segment, forget_lock, lock_
 from otelflow_exporters._spool_records import START, Damage
 from otelflow_exporters._spool_target import Answer, Kind, Sender, Target
 
-__all__ = ["DAMAGED", "EXPIRED", "Courier"]
+__all__ = ["DAMAGED", "EXPIRED", "Courier", "Reports"]
 
 EXPIRED = "spool_expired"
 """The record was older than it may get."""
@@ -70,25 +70,27 @@ class _Bell:
         return True
 
 
+class Reports(NamedTuple):
+    """Whom a courier tells what."""
+
+    lose: Callable[[str, str, int], None]
+    """Owner, reason, spans."""
+    before: Callable[[], None]
+    """Before each look for something to send."""
+    changed: Callable[[], None]
+    sent: Callable[[str, str, int, int, int], None]
+    """The endpoint's key, a segment's stem, from where to where the endpoint has answered for it, and the spans that
+    are there."""
+    sweep: Callable[[], None]
+    """Something may be done with."""
+
+
 class Courier:
-    """Delivers to ``target``. One process at a time does, which holds a lock of the folder for that endpoint.
+    """Delivers to ``target``. One process at a time does, which holds a lock of the folder for that endpoint."""
 
-    ``lose(owner, reason, spans)`` and ``changed()`` are told what happens; ``before()`` is called before each look.
-    """
-
-    def __init__(
-        self,
-        folder: Folder,
-        target: Target,
-        keys: list[str],
-        max_age: int,
-        lose: Callable[[str, str, int], None],
-        before: Callable[[], None],
-        changed: Callable[[], None],
-    ) -> None:
+    def __init__(self, folder: Folder, target: Target, max_age: int, reports: Reports) -> None:
         self.target = target
-        self._folder, self._keys, self._max_age = folder, keys, max_age
-        self._lose, self._before, self._changed = lose, before, changed
+        self._folder, self._max_age, self._tell = folder, max_age, reports
         self._sender: Sender = new_sender(target)
         self._is_down = False
         self._begin()
@@ -102,6 +104,8 @@ class Courier:
         """Held while the thread is made: a signal handler that comes in between must not make a second."""
         self.is_failing = False
         """The last request failed, and is to be repeated."""
+        self.is_delivering = False
+        """A batch is under way: what becomes of it will be told."""
         self._failures = self._doubts = 0
         self._asking_since: float | None = None
         self._not_before = 0.0
@@ -155,7 +159,7 @@ class Courier:
                 except Exception as error:  # the folder was taken away, the disk is full, a bug of ours
                     is_free = True
                     self._failed(Answer(Kind.LATER, repr(error)))
-                self._changed()
+                self._tell.changed()
                 if self._stopping:
                     return
                 if self._not_before > time.monotonic():
@@ -173,10 +177,10 @@ class Courier:
 
     def _round(self) -> bool:
         """Send all that waits; False if another process is at it."""
-        self._before()
+        self._tell.before()
         if not self._folder.waiting([self.target.key]):
             self._failures, self.is_failing = 0, False
-            self._folder.sweep(self._keys)
+            self._tell.sweep()
             return True
         try:
             self._lock.acquire(timeout=0)
@@ -187,14 +191,28 @@ class Courier:
             progress = self._folder.progress(self.target.key)
             for segment in self._folder.segments():
                 for batch in self._batches(segment, progress.get(segment.stem, START)):
-                    if self._stopping or not self._deliver(batch):
+                    if not self._bring(batch, progress):
                         return True
-                    progress[batch.segment.stem] = batch.end
-                    self._folder.save_progress(self.target.key, self.target.shown, progress)
-                    self._changed()
-            self._folder.sweep(self._keys)
+            self._tell.sweep()
         finally:
             self._lock.release()
+        return True
+
+    def _bring(self, batch: _Batch, progress: dict[str, int]) -> bool:
+        """Deliver it and note that; whether to go on."""
+        if self._stopping:
+            return False
+        stem, key = batch.segment.stem, self.target.key
+        self.is_delivering = True
+        try:
+            if not self._deliver(batch):
+                return False
+            self._tell.sent(key, stem, progress.get(stem, START), batch.end, batch.spans)
+        finally:
+            self.is_delivering = False
+        progress[stem] = batch.end
+        self._folder.save_progress(key, self.target.shown, progress)
+        self._tell.changed()
         return True
 
     def _batches(self, segment: Segment, offset: int) -> Iterator[_Batch]:
@@ -214,8 +232,8 @@ class Courier:
                 payloads, spans, size = [], 0, 0
             end = part.end
             if reason is not None:  # all before it is delivered: so each loss is counted once
-                self._lose(segment.identity, reason, part.spans)
-                yield _Batch(segment, end, b"", 0)
+                self._tell.lose(segment.identity, reason, part.spans)
+                yield _Batch(segment, end, b"", part.spans)
             elif not isinstance(part, Damage):
                 payloads.append(part.payload)  # requests one after the other are one request: it has repeated fields
                 spans, size = spans + part.spans, size + more
@@ -228,7 +246,7 @@ class Courier:
             return True
         owner = batch.segment.identity
         kind = deliver_parts(
-            batch.payload, batch.spans, self._send, lambda reason, spans: self._lose(owner, reason, spans)
+            batch.payload, batch.spans, self._send, lambda reason, spans: self._tell.lose(owner, reason, spans)
         )
         return kind is not Kind.LATER
 
@@ -266,7 +284,7 @@ class Courier:
         self._is_asked_to_wait = answer.wait is not None
         self._not_before = time.monotonic() + (backoff if answer.wait is None else max(_SHORTEST_WAIT, answer.wait))
         self.is_failing = True
-        self._changed()
+        self._tell.changed()
         if not self._is_down:
             self._is_down = True
             _logger.warning(

@@ -113,6 +113,12 @@ class FlowJournal(SpanProcessor):
             raise
         self._file, self._marker, self._size = file, marker, len(data)
 
+    def renew(self) -> None:
+        """Write the file again: it was taken away."""
+        with writing:
+            if self._file is not None:
+                self._rewrite()
+
     def close(self) -> None:
         """The process ends in order. What is still open stays noted: nobody else will end it."""
         with writing:

@@ -56,6 +56,18 @@ class Segment(NamedTuple):
         return scan(data, self.marker, offset)
 
 
+def _segment_at(path: str) -> Segment | None:
+    name = _NAME.fullmatch(os.path.basename(path))
+    if name is None:
+        return None
+    created, identity, marker, state = name.groups()
+    try:
+        size = os.stat(path).st_size  # not a directory entry's: Windows does not keep that up to date
+    except OSError:  # delivered a moment ago
+        return None
+    return Segment(int(created), identity, bytes.fromhex(marker), state == "open", path, size)
+
+
 def lock_at(path: str) -> FileLock:
     """A lock on a file. It belongs to an open file, so it ends with the process that holds it."""
     return FileLock(path, mode=0o600, thread_local=False)
@@ -107,15 +119,18 @@ class Folder:
         found = []
         with contextlib.suppress(OSError), os.scandir(self.path) as entries:
             for entry in entries:
-                name = _NAME.fullmatch(entry.name)
-                if name is not None:
-                    with contextlib.suppress(OSError):  # delivered a moment ago
-                        created, identity, marker, state = name.groups()
-                        size = os.stat(entry.path).st_size  # not the entry's: Windows does not keep that up to date
-                        found.append(
-                            Segment(int(created), identity, bytes.fromhex(marker), state == "open", entry.path, size)
-                        )
+                segment = _segment_at(entry.path)
+                if segment is not None:
+                    found.append(segment)
         return sorted(found)
+
+    def segment(self, stem: str) -> Segment | None:
+        """That segment; None where it is gone."""
+        for state in ("spool", "open", "spool"):  # looked for twice, for it may be renamed in between
+            segment = _segment_at(self.at(f"{stem}.{state}"))
+            if segment is not None:
+                return segment
+        return None
 
     def new_segment(self, identity: str, marker: bytes) -> str:
         """The path for a segment that begins now."""
@@ -141,13 +156,22 @@ class Folder:
             counted = self._counted[segment.stem] = segment.size, offset, spans
         return counted[2]
 
-    def sweep(self, keys: Collection[str]) -> None:
+    def sweep(self, keys: Collection[str], own: str = "", finish: Callable[[Segment], None] | None = None) -> None:
         """Remove the segments that nobody appends to and that all endpoints have, and what is noted of endpoints that
-        nobody has sent to for long."""
+        nobody has sent to for long.
+
+        Those of other processes that are alive are left to them, which look before how far the endpoints have come; a
+        segment of the process ``own`` is given to ``finish`` before it goes.
+        """
         ended = [segment for segment in self.segments() if not segment.is_open]
         progress = [self.progress(key) for key in keys] if ended else []
         for segment in ended:
+            is_own = segment.identity == own
+            if not is_own and os.path.exists(self.at(f"{segment.identity}.alive")):
+                continue
             if all(one.get(segment.stem, START) >= segment.size for one in progress):
+                if is_own and finish is not None:
+                    finish(segment)
                 with contextlib.suppress(OSError):
                     os.unlink(segment.path)
         for key in set(self.keys()) - set(keys):
@@ -188,8 +212,8 @@ class Folder:
         """Keep it, without the segments that are gone. Where the disk is full it is kept in memory: what is delivered
         makes room, and after a crash, it is sent again."""
         for stem in list(progress):
-            if not any(os.path.exists(self.at(f"{stem}.{state}")) for state in ("spool", "open", "spool")):
-                del progress[stem]  # looked for twice, for it may be renamed in between
+            if self.segment(stem) is None:
+                del progress[stem]
         path = self.at(f"sent-{key}.json")
         written = f"{path}.{os.getpid()}"
         try:
@@ -271,10 +295,12 @@ class Folder:
 
     # --- losses -------------------------------------------------------------------------------------------------
 
-    def note_loss(self, owner: str, by: str, reason: str, spans: int) -> None:
-        """Write down a loss, for the owner's account and for whoever looks. What cannot be written is not noted."""
+    def note_loss(self, owner: str, by: str, reason: str, spans: int, removed: str | None = None) -> None:
+        """Write down a loss, for the owner's account and for whoever looks. ``removed``: the segment that goes with it;
+        then also where it has no spans that wait. What cannot be written is not noted."""
         path = self.at("losses.jsonl")
-        line = json.dumps({"time": time.time(), "owner": owner, "by": by, "reason": reason, "spans": spans})
+        facts = {"time": time.time(), "owner": owner, "by": by, "reason": reason, "spans": spans}
+        line = json.dumps(facts if removed is None else {**facts, "removed": removed})
         with contextlib.suppress(OSError):
             if os.path.exists(path) and os.stat(path).st_size > _MOST_LOSSES_BYTES:
                 os.replace(path, f"{path}.1")

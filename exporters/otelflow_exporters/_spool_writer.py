@@ -36,18 +36,31 @@ class NoRoom(Exception):
 
 
 class Writer:
-    """Appends records to the folder, in segments of this process. Every method may be called by any thread."""
+    """Appends records to the folder, in segments of this process. Every method may be called by any thread.
 
-    def __init__(self, folder: Folder, keys: Iterable[str], most_bytes: int, sync: Sync, lose: Callable[..., None]):
-        self._folder, self._keys, self._most, self._sync, self._lose = folder, list(keys), most_bytes, sync, lose
+    ``wrote(stem, spans)`` is told what was appended, ``drop(segment, spans)`` what goes to make room and how many spans
+    wait in it, ``entered_anew()`` that the folder had been taken away.
+    """
+
+    def __init__(
+        self,
+        folder: Folder,
+        keys: Iterable[str],
+        most_bytes: int,
+        sync: Sync,
+        *,
+        wrote: Callable[[str, int], None],
+        drop: Callable[[Segment, int], None],
+        entered_anew: Callable[[], None],
+    ) -> None:
+        self._folder, self._keys, self._most, self._sync = folder, list(keys), most_bytes, sync
+        self._wrote, self._is_to_go, self._entered_anew = wrote, drop, entered_anew
         self._segment_bytes = max(4096, min(_SEGMENT_BYTES, most_bytes // 16)) if most_bytes else _SEGMENT_BYTES
         self.begin()
 
     def begin(self) -> None:
         """Start empty; also in a forked child, which leaves the parent's segment to the parent."""
         self.identity = f"{os.getpid()}.{os.urandom(8).hex()}"
-        self.written = 0
-        """Spans so far."""
         self._alive: Any = None
         self._file: int | None = None
         self._size = self._unchecked = 0
@@ -68,18 +81,23 @@ class Writer:
     def enter(self) -> None:
         """Be known to the folder as alive; raises OSError."""
         with writing:
-            if self._alive is not None:
+            is_anew = self._alive is not None
+            if is_anew and os.path.exists(self._folder.at(f"{self.identity}.alive")):
                 return
             if self._is_entering:  # a signal handler, in the midst of this
                 raise OSError("the folder is being made")
             self._is_entering = True
             try:
                 self._folder.make()
+                if is_anew:
+                    forget_lock(self._alive)  # on a file that is not there
                 self._alive = self._folder.enter(self.identity)
             except Timeout as error:
                 raise OSError(f"{error}") from error
             finally:
                 self._is_entering = False
+            if is_anew:
+                self._entered_anew()
 
     def append(self, payload: bytes, spans: int) -> None:
         """Append a record; raises OSError, and NoRoom where it is larger than the folder may be."""
@@ -108,7 +126,7 @@ class Writer:
             file = self._write(payload, spans, length)  # a new segment may be had where one may not grow
         self._size += length
         self._unchecked += length
-        self.written += spans
+        self._wrote(os.path.basename(self._path).removesuffix(".open"), spans)
         if self._sync == "batch":
             os.fsync(file)
         else:
@@ -222,8 +240,7 @@ class Writer:
     def _drop(self, segment: Segment) -> None:
         done = min((self._folder.progress(key).get(segment.stem, START) for key in self._keys), default=START)
         spans = sum(part.spans for part in segment.read(done) if isinstance(part, Record))
-        if spans:
-            self._lose(segment.identity, "spool_full", spans)  # before it goes: else it would count as delivered
+        self._is_to_go(segment, spans)  # before it goes: else its owner would not know why
         with contextlib.suppress(OSError):
             os.unlink(segment.path)
 

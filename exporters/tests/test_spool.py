@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import signal
 import stat
 import threading
@@ -22,6 +23,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 from opentelemetry.trace import SpanContext, TraceFlags
 from otelflow_exporters import _spool_records, _spool_writer
 from otelflow_exporters._spool_delivery import encode
+from otelflow_exporters._spool_flows import closed_flows
 from otelflow_exporters._spool_folder import Folder, lock_at
 from otelflow_exporters.spool import SpoolSpanExporter, folder_of_environment
 from spool_backend import Backend
@@ -253,6 +255,24 @@ def test_damage_is_counted_and_passed_over(make: Any, down: Backend, tmp_path: P
     assert exporter.account().delivered == 2
 
 
+def test_spans_whose_number_cannot_be_read_are_counted(make: Any, down: Backend, tmp_path: Path) -> None:
+    """A record's head is damaged: of how many spans it was, its process knows."""
+    exporter = make(down)
+    exporter.export([span("a")])
+    exporter.export([span(f"s{number}", number) for number in range(2, 7)])
+    exporter.export([span("b", 7)])
+    (segment,) = files(tmp_path / "spool", ".open")
+    data = bytearray(segment.read_bytes())
+    head = data.index(bytes.fromhex(segment.stem[-16:]), data.index(b"shop"))
+    data[head + 10] ^= 1
+    segment.write_bytes(data)
+    down.up()
+    assert not exporter.force_flush()
+    exporter.shutdown()
+    account = exporter.account()
+    assert (account.delivered, account.pending, account.lost) == (2, 0, {"spool_damaged": 5})
+
+
 # --- what it survives ---------------------------------------------------------------------------------------------
 
 
@@ -306,6 +326,111 @@ def test_a_folder_that_is_taken_away_is_made_again(make: Any, backend: Backend, 
     assert exporter.export([span("b", 2)]) is SUCCESS
     exporter.force_flush()
     assert backend.names == ["a", "b"]
+
+
+def test_what_is_taken_away_was_not_delivered(make: Any, down: Backend, tmp_path: Path, caplog: Any) -> None:
+    """The backend has some of it: those are delivered, the others are lost, and a flush says so once. The folder is
+    made again, with the flow that is open."""
+    exporter = make(down)
+    flow = span("flow", 99, **{"otelflow.kind": "flow"})
+    exporter.span_processor().on_start(flow)
+    down.up()
+    exporter.export([span(f"s{number}", number) for number in range(1, 11)])
+    assert exporter.force_flush()
+    down.down()
+    exporter.export([span(f"s{number}", number) for number in range(11, 16)])
+    exporter.force_flush(100)
+    shutil.rmtree(tmp_path / "spool")
+    assert not exporter.force_flush(100)
+    account = exporter.account()
+    assert (account.delivered, account.pending, account.lost) == (10, 0, {"spool_removed": 5})
+    assert any("took them away" in text for text in said(caplog))
+    assert exporter.export([span("later", 16)]) is SUCCESS
+    assert exporter.account().pending == 1
+    (journal,) = files(tmp_path / "spool", ".flows")
+    assert closed_flows(str(journal), 0)[1] == 1
+    assert len(files(tmp_path / "spool", ".alive")) == 1
+    down.up()
+    assert exporter.force_flush()
+    account = exporter.account()
+    assert (account.delivered, account.pending, account.lost) == (11, 0, {"spool_removed": 5})
+    assert len(down.count()) == 11
+
+
+def test_what_is_under_way_when_the_folder_is_taken_away(make: Any, tmp_path: Path, backend: Backend) -> None:
+    """The backend takes its time: it is pending until there is an answer, and then delivered."""
+    came, go = threading.Event(), threading.Event()
+    take = backend.take
+
+    def slowly(*request: Any) -> Any:
+        came.set()
+        go.wait(10)
+        return take(*request)
+
+    backend.take = slowly  # type: ignore[method-assign]
+    exporter = make(backend)
+    exporter.export([span("a")])
+    assert came.wait(10)
+    shutil.rmtree(tmp_path / "spool")
+    assert not exporter.force_flush(100)
+    account = exporter.account()
+    assert (account.delivered, account.pending, account.lost) == (0, 1, {})
+    go.set()
+    assert exporter.force_flush()
+    account = exporter.account()
+    assert (account.delivered, account.pending, account.lost) == (1, 0, {})
+
+
+@pytest.fixture
+def two(make: Any, backend: Backend) -> tuple[SpoolSpanExporter, SpoolSpanExporter]:
+    """Two at work on one folder; only the second ever sends."""
+    lazy = make(backend)
+    for courier in lazy._spool._couriers:
+        courier.wake = lambda hurry=False: None
+    return lazy, make(backend)
+
+
+def test_what_another_process_has_sent_is_delivered(two: Any, backend: Backend, tmp_path: Path) -> None:
+    """The owner knows; the other one leaves the file to it, and when it is gone in order, nothing is lost."""
+    lazy, busy = two
+    lazy.export([span("a"), span("b", 2)])
+    lazy._spool._writer.seal()
+    lazy.export([span("c", 3)])
+    assert busy.force_flush()
+    assert len(backend.count()) == 3
+    busy._spool._sweep()
+    assert len(files(tmp_path / "spool", ".spool")) == 1
+    lazy._spool._sweep()
+    assert files(tmp_path / "spool", ".spool") == []
+    shutil.rmtree(tmp_path / "spool")
+    account = lazy.account()
+    assert (account.delivered, account.pending, account.lost) == (2, 0, {"spool_removed": 1})  # it has not looked since
+    account = busy.account()
+    assert (account.delivered, account.pending, account.lost) == (0, 0, {})
+
+
+def test_what_another_process_sends_after_the_end(two: Any, backend: Backend, tmp_path: Path) -> None:
+    """Who has shut down has left its files to others, who send and remove them: delivered."""
+    lazy, busy = two
+    lazy.export([span("a"), span("b", 2)])
+    lazy.shutdown()
+    assert busy.force_flush()
+    busy._spool._sweep()
+    assert files(tmp_path / "spool", ".spool") == []
+    account = lazy.account()
+    assert (account.delivered, account.pending, account.lost) == (2, 0, {})
+
+
+def test_a_file_that_another_process_drops_for_room(make: Any, down: Backend) -> None:
+    """Its owner counts what was lost with it, by the other's reason and once."""
+    one, other = make(down), make(down, max_bytes="20000")
+    one.export([span(f"s{number}", number, text="x" * 200) for number in range(1, 21)])
+    one._spool._writer.seal()
+    for number in range(21, 101):
+        other.export([span(f"s{number}", number, text="x" * 200)])
+    account = one.account()
+    assert (account.delivered, account.lost) == (0, {"spool_full": 20})
+    assert other.account().lost["spool_full"] + other.account().pending == 80
 
 
 @pytest.fixture

@@ -449,3 +449,29 @@ def test_otelflow_tells_what_became_of_it(backend: Backend, settings: dict[str, 
     assert up.said["first"] == [True, 0]
     assert up.said["second"] == [False, 0, 0, {"refused": 4}]
     assert up.said["stats"].get("refused") == 4
+
+
+def test_otelflow_tells_that_the_folder_was_taken_away(backend: Backend, settings: dict[str, str]) -> None:
+    """What the backend had before is delivered; the rest is lost, and not delivered, however often one asks."""
+    backend.answers.extend([(200, {}, b""), *[(503, {}, b"")] * 100])
+    backend.up()
+    done = run(
+        """
+        import shutil
+        configure()
+        work().execute()
+        say(first=bool(flush(20)))
+        work().execute()
+        say(waits=flush(0.5).pending)
+        shutil.rmtree(os.environ["OTELFLOW_EXPORTER_SPOOL_DIR"])
+        reports = [flush(20), flush(20), shutdown(20)]
+        say(after=[[bool(report), report.delivered, report.pending, report.lost] for report in reports])
+        say(stats=[stats().produced, stats().delivered, stats().pending, stats().dropped])
+        """,
+        **settings,
+    )
+    assert done.said["first"] is True, done.stderr
+    assert done.said["waits"] == 4
+    assert done.said["after"] == [[False, 4, 0, {"spool_removed": 4}]] * 3
+    assert done.said["stats"] == [8, 4, 0, {"spool_removed": 4}]
+    assert len(backend.count()) == 4

@@ -12,7 +12,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, TraceFlags, TraceState
-from otelflow_exporters._spool_courier import Courier
+from otelflow_exporters._spool_courier import Courier, Reports
 from otelflow_exporters._spool_delivery import encode
 from otelflow_exporters._spool_flows import FlowJournal, closed_flows
 from otelflow_exporters._spool_folder import Folder
@@ -160,7 +160,8 @@ def test_a_damaged_folder_is_delivered(segments: list[tuple[list[bytes], list[tu
             expected += intact(data[START:])
         folder, lost = Folder(path), []
         (target,) = targets("http://127.0.0.1:1")
-        courier = Courier(folder, target, [target.key], 0, lambda *loss: lost.append(loss), lambda: None, lambda: None)
+        nothing: Any = lambda *_: None  # noqa: E731 - it stands for several
+        courier = Courier(folder, target, 0, Reports(lambda *loss: lost.append(loss), *[nothing] * 4))
         delivered, progress = b"", {}
         for segment in folder.segments():
             for batch in courier._batches(segment, START):
