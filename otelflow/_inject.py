@@ -10,7 +10,7 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 __all__ = ["NAMES", "NO_PLAN", "Plan", "plan_for"]
 
@@ -18,13 +18,16 @@ NAMES = ("this_flow", "this_task", "flow_data", "task_data")
 """Parameter names that are filled in wherever they appear."""
 
 
-class _Parameter(NamedTuple):
-    name: str
-    position: int | None
-    """Index among the positional arguments; None for a keyword-only parameter."""
-    classes: tuple[type, ...]
-    """What its annotation names, Optional and unions taken apart."""
-    positional_only: bool
+class _Parameter:
+    __slots__ = ("classes", "name", "position", "positional_only")
+
+    def __init__(self, name: str, position: int | None, classes: tuple[type, ...], positional_only: bool) -> None:
+        self.name = name
+        self.position = position
+        """Index among the positional arguments; None for a keyword-only parameter."""
+        self.classes = classes
+        """What its annotation names, Optional and unions taken apart."""
+        self.positional_only = positional_only
 
 
 class Plan:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache, lru_cache
 
 __all__ = ["STEMS", "add_names", "allow_names", "is_allowed", "secret_in_name"]
 
-_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _LONGEST_NAME = 128
 
 
@@ -64,10 +63,15 @@ _own: dict[tuple[str, ...], str] = {}
 _allowed: set[tuple[str, ...]] = set()
 
 
+@cache
+def _word() -> re.Pattern[str]:
+    return re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+
+
 def _words(name: str) -> tuple[str, ...]:
     if len(name) > _LONGEST_NAME:  # a hostile one: what it means is said at its end
         name = name[-_LONGEST_NAME:]
-    return tuple(word.lower() for word in _WORD.findall(name))
+    return tuple(word.lower() for word in _word().findall(name))
 
 
 def add_names(names: Iterable[str]) -> None:

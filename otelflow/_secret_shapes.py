@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import cache
-from typing import NamedTuple
+from string import ascii_letters, digits
 
 __all__ = ["Replace", "without_shapes"]
 
@@ -17,16 +17,19 @@ Replace = Callable[[str, str, str], str]
 """What is to stand in place of a secret: gets its name (may be empty), the secret, and the rule that found it."""
 
 
-class _Shape(NamedTuple):
-    rule: str
-    literal: str
-    """Every match begins with it."""
-    rest: str
-    """Pattern of what follows. The first group, where there is one, is the secret: else all is."""
-    not_behind: str = "A-Za-z0-9"
-    """Characters that the literal does not stand behind; empty: it may stand anywhere."""
-    sign: str = ""
-    """A character that is in every match, where the literal has no such: most texts lack it."""
+class _Shape:
+    __slots__ = ("literal", "not_behind", "rest", "rule", "sign")
+
+    def __init__(self, rule: str, literal: str, rest: str, not_behind: str = "A-Za-z0-9", sign: str = "") -> None:
+        self.rule = rule
+        self.literal = literal
+        """Every match begins with it."""
+        self.rest = rest
+        """Pattern of what follows. The first group, where there is one, is the secret: else all is."""
+        self.not_behind = not_behind
+        """Characters that the literal does not stand behind; empty: it may stand anywhere."""
+        self.sign = sign
+        """A character that is in every match, where the literal has no such: most texts lack it."""
 
 
 _SHAPES = [
@@ -86,8 +89,8 @@ def _by_sign(shapes: list[_Shape]) -> _Groups:
 
 
 _LONG_GROUPS, _SHORT_GROUPS = _by_sign(_SHAPES), _by_sign(_SHORT)
-_TOKENS = bytes(0x78 if bytes([code]).isalnum() or code == 0x5F else 0x20 for code in range(256))
-_DIGITS = bytes(0x30 if bytes([code]).isdigit() else 0x20 for code in range(256))
+_TOKENS = bytes.maketrans(f"{ascii_letters}{digits}_".encode(), b"x" * 63)
+_DIGITS = bytes.maketrans(digits.encode(), b"0" * 10)
 _LONG_TOKEN, _LONG_NUMBER = b"x" * 16, b"0" * 13
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any
 
 from otelflow._scrubbing import clean, clean_value, redacted_here
 from otelflow.config import OTELFLOW_CAPTURE_MILLIS, OTELFLOW_MAX_VALUE_BYTES, number_from_environment
@@ -32,12 +32,15 @@ _SECONDS = number_from_environment(OTELFLOW_CAPTURE_MILLIS, 50, least=1) / 1000
 _MOST_HASHED = 16 << 20
 """Bytes of a text whose digest is worked out while the program waits: ten milliseconds' worth."""
 
-_COLOURS = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
+
+@functools.cache
+def _colours() -> re.Pattern[str]:
+    return re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 
 
 def without_colours(text: str) -> str:
     """``text`` without terminal control sequences (ECMA-48 CSI: colours, cursor moves)."""
-    return _COLOURS.sub("", text) if "\x1b" in text else text
+    return _colours().sub("", text) if "\x1b" in text else text
 
 
 def safe_str(value: object) -> str:
@@ -155,13 +158,13 @@ def _large(name: str, value: int) -> tuple[Any, bool]:
     return text, False
 
 
-class JsonText(NamedTuple):
+class JsonText:
     """JSON text of at most the limit, whether parts are left out, and size and SHA-256 of the whole where known."""
 
-    text: str
-    was_cut: bool
-    size: int | None
-    sha256: str | None
+    __slots__ = ("sha256", "size", "text", "was_cut")
+
+    def __init__(self, text: str, was_cut: bool, size: int | None = None, sha256: str | None = None) -> None:
+        self.text, self.was_cut, self.size, self.sha256 = text, was_cut, size, sha256
 
 
 def to_json(value: object, limit: int = MAX_VALUE_BYTES, name: str = "") -> JsonText:
@@ -178,10 +181,10 @@ def to_json(value: object, limit: int = MAX_VALUE_BYTES, name: str = "") -> Json
         text, _ = cut(text, limit)
         writer.was_cut = True
     if redacted_here() != before:  # size and digest tell what a short secret was
-        return JsonText(text, writer.was_cut, None, None)
+        return JsonText(text, writer.was_cut)
     data = text.encode() if not writer.was_cut else _bytes_of(value)
     if data is None:
-        return JsonText(text, True, None, None)
+        return JsonText(text, True)
     return JsonText(text, writer.was_cut, len(data), sha256(data).hexdigest())
 
 

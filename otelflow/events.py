@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any
 
 from otelflow import _clock
 from otelflow._naming import run_id
@@ -60,7 +60,8 @@ class FlowRunEvent:
 
     __slots__ = ("_data", "_id", "_ns", "_record", "_type")
 
-    _record: Record | None
+    _record: tuple[Any, ...] | None
+    """What :func:`event_of` was given."""
 
     def __init__(
         self,
@@ -103,35 +104,16 @@ class FlowRunEvent:
         return f"<FlowRunEvent {self._type.name} {data.task_name or data.flow_name!r} {str(told)[:80]!r}>"
 
 
-class Origin(NamedTuple):
-    """Which run an event comes from, in the form that costs least to hold: the text forms are made on reading.
-
-    ``flow`` is the flow's name and run id; ``task_run`` a run id, or the number that
-    :func:`otelflow._naming.run_id` makes one of.
-    """
-
-    source: str
-    flow: tuple[str | None, str | None]
-    task_name: str | None
-    task_run: int | str | None
-    span_context: Any
-
-
-class Record(NamedTuple):
-    """An event before anyone looked at it. The path of a task call makes plain tuples of this shape."""
-
-    event_type: FlowRunEventType
-    ns: int
-    origin: Origin
-    data: dict[str, Any] | tuple[Any, ...]
-    """The payload; of a STOP event the facts (status, duration in ns, return value, error) that it is made of."""
-    log_level: int
-
-
 def event_of(record: tuple[Any, ...]) -> FlowRunEvent:
-    """The event that a :class:`Record` (or a plain tuple of its shape) stands for."""
+    """The event that ``record`` stands for: a plain tuple, which costs least to make and to hold.
+
+    It is ``(type, ns, origin, payload, log level)``; in place of a STOP event's payload are the facts that it is made
+    of: ``(status, duration in ns, return value, error)``. The origin, which the events of one run share, is
+    ``(source, (flow's name, its run id), task's name, task's run, span context)``, where the task's run is an id, or
+    the number that :func:`otelflow._naming.run_id` makes one of.
+    """
     event = FlowRunEvent.__new__(FlowRunEvent)
-    event._record = record  # type: ignore[assignment]  # a plain tuple costs a fifth of a NamedTuple
+    event._record = record
     event._type = record[0]
     event._ns = record[1]
     event._id = event._data = None  # type: ignore[assignment]  # both are made on reading
