@@ -22,6 +22,7 @@ from opentelemetry.sdk.trace import SpanProcessor
 import otelflow
 from otelflow import FlowRunConfig, Task, flow, flow_events, propagate, task
 from otelflow._markers import markers
+from otelflow._measures import measures
 from otelflow.context import get_current
 
 SECRET = "hunter2-is-no-password"
@@ -215,8 +216,11 @@ def resident() -> int:
 
 
 def look() -> dict[str, int]:
-    """What may have been left behind, once everything has been sent."""
+    """What may have been left behind, once everything has been sent. The newest events, and the notes that metrics are
+    made of, wait in bounded numbers: they are no growth."""
     otelflow.flush(120)
+    measures.work_off()
+    flow_events.clear_history()
     time.sleep(0.2)  # threads that end
     for _ in range(3):
         gc.collect()
@@ -251,21 +255,26 @@ def count_fork_hooks() -> None:
     os.register_at_fork = counted
 
 
-def main(warm_up: int, rounds: int, seconds: float) -> None:
-    """Run ``warm_up`` rounds, look, run as many as are wanted, look again."""
+def run_rounds(least: int, seconds: float) -> int:
+    """Run rounds until there were ``least`` of them and ``seconds`` are over. Returns how many."""
+    done, end = 0, time.monotonic() + seconds
+    while done < least or time.monotonic() < end:
+        one_round()
+        done += 1
+        print("ROUND", file=sys.stderr, flush=True)
+    return done
+
+
+def main(warm_up: int, warm_up_seconds: float, rounds: int, seconds: float) -> None:
+    """Warm up, look, run as many rounds as are wanted, look again."""
     count_fork_hooks()
     provider: Any = otelflow.configure("soak")
     ended = Ended()
     provider.add_span_processor(ended)
     stdout, sys.stdout = sys.stdout, open(os.devnull, "w")  # noqa: SIM115  # what flows print is no result
-    for _ in range(warm_up):
-        one_round()
-    before, done = look(), 0
-    end = time.monotonic() + seconds
-    while done < rounds or time.monotonic() < end:
-        one_round()
-        done += 1
-        print("ROUND", file=sys.stderr, flush=True)
+    run_rounds(warm_up, warm_up_seconds)
+    before = look()
+    done = run_rounds(rounds, seconds)
     after, report, stats = look(), otelflow.flush(120), otelflow.stats()
     sys.stdout.close()
     sys.stdout = stdout
@@ -286,4 +295,4 @@ def main(warm_up: int, rounds: int, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))
+    main(int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]))
