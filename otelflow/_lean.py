@@ -28,9 +28,15 @@ from otelflow import _clock
 from otelflow._parts import Parts, merged
 from otelflow._told import Told
 
-__all__ = ["LeanSpan", "has_known_shape"]
+__all__ = ["LeanSpan", "Said", "has_known_shape"]
 
 _logger = logging.getLogger("opentelemetry.sdk.trace")
+
+
+class Said(list[tuple[str, dict[str, Any], int]]):
+    """Events as they came: name, clean attributes, time. A class of its own, as others may put lists in its place."""
+
+    __slots__ = ()
 
 
 class LeanSpan(Span):
@@ -51,7 +57,8 @@ class LeanSpan(Span):
     """Attributes of the end; as clean and as untouched as the parts."""
     _own: Any
     """The attributes, once somebody asked for them; None before."""
-    _events: Any = ()
+    _said: Any = ()
+    """The events: as they came, while all are ours and nobody looked; then the SDK's own list of its events."""
     _links: Any = ()
     _status = Status(StatusCode.UNSET)
     _kind = SpanKind.INTERNAL
@@ -116,26 +123,57 @@ class LeanSpan(Span):
 
     # --- events and links ---------------------------------------------------------------------------------------
 
+    @property
+    def _events(self) -> Any:  # in the SDK's class it is a field
+        if type(self._said) is Said:
+            with self._lock:
+                self._make_events()
+        return self._said
+
+    @_events.setter
+    def _events(self, events: Any) -> None:
+        self._said = events
+
+    def _make_events(self) -> Any:
+        """The SDK's own list, with what was said so far; to be called under the lock."""
+        said = self._said
+        if type(said) is Said or said == ():
+            made: Any = BoundedList(self._limits.max_events)
+            most = self._limits.max_event_attributes
+            made.extend([_event(name, attributes, timestamp, most) for name, attributes, timestamp in said])
+            self._said = said = made
+        return said
+
+    @property
+    def dropped_events(self) -> int:
+        return self._said.dropped if isinstance(self._said, BoundedList) else 0
+
     def _add_event(self, event: Any) -> None:
         with self._lock:
             has_ended = self._end_time is not None
             if not has_ended:
-                self._events = self._events or BoundedList(self._limits.max_events)
-                self._events.append(event)
+                self._make_events().append(event)
         if has_ended:
             _logger.warning("Tried calling %s on an ended span.", "_add_event")
 
     def add_clean_event(self, name: str, attributes: dict[str, Any], timestamp: int) -> None:
         """:meth:`add_event` with clean attributes, in a dict that nobody changes any more: most of an event's price is
-        the SDK's look at each of them."""
+        the SDK's look at each of them, and the objects that it keeps them in."""
         limits = self._limits
         most = limits.max_event_attributes
         if limits.max_attribute_length is not None or "" in attributes or (most is not None and len(attributes) > most):
             self.add_event(name, attributes, timestamp)
             return
-        event: Any = object.__new__(Event)
-        event._name, event._timestamp, event._attributes = name, timestamp, _bounded(attributes, most, True)
-        self._add_event(event)
+        most = limits.max_events
+        with self._lock:
+            said = self._said
+            if self._end_time is None and (type(said) is Said or said == ()) and (most is None or len(said) < most):
+                if said:
+                    said.append((name, attributes, timestamp))
+                else:
+                    self._said = Said(((name, attributes, timestamp),))
+                return
+        self._add_event(_event(name, attributes, timestamp, limits.max_event_attributes))
 
     def _add_link(self, link: Any) -> None:
         if not self._links:
@@ -187,6 +225,12 @@ class LeanSpan(Span):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         return copy.deepcopy(self._readable_span(), memo)
+
+
+def _event(name: str, attributes: dict[str, Any], timestamp: int, most: int | None) -> Any:
+    event: Any = object.__new__(Event)
+    event._name, event._timestamp, event._attributes = name, timestamp, _bounded(attributes, most, True)
+    return event
 
 
 def _bounded(attributes: dict[str, Any], most: int | None, is_immutable: bool) -> BoundedAttributes:

@@ -8,6 +8,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk._logs import LogRecordProcessor
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
+from otelflow._lean import Said
 from otelflow._pipeline import Pipeline
 from otelflow._telemetry import SCOPE
 
@@ -45,6 +46,10 @@ class SpanDoor(_Door, SpanProcessor):
 def _size(span: Any) -> int:
     """The bytes of a span that may be large; 0 for the others, which the number of spans bounds. Ours without events
     are never asked: their attributes are capped, and this is on the path of each of them."""
+    said = getattr(span, "_said", None)
+    if type(said) is Said:
+        size = sum([_bytes(attributes) for _, attributes, _ in said])
+        return size if size > _SMALL else 0
     events, scope = span._events, span._instrumentation_scope
     if not events and scope is not None and scope.name == SCOPE:
         return 0

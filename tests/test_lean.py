@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.context import Context
-from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import Event, ReadableSpan, SpanLimits, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.id_generator import IdGenerator
@@ -68,6 +68,9 @@ steps: st.SearchStrategy[Step] = st.one_of(
     st.tuples(keys, values).map(lambda given: lambda span: span.set_attribute(*given)),
     attributes.map(lambda given: lambda span: span.set_attributes(given)),
     st.tuples(st.text(max_size=3), attributes).map(lambda given: lambda span: span.add_event(*given, timestamp=5)),
+    st.dictionaries(st.sampled_from("abc"), st.text(max_size=5), max_size=3).map(
+        lambda given: lambda span: add_event(span, "of ours", dict(given), 7)
+    ),
     attributes.map(lambda given: lambda span: span.add_link(LINKED, given)),
     st.sampled_from([Status(StatusCode.ERROR, "no"), Status(StatusCode.OK), Status(StatusCode.UNSET)]).map(
         lambda given: lambda span: span.set_status(given)
@@ -162,11 +165,12 @@ anything = st.recursive(values | st.integers() | st.floats(allow_nan=False) | st
 @given(
     st.lists(st.dictionaries(st.text(max_size=5), anything, max_size=4), max_size=4),
     st.sampled_from([128, 2, 0]),
+    st.sampled_from([128, 2, 0]),
 )
-def test_events_of_ours_are_the_same(given_: list[dict[str, Any]], most: int) -> None:
+def test_events_of_ours_are_the_same(given_: list[dict[str, Any]], most: int, most_events: int) -> None:
     """Made without the SDK looking at what we cleaned: equal, also under limits, and as unchangeable."""
     events = [{key: attribute(key, value)[0] for key, value in one.items()} for one in given_]
-    limits = SpanLimits(max_event_attributes=most)
+    limits = SpanLimits(max_event_attributes=most, max_events=most_events)
     todo: list[Step] = [partial(_add, attributes=attributes) for attributes in events]
     lean, usual = exported(todo, True, limits)[0], exported(todo, False, limits)[0]
     assert facts(lean) == facts(usual)
@@ -174,6 +178,42 @@ def test_events_of_ours_are_the_same(given_: list[dict[str, Any]], most: int) ->
         assert event.dropped_attributes == other.dropped_attributes
         with pytest.raises(TypeError):
             event.attributes["more"] = 1  # type: ignore[index]
+
+
+def test_events_that_a_processor_put_in_their_place_are_exported() -> None:
+    """As one that redacts does: a plain list of the SDK's events."""
+
+    def redact(span: Any) -> None:
+        span._events = [Event(event.name, {"gone": True}, event.timestamp) for event in span.events]
+
+    todo: list[Step] = [partial(_add, attributes={"a": 1}), redact, partial(_add, attributes={"b": 2})]
+    lean, usual = exported(todo, True)[0], exported(todo, False)[0]
+    assert [dict(event.attributes or {}) for event in lean.events] == [{"gone": True}, {"b": 2}]
+    assert facts(lean) == facts(usual)
+
+
+@pytest.mark.parametrize("looks", [False, True])
+def test_threads_that_say_and_look_at_once_lose_no_event(looks: bool) -> None:
+    """The SDK's list is made while others go on adding to the span."""
+    source = Source(TracerProvider(shutdown_on_exit=False).get_tracer("x"))
+    for _ in range(30):
+        span: Any = source.start("t", Context(), (START,), 1)
+        begin = threading.Barrier(5)
+
+        def say(number: int, span: Any = span, begin: Any = begin) -> None:
+            begin.wait(20)
+            for ns in range(number * 20, number * 20 + 20):
+                add_event(span, "event", {"n": ns}, ns)
+                if looks:
+                    assert ns in [event.timestamp for event in span.events]
+
+        threads = [threading.Thread(target=say, args=(number,)) for number in range(5)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(20)
+        assert sorted(event.timestamp for event in span.events) == list(range(100))
+        assert span.dropped_events == 0
 
 
 def _add(span: Any, attributes: dict[str, Any]) -> None:

@@ -39,6 +39,7 @@ from opentelemetry.trace.span import TraceState
 
 from otelflow import _lean_start
 from otelflow._otlp_encoder import encode, encode_parts
+from otelflow._overflow import add_event
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -235,6 +236,27 @@ def test_lean_spans_are_encoded_by_their_parts(limits: SpanLimits) -> None:
     request = encode(spans)
     assert any(span._own is None for span in spans) == (limits.max_span_attributes != 0)
     assert decoded(request) == upstream(spans)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(texts, st.dictionaries(st.text(max_size=4), texts | st.integers(-5, 5), max_size=3)), max_size=4
+    ),
+    st.sampled_from([SpanLimits(), SpanLimits(max_events=2, max_event_attributes=1), SpanLimits(max_events=0)]),
+)
+def test_events_of_lean_spans_are_encoded_as_they_came(said: list[tuple[str, Any]], limits: SpanLimits) -> None:
+    """And as upstream does, which makes the span make the SDK's events of them."""
+    provider = TracerProvider(ALWAYS_ON, RESOURCE, shutdown_on_exit=False, span_limits=limits)
+    start = _lean_start.starter_for(provider.get_tracer("otelflow"))
+    assert start is not None
+    span: Any = start("task", Context(), (FUNCTION, 5, FLOW), 10)
+    for number, (name, attributes_) in enumerate(said, 11):
+        add_event(span, name, attributes_, number)
+    span.end(20)
+    request = encode([span])
+    assert decoded(request) == upstream([span])
+    assert decoded(encode([span])) == decoded(request)
 
 
 # --- what is unlike the SDK's -----------------------------------------------------------------------------------------
