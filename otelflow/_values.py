@@ -9,7 +9,9 @@ from dataclasses import fields, is_dataclass
 from time import monotonic
 from typing import Any
 
+from otelflow import _scrubbing
 from otelflow._scrubbing import clean, clean_value, redacted_here
+from otelflow._secret_shapes import is_harmless
 from otelflow.config import OTELFLOW_CAPTURE_MILLIS, OTELFLOW_MAX_VALUE_BYTES, number_from_environment
 
 __all__ = [
@@ -18,6 +20,7 @@ __all__ = [
     "attribute",
     "cut",
     "fit",
+    "is_plain",
     "plain_text",
     "safe_str",
     "to_json",
@@ -73,6 +76,19 @@ def plain_text(text: str) -> str:
     return text
 
 
+_FEW = 11
+"""Letters and digits alone are no secret where they are fewer."""
+
+
+def is_plain(text: str) -> bool:
+    """Whether all that is done here to a text of the program's leaves it as it is, for certain; False says nothing."""
+    if _scrubbing._has_own:
+        return False
+    if len(text) < _FEW and text.isalnum():
+        return True
+    return len(text) <= MAX_VALUE_BYTES and text.isascii() and is_harmless(text)
+
+
 def cut(text: str, limit: int = MAX_VALUE_BYTES, name: str = "", *, code: bool = False) -> tuple[str, bool]:
     """``text``, which stands under ``name``, without secrets and in at most ``limit`` bytes of UTF-8, and whether
     something was cut. ``code``: it is source code.
@@ -92,6 +108,8 @@ def cut(text: str, limit: int = MAX_VALUE_BYTES, name: str = "", *, code: bool =
 
 def fit(text: str, limit: int = MAX_VALUE_BYTES, left_out: int = 0) -> tuple[str, bool]:
     """As :func:`cut`, for a text that has no secrets any more; ``left_out`` characters of it are gone already."""
+    if not left_out and len(text) <= limit and text.isascii():
+        return text, False
     if len(text) > limit * 2:
         left_out += len(text) - limit * 2
         text = text[: limit * 2]
@@ -111,6 +129,8 @@ _MOST_WHOLE = 1 << 17
 
 def whole(text: str, name: str = "") -> str:
     """``text`` without secrets; of more than 128 kB the beginning. What memory and listeners get."""
+    if not name and is_plain(text):
+        return text
     return cut(text, _MOST_WHOLE, name)[0]
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import string
 from typing import Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from otelflow._secret_names import secret_in_name
+from otelflow import _scrubbing, _secret_shapes
+from otelflow._secret_names import STEMS, secret_in_name
+from otelflow._secret_shapes import is_harmless
 from otelflow._secrets import looks_secret, without_known, without_secrets
-from otelflow._values import attribute, cut, fit, to_json, whole
+from otelflow._values import attribute, cut, fit, is_plain, to_json, whole
 
 WORD = st.text(string.ascii_letters + string.digits, min_size=8, max_size=30).map(lambda text: f"Zq{text}7")
 NAMES = st.sampled_from(
@@ -115,3 +119,112 @@ def test_a_number_is_a_card_by_its_check_digit_only(number: int) -> None:
     doubled = [int(digit) * (1 + place % 2) for place, digit in enumerate(reversed(digits))]
     is_right = sum(one - 9 if one > 9 else one for one in doubled) % 10 == 0
     assert not is_replaced or (is_right and digits[0] in "23456")
+
+
+# --- what is known beforehand to be harmless --------------------------------------------------------------------------
+
+
+ALL_SHAPES = (*_secret_shapes._SHAPES, *_secret_shapes._SHORT)
+
+
+def like(shape: Any) -> st.SearchStrategy[str]:
+    """What a rule is after."""
+    if shape.rule == "basic":
+        return st.sampled_from(["asic dXNlcjpwYXNz", "asic  YTpiYzpkZWZn"])
+    rest = re.sub(r"\(\?<?[=!](?:[^()\[\]]|\[[^\]]*\])*\)", "", shape.rest)
+    return st.from_regex(re.compile(rest, re.ASCII), fullmatch=True).map(lambda text: shape.literal + text)
+
+
+SHAPED = st.one_of([like(shape) for shape in ALL_SHAPES])
+ALMOST = st.builds(lambda text, end: text[: len(text) - end], SHAPED, st.integers(0, 3))
+CARDS = st.sampled_from(
+    [
+        "4111111111111111",
+        "4111-1111-1111-1111",
+        "4222222222222",
+        "4222 2222 2222 2",
+        "3782 822463 10005",
+        "411111111111",
+    ]
+)
+NEAR = st.one_of(
+    ALMOST,
+    CARDS,
+    PIECES,
+    st.sampled_from([*STEMS, *(shape.literal for shape in ALL_SHAPES)]),
+    st.sampled_from(["=", ": ", "--", " ", "-", "/", "<", ">", "', '", '"', "x" * 15, "x" * 16, "9" * 12, "1 ", "ß"]),
+    st.text(string.ascii_letters + " .,-/", max_size=8),
+)
+
+
+def the_long_way(text: str, code: bool) -> str:
+    known, _secret_shapes.is_harmless = _secret_shapes.is_harmless, lambda *_, **__: False
+    try:
+        return without_secrets(text, code=code)
+    finally:
+        _secret_shapes.is_harmless = known
+
+
+@given(st.lists(NEAR, max_size=5).map("".join), st.booleans())
+@settings(max_examples=500, deadline=None)
+def test_the_short_way_leaves_only_what_the_long_way_leaves(text: str, code: bool) -> None:
+    """What is held to be harmless at a glance is so by every rule; a secret is not, and is replaced the same."""
+    assert without_secrets(text, code=code) == (cleaned := the_long_way(text, code))
+    if is_harmless(text) or is_plain(text):
+        assert cleaned == text
+    if is_plain(text):
+        assert cut(text) == (text, False) == fit(text)
+
+
+@pytest.mark.parametrize("shape", ALL_SHAPES, ids=lambda shape: shape.literal)
+@given(data=st.data())
+@settings(max_examples=10, deadline=None)
+def test_no_form_is_overlooked_at_a_glance(shape: Any, data: st.DataObject) -> None:
+    """Whatever stands around it: each rule is drawn from by itself, as chance alone would hardly find some."""
+    before, behind = (
+        data.draw(st.sampled_from(["", " ", "1", "\\n", "b", "B", "é "])),
+        data.draw(st.sampled_from(["", " x"])),
+    )
+    text = f"{before}{data.draw(like(shape))}{behind}"
+    assert not is_harmless(text) or the_long_way(text, False) == text
+    assert not is_plain(text) or the_long_way(text, False) == text
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        *("4222222222222", "4111 1111 1111 1111", "4111-1111-1111-1111", "3782 822463 10005", "--password ab"),
+        *(
+            "hooks.slack.com/services/T012/B012/a/b/c/d/e",
+            "Bearer a.b.c.d.e.f.g.h.i",
+            "xoxb-1-2-3-4-5-6",
+            "xapp-1-2-3-4-5-6",
+        ),
+    ],
+)
+def test_no_secret_without_long_words_is_overlooked_at_a_glance(secret: str) -> None:
+    """Those that chance hardly finds: thirteen digits with what may stand between them, words of a letter each."""
+    for text in (secret, f"so {secret}", f"{secret} then"):
+        assert the_long_way(text, False) != text
+        assert not is_plain(text)
+
+
+def test_what_programs_say_is_harmless_at_a_glance() -> None:
+    """Else the short way would be of no use; and what a secret could be in is looked at."""
+    for text in ("added", "loaded 200 rows from the table", "wrote 3/4 of 2024-11-27 to out-1.csv (12.5 s)", "", "é"):
+        assert is_harmless(text), text
+        assert is_plain(text) == text.isascii() or len(text) < 11
+    for text in ("a=b", "a: b", "it's", 'a "b"', "<a>", "--a b", "a" * 16, "4 1 1 1 1 1 1 1 1 1 1 1 1", "://", "xox-"):
+        assert not is_harmless(text), text
+        assert not is_plain(text), text
+
+
+def test_a_rule_of_the_user_s_own_looks_at_every_text() -> None:
+    """Nothing is harmless then."""
+    assert is_plain("added")
+    _scrubbing.use_callback(lambda name, text, rule: "gone" if text == "added" else None)
+    try:
+        assert not is_plain("added")
+        assert whole("added") == "gone"
+    finally:
+        _scrubbing.use_callback(None)
