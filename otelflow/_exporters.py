@@ -66,7 +66,7 @@ def make_exporter(
             given["compression"] = _no_grpc_compression()
     try:
         ours = make_otlp(is_http, given.get("endpoint"), headers) if is_otlp and signal == "traces" else None
-        return ours or _entry_point(entry, signal).load()(**given)
+        return ours or _made(_entry_point(entry, signal).load(), endpoint, headers, given)
     except ConfigError:
         raise
     except Exception as error:
@@ -74,6 +74,18 @@ def make_exporter(
             f"The exporter {name!r} cannot be made: {type(error).__name__}: {error}. Check its environment variables.",
             setting=f"OTEL_{signal.upper()}_EXPORTER",
         ) from error
+
+
+def _made(kind: Any, endpoint: str | None, headers: Mapping[str, str] | None, given: dict[str, Any]) -> Any:
+    """An exporter of that kind. One that sends somewhere by itself may have a class method ``sending_to(endpoint,
+    headers)``, which makes one that sends there instead of where its environment variables say; what was not given is
+    None."""
+    sending_to = getattr(kind, "sending_to", None)
+    if sending_to is None or not (endpoint or headers):
+        return kind(**given)
+    if endpoint:
+        check_endpoint(endpoint, "://" in endpoint)
+    return sending_to(endpoint, dict(headers) if headers else None)
 
 
 def _header_values() -> Iterator[str]:

@@ -70,19 +70,23 @@ def wanted_exporters(
     from otelflow._exporters import exporter_names, make_exporter  # importlib.metadata: 10 ms that few programs need
 
     if exporters is None and endpoint is None:
-        return [(name, _made_or_unusable(name, headers)) for name in exporter_names()]
+        return [(name, _made_or_unusable(name, None, headers)) for name in exporter_names()]
     named = exporter_names() if exporters is None else [exporters] if isinstance(exporters, str) else list(exporters)
     made: list[tuple[str, Any]] = []
+    is_told = False
     for item in named:
         if isinstance(item, str):
-            made.append((item, make_exporter(item, endpoint, headers)))
+            exporter = make_exporter(item, endpoint, headers)
+            made.append((item, exporter))
+            is_told = is_told or "otlp" in item or hasattr(exporter, "sending_to")
         elif hasattr(item, "export") and hasattr(item, "shutdown"):
             made.append((type(item).__name__, item))
+            is_told = is_told or hasattr(item, "endpoint")
         else:
             raise ArgumentError(
                 f"configure(exporters=...) got {item!r}. Use entry-point names or SpanExporter objects."
             )
-    if endpoint and made and not any(hasattr(exporter, "endpoint") or "otlp" in name for name, exporter in made):
+    if endpoint and made and not is_told:
         _logger.warning(
             "configure(endpoint=...) has no effect: %s sends where its environment variables say.",
             ", ".join(name for name, _ in made),
@@ -102,11 +106,13 @@ class _Unusable:
         pass
 
 
-def _made_or_unusable(name: str, headers: Mapping[str, str] | None, signal: str = "traces") -> Any:
+def _made_or_unusable(
+    name: str, endpoint: str | None, headers: Mapping[str, str] | None, signal: str = "traces"
+) -> Any:
     from otelflow._exporters import make_exporter
 
     try:
-        return make_exporter(name, None, headers, signal)
+        return make_exporter(name, endpoint, headers, signal)
     except ConfigError as error:
         _logger.error("%s Spans are counted as lost until it is mended.", error)
         return _Unusable()
@@ -118,8 +124,12 @@ def new_provider(
     exporters: list[tuple[str, Any]],
     sampler: Sampler | None = None,
     resource_attributes: Mapping[str, Any] | None = None,
+    *,
+    endpoint: str | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> trace.TracerProvider:
-    """A provider that sends to ``exporters``; ``at_exit`` is called when this process ends, however it was started."""
+    """A provider that sends to ``exporters``; ``at_exit`` is called when this process ends, however it was started.
+    ``endpoint`` and ``headers`` are for what sends the overflow of those."""
     # The SDK is loaded here and nowhere earlier: importing otelflow must stay cheap.
     from opentelemetry.sdk.resources import SERVICE_NAME, Resource
     from opentelemetry.sdk.trace import TracerProvider
@@ -137,7 +147,7 @@ def new_provider(
         id_generator=ProcessIdGenerator(),
     )
     for name, exporter in exporters:
-        pipeline = Pipeline(exporter, name, **queue_settings(exporter), **_when_full(name))
+        pipeline = Pipeline(exporter, name, **queue_settings(exporter), **_when_full(name, endpoint, headers))
         pipelines.append(pipeline)
         for processor in _own_processor(exporter), SpanDoor(pipeline):
             if processor is not None:
@@ -198,7 +208,7 @@ def _set_up_logs(resource: Any) -> None:
         return
     provider = LoggerProvider(resource=resource, shutdown_on_exit=False)
     for name in exporter_names("logs"):
-        pipeline = Pipeline(_made_or_unusable(name, None, "logs"), f"{name}-logs", **queue_settings())
+        pipeline = Pipeline(_made_or_unusable(name, None, None, "logs"), f"{name}-logs", **queue_settings())
         log_pipelines.append(pipeline)
         provider.add_log_record_processor(LogDoor(pipeline))
     _logs.set_logger_provider(provider)
@@ -222,7 +232,7 @@ def queue_settings(exporter: Any = None) -> dict[str, Any]:
     }
 
 
-def _when_full(name: str) -> dict[str, Any]:
+def _when_full(name: str, endpoint: str | None, headers: Mapping[str, str] | None) -> dict[str, Any]:
     """What becomes of spans that find the queue of the exporter ``name`` full."""
     wanted = choice_from_environment(OTELFLOW_WHEN_FULL, ("drop", "wait", "spool"))
     seconds = number_from_environment(OTELFLOW_WAIT_SECONDS, 1.0)
@@ -230,5 +240,5 @@ def _when_full(name: str) -> dict[str, Any]:
         return {"wait": seconds}
     if wanted == "drop" or name == _SPOOL:
         return {}
-    spool = _made_or_unusable(_SPOOL, None)
+    spool = _made_or_unusable(_SPOOL, endpoint, headers)
     return {"overflow": Pipeline(spool, _SPOOL, **queue_settings(spool), wait=seconds)}  # a disk is waited for

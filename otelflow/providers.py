@@ -111,7 +111,9 @@ def configure(
     service_name: else ``OTEL_SERVICE_NAME``, ``OTEL_RESOURCE_ATTRIBUTES``.
     exporters: entry-point names (``otlp``, ``console``, ``otelflow_tree``, ...) or exporter objects; else
         ``OTEL_TRACES_EXPORTER``, else ``otlp``. An empty list: none.
-    endpoint, headers: for OTLP; else ``OTEL_EXPORTER_OTLP_ENDPOINT``, ``OTEL_EXPORTER_OTLP_HEADERS``.
+    endpoint, headers: for OTLP, also by way of the spool; else ``OTEL_EXPORTER_OTLP_ENDPOINT``,
+        ``OTEL_EXPORTER_OTLP_HEADERS``. An exporter of your own is told by a class method ``sending_to(endpoint,
+        headers)``, which makes it; what was not given is None.
     sampler: else ``OTEL_TRACES_SAMPLER``.
     resource_attributes: added to those of the environment.
     metrics: True for durations of flows and tasks, the number of flows that run, and what was left out; else
@@ -134,7 +136,9 @@ def configure(
         if existing is None:
             forget_wrong_limits()
             wanted = wanted_exporters(exporters, endpoint, headers)
-            provider = _provider = new_provider(_at_exit, service_name, wanted, sampler, resource_attributes)
+            provider = _provider = new_provider(
+                _at_exit, service_name, wanted, sampler, resource_attributes, endpoint=endpoint, headers=headers
+            )
             trace.set_tracer_provider(provider)
             drain_before_exec(_before_exec)
             if choice_from_environment(OTELFLOW_SIGNALS, ("true", "false", "1", "0")) in ("true", "1"):

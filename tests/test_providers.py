@@ -595,3 +595,34 @@ def test_an_endpoint_that_nobody_takes() -> None:
     facts = said("configure(exporters=['console'], endpoint='http://localhost:4318'); say(done=True)")
     assert "configure(endpoint=...) has no effect: console sends where" in facts["stderr"]
     assert said("configure(endpoint='http://localhost:4318'); say(done=True)")["stderr"] == ""
+
+
+OWN_KIND = """
+class Own:
+    def __init__(self, *given):
+        self.given = given
+    sending_to = classmethod(lambda kind, endpoint, headers: kind(endpoint, headers))
+    def export(self, spans): ...
+    def shutdown(self): ...
+"""
+
+
+def test_an_exporter_that_can_be_told(tmp_path: Path) -> None:
+    """By its class method ``sending_to``: it is made by that with what was given, and without that by no argument. An
+    object that was made before is told nothing, which is said."""
+    about = tmp_path / "own_kind-1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Name: own_kind\nVersion: 1\n")
+    (about / "entry_points.txt").write_text("[opentelemetry_traces_exporter]\nown = own_kind:Own\n")
+    (tmp_path / "own_kind.py").write_text(OWN_KIND)
+    there = {"PYTHONPATH": str(tmp_path), "OTEL_TRACES_EXPORTER": "own"}
+    show = "from otelflow._new_provider import pipelines; say(given=pipelines[0].exporter.given)"
+    both = said(f"configure(endpoint='http://a:4318', headers={{'key': 'x'}}); {show}", **there)
+    assert (both["given"], both["stderr"]) == (["http://a:4318", {"key": "x"}], "")
+    assert said(f"configure(headers={{'key': 'x'}}); {show}", **there)["given"] == [None, {"key": "x"}]
+    assert said(f"configure(); {show}", **there)["given"] == []
+    made = said(f"from own_kind import Own; configure(exporters=[Own()], endpoint='http://a:4318'); {show}", **there)
+    assert made["given"] == []
+    assert "configure(endpoint=...) has no effect: Own sends where" in made["stderr"]
+    wrong = said("try: configure(endpoint='ftp://a')\nexcept Exception as error: say(error=str(error))", **there)
+    assert "'ftp://a' is no URL" in wrong["error"]

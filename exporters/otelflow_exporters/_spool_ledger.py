@@ -26,7 +26,7 @@ class _Own:
     def __init__(self, keys: Iterable[str]) -> None:
         self.written = 0
         """Spans so far."""
-        self._sent: dict[str, tuple[int, int]] = {key: (START, 0) for key in keys}
+        self._sent: dict[str, tuple[int, int]] = dict.fromkeys(keys, (START, 0))
         """By endpoint, up to where in the file it has it, and how many spans are before."""
 
     @property

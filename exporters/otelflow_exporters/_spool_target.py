@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from collections.abc import Mapping
 from enum import Enum
 from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
@@ -81,8 +82,20 @@ class Target(NamedTuple):
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
-def targets(several: str = "") -> list[Target]:
-    """The endpoints of the environment; ``several``: those instead, separated by commas."""
+def targets(several: str = "", endpoint: str | None = None, headers: Mapping[str, str] | None = None) -> list[Target]:
+    """The endpoints of the environment; ``several``: those instead, separated by commas; ``endpoint``: that one instead
+    of any other. ``headers`` are sent instead of the environment's."""
+    found = _one(endpoint) if endpoint else _of_environment(several)
+    return [target._replace(headers=dict(headers)) for target in found] if headers else found
+
+
+def _one(endpoint: str) -> list[Target]:
+    """That gets the signal's path if it has none."""
+    has_path = bool(urlsplit(endpoint if "//" in endpoint else f"//{endpoint}").path.strip("/"))
+    return [_target("", endpoint) if has_path else _target(endpoint, "")]
+
+
+def _of_environment(several: str) -> list[Target]:
     urls = list(dict.fromkeys(url.strip() for url in several.split(",") if url.strip()))
     if urls:
         return [_target(url, "") for url in urls]

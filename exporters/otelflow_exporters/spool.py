@@ -7,7 +7,7 @@ next delivers what waits there, in order. At least once: what was under way when
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from otelflow_exporters._environment import number, setting, suppressed, sync_policy
 from otelflow_exporters._spool import Account, Settings, Spool
 from otelflow_exporters._spool_delivery import encode_parts
-from otelflow_exporters._spool_target import targets
+from otelflow_exporters._spool_target import Target, targets
 
 __all__ = [
     "OTELFLOW_EXPORTER_SPOOL_DIR",
@@ -66,7 +66,7 @@ _RECORD_BYTES = 1 << 20
 
 class SpoolSpanExporter(SpanExporter):
     """Keeps spans on disk until a backend has them. Takes no arguments; see the constants of this module for its
-    settings, and OpenTelemetry's variables for OTLP for where it sends to.
+    settings, and OpenTelemetry's variables for OTLP for where it sends to; or :meth:`sending_to`.
 
     Raises ImportError where a library for sending is missing: the extra ``spool`` brings them.
     """
@@ -76,6 +76,17 @@ class SpoolSpanExporter(SpanExporter):
     ``configure()`` reads it."""
 
     def __init__(self) -> None:
+        self._begin(targets(os.environ.get(OTELFLOW_EXPORTER_SPOOL_ENDPOINTS, "")))
+
+    @classmethod
+    def sending_to(cls, endpoint: str | None = None, headers: Mapping[str, str] | None = None) -> SpoolSpanExporter:
+        """One that sends to ``endpoint``, and with ``headers``, instead of what the environment says of these; None:
+        as there. ``otelflow.configure()`` hands on what it is given."""
+        made = cls.__new__(cls)
+        made._begin(targets(os.environ.get(OTELFLOW_EXPORTER_SPOOL_ENDPOINTS, ""), endpoint, headers))
+        return made
+
+    def _begin(self, where: list[Target]) -> None:
         self._is_down = False
         self._losses_told = 0
         self._spool = Spool(
@@ -86,7 +97,7 @@ class SpoolSpanExporter(SpanExporter):
                 setting(OTELFLOW_EXPORTER_SPOOL_FSYNC, sync_policy, "flush"),
                 setting(OTELFLOW_EXPORTER_SPOOL_EXIT, _seconds, 2.0),
             ),
-            targets(os.environ.get(OTELFLOW_EXPORTER_SPOOL_ENDPOINTS, "")),
+            where,
         )
 
     def __repr__(self) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from otelflow_exporters._spool_target import targets
 from programs import clean_environment, run
 from receiver import attributes_of
 from spool_backend import Backend
@@ -475,3 +476,66 @@ def test_otelflow_tells_that_the_folder_was_taken_away(backend: Backend, setting
     assert done.said["after"] == [[False, 4, 0, {"spool_removed": 4}]] * 3
     assert done.said["stats"] == [8, 4, 0, {"spool_removed": 4}]
     assert len(backend.count()) == 4
+
+
+def test_what_configure_is_given_reaches_the_spool(backend: Backend, settings: dict[str, str]) -> None:
+    """Endpoint and headers, also for what waits in the folder since before; nothing goes where the environment says."""
+    elsewhere = Backend()
+    settings = {**settings, "OTEL_EXPORTER_OTLP_ENDPOINT": elsewhere.endpoint, "OTEL_EXPORTER_OTLP_HEADERS": "key=no"}
+    given = f"configure(endpoint={backend.endpoint!r}, headers={{'key': 'yes'}})"
+    try:
+        run(f"{given}; work().execute()", **settings)
+        backend.up()
+        done = run(f"{given}; work().execute(); say(all=bool(flush(20)))", **settings)
+        assert (done.said, done.stderr) == ({"all": True}, "")
+        assert len(backend.count()) == 8
+        assert {headers["key"] for headers in backend.requests} == {"yes"}
+        done = run("configure(headers={'key': 'other'}); work().execute(); say(all=bool(flush(20)))", **settings)
+        assert done.said == {"all": True}
+        assert {headers["key"] for headers in elsewhere.requests} == {"other"}
+        assert len(backend.count()) == 8
+    finally:
+        elsewhere.close()
+
+
+def test_what_configure_is_given_reaches_the_overflow(backend: Backend, settings: dict[str, str]) -> None:
+    """The spool that takes what the queue of another exporter has no room for sends where that one does."""
+    backend.up()
+    backend.answers.extend([(503, {"Retry-After": "1"}, b"")])
+    elsewhere = Backend()
+    settings = {
+        **settings,
+        "OTEL_EXPORTER_OTLP_ENDPOINT": elsewhere.endpoint,
+        "OTEL_TRACES_EXPORTER": "otlp",
+        "OTELFLOW_WHEN_FULL": "spool",
+        "OTELFLOW_QUEUE_SIZE": "4",
+    }
+    try:
+        given = f"configure(endpoint={backend.endpoint!r}, headers={{'key': 'yes'}})"
+        done = run(f"{given}; work(100).execute(); say(all=bool(flush(20)), done=stats().delivered)", **settings)
+        assert done.said == {"all": True, "done": 101}, done.stderr
+        assert len(backend.count()) == 101
+        assert {headers["key"] for headers in backend.requests} == {"yes"}
+        assert elsewhere.requests == []
+    finally:
+        elsewhere.close()
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "url", "is_grpc"),
+    [
+        ("http://a:4318", "http://a:4318/v1/traces", False),
+        ("http://a:4318/", "http://a:4318/v1/traces", False),
+        ("http://a/own/path", "http://a/own/path", False),
+        ("a:4318", "http://a:4318/v1/traces", False),
+        ("http://a:4317", "http://a:4317", True),
+    ],
+)
+def test_an_endpoint_that_is_given(monkeypatch: pytest.MonkeyPatch, endpoint: str, url: str, is_grpc: bool) -> None:
+    """It goes before all variables, and gets the signal's path where it has none; headers are those alone."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://no:1/")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "a=b")
+    (found,) = targets("http://one:1,http://two:2", endpoint, {"c": "d"})
+    assert (found.url, found.is_grpc, found.headers) == (url, is_grpc, {"c": "d"})
+    (found,) = targets("", endpoint)
+    assert found.headers == {"a": "b"}
