@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -33,13 +34,20 @@ class _Parameter:
 class Plan:
     """The injectable parameters of one function."""
 
-    __slots__ = ("fixed", "parameters")
+    __slots__ = ("alone", "fixed", "parameters")
 
     def __init__(self, parameters: tuple[_Parameter, ...], fixed: tuple[tuple[_Parameter, str], ...]) -> None:
         self.parameters = parameters
         """Every parameter of the function that may be passed by keyword."""
         self.fixed = fixed
         """Those that are filled in whenever the caller leaves them out, with what fills them (one of NAMES)."""
+        self.alone: tuple[str, int, str] | None = None
+        """Where there is one of those only, as nearly always: its name, the number of positional arguments up to which
+        it is left out, and what fills it."""
+        if len(fixed) == 1:
+            parameter, source = fixed[0]
+            position = sys.maxsize if parameter.position is None else parameter.position
+            self.alone = (parameter.name, position, source)
 
     def fill(
         self,
@@ -55,6 +63,10 @@ class Plan:
         injected: the parameter's default stays, and without one Python's own TypeError names it.
         """
         given = len(args) + bound
+        if self.alone is not None and not kwargs and not dependencies:
+            alone, position, source = self.alone
+            value = values(source) if position >= given else None
+            return kwargs if value is None else {alone: value}
         filled: dict[str, Any] | None = None
         for parameter, name in self.fixed:
             if parameter.name in kwargs or (parameter.position is not None and parameter.position < given):
