@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from otelflow import _clock, _emit
+from otelflow import _clock, _emit, _made
 from otelflow import attributes as wire
 from otelflow._counts import log_once
-from otelflow._journal import Journal
+from otelflow._journal import Journal, artifact_of, message_of, result_of
 from otelflow._run import Run
 from otelflow._values import safe_str, to_json, whole
 from otelflow.config import FlowRunConfig
@@ -55,11 +55,11 @@ class Account(Run):
         get the object itself. ``data`` may be anything: what is not JSON is described.
         """
         kind = type(data).__name__ if artifact_type is None else artifact_type
-        _emit.artifact(self, "artifact" if key is None else _text(key), data, _text(description), _text(kind))
+        _made.artifact(self, "artifact" if key is None else _text(key), data, _text(description), _text(kind))
 
     def add_result(self, key: str, description: object = "") -> None:
         """Record a result that should be seen, in words."""
-        _emit.result(self, _text(key), _text(description))
+        _made.result(self, _text(key), _text(description))
 
     def progress(self, done: float, total: float | None = None) -> None:
         """Say how far the run is: ``done`` of ``total``, in any unit. A live tree shows it as a bar; the span keeps the
@@ -86,23 +86,29 @@ class Account(Run):
     def _journals(self) -> Iterable[Journal]:
         raise NotImplementedError
 
-    def _owns(self, kept: Message | Artifact | Result) -> bool:
+    def _owns(self, kept: tuple[Any, ...]) -> bool:
         raise NotImplementedError
 
     @property
     def messages(self) -> list[Message]:
         """Messages of this run (a flow's and its tasks'), as ``str`` with more facts on them."""
-        return [message for journal in self._journals() for message in tuple(journal.messages) if self._owns(message)]
+        return [
+            message_of(kept) for journal in self._journals() for kept in tuple(journal.messages) if self._owns(kept)
+        ]
 
     @property
     def artifacts(self) -> Keyed[Artifact]:
         """Artifacts of this run (a flow's and its tasks'): ``artifacts[0]`` or ``artifacts["key"]``."""
-        return Keyed(item for journal in self._journals() for item in tuple(journal.artifacts) if self._owns(item))
+        return Keyed(
+            artifact_of(kept) for journal in self._journals() for kept in tuple(journal.artifacts) if self._owns(kept)
+        )
 
     @property
     def results(self) -> Keyed[Result]:
         """Results of this run (a flow's and its tasks'): ``results[0]`` or ``results["key"]``."""
-        return Keyed(item for journal in self._journals() for item in tuple(journal.results) if self._owns(item))
+        return Keyed(
+            result_of(kept) for journal in self._journals() for kept in tuple(journal.results) if self._owns(kept)
+        )
 
     @property
     def duration(self) -> float | None:

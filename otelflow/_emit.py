@@ -7,7 +7,6 @@ and what the backend shows cannot differ. Nothing in here raises into the run, b
 from __future__ import annotations
 
 import logging
-import os
 import time
 from typing import Any, ClassVar, Protocol
 
@@ -21,35 +20,34 @@ from otelflow._measures import measures
 from otelflow._naming import error_type
 from otelflow._overflow import weigh
 from otelflow._scrubbing import take_redacted
-from otelflow._span_events import is_wanted, span_event
+from otelflow._span_events import is_wanted, put_event
 from otelflow._stdout import say
-from otelflow._values import MAX_VALUE_BYTES, attribute, cut, fit, safe_str, to_json, whole, without_colours
-from otelflow.config import OTELFLOW_ARTIFACT_STORE
-from otelflow.context import current_run
+from otelflow._values import MAX_VALUE_BYTES, attribute, cut, fit, is_plain, safe_str, whole, without_colours
+from otelflow.context import RUN_KEY, get_current
 from otelflow.events import FlowRunEventType, event_of
 from otelflow.listeners import flow_events
-from otelflow.records import Artifact, Message, Result
 
 __all__ = [
     "Emitter",
-    "artifact",
     "begun",
     "console",
     "console_line",
     "deliver",
+    "fitted",
     "message",
-    "result",
+    "origin_of",
+    "short",
     "started",
     "stopped",
+    "tell",
     "tell_stop",
 ]
 
-_INFO = logging.INFO
+_INFO, _ERROR = logging.INFO, logging.ERROR
 _NOTHING: dict[str, Any] = {}
 _STATUSES = {status: {wire.STATUS: status} for status in ("completed", "failed", "cancelled")}
 """The attributes of the end that say no more than how it came: shared by all spans that end so."""
 _TEXT, _SEVERITY = wire.MESSAGE_TEXT, wire.MESSAGE_SEVERITY
-_STORE = os.environ.get(OTELFLOW_ARTIFACT_STORE, "").strip()
 _LEVELS = {number: logging.getLevelName(number) for number in (10, 20, 30, 40, 50)}
 _MESSAGE_BYTES = weigh({_TEXT: "", _SEVERITY: "CRITICAL"})
 
@@ -90,7 +88,7 @@ class Emitter(Protocol):
 
     def _end_attributes(self) -> dict[str, Any]: ...
 
-    def _task_identity(self) -> tuple[str | None, str | None]: ...
+    def _task_number(self) -> tuple[str | None, int | None]: ...
 
     def _title(self) -> str: ...
 
@@ -101,7 +99,8 @@ _remember = flow_events.remember
 def deliver(
     event_type: FlowRunEventType, ns: int, origin: tuple[Any, ...], heard: Any, remembered: Any, level: int
 ) -> None:
-    """To the history (which holds no values of the user's) and to the listeners."""
+    """To the history (which holds no values of the user's) and to the listeners. What is ``heard`` and ``remembered``
+    are facts, which the payload is made of when it is read: see :func:`otelflow.events.event_of`."""
     _remember((event_type, ns, origin, remembered, level))
     if flow_events.event_listeners:
         flow_events.raise_event(event_of((event_type, ns, origin, heard, level)))
@@ -194,7 +193,7 @@ def _described(run: Emitter, error: BaseException) -> tuple[str, str, None]:
     return kind, description, None
 
 
-def _fit(run: Emitter, text: str) -> str:
+def fitted(run: Emitter, text: str) -> str:
     """A text that is clean already, in the size that goes on a span."""
     kept, was_cut = fit(text)
     if was_cut:
@@ -203,7 +202,7 @@ def _fit(run: Emitter, text: str) -> str:
     return kept
 
 
-def _origin(run: Emitter, what: str, at: At | None) -> Any:
+def origin_of(run: Emitter, what: str, at: At | None) -> Any:
     """The origin of what ``run`` was told to emit: its ids, and the function that told it to.
 
     None where the run has ended, or is a forked child's copy of one of its parent's: what comes then reaches nobody,
@@ -218,7 +217,7 @@ def _origin(run: Emitter, what: str, at: At | None) -> Any:
     if _naming.forked and _naming.is_inherited(run._order):
         counts.add(AFTER_FORK)
         return None
-    inner = current_run()
+    inner: Any = get_current().get(RUN_KEY)
     if inner is None or inner is run:
         return origin
     told_by = inner._origin  # None where the context was carried on, and the run in it has ended
@@ -237,36 +236,56 @@ def message(
     if not config.logging_enabled or level < config.log_level:
         return
     raw = given if type(given) is str else safe_str(given)
-    text = without_colours(raw)
     ns = _clock.now() if at is None else at[0]
-    take_redacted()  # of what was cleaned elsewhere on this thread
-    cleaned = whole(text)
-    if cleaned != text:
-        raw = text = cleaned
-    made = _message_attributes(run, text, level, attributes) if is_wanted(run) else None
-    origin = _origin(run, "message", at)
+    size = 0
+    if attributes or not is_plain(raw):
+        take_redacted()  # of what was cleaned elsewhere on this thread
+        text = without_colours(raw)
+        cleaned = whole(text)
+        if cleaned != text:
+            raw = text = cleaned
+        made = _message_attributes(run, text, level, attributes) if is_wanted(run) else None
+        if made is not None:
+            run._redacted += take_redacted()
+        shown = short(text) if made is None else made[_TEXT]
+    else:  # nothing is to be done to it, and so nothing was
+        text = shown = raw
+        made = {_TEXT: raw, _SEVERITY: _LEVELS.get(level) or logging.getLevelName(level)} if is_wanted(run) else None
+        if raw.isascii():
+            size = _MESSAGE_BYTES + len(raw)
+    tell(run, config, (level, raw, text, shown, attributes), made, ns, at, size)
+
+
+Said = tuple[int, str, str, str, "dict[str, Any] | None"]
+"""A message: its level, the text as it was given, without colours, and in the size that goes on a span; attributes."""
+
+
+def tell(run: Emitter, config: Any, said: Said, made: dict[str, Any] | None, ns: int, at: At | None, size: int) -> None:
+    """A message that is clean already, to all that it goes to. ``made`` is what its event shows, None where none is
+    wanted; of ``size`` bytes, 0 where that is not known."""
+    level, raw, text, shown, attributes = said
+    origin = origin_of(run, "message", at)
     if origin is None:
         return
-    short = _short(text) if made is None else made[_TEXT]
-    size = 0 if attributes or made is None or not short.isascii() else _MESSAGE_BYTES + len(short)
-    if not span_event(run, wire.MESSAGE_EVENT, made, ns, short, level, size, level >= logging.ERROR):
+    if (
+        run._ended_ns
+        if made is None
+        else not put_event(run, wire.MESSAGE_EVENT, made, ns, shown, level, size or weigh(made), level >= _ERROR)
+    ):
         counts.add(after_end("message"))
         return
     if config.log_to_memory:
-        task_name, task_run = run._task_identity()
-        run._journal.add_message(Message(text, level, ns, task_name, task_run, raw, attributes))
+        run._journal.add_message((text, level, ns, raw, attributes, *run._task_number()))
     if config.log_to_console:
         console_line(ns, level, raw)
     if run._relay is not None:
         run._relay.said(run, "message", ns, origin[0], (level, raw, attributes))
         return
-    heard = {"message_data": {"log_level": level, "message": raw, "message_text": text}}
-    remembered = {"message_data": {"log_level": level, "message": short, "message_text": short}}
-    deliver(FlowRunEventType.FLOW_MESSAGE, ns, origin, heard, remembered, level)
+    deliver(FlowRunEventType.FLOW_MESSAGE, ns, origin, (raw, text), (shown, shown), level)
 
 
 def _message_attributes(run: Emitter, text: str, level: int, extra: dict[str, Any] | None) -> dict[str, Any]:
-    made: dict[str, Any] = {_TEXT: _fit(run, text), _SEVERITY: _LEVELS.get(level) or logging.getLevelName(level)}
+    made: dict[str, Any] = {_TEXT: fitted(run, text), _SEVERITY: _LEVELS.get(level) or logging.getLevelName(level)}
     if extra:
         for key, value in extra.items():
             made[key], was_cut = attribute(key, value)
@@ -276,7 +295,7 @@ def _message_attributes(run: Emitter, text: str, level: int, extra: dict[str, An
     return made
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
     """A text for the history, where no span wanted it: that holds nothing large."""
     return text if len(text) <= MAX_VALUE_BYTES else fit(text)[0]
 
@@ -296,82 +315,3 @@ def console(text: str) -> None:
 def console_line(ns: int, level: int, text: str) -> None:
     """Print a message to the terminal."""
     console(f"{_time_of_day(ns)} | {logging.getLevelName(level):<8} | {text}")
-
-
-def artifact(run: Emitter, key: str, data: object, description: str, kind: str, at: At | None = None) -> None:
-    """Something that the run made: span event with a preview, the object itself in memory and for listeners."""
-    take_redacted()
-    key, description, kind = whole(key), whole(description), whole(kind)
-    ns = _clock.now() if at is None else at[0]
-    made = _artifact_attributes(run, key, data, description, kind) if is_wanted(run) else None
-    origin = _origin(run, "artifact", at)
-    if origin is None:
-        return
-    told = None if made is None else made[wire.ARTIFACT_DESCRIPTION] or made[wire.ARTIFACT_KEY]
-    if not span_event(run, wire.ARTIFACT_EVENT, made, ns, told):
-        counts.add(after_end("artifact"))
-        return
-    run._journal.artifacts.append(Artifact(key, data, description, kind, ns, run._task_identity()[1]))
-    if run._relay is not None:
-        run._relay.said(run, "artifact", ns, origin[0], (key, data, description, kind))
-        return
-    payload = {"description": description, "key": key, "data": data, "type": kind}
-    shown = _unseen(data) if made is None else made[wire.ARTIFACT_DATA]
-    remembered = {"description": _short(description), "key": _short(key), "data": shown, "type": _short(kind)}
-    deliver(FlowRunEventType.NEW_ARTIFACT, ns, origin, {"artifact_data": payload}, {"artifact_data": remembered}, _INFO)
-
-
-def _artifact_attributes(run: Emitter, key: str, data: object, description: str, kind: str) -> dict[str, Any]:
-    preview = to_json(data, name=key)
-    made: dict[str, Any] = {
-        wire.ARTIFACT_KEY: _fit(run, key),
-        wire.ARTIFACT_TYPE: _fit(run, kind),
-        wire.ARTIFACT_DESCRIPTION: _fit(run, description),
-        wire.ARTIFACT_DATA: preview.text,
-    }
-    if preview.was_cut:
-        run._cut += 1
-        counts.add(VALUES)
-    size, digest = preview.size, preview.sha256
-    if _STORE and preview.was_cut:
-        from otelflow._artifact_store import keep  # for who asked for one
-
-        stored = keep(_STORE, data)
-        if stored is not None:
-            size, digest = stored.size, stored.sha256
-            if stored.uri is not None:
-                made[wire.ARTIFACT_URI] = stored.uri
-    if size is not None:
-        made[wire.ARTIFACT_SIZE] = size
-        made[wire.ARTIFACT_SHA256] = digest
-    return made
-
-
-def _unseen(data: object) -> str:
-    """What the history says of an artifact that no span wanted: nothing is read of it."""
-    kind = type(data)
-    length = f" of {len(data)}" if kind in (str, bytes, list, tuple, dict, set) else ""  # type: ignore[arg-type]
-    return f"<{kind.__name__}{length}: not recorded>"
-
-
-def result(run: Emitter, key: str, description: str, at: At | None = None) -> None:
-    """A result that the run wants to be seen."""
-    take_redacted()
-    key, description = whole(key), whole(description, key)
-    ns = _clock.now() if at is None else at[0]
-    made = None
-    if is_wanted(run):
-        made = {wire.RESULT_KEY: _fit(run, key), wire.RESULT_DESCRIPTION: _fit(run, description)}
-    origin = _origin(run, "result", at)
-    if origin is None:
-        return
-    if not span_event(run, wire.RESULT_EVENT, made, ns, None if made is None else made[wire.RESULT_DESCRIPTION]):
-        counts.add(after_end("result"))
-        return
-    run._journal.results.append(Result(key, description, ns, run._task_identity()[1]))
-    if run._relay is not None:
-        run._relay.said(run, "result", ns, origin[0], (key, description))
-        return
-    payload = {"result_data": {"key": key, "description": description}}
-    remembered = {"result_data": {"key": _short(key), "description": _short(description)}}
-    deliver(FlowRunEventType.NEW_RESULT, ns, origin, payload, remembered, _INFO)

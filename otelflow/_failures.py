@@ -9,8 +9,8 @@ from typing import Any
 
 from otelflow import _clock
 from otelflow import attributes as wire
-from otelflow._counts import VALUES, after_end, counts, log_once
-from otelflow._emit import Emitter, console_line, deliver, message
+from otelflow._counts import VALUES, counts, log_once
+from otelflow._emit import Emitter, message, tell
 from otelflow._log_events import ON_LOGS
 from otelflow._naming import error_type
 from otelflow._overflow import weigh
@@ -18,8 +18,6 @@ from otelflow._scrubbing import stands_apart, take_redacted
 from otelflow._span_events import span_event
 from otelflow._tracebacks import format_error
 from otelflow._values import MAX_VALUE_BYTES, cut, fit, safe_str, whole
-from otelflow.events import FlowRunEventType
-from otelflow.records import Message
 
 __all__ = ["exception", "failure", "stack_trace"]
 
@@ -77,22 +75,9 @@ def _fitted(run: Emitter, text: str) -> str:
 def _say(run: Emitter, text: str) -> None:
     """The message of a failure, as :func:`otelflow._emit.message` makes it of a text that is clean and short."""
     config = run._settings
-    if not config.logging_enabled or config.log_level > _ERROR:
-        return
-    ns, origin = _clock.now(), run._origin
-    size = _MESSAGE_BYTES + len(text) if text.isascii() else 0
-    if not span_event(run, wire.MESSAGE_EVENT, {_TEXT: text, _SEVERITY: "ERROR"}, ns, text, _ERROR, size):
-        counts.add(after_end("message"))
-        return
-    if config.log_to_memory:
-        run._journal.add_message(Message(text, _ERROR, ns, *run._task_identity()))
-    if config.log_to_console:
-        console_line(ns, _ERROR, text)
-    if run._relay is not None:
-        run._relay.said(run, "message", ns, origin[0], (_ERROR, text, None))
-        return
-    facts = {"log_level": _ERROR, "message": text, "message_text": text}
-    deliver(FlowRunEventType.FLOW_MESSAGE, ns, origin, {"message_data": {**facts}}, {"message_data": facts}, _ERROR)
+    if config.logging_enabled and config.log_level <= _ERROR:
+        size = _MESSAGE_BYTES + len(text) if text.isascii() else 0
+        tell(run, config, (_ERROR, text, text, text, None), {_TEXT: text, _SEVERITY: "ERROR"}, _clock.now(), None, size)
 
 
 def stack_trace(error: BaseException) -> None:

@@ -26,7 +26,6 @@ from otelflow._values import cut
 from otelflow.config import DEFAULT_CONFIG, FlowRunConfig
 from otelflow.context import baggage_key, current_run
 from otelflow.events import FlowRunEventType
-from otelflow.records import Artifact, Message, Result
 
 __all__ = ["Flow", "Task", "current_flow", "current_task"]
 
@@ -181,7 +180,7 @@ class Flow(Executable, Generic[R]):
     def _tolerates(self, error: BaseException) -> bool:
         return not self.flow_config.raise_flow_error and isinstance(error, Exception)
 
-    def _task_identity(self) -> tuple[str | None, str | None]:
+    def _task_number(self) -> tuple[str | None, int | None]:
         return None, None
 
     def _title(self) -> str:
@@ -204,7 +203,7 @@ class Flow(Executable, Generic[R]):
     def _journals(self) -> Iterable[Journal]:
         return (self._memory,)
 
-    def _owns(self, kept: Message | Artifact | Result) -> bool:
+    def _owns(self, kept: tuple[Any, ...]) -> bool:
         return True
 
     @property
@@ -344,8 +343,8 @@ class Task(Executable):
     def _tolerates(self, error: BaseException) -> bool:
         return not self.raise_on_error and isinstance(error, Exception)
 
-    def _task_identity(self) -> tuple[str | None, str | None]:
-        return self.name, self.run_id
+    def _task_number(self) -> tuple[str | None, int | None]:
+        return self._given_name or self._spec.name, self._order
 
     def _title(self) -> str:
         return f"'{self.name}' task"
@@ -353,7 +352,7 @@ class Task(Executable):
     @property
     def _journal(self) -> Journal:
         """Where this task keeps things: its flow's journal while that runs, else one of its own."""
-        flow = self.flow
+        flow = self._flow or self._own_flow()
         if flow is not None and not flow._ended_ns:
             return flow._memory
         if self._own is None:
@@ -362,7 +361,7 @@ class Task(Executable):
 
     @property
     def _settings(self) -> FlowRunConfig:
-        flow = self.flow
+        flow = self._flow or self._own_flow()
         return DEFAULT_CONFIG if flow is None else flow.flow_config
 
     @property
@@ -377,8 +376,8 @@ class Task(Executable):
         kept = (None if flow is None else flow._memory, self._own)
         return [journal for journal in kept if journal is not None]
 
-    def _owns(self, kept: Message | Artifact | Result) -> bool:
-        return kept.task_run_id == self.run_id
+    def _owns(self, kept: tuple[Any, ...]) -> bool:
+        return bool(kept[-1] == self._order)
 
 
 _ORPHAN = {wire.TASK_ORPHAN: True}

@@ -7,9 +7,13 @@ from collections import deque
 from typing import Any
 
 from otelflow._counts import MESSAGES, TASKS, counts
-from otelflow.records import Artifact, Keyed, Message, Result
+from otelflow._naming import run_id
+from otelflow.records import Artifact, Message, Result
 
-__all__ = ["Journal"]
+__all__ = ["Journal", "artifact_of", "message_of", "result_of"]
+
+Kept = tuple[Any, ...]
+"""What a run said or made, in the form that costs least to hold: its facts, then the name and number of the task."""
 
 
 class Journal:
@@ -18,10 +22,10 @@ class Journal:
     __slots__ = ("_failures", "_said", "_short", "artifacts", "messages", "numbers", "results", "tasks")
 
     def __init__(self, max_messages: int, max_tasks: int) -> None:
-        self.messages: deque[Message] = deque(maxlen=max_messages)
+        self.messages: deque[Kept] = deque(maxlen=max_messages)
         self.tasks: deque[Any] = deque(maxlen=max_tasks)
-        self.artifacts: Keyed[Artifact] = Keyed()
-        self.results: Keyed[Result] = Keyed()
+        self.artifacts: list[Kept] = []
+        self.results: list[Kept] = []
         self.numbers = itertools.count()
         """Gives one number to each task that starts: atomic, as tasks may start in several threads at once, and without
         a lock, which a fork might leave shut in the child."""
@@ -29,7 +33,7 @@ class Journal:
         self._said = itertools.count()
         self._short = itertools.count()
 
-    def add_message(self, message: Message) -> None:
+    def add_message(self, message: Kept) -> None:
         """Keep ``message``; where the bound is reached, the oldest goes."""
         next(self._said)
         self.messages.append(message)
@@ -53,3 +57,25 @@ class Journal:
         if messages:
             counts.add(MESSAGES, messages)
         return started, next(self._failures), next(self._short), tasks, messages
+
+
+def _run_id(number: int | None) -> str | None:
+    return None if number is None else run_id("task_", number)
+
+
+def message_of(kept: Kept) -> Message:
+    """The message that was kept."""
+    text, level, ns, raw, attributes, task_name, number = kept
+    return Message(text, level, ns, task_name, _run_id(number), raw, attributes)
+
+
+def artifact_of(kept: Kept) -> Artifact:
+    """The artifact that was kept."""
+    key, data, description, kind, ns, _, number = kept
+    return Artifact(key, data, description, kind, ns, _run_id(number))
+
+
+def result_of(kept: Kept) -> Result:
+    """The result that was kept."""
+    key, description, ns, _, number = kept
+    return Result(key, description, ns, _run_id(number))

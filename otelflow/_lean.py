@@ -164,8 +164,9 @@ class LeanSpan(Span):
         if limits.max_attribute_length is not None or "" in attributes or (most is not None and len(attributes) > most):
             self.add_event(name, attributes, timestamp)
             return
-        most = limits.max_events
-        with self._lock:
+        most, lock = limits.max_events, self._lock
+        lock.acquire()  # not "with", which costs three times as much
+        try:
             said = self._said
             if self._end_time is None and (type(said) is Said or said == ()) and (most is None or len(said) < most):
                 if said:
@@ -173,6 +174,8 @@ class LeanSpan(Span):
                 else:
                     self._said = Said(((name, attributes, timestamp),))
                 return
+        finally:
+            lock.release()
         self._add_event(_event(name, attributes, timestamp, limits.max_event_attributes))
 
     def _add_link(self, link: Any) -> None:

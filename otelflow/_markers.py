@@ -154,7 +154,7 @@ def _beat(flow: Any, now: int, age: float) -> None:
     made.update({key: known[key] for key in (wire.PROGRESS_DONE, wire.PROGRESS_TOTAL) if key in known})
     said = flow._journal.messages
     if said:
-        made[wire.RUNNING_MESSAGE] = cut(str(said[-1]))[0]
+        made[wire.RUNNING_MESSAGE] = cut(said[-1][0])[0]
     names = [cut(task.name)[0] for task in flow.tasks if task.status == "running"]
     if names:
         made[wire.RUNNING_TASKS] = tuple(names[-_MOST_NAMES:])

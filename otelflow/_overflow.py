@@ -17,6 +17,7 @@ from opentelemetry.trace import set_span_in_context
 
 from otelflow import attributes as wire
 from otelflow._counts import EVENTS, VALUES, broken, counts
+from otelflow._naming import run_id
 from otelflow._telemetry import current_source
 from otelflow._values import cut, fit
 from otelflow.config import OTELFLOW_MAX_SPAN_BYTES, OTELFLOW_OVERFLOW, choice_from_environment, number_from_environment
@@ -306,7 +307,7 @@ def _identity(run: Any) -> dict[str, Any]:
         wire.FLOW_NAME: flow,
         wire.FLOW_RUN_ID: flow_run,
         wire.TASK_NAME: task,
-        wire.TASK_RUN_ID: run._task_identity()[1],
+        wire.TASK_RUN_ID: None if (number := run._task_number()[1]) is None else run_id("task_", number),
     }
     return {wire.KIND: "continuation", **{key: cut(value)[0] for key, value in known.items() if value is not None}}
 

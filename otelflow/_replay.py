@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, Span
 
-from otelflow import _emit, _failures
+from otelflow import _emit, _failures, _made
 from otelflow._counts import NO_RELAY_DOOR, counts, log_once
 from otelflow._flow import Flow, Task
 from otelflow._packing import unpack
@@ -122,13 +122,13 @@ def _say(runs: dict[int | None, Any], entry: Said, _: Any) -> None:
 
 def _artifact(run: Any, facts: tuple[Any, ...], at: _emit.At) -> None:
     key, data, description, kind = facts
-    _emit.artifact(run, key, unpack(data), description, kind, at)
+    _made.artifact(run, key, unpack(data), description, kind, at)
 
 
 _SAID: dict[str, Callable[[Any, tuple[Any, ...], _emit.At], None]] = {
     "message": lambda run, facts, at: _emit.message(run, facts[0], facts[1], facts[2], at),
     "artifact": _artifact,
-    "result": lambda run, facts, at: _emit.result(run, facts[0], facts[1], at),
+    "result": lambda run, facts, at: _made.result(run, facts[0], facts[1], at),
     "exception": lambda run, facts, at: _failures.exception(run, facts[0], at[0]),
 }
 

@@ -39,6 +39,7 @@ class Run:
         "__dict__",
         "__weakref__",
         "_cut",
+        "_direct",
         "_ended_ns",
         "_events",
         "_flow",
@@ -53,6 +54,7 @@ class Run:
         "_started_ns",
         "_token",
         "_wants",
+        "_weight",
     )
 
     _START: ClassVar[FlowRunEventType]
@@ -101,10 +103,10 @@ class Run:
     _failure: tuple[str, str, str | None] | None = None
     """Of the exception that began here: its type, its description on the span, and its text where that is clean."""
     _events: int
-    _direct: int = -1
-    """How many events go on the span as they come; -1: not looked at yet."""
-    _weight: int = 0
-    """Bytes of the events on the span."""
+    _direct: int
+    """How many events go on the span as they come; from the first of them on."""
+    _weight: int
+    """Bytes of the events on the span; from the first of them on."""
     _cut: int
     _redacted: int
 
@@ -169,7 +171,8 @@ class Run:
     def _tolerates(self, error: BaseException) -> bool:
         raise NotImplementedError
 
-    def _task_identity(self) -> tuple[str | None, str | None]:
+    def _task_number(self) -> tuple[str | None, int | None]:
+        """Name and number of a task; neither, for a flow."""
         raise NotImplementedError
 
     def _title(self) -> str:

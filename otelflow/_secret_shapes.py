@@ -96,14 +96,14 @@ _LONG_TOKEN, _LONG_NUMBER = b"x" * 16, b"0" * 13
 
 def _kind(code: int) -> str:
     """``x`` for a letter and ``_``, ``0`` for a digit, a space for what may stand between the digits of one number,
-    ``!`` for what may stand between a name and its value."""
+    ``!`` for what may stand between a name and its value, and for what begins a colour, which hides one."""
     letter = chr(code)
     if code > 127:
         return "."
     return "0" if letter.isdigit() else "x" if letter.isalnum() or letter == "_" else _OTHERS.get(letter, ".")
 
 
-_OTHERS = {" ": " ", "-": " ", **dict.fromkeys("=:<'\"", "!")}
+_OTHERS = {" ": " ", "-": " ", **dict.fromkeys("=:<'\"\x1b", "!")}
 _KINDS = "".join(map(_kind, range(256))).encode()
 
 

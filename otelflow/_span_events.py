@@ -11,7 +11,7 @@ from otelflow._log_events import ON_LOGS, ON_SPANS, log_event
 from otelflow._overflow import DIRECT_BYTES, MAX_EVENT_BYTES, Kept, add_event, direct_events, overflow_of, weigh
 from otelflow._scrubbing import take_redacted
 
-__all__ = ["is_wanted", "settle", "span_event"]
+__all__ = ["is_wanted", "put_event", "settle", "span_event"]
 
 _INFO = logging.INFO
 
@@ -41,21 +41,28 @@ def span_event(
     ``attributes`` are None where it is not wanted; ``size`` is about their number of bytes, 0 where that is not known;
     ``prior`` events are the last to be left out. False where another thread ended the run before it was there.
     """
-    is_there = not run._ended_ns
     if attributes is None:
-        return is_there
+        return not run._ended_ns
     if redacted := take_redacted():
         run._redacted += redacted
+    return put_event(run, name, attributes, ns, body, level, size or weigh(attributes), prior)
+
+
+def put_event(
+    run: Any, name: str, attributes: dict[str, Any], ns: int, body: object, level: int, size: int, prior: bool
+) -> bool:
+    """:func:`span_event` of one that is wanted, with its size, where it is counted already what was redacted."""
+    is_there = not run._ended_ns
     span = run._span
     try:
         if ON_SPANS and span is not None and (not ON_LOGS or span.is_recording()):  # else it was asked when prepared
-            size = size or weigh(attributes)
-            direct = run._direct
-            if direct < 0:
-                direct = run._direct = direct_events(span)
-            run._events = number = run._events + 1
-            weight = run._weight + size
-            if number <= direct and weight <= DIRECT_BYTES and size <= MAX_EVENT_BYTES:
+            number, weight = run._events, size
+            if number:
+                weight += run._weight
+            else:
+                run._weight, run._direct = 0, direct_events(span)
+            run._events = number = number + 1
+            if number <= run._direct and weight <= DIRECT_BYTES and size <= MAX_EVENT_BYTES:
                 run._weight = weight
                 add_event(span, name, attributes, ns)
                 is_there = not run._ended_ns or _has(span, ns)

@@ -124,7 +124,7 @@ def _data_of(record: tuple[Any, ...]) -> FlowRunEventData:
     event_type, _, origin, data, log_level = record
     source, (flow_name, flow_run), task_name, task_run, context = origin
     return FlowRunEventData(
-        data=_stop_payload(event_type, data) if type(data) is tuple else dict(data),
+        data=_payload(event_type, data, log_level) if type(data) is tuple else dict(data),
         event_source=source,
         flow_name=flow_name,
         flow_run_id=flow_run,
@@ -136,7 +136,13 @@ def _data_of(record: tuple[Any, ...]) -> FlowRunEventData:
     )
 
 
-def _stop_payload(event_type: FlowRunEventType, facts: tuple[Any, ...]) -> dict[str, Any]:
+def _payload(event_type: FlowRunEventType, facts: tuple[Any, ...], level: int) -> dict[str, Any]:
+    if event_type is FlowRunEventType.FLOW_MESSAGE:
+        return {"message_data": {"log_level": level, "message": facts[0], "message_text": facts[1]}}
+    if event_type is FlowRunEventType.NEW_ARTIFACT:
+        return {"artifact_data": dict(zip(("description", "key", "data", "type"), facts, strict=True))}
+    if event_type is FlowRunEventType.NEW_RESULT:
+        return {"result_data": dict(zip(("key", "description"), facts, strict=True))}
     status, duration_ns, return_value, error = facts
     key = "task_data" if event_type is FlowRunEventType.TASK_STOP else "flow_data"
     return {key: {"status": status, "duration": duration_ns / 1e9, "return_value": return_value, "error": error}}

@@ -41,7 +41,7 @@ FLOORS = [
     ["_diagnosis"],
     ["_relay"],
     ["_emit"],
-    ["_failures"],
+    ["_failures", "_made"],
     ["_run"],
     ["_drive", "_account"],
     ["_execute"],

@@ -214,7 +214,19 @@ def test_what_programs_say_is_harmless_at_a_glance() -> None:
     for text in ("added", "loaded 200 rows from the table", "wrote 3/4 of 2024-11-27 to out-1.csv (12.5 s)", "", "é"):
         assert is_harmless(text), text
         assert is_plain(text) == text.isascii() or len(text) < 11
-    for text in ("a=b", "a: b", "it's", 'a "b"', "<a>", "--a b", "a" * 16, "4 1 1 1 1 1 1 1 1 1 1 1 1", "://", "xox-"):
+    for text in (
+        "a=b",
+        "a: b",
+        "it's",
+        'a "b"',
+        "<a>",
+        "--a b",
+        "a" * 16,
+        "4 1 1 1 1 1 1 1 1 1 1 1 1",
+        "://",
+        "xox-",
+        "\x1b[1mb",
+    ):
         assert not is_harmless(text), text
         assert not is_plain(text), text
 
