@@ -212,7 +212,9 @@ class LeanSpan(Span):
             self.end(end_time)
 
     def _hand_on(self) -> None:
-        told = self._told.look()
+        told = self._told
+        if told.composite._span_processors is not told.processors:
+            told.look()
         if told.counts:
             self._record_end_metrics()
         for on_ending in told.endings:

@@ -16,6 +16,7 @@ from opentelemetry.trace import INVALID_SPAN_CONTEXT, NonRecordingSpan, Span, Sp
 from otelflow._lean import LeanSpan, has_known_shape
 from otelflow._parts import Parts
 from otelflow._told import Told
+from otelflow._unsampled import Unsampled
 from otelflow.context import SPAN_KEY, SUPPRESS_KEY
 
 __all__ = ["Starter", "starter_for"]
@@ -120,62 +121,56 @@ def _ids_below(tracer: Tracer, answers: _Answers) -> Callable[[Any], Ids | None]
 
 
 def _starter(tracer: Tracer, answers: _Answers) -> Starter:
-    metrics, ids_below, below_unsampled = _metrics_of(tracer), _ids_below(tracer, answers), _below_unsampled(tracer)
-    switch: Any = tracer if hasattr(tracer, "_tracer_config") else _AlwaysEnabled
+    metrics, kind = _metrics_of(tracer), _class_for(tracer)
     source = _bits_of(tracer.id_generator)
-    new, new_tuple, new_lock, kind = object.__new__, tuple.__new__, threading.Lock, _class_for(tracer)
-    told = Told(tracer.span_processor, metrics is not None)
     lean_parent = kind if source is not None and answers.local else None
-    unsampled_parent = NonRecordingSpan if source is not None and answers.unsampled and metrics is None else None
+    drops = source is not None and answers.unsampled and metrics is None
+    told = kind._told = Told(tracer.span_processor, metrics is not None)
+    return _start_of(tracer, kind, told, metrics, source, lean_parent, drops, _ids_below(tracer, answers))
+
+
+def _start_of(
+    tracer: Tracer, kind: Any, told: Told, metrics: Any, source: Any, lean_parent: Any, drops: bool, ids_below: Any
+) -> Starter:
+    switch: Any = tracer if hasattr(tracer, "_tracer_config") else _AlwaysEnabled
+    new, new_tuple, new_lock, composite = object.__new__, tuple.__new__, threading.Lock, told.composite
 
     def start(name: str, context: Context, parts: Parts, start_time: int) -> Any:
         parent: Any = context.get(SPAN_KEY)
+        above_is = type(parent)  # not isinstance: the SDK's spans have a slow one, of ABCMeta
         if not switch._tracer_config.is_enabled or SUPPRESS_KEY in context:
             return None
-        if type(parent) is lean_parent:  # not isinstance: the SDK's spans have a slow one, of ABCMeta
-            above: Any = parent._context
-            own: int = source._bits(64) or 1  # pyright: ignore[reportOptionalMemberAccess]
-            ids = new_tuple(SpanContext, (above[0], own, False, above[3], above[4], True))
-        elif type(parent) is unsampled_parent and (below := below_unsampled(parent)) is not None:
-            return below
+        if above_is is lean_parent:
+            above = parent._context
+            ids = new_tuple(SpanContext, (above[0], source._bits(64) or 1, False, above[3], above[4], True))
+        elif drops and (above_is is Unsampled or (above_is is NonRecordingSpan and _is_sampled_out(parent))):
+            dropped = new(Unsampled)
+            dropped._source, dropped._like = source, parent._like if above_is is Unsampled else parent._context
+            return dropped
+        elif (found := ids_below(parent)) is None:
+            return None
         else:
-            found = ids_below(parent)
-            if found is None:
-                return None
             above, ids = found
         span = new(kind)
-        span._name = name
-        span._context = ids
-        span._parent = above
-        span._parts = parts
-        span._start_time = start_time
-        span._resource = tracer.resource
+        span._name, span._context, span._parent = name, ids, above
+        span._parts, span._start_time, span._resource = parts, start_time, tracer.resource
         span._lock = new_lock()
-        span._told = told
         span._own = span._end_time = None
         if metrics is not None:
             span._record_end_metrics = metrics.start_span(above, Decision.RECORD_AND_SAMPLE)
-        for on_start in told.look().starts:
+        if composite._span_processors is not told.processors:
+            told.look()
+        for on_start in told.starts:
             on_start(span, parent_context=context)
         return span
 
     return start
 
 
-def _below_unsampled(tracer: Tracer) -> Callable[[Any], Any]:
-    """What makes the span below a local one that was sampled out: it records nothing, and has an id of its own, so that
-    log lines can be told apart."""
-    source, new, new_tuple = _bits_of(tracer.id_generator), object.__new__, tuple.__new__
-
-    def below(parent: Any) -> Any:
-        trace_id, _, is_remote, flags, state, is_valid = parent._context
-        if is_remote or flags & 1 or not is_valid:
-            return None
-        span = new(NonRecordingSpan)
-        span._context = new_tuple(SpanContext, (trace_id, source._bits(64) or 1, False, flags, state, True))
-        return span
-
-    return below
+def _is_sampled_out(span: NonRecordingSpan) -> bool:
+    """Whether the sampler of this process dropped ``span``."""
+    _, _, is_remote, flags, _, is_valid = span._context
+    return bool(is_valid) and not is_remote and not flags & 1
 
 
 class _OfTheModule:

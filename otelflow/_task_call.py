@@ -8,13 +8,14 @@ span. What is not usual goes to the methods of :class:`otelflow._run.Run`, from 
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 from opentelemetry.context import Context
-from opentelemetry.trace import NonRecordingSpan
 
-from otelflow import _clock, _measures, _naming, listeners
+from otelflow import _clock, _naming, _telemetry
 from otelflow import attributes as wire
 from otelflow._drive import DRIVER_FOR, named
 from otelflow._emit import begun, tell_stop
@@ -26,8 +27,8 @@ from otelflow._shapes import Shape
 from otelflow._span_events import settle
 from otelflow._spec import Spec
 from otelflow._telemetry import current_source
+from otelflow._unsampled import Unsampled
 from otelflow.context import RUN_KEY, SPAN_KEY, UNRESETTABLE, attach, get_current, reset
-from otelflow.events import FlowRunEventType
 from otelflow.listeners import flow_events
 
 __all__ = ["task_call"]
@@ -35,25 +36,23 @@ __all__ = ["task_call"]
 Call = Callable[[Any, Any, "tuple[Any, ...]", "dict[str, Any]"], Any]
 """What wrapt calls: the function, its object, and the arguments."""
 
-_START, _STOP = FlowRunEventType.TASK_START, FlowRunEventType.TASK_STOP
-_NOTHING: dict[str, Any] = {}
 _COMPLETED = {wire.STATUS: "completed"}
-_INFO = 20
 _new = object.__new__
 _remember = flow_events.remember
 
 
 def _open(run: Any) -> Any:
-    """Start the span and make ``run`` the current one, as ``Run._open`` does. Returns what takes that back; None where
-    something is unusual, and ``Run`` has the word from here on."""
+    """Do as ``Run._open`` does. Returns what takes that back; None where something is unusual, and ``Run`` goes on."""
     context = get_current()
     above: Any = context.get(RUN_KEY)
     flow = None if above is None else above._flow
     if flow is None or flow._relay is not None or flow._ended_ns:
         return _open_unusual(run)
-    source = current_source()  # before the clock is read: the first time, it loads what a provider needs
+    in_use, source = _telemetry.known
+    if in_use is not (_telemetry.override or _telemetry.keeper._TRACER_PROVIDER):
+        source = current_source()  # before the clock is read: the first time, it loads what a provider needs
     spec, order, ns = run._spec, next(_naming._orders), _clock.now()
-    span = ids = token = None
+    span = ids = token = run._relay = None
     try:
         if source is not None:
             try:
@@ -63,29 +62,46 @@ def _open(run: Any) -> Any:
             else:
                 if span is None:  # none is wanted, or the sampler has to be asked
                     return _open_unusual(run)
-                ids = span.get_span_context()
-        memory = flow._memory
-        next(memory.numbers)
+                ids = span if type(span) is Unsampled else span._context
+        next(flow._memory.numbers)
         if flow._keeps_tasks:
-            memory.tasks.append(run)
-        run._span, run._span_context = span, ids
-        run._order, run._started_ns, run._flow, run._flow_ref, run._relay = order, ns, flow, flow._ref, None
-        run._wants = spec.wants or flow._dependency_values
+            flow._memory.tasks.append(run)
+        run._span, run._span_context, run._order = span, ids, order
+        run._started_ns, run._flow, run._flow_ref = ns, flow, flow._ref
+        run._wants = spec.wants or flow._dependency_values or flow_events.event_listeners or measures.on
         run._ended_ns = run._cut = run._redacted = run._events = 0
         run._origin = origin = (spec.source, flow._names, spec.name, order, ids)
-        token = attach(Context({**context, RUN_KEY: run} if ids is None else {**context, RUN_KEY: run, SPAN_KEY: span}))
+        below = context.copy()
+        below[RUN_KEY] = run
+        if span is not None:
+            below[SPAN_KEY] = span
+        token = attach(Context(below))
     except BaseException:  # a full stack, Ctrl-C: nothing has begun, and nothing of it may stay
-        run._blank()
-        run._span, run._token = span, token
-        run._undo_open()
+        _undo(run, span, token)
         raise
-    _remember((_START, ns, origin, _NOTHING, _INFO))
+    _remember((origin, ns))
     return token
+
+
+def _undo(run: Any, span: Any, token: Any) -> None:
+    run._blank()
+    run._span, run._token = span, token
+    run._undo_open()
 
 
 def _open_unusual(run: Any) -> None:
     run._blank()
     run._open()
+
+
+def _ready(run: Any, is_open: bool, args: tuple[Any, ...], kwargs: dict[str, Any], bound: bool) -> dict[str, Any]:
+    """What is to be done before the function is called, where something is: tell who listens, and inject."""
+    if not is_open:
+        run._begin()
+    elif flow_events.event_listeners or measures.on:
+        begun(run)
+    injected: dict[str, Any] = run._inject(args, kwargs, bound)
+    return injected
 
 
 def _close(run: Any, value: Any, token: Any) -> None:
@@ -100,19 +116,19 @@ def _close(run: Any, value: Any, token: Any) -> None:
     try:
         run._ended_ns = ended = _clock.now()
         if flow_events.event_listeners or measures.on:
-            if run._span_context is not None and run._span_context.trace_flags.sampled:
+            if run._span is not None and type(run._span) is not Unsampled:
                 run._span.conclude(_COMPLETED)  # a listener may look at it
             tell_stop(run)
         else:
-            _remember((_STOP, ended, run._origin, ("completed", ended - run._started_ns, None, None), _INFO))
+            _remember((run._origin, run._started_ns, ended))
     finally:
         try:
             reset(token)
         except UNRESETTABLE:  # another execution context: see give_back
             pass
-        span = run._span
+        span: Any = run._span
         run._flow = run._origin = run._span = None
-        if span is not None and type(span) is not NonRecordingSpan:
+        if span is not None and type(span) is not Unsampled:
             try:
                 if run._events:
                     settle(run, span)
@@ -128,21 +144,33 @@ def task_call(spec: Spec) -> Call:
     classes and modules go by name; an object with a lock in it would not go at all.
     """
     if spec.shape is Shape.CALL:
-        return _function_call(spec)
-    return named(_coroutine_call(spec) if spec.shape is Shape.COROUTINE else _other_call(spec), spec)
+        return _bound(spec, _of_function)
+    return _bound(spec, _of_coroutine) if spec.shape is Shape.COROUTINE else named(_other_call(spec), spec)
 
 
-def _function_call(spec: Spec) -> Call:
-    def call(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _bound(spec: Spec, driver: Callable[..., Any]) -> Call:
+    """What wrapt calls, for methods and the like. It carries what a call of the function itself comes to at once."""
+    function = spec.target
+    if not inspect.isfunction(function):  # a classmethod, a partial, an object that can be called
+        return lambda wrapped, instance, args, kwargs: driver(spec, wrapped, instance is not None)(*args, **kwargs)
+    drive = driver(spec, function, False)
+
+    def call(_: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return drive(*args, **kwargs) if instance is None else drive(instance, *args, **kwargs)
+
+    call.at_once = functools.partial(driver, spec)  # type: ignore[attr-defined]
+    return call
+
+
+def _of_function(spec: Spec, wrapped: Any, bound: bool = False) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
         run: Any = _new(Task)
         run._spec = spec
         token = _open(run)
         try:
-            if token is None:
-                run._begin()
-            elif listeners.flow_events.event_listeners or _measures.measures.on:
-                begun(run)
-            value = wrapped(*args, **(run._inject(args, kwargs, instance is not None) if run._wants else kwargs))
+            if token is None or run._wants:
+                kwargs = _ready(run, token is not None, args, kwargs, bound)
+            value = wrapped(*args, **kwargs) if kwargs else wrapped(*args)
         except BaseException as error:
             if token is not None:
                 run._token, token = token, None
@@ -161,17 +189,15 @@ def _function_call(spec: Spec) -> Call:
     return call
 
 
-def _coroutine_call(spec: Spec) -> Call:
-    async def call(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _of_coroutine(spec: Spec, wrapped: Any, bound: bool = False) -> Callable[..., Any]:
+    async def call(*args: Any, **kwargs: Any) -> Any:
         run: Any = _new(Task)
         run._spec = spec
         token = _open(run)
         try:
-            if token is None:
-                run._begin()
-            elif listeners.flow_events.event_listeners or _measures.measures.on:
-                begun(run)
-            value = await wrapped(*args, **(run._inject(args, kwargs, instance is not None) if run._wants else kwargs))
+            if token is None or run._wants:
+                kwargs = _ready(run, token is not None, args, kwargs, bound)
+            value = await (wrapped(*args, **kwargs) if kwargs else wrapped(*args))
         except BaseException as error:
             if token is not None:
                 run._token, token = token, None
@@ -187,7 +213,7 @@ def _coroutine_call(spec: Spec) -> Call:
         return value
 
     DRIVERS.add(call.__code__)
-    return call
+    return named(call, spec)
 
 
 def _other_call(spec: Spec) -> Call:

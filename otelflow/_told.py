@@ -21,27 +21,27 @@ _HAS_ON_ENDING = hasattr(SpanProcessor, "_on_ending")  # since 1.40
 class Told:
     """The hooks of one tracer's processors, in their order; those that do nothing are left out."""
 
-    __slots__ = ("_composite", "_processors", "counts", "endings", "ends", "starts")
+    __slots__ = ("composite", "counts", "endings", "ends", "processors", "starts")
 
     def __init__(self, processor: Any, counts: bool) -> None:
         self.counts = counts
         """Whether the SDK's metrics of itself want to know of the end."""
-        self._composite = processor if type(processor) is SynchronousMultiSpanProcessor else _Alone(processor)
-        self._processors: Any = None
+        self.composite: Any = processor if type(processor) is SynchronousMultiSpanProcessor else _Alone(processor)
+        self.processors: Any = None
+        """The composite's at the last look: a tuple, which it makes anew when one is added. Whoever uses the hooks
+        looks again where it is another one: asked by them, as a call for it would cost as much as a hook."""
         self.starts: Hooks = ()
         self.endings: Hooks = ()
         self.ends: Hooks = ()
         self.look()
 
-    def look(self) -> Told:
+    def look(self) -> None:
         """Make sure that processors added since are among them."""
-        processors = self._composite._span_processors  # a tuple, made anew when one is added
-        if processors is not self._processors:
-            self.starts = _hooks(processors, "on_start")
-            self.endings = _hooks(processors, "_on_ending") if _HAS_ON_ENDING else ()
-            self.ends = _hooks(processors, "on_end")
-            self._processors = processors
-        return self
+        processors = self.composite._span_processors
+        self.starts = _hooks(processors, "on_start")
+        self.endings = _hooks(processors, "_on_ending") if _HAS_ON_ENDING else ()
+        self.ends = _hooks(processors, "on_end")
+        self.processors = processors
 
 
 class _Alone:

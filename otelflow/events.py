@@ -10,7 +10,7 @@ from typing import Any
 from otelflow import _clock
 from otelflow._naming import run_id
 
-__all__ = ["FlowRunEvent", "FlowRunEventData", "FlowRunEventType", "event_of"]
+__all__ = ["FlowRunEvent", "FlowRunEventData", "FlowRunEventType", "event_of", "record_of"]
 
 
 class FlowRunEventType(Enum):
@@ -102,6 +102,18 @@ class FlowRunEvent:
         payload: dict[str, Any] = next(iter(data.data.values()), {})
         told = payload.get("message_text") or payload.get("key") or payload.get("status") or ""
         return f"<FlowRunEvent {self._type.name} {data.task_name or data.flow_name!r} {str(told)[:80]!r}>"
+
+
+def record_of(short: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The record that stands in the history in short: of a task that began (its origin, when), and of one that
+    completed (its origin, when it began, when it ended). These are nearly all, and are made on the path of each call.
+    """
+    if len(short) == 2:
+        return (FlowRunEventType.TASK_START, short[1], short[0], {}, 20)
+    if len(short) == 3:
+        origin, began, ended = short
+        return (FlowRunEventType.TASK_STOP, ended, origin, ("completed", ended - began, None, None), 20)
+    return short
 
 
 def event_of(record: tuple[Any, ...]) -> FlowRunEvent:

@@ -12,7 +12,7 @@ from otelflow._counts import LISTENER_ERRORS, counts, log_once
 from otelflow._stdout import mute, unmute
 from otelflow.config import OTELFLOW_HISTORY_SIZE, number_from_environment
 from otelflow.errors import ArgumentError
-from otelflow.events import FlowRunEvent, event_of
+from otelflow.events import FlowRunEvent, event_of, record_of
 
 __all__ = ["FlowEvents", "Listener", "Listening", "flow_events"]
 
@@ -68,7 +68,7 @@ class FlowEvents:
 
         It needs no SDK and does not depend on sampling. It holds no return values, and of artifacts only previews.
         """
-        return [event_of(record) for record in tuple(self._history)]
+        return [event_of(record_of(kept)) for kept in tuple(self._history)]
 
     def clear_history(self) -> None:
         """Forget the events so far."""

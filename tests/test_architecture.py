@@ -21,7 +21,7 @@ FLOORS = [
     ["_signals"],
     ["_awaited", "_queue", "_delivery", "_send_http", "_send_grpc", "_otlp_values"],
     ["_postponed", "_parts", "_outcome"],
-    ["config", "events", "records", "_stdout", "_inject", "_told"],
+    ["config", "events", "records", "_stdout", "_inject", "_told", "_unsampled"],
     ["_lean", "_lean_start", "_telemetry", "_wrapper"],
     ["_measures", "_scrubbing", "_otlp_frames", "_otlp_parts"],
     ["_otlp_spans"],

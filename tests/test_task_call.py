@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import pickle
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import programs
 import pytest
+from opentelemetry import trace
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -179,6 +183,60 @@ def test_both_ways_give_one_account(program: Any, provider: str, config: dict[st
     long = account(lambda **given: task(cls=LongWay, **given), program, PROVIDERS[provider](), config)
     assert usual == long
     assert usual["history"]
+
+
+def test_a_span_that_was_sampled_out_has_one_id_of_its_own() -> None:
+    """Tasks in a trace that was sampled out: each has an id once it is asked for, the same for whoever asks, in two
+    threads at once too; it is in the trace, is not recorded, and does not hold the spans above it."""
+    seen: list[Any] = []
+
+    @task
+    def look(depth: int) -> None:
+        seen.append(trace.get_current_span())
+        if depth:
+            look(depth - 1)
+
+    @flow
+    def root() -> None:
+        seen.append(trace.get_current_span())
+        look(2)
+
+    with use_provider(TracerProvider(sampler=ParentBased(ALWAYS_OFF), shutdown_on_exit=False)):
+        made = root().execute()
+    begin = threading.Barrier(2)
+    found: list[Any] = []
+
+    def ask() -> None:
+        begin.wait()
+        found.append([span.get_span_context() for span in seen])
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found[0] == found[1]
+    assert len({context.span_id for context in found[0]}) == 4
+    assert {context.trace_id for context in found[0]} == {int(made.trace_id or "", 16)}
+    assert not any(context.trace_flags.sampled or not context.is_valid for context in found[0])
+    assert [int(one.span_id or "", 16) for one in made.tasks] == [context.span_id for context in found[0][1:]]
+    assert not any(span.is_recording() for span in seen)
+    assert seen[-2] not in gc.get_referents(vars(seen[-1]))
+    copied = pickle.loads(pickle.dumps(seen[-1]))
+    assert copied.get_span_context() == seen[-1].get_span_context()
+
+
+def test_what_a_wrapper_wraps_may_be_replaced() -> None:
+    """As with any wrapt proxy: a call is of what is there now."""
+
+    @task
+    def add(x: int) -> int:
+        return x + 1
+
+    wrapper: Any = add
+    assert wrapper(1) == 2
+    wrapper.__wrapped__ = lambda x: x * 10
+    assert wrapper(1) == 10
 
 
 FREED = """
