@@ -7,6 +7,7 @@ Run by ``bench.py`` in a process of its own for each mode, as a global provider 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextvars
 import json
 import sys
@@ -117,7 +118,9 @@ def awaited(function: Callable[[int], Any]) -> Sample:
         for x in range(number):
             await function(x)
 
-    return lambda number: asyncio.run(all_of(number))
+    loop = asyncio.new_event_loop()  # one for all samples: to make one takes as long as some dozens of spans
+    atexit.register(loop.close)
+    return lambda number: loop.run_until_complete(all_of(number))
 
 
 def listened(sample: Sample) -> Sample:

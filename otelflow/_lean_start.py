@@ -16,7 +16,7 @@ from opentelemetry.trace import INVALID_SPAN_CONTEXT, NonRecordingSpan, Span, Sp
 from otelflow._lean import LeanSpan, has_known_shape
 from otelflow._parts import Parts
 from otelflow._told import Told
-from otelflow._unsampled import Unsampled
+from otelflow._unsampled import Unsampled, is_sampled_out
 from otelflow.context import SPAN_KEY, SUPPRESS_KEY
 
 __all__ = ["Starter", "starter_for"]
@@ -143,7 +143,7 @@ def _start_of(
         if above_is is lean_parent:
             above = parent._context
             ids = new_tuple(SpanContext, (above[0], source._bits(64) or 1, False, above[3], above[4], True))
-        elif drops and (above_is is Unsampled or (above_is is NonRecordingSpan and _is_sampled_out(parent))):
+        elif drops and (above_is is Unsampled or (above_is is NonRecordingSpan and is_sampled_out(parent))):
             dropped = new(Unsampled)
             dropped._source, dropped._like = source, parent._like if above_is is Unsampled else parent._context
             return dropped
@@ -165,12 +165,6 @@ def _start_of(
         return span
 
     return start
-
-
-def _is_sampled_out(span: NonRecordingSpan) -> bool:
-    """Whether the sampler of this process dropped ``span``."""
-    _, _, is_remote, flags, _, is_valid = span._context
-    return bool(is_valid) and not is_remote and not flags & 1
 
 
 class _OfTheModule:

@@ -13,6 +13,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import NoOpTracer, ProxyTracer, Span, TracerProvider
 
 from otelflow._parts import Parts, merged
+from otelflow._unsampled import known_again
 from otelflow._version import __version__
 
 __all__ = ["SCOPE", "Source", "current_source", "global_provider", "has_lean_spans", "is_overridden", "use_provider"]
@@ -43,7 +44,9 @@ class Source:
             span: Span | None = self.lean(name, context, parts, start_time)
             if span is not None:
                 return span
-        return self.start_span(name, context, attributes=merged(parts), links=links, start_time=start_time)
+        return known_again(  # type: ignore[no-any-return]
+            self.start_span(name, context, attributes=merged(parts), links=links, start_time=start_time)
+        )
 
 
 def _lean_starter(tracer: Any) -> Callable[..., Any]:

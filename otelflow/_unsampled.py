@@ -6,7 +6,7 @@ from typing import Any
 
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
-__all__ = ["Unsampled"]
+__all__ = ["Unsampled", "is_sampled_out", "known_again"]
 
 
 class Unsampled(NonRecordingSpan):
@@ -47,3 +47,19 @@ class Unsampled(NonRecordingSpan):
 
     def __reduce__(self) -> Any:
         return NonRecordingSpan, (self._context,)
+
+
+def is_sampled_out(span: NonRecordingSpan) -> bool:
+    """Whether the sampler of this process dropped ``span``."""
+    _, _, is_remote, flags, _, is_valid = span._context
+    return bool(is_valid) and not is_remote and not flags & 1
+
+
+def known_again(span: Any) -> Any:
+    """``span``, just started; where it was sampled out, in the form in which the tasks below it know it at a look."""
+    if type(span) is not NonRecordingSpan or not is_sampled_out(span):
+        return span
+    made = object.__new__(Unsampled)
+    made._like = span._context
+    vars(made)["_own"] = span._context
+    return made
