@@ -20,8 +20,13 @@ _AGAIN = {"CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILA
 """https://opentelemetry.io/docs/specs/otlp/#failures"""
 
 
+_AWAY = {"UNAVAILABLE", "DEADLINE_EXCEEDED"}
+"""Where there may be no connection any more, or one that nobody is at the other end of."""
+
+
 class GrpcSender:
-    """Sends to one target (``host:port``) over a channel that stays open. The certificates are bytes, in PEM."""
+    """Sends to one target (``host:port``) over a channel that stays open; after an outage over a new one, for a channel
+    connects again by a clock of its own, up to two minutes later. The certificates are bytes, in PEM."""
 
     component_type = "otlp_grpc_span_exporter"
 
@@ -44,13 +49,16 @@ class GrpcSender:
         self._credentials = (
             grpc.ssl_channel_credentials(certificate, client_key, client_certificate) if secure else None
         )
-        self._process = 0
+        self._process = self._closed_in = 0
         self._channel: Any = None
         self._export: Any = None
 
     def _connect(self) -> None:
         """A channel cannot be used on the other side of a fork; so each process opens its own, when it first sends."""
-        options = (("grpc.primary_user_agent", f"otelflow/{__version__}"),)
+        options = (
+            ("grpc.primary_user_agent", f"otelflow/{__version__}"),
+            ("grpc.use_local_subchannel_pool", 1),  # else a new one may get the last one's connection and clock
+        )
         if self._credentials is None:
             self._channel = grpc.insecure_channel(self.endpoint, options, self._compression)
         else:
@@ -65,6 +73,8 @@ class GrpcSender:
         try:
             partial = self.call(body, self._timeout).partial_success
         except grpc.RpcError as error:
+            if error.code().name in _AWAY:
+                self._disconnect()
             return _failed(error)
         except ValueError:  # the channel was closed: the process is ending
             return Answer(Verdict.AGAIN, "closed")
@@ -73,13 +83,21 @@ class GrpcSender:
     def call(self, body: bytes, timeout: float) -> Any:
         """Send one request, and hand the response on as it is. Raises :class:`grpc.RpcError` for any other status."""
         if self._process != os.getpid():
+            if self._closed_in == os.getpid():
+                raise ValueError("closed")
             self._connect()
         return self._export(body, timeout=timeout, metadata=self._metadata)
 
     def close(self) -> None:
         """End the channel, and with it a request that is under way."""
-        if self._channel is not None and self._process == os.getpid():
-            self._channel.close()
+        self._closed_in = os.getpid()
+        self._disconnect()
+
+    def _disconnect(self) -> None:
+        channel, process = self._channel, self._process
+        self._process = 0
+        if channel is not None and process == os.getpid():
+            channel.close()
 
 
 def _failed(error: Any) -> Answer:

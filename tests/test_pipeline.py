@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import socket
 import threading
 import time
 import weakref
@@ -266,6 +268,30 @@ def test_grpc_is_asked_again_while_it_is_away(started: list[Any]) -> None:
         assert not sending.pipeline.drain(1)
         assert sending.pipeline.account() == (1, 0, {}, 1)
         sending.pipeline.stop(0)
+
+
+def test_each_try_over_grpc_is_one(started: list[Any]) -> None:
+    """A channel that could not connect would not for seconds, and after some minutes for minutes: the receiver is there
+    again, and the program ends without having asked it."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        tries = []
+
+        def refuse() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    tries.append(listening.accept()[0].close())
+
+        refusing = threading.Thread(target=refuse)
+        refusing.start()
+        sender = make_exporter("otlp_proto_grpc", f"http://127.0.0.1:{listening.getsockname()[1]}").sender
+        answers = [sender.send(b"").verdict.name for _ in range(5)]
+        sender.close()
+        closed = sender.send(b"")
+        listening.shutdown(socket.SHUT_RDWR)
+        refusing.join()
+    assert answers == ["AGAIN"] * 5
+    assert len(tries) >= 5
+    assert closed.what == "closed"
 
 
 def test_a_full_queue_may_be_waited_for(started: list[Any]) -> None:

@@ -28,6 +28,10 @@ _KINDS = {
 }
 
 
+_AWAY = ("UNAVAILABLE", "DEADLINE_EXCEEDED")
+"""Where there may be no connection any more, or one that nobody is at the other end of."""
+
+
 class GrpcSender:
     """Sends to one endpoint. The channel is made anew after it was not available: else grpc waits by its own clock."""
 
@@ -51,7 +55,11 @@ class GrpcSender:
             where = urlsplit(self._target.url).netloc
             options = {
                 "compression": grpc.Compression.Gzip if self._target.compression == "gzip" else None,
-                "options": (("grpc.max_send_message_length", -1), ("grpc.primary_user_agent", "otelflow-exporters")),
+                "options": (
+                    ("grpc.max_send_message_length", -1),
+                    ("grpc.primary_user_agent", "otelflow-exporters"),
+                    ("grpc.use_local_subchannel_pool", 1),  # else a new one may get the last one's connection and clock
+                ),
             }
             if self._target.insecure:
                 self._channel = grpc.insecure_channel(where, **options)
@@ -67,7 +75,7 @@ class GrpcSender:
 
     def _failed(self, error: Any) -> Answer:
         code, wait = error.code().name, _retry_delay(error.trailing_metadata())
-        if code == "UNAVAILABLE":
+        if code in _AWAY:
             self.close()
         if code in _LATER or (code == "RESOURCE_EXHAUSTED" and wait is not None):
             return Answer(Kind.LATER, code, wait)
