@@ -17,11 +17,14 @@ from typing import Any
 
 import programs
 from lifecycle.receiving import Answer, Scripted
+from lifecycle.receiving_grpc import ScriptedGrpc
 
 KIT = Path(__file__).parent / "kit"
 
 OURS, SPOOL, BARE, NONE = "otelflow", "spool", "bare", "none"
 """The columns: ours, ours with the spool, the SDK with spans by hand, and the program without any telemetry."""
+
+Receiver = Scripted | ScriptedGrpc
 
 HEAD = "import os, sys, time\nfrom telemetry import *\n"
 
@@ -42,6 +45,7 @@ class Case:
     spooled: with the spool. None: the same.
     act: what happens to it from outside.
     code: its exit code, with telemetry and without.
+    grpc: OTLP goes over gRPC.
     telemetry_decides: the exit code is not compared with the program's without any telemetry, which goes another way.
     """
 
@@ -57,6 +61,7 @@ class Case:
     command: tuple[str, ...] = (sys.executable, "{program}")
     environment: dict[str, str] = field(default_factory=dict)
     serves: bool = False
+    grpc: bool = False
     telemetry_decides: bool = False
     needs: Callable[[], str | None] = lambda: None
 
@@ -83,7 +88,7 @@ class Outcome:
 class Running:
     """A case's program while it runs, and the receiver that it sends to."""
 
-    def __init__(self, case: Case, column: str, receiver: Scripted, folder: Path, patient: bool) -> None:
+    def __init__(self, case: Case, column: str, receiver: Receiver, folder: Path, patient: bool) -> None:
         self.receiver = receiver
         self.patient = patient
         """There is time: outages last as long as real ones."""
@@ -164,13 +169,14 @@ class Running:
                 opened.close()
 
 
-def _environment(case: Case, column: str, receiver: Scripted, folder: Path) -> dict[str, str]:
+def _environment(case: Case, column: str, receiver: Receiver, folder: Path) -> dict[str, str]:
     spool = {"OTEL_TRACES_EXPORTER": "otelflow_spool", "OTELFLOW_EXPORTER_SPOOL_DIR": str(folder / "spool")}
     return programs.clean_environment(
         LIFECYCLE_COLUMN=OURS if column == SPOOL else column,
         PYTHONPATH=str(KIT),
         OTEL_SERVICE_NAME="lifecycle",
         OTEL_EXPORTER_OTLP_ENDPOINT=receiver.endpoint,
+        OTEL_EXPORTER_OTLP_PROTOCOL="grpc" if case.grpc else "http/protobuf",
         **(spool if column == SPOOL else {}),
         **case.environment,
     )
@@ -191,7 +197,7 @@ def _end_what_it_left(group: int) -> None:
 def run(case: Case, column: str, folder: Path, *, patient: bool = False) -> Outcome:
     """Run a case in one column. With the spool, the service is started once more afterwards, with a receiver that is
     well: what was not sent before is sent then."""
-    receiver = Scripted(case.answers, up=case.up)
+    receiver = (ScriptedGrpc if case.grpc else Scripted)(case.answers, up=case.up)
     try:
         running = Running(case, column, receiver, folder, patient)
         try:
@@ -201,6 +207,7 @@ def run(case: Case, column: str, folder: Path, *, patient: bool = False) -> Outc
                 receiver.down()
                 receiver.up(Answer())
                 _start_again(case, receiver, folder)
+            receiver.down()
             return _outcome(case, running, receiver, code)
         finally:
             running.close()
@@ -208,7 +215,7 @@ def run(case: Case, column: str, folder: Path, *, patient: bool = False) -> Outc
         receiver.close()
 
 
-def _start_again(case: Case, receiver: Scripted, folder: Path) -> None:
+def _start_again(case: Case, receiver: Receiver, folder: Path) -> None:
     subprocess.run(
         [sys.executable, "-c", NEXT_START],
         env=_environment(case, SPOOL, receiver, folder),
@@ -218,7 +225,7 @@ def _start_again(case: Case, receiver: Scripted, folder: Path) -> None:
     )
 
 
-def _outcome(case: Case, running: Running, receiver: Scripted, code: int | None) -> Outcome:
+def _outcome(case: Case, running: Running, receiver: Receiver, code: int | None) -> Outcome:
     numbers = [int(text.split()[1]) for text in running.said if text.startswith("made ")]
     return Outcome(
         made=sum(numbers) or case.spans,

@@ -37,6 +37,8 @@ def _first(*answers: Answer) -> tuple[Answer, ...]:
     return (*answers, Answer())
 
 
+LATER = "configure()\nmake(10)\nready()\nsys.stdin.readline()\nending()"
+
 RECEIVERS = [
     Case("refuses connections", ENDS, delivered=0, spooled=10, up=False),
     Case(
@@ -74,7 +76,7 @@ RECEIVERS = [
     ),
     Case(
         "down at the start, up later",
-        "configure()\nmake(10)\nready()\nsys.stdin.readline()\nending()",
+        LATER,
         act=_later,
         up=False,
         environment=SOON,
@@ -87,4 +89,18 @@ RECEIVERS = [
         act=_restarts,
         environment=SOON,
     ),
+]
+
+OVER_GRPC = [
+    Case("normal end, over gRPC", ENDS, grpc=True),
+    Case("SIGTERM, over gRPC", WAITS, act=gets(signal.SIGTERM), code=-signal.SIGTERM, grpc=True),
+    Case(
+        "`os.fork`, the child ends as programs do, over gRPC",
+        "configure()\nmake(5)\nflush()\nif os.fork() == 0:\n    make(5)\n    sys.exit()\nos.wait()\nmake(5)\nending()",
+        spans=15,
+        grpc=True,
+    ),
+    Case("refuses connections, over gRPC", ENDS, delivered=0, spooled=10, up=False, grpc=True),
+    Case("hangs, over gRPC", ENDS, delivered=0, spooled=10, answers=(Answer(hangs=True),), grpc=True),
+    Case("down at the start, up later, over gRPC", LATER, act=_later, up=False, environment=SOON, grpc=True),
 ]

@@ -47,7 +47,7 @@ class Scripted:
         self._connections: set[socket.socket] = set()
         self._server: _Server | None = None
         # Two sockets on one port: this one keeps the port while the receiver is down, and whoever connects is refused.
-        self._port = _bound(0)
+        self._port = bound(0)
         self.port: int = self._port.getsockname()[1]
         if up:
             self.up()
@@ -114,7 +114,7 @@ class Scripted:
             (self._connections.add if held else self._connections.discard)(connection)
 
 
-def _bound(port: int) -> socket.socket:
+def bound(port: int) -> socket.socket:
     made = socket.socket()
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -129,7 +129,7 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, receiver: Scripted) -> None:
         super().__init__(("127.0.0.1", 0), _Handler, bind_and_activate=False)
         self.socket.close()
-        self.socket = _bound(receiver.port)
+        self.socket = bound(receiver.port)
         self.receiver = receiver
         self.gone = threading.Event()
         self.server_activate()

@@ -23,7 +23,10 @@ elif COLUMN == "bare":
 
     def configure():
         """The set-up of OpenTelemetry's own documentation."""
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        if os.environ["OTEL_EXPORTER_OTLP_PROTOCOL"] == "grpc":
+            from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+        else:
+            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
