@@ -160,4 +160,6 @@ def _number(value: Any) -> float:
 
 
 def _text(value: object) -> str:
+    if type(value) is str:
+        return value
     return "" if value is None else safe_str(value)

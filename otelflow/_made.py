@@ -10,48 +10,67 @@ from otelflow import _clock
 from otelflow import attributes as wire
 from otelflow._counts import VALUES, after_end, counts
 from otelflow._emit import At, Emitter, deliver, fitted, origin_of, short
+from otelflow._overflow import weigh
 from otelflow._scrubbing import take_redacted
-from otelflow._span_events import is_wanted, span_event
-from otelflow._values import to_json, whole
+from otelflow._span_events import is_wanted, put_event, span_event
+from otelflow._values import is_plain, plain_json, sha256_of, to_json, whole
 from otelflow.config import OTELFLOW_ARTIFACT_STORE
 from otelflow.events import FlowRunEventType
 
 __all__ = ["artifact", "result"]
 
 _INFO = logging.INFO
+_KEY, _TYPE, _DESCRIPTION = wire.ARTIFACT_KEY, wire.ARTIFACT_TYPE, wire.ARTIFACT_DESCRIPTION
+_DATA, _SIZE, _SHA256 = wire.ARTIFACT_DATA, wire.ARTIFACT_SIZE, wire.ARTIFACT_SHA256
+_ARTIFACT_BYTES = weigh({_KEY: "", _TYPE: "", _DESCRIPTION: "", _DATA: "", _SIZE: 0, _SHA256: 64 * "0"})
 _STORE = os.environ.get(OTELFLOW_ARTIFACT_STORE, "").strip()
 
 
 def artifact(run: Emitter, key: str, data: object, description: str, kind: str, at: At | None = None) -> None:
     """Something that the run made: span event with a preview, the object itself in memory and for listeners."""
-    take_redacted()
-    key, description, kind = whole(key), whole(description), whole(kind)
     ns = _clock.now() if at is None else at[0]
-    made = _artifact_attributes(run, key, data, description, kind) if is_wanted(run) else None
+    text = None
+    wanted = is_wanted(run)
+    if wanted and is_plain(key) and is_plain(description) and is_plain(kind):
+        text = plain_json(data, key)
+    made: dict[str, Any] | None
+    if text is None:
+        take_redacted()  # of what was cleaned elsewhere on this thread
+        key, description, kind = whole(key), whole(description), whole(kind)
+        made = _artifact_attributes(run, key, data, description, kind) if wanted else None
+        size = 0 if made is None else weigh(made)
+        if made is not None:
+            run._redacted += take_redacted()
+        remembered = (short(description), short(key), _unseen(data) if made is None else made[_DATA], short(kind))
+    else:  # nothing is to be done to any of it, and so nothing was
+        size = _ARTIFACT_BYTES + len(key) + len(kind) + len(description) + len(text)
+        made = {_KEY: key, _TYPE: kind, _DESCRIPTION: description, _DATA: text}
+        made[_SIZE], made[_SHA256] = len(text), sha256_of(text)
+        remembered = (description, key, text, kind)
     origin = origin_of(run, "artifact", at)
     if origin is None:
         return
-    told = None if made is None else made[wire.ARTIFACT_DESCRIPTION] or made[wire.ARTIFACT_KEY]
-    if not span_event(run, wire.ARTIFACT_EVENT, made, ns, told):
+    if (
+        run._ended_ns
+        if made is None
+        else not put_event(run, wire.ARTIFACT_EVENT, made, ns, made[_DESCRIPTION] or made[_KEY], _INFO, size, True)
+    ):
         counts.add(after_end("artifact"))
         return
     run._journal.artifacts.append((key, data, description, kind, ns, *run._task_number()))
     if run._relay is not None:
         run._relay.said(run, "artifact", ns, origin[0], (key, data, description, kind))
         return
-    heard = (description, key, data, kind)
-    preview = _unseen(data) if made is None else made[wire.ARTIFACT_DATA]
-    remembered = (short(description), short(key), preview, short(kind))
-    deliver(FlowRunEventType.NEW_ARTIFACT, ns, origin, heard, remembered, _INFO)
+    deliver(FlowRunEventType.NEW_ARTIFACT, ns, origin, (description, key, data, kind), remembered, _INFO)
 
 
 def _artifact_attributes(run: Emitter, key: str, data: object, description: str, kind: str) -> dict[str, Any]:
     preview = to_json(data, name=key)
     made: dict[str, Any] = {
-        wire.ARTIFACT_KEY: fitted(run, key),
-        wire.ARTIFACT_TYPE: fitted(run, kind),
-        wire.ARTIFACT_DESCRIPTION: fitted(run, description),
-        wire.ARTIFACT_DATA: preview.text,
+        _KEY: fitted(run, key),
+        _TYPE: fitted(run, kind),
+        _DESCRIPTION: fitted(run, description),
+        _DATA: preview.text,
     }
     if preview.was_cut:
         run._cut += 1
@@ -66,8 +85,7 @@ def _artifact_attributes(run: Emitter, key: str, data: object, description: str,
             if stored.uri is not None:
                 made[wire.ARTIFACT_URI] = stored.uri
     if size is not None:
-        made[wire.ARTIFACT_SIZE] = size
-        made[wire.ARTIFACT_SHA256] = digest
+        made[_SIZE], made[_SHA256] = size, digest
     return made
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from otelflow import _scrubbing
 from otelflow._scrubbing import clean, clean_value, redacted_here
 from otelflow._secret_shapes import is_harmless
+from otelflow._small_json import DEPTH, LEAST_CARD, small_json
 from otelflow.config import OTELFLOW_CAPTURE_MILLIS, OTELFLOW_MAX_VALUE_BYTES, number_from_environment
 
 __all__ = [
@@ -21,8 +22,10 @@ __all__ = [
     "cut",
     "fit",
     "is_plain",
+    "plain_json",
     "plain_text",
     "safe_str",
+    "sha256_of",
     "to_json",
     "whole",
     "without_colours",
@@ -84,7 +87,7 @@ def is_plain(text: str) -> bool:
     """Whether all that is done here to a text of the program's leaves it as it is, for certain; False says nothing."""
     if _scrubbing._has_own:
         return False
-    if len(text) < _FEW and text.isalnum():
+    if len(text) < _FEW and (text.isalnum() or not text):
         return True
     return len(text) <= MAX_VALUE_BYTES and text.isascii() and is_harmless(text)
 
@@ -149,7 +152,7 @@ def attribute(name: str, value: object) -> tuple[Any, bool]:
 
 def _attribute(name: str, value: object) -> tuple[Any, bool]:
     if isinstance(value, bool | int | float):
-        if not isinstance(value, int) or -_LEAST_CARD < value < _LEAST_CARD:
+        if not isinstance(value, int) or -LEAST_CARD < value < LEAST_CARD:
             return value, False
         return _large(name, value)
     if isinstance(value, str):
@@ -163,10 +166,6 @@ def _attribute(name: str, value: object) -> tuple[Any, bool]:
                 return made, any(was_cut for _, was_cut in parts)
     shown = to_json(value)
     return shown.text, shown.was_cut
-
-
-_LEAST_CARD = 10**12
-"""No number of a payment card is smaller."""
 
 
 def _large(name: str, value: int) -> tuple[Any, bool]:
@@ -193,6 +192,27 @@ def to_json(value: object, limit: int = MAX_VALUE_BYTES, name: str = "") -> Json
     What JSON cannot say is said in words: cycles, bytes, NaN, objects (their fields, or their repr), deep nesting. The
     time is bounded as well: only as much of a large value is looked at as fits.
     """
+    text = plain_json(value, name, limit)
+    if text is None:
+        return _to_json(value, limit, name)
+    return JsonText(text, False, len(text), sha256_of(text))
+
+
+def plain_json(value: object, name: str, limit: int = MAX_VALUE_BYTES) -> str | None:
+    """The text alone where ``value`` is small and plain, and nothing is to be done to it: then it is ASCII. None where
+    that is not sure."""
+    if _scrubbing._has_own:
+        return None
+    text = small_json(value, name, limit - limit // 8)
+    return text if text is not None and len(text) <= limit else None
+
+
+def sha256_of(text: str) -> str:
+    """The digest of a text that can be encoded."""
+    return _loaded()[1](text.encode()).hexdigest()  # type: ignore[no-any-return]
+
+
+def _to_json(value: object, limit: int, name: str) -> JsonText:
     writer, before = _Preview(limit), redacted_here()
     shown = writer.named(name, value, 0)
     encode, sha256 = _loaded()
@@ -228,8 +248,6 @@ def _bytes_of(value: object) -> bytes | None:
 
 class _Preview:
     """Builds the part of a value that fits: a JSON-safe copy of it, made until the room is used up."""
-
-    DEPTH = 12
 
     def __init__(self, limit: int) -> None:
         self.room = limit - limit // 8  # the marks need space as well
@@ -272,7 +290,7 @@ class _Preview:
         if isinstance(value, int) and value.bit_length() > 2048:
             self.was_cut = True
             return self._text(f"<int of {value.bit_length()} bits>")
-        if isinstance(value, int) and not -_LEAST_CARD < value < _LEAST_CARD and clean(str(value)) != str(value):
+        if isinstance(value, int) and not -LEAST_CARD < value < LEAST_CARD and clean(str(value)) != str(value):
             return self._text(str(value))
         self.room -= 8
         return value if type(value) in (int, float) else (int(value) if isinstance(value, int) else float(value))
@@ -284,7 +302,7 @@ class _Preview:
         return kept
 
     def _container(self, value: object, depth: int) -> Any:
-        if depth >= self.DEPTH:
+        if depth >= DEPTH:
             self.was_cut = True
             return self._text(f"<{type(value).__name__}: nested too deep>")
         if isinstance(value, Mapping):

@@ -26,7 +26,7 @@ FLOORS = [
     ["_measures", "_scrubbing", "_otlp_frames", "_otlp_parts"],
     ["_otlp_spans"],
     ["_otlp_encoder"],
-    ["_values", "_journal", "listeners", "_ids", "_log_events"],
+    ["_small_json", "_values", "_journal", "listeners", "_ids", "_log_events"],
     ["_otlp", "_pipeline"],
     ["_processors", "_exporters"],
     ["_account_meters", "_meters", "_new_provider"],

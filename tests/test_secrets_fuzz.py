@@ -11,11 +11,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from otelflow import _scrubbing, _secret_shapes
+from otelflow import _scrubbing, _secret_shapes, _values
 from otelflow._secret_names import STEMS, secret_in_name
 from otelflow._secret_shapes import is_harmless
 from otelflow._secrets import looks_secret, without_known, without_secrets
-from otelflow._values import attribute, cut, fit, is_plain, to_json, whole
+from otelflow._values import JsonText, attribute, cut, fit, is_plain, plain_json, to_json, whole
 
 WORD = st.text(string.ascii_letters + string.digits, min_size=8, max_size=30).map(lambda text: f"Zq{text}7")
 NAMES = st.sampled_from(
@@ -240,3 +240,67 @@ def test_a_rule_of_the_user_s_own_looks_at_every_text() -> None:
         assert whole("added") == "gone"
     finally:
         _scrubbing.use_callback(None)
+
+
+# --- the short way of what is plain -----------------------------------------------------------------------------------
+
+WORDS = (
+    st.text(string.ascii_lowercase + " .,-_/", max_size=14) | NEAR | st.text(max_size=6) | st.text("ab", max_size=70)
+)
+ITEMS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(-5, 10**13)
+    | st.floats()
+    | WORDS
+    | st.sampled_from([b"bytes", {1, 2}, ("password", "abc"), ("rows", 3), ("a", "b", "c"), (), object, 3j, 10**600])
+)
+VALUES = st.recursive(
+    ITEMS,
+    lambda inner: (
+        st.lists(inner, max_size=5)
+        | st.tuples(WORDS, inner)
+        | st.dictionaries(WORDS | NAMES | st.integers(0, 3), inner, max_size=5)
+        | inner.map(lambda item: [[[[[[[[[[item]]]]]]]]]])
+    ),
+    max_leaves=20,
+)
+
+
+@given(VALUES, st.sampled_from(["", "rows", "password"]), st.sampled_from([64, 200, 2048]))
+@settings(max_examples=600, deadline=None)
+def test_json_of_plain_values_is_the_same_both_ways(value: Any, name: str, limit: int) -> None:
+    """Text, whether something is left out, size and digest: of any value, with any room."""
+    short, long = to_json(value, limit, name), _values._to_json(value, limit, name)
+    assert [getattr(short, fact) for fact in JsonText.__slots__] == [getattr(long, fact) for fact in JsonText.__slots__]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [{"rows": 3}, [1, 2.5, None, True, "done"], {"files": ["a.csv", "b.csv"], "left": {"rows": 0}}, ("a", 1), "a text"],
+)
+def test_plain_values_take_the_short_way(value: Any) -> None:
+    """What most artifacts are."""
+    assert plain_json(value, "rows") == json.dumps(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [{"password": "a"}, {"a": "b=c"}, ("token", 1), {1: 2}, float("nan"), [object()], [[]] * 300, "é", "a" * 3000, {1}],
+)
+def test_all_else_is_looked_at_more_closely(value: Any) -> None:
+    """Whatever may be a secret, large, or no plain value."""
+    assert plain_json(value, "rows") is None
+    assert plain_json({"rows": 3}, "password") is None
+
+
+def test_nothing_is_asked_of_an_object_that_is_not_plain() -> None:
+    """It may do anything: that is for the way that expects it to."""
+
+    class Trap(dict[str, int]):
+        def __len__(self) -> int:
+            raise SystemExit
+
+    assert plain_json(Trap(), "rows") is None
+    assert plain_json([1, Trap()], "rows") is None
