@@ -33,6 +33,7 @@ __all__ = [
     "console",
     "console_line",
     "deliver",
+    "ended_with",
     "fitted",
     "message",
     "origin_of",
@@ -165,15 +166,7 @@ def _end_attributes(run: Emitter, span: Any) -> None:
     try:
         if not span.is_recording():
             return
-        more, description = run._end_attributes(), None
-        made = {**_STATUSES[run.status], **more} if more else _STATUSES[run.status]
-        if run.status == "failed" and run.error is not None:
-            kind, description, _ = run._failure or _described(run, run.error)
-            made = {**made, wire.ERROR_TYPE: kind}
-        if run._cut:
-            made = {**made, wire.DROPPED_VALUES: run._cut}
-        if run._redacted:
-            made = {**made, wire.REDACTED: run._spec.attributes.get(wire.REDACTED, 0) + run._redacted}
+        made, description = ended_with(run)
         if hasattr(type(span), "conclude"):  # a lean one, which takes what is known to be clean
             span.conclude(made, description)
         else:
@@ -182,6 +175,20 @@ def _end_attributes(run: Emitter, span: Any) -> None:
             span.set_attributes(made)
     except Exception as error:
         broken("set_attributes", error)
+
+
+def ended_with(run: Emitter) -> tuple[dict[str, Any], str | None]:
+    """The attributes of the end, and what went wrong: None where nothing did."""
+    more, description = run._end_attributes(), None
+    made = {**_STATUSES[run.status], **more} if more else _STATUSES[run.status]
+    if run.status == "failed" and run.error is not None:
+        kind, description, _ = run._failure or _described(run, run.error)
+        made = {**made, wire.ERROR_TYPE: kind}
+    if run._cut:
+        made = {**made, wire.DROPPED_VALUES: run._cut}
+    if run._redacted:
+        made = {**made, wire.REDACTED: run._spec.attributes.get(wire.REDACTED, 0) + run._redacted}
+    return made, description
 
 
 def _described(run: Emitter, error: BaseException) -> tuple[str, str, None]:

@@ -14,10 +14,10 @@ from otelflow._emit import Emitter, message, tell
 from otelflow._log_events import ON_LOGS
 from otelflow._naming import error_type
 from otelflow._overflow import weigh
-from otelflow._scrubbing import stands_apart, take_redacted
+from otelflow._scrubbing import clean, stands_apart, take_redacted
 from otelflow._span_events import span_event
 from otelflow._tracebacks import format_error
-from otelflow._values import MAX_VALUE_BYTES, cut, fit, safe_str, whole
+from otelflow._values import MAX_VALUE_BYTES, cut, fit, plain_text, safe_str, whole
 
 __all__ = ["exception", "failure", "stack_trace"]
 
@@ -30,9 +30,9 @@ _SHORT = MAX_VALUE_BYTES // 8
 """Characters of a text that has room wherever it is put, whatever they are."""
 
 
-def exception(run: Emitter, attributes: dict[str, Any], ns: int, size: int = 0) -> None:
-    """The event of an exception; ``size`` is about its number of bytes, 0 where that is not known."""
-    span_event(run, wire.EXCEPTION_EVENT, attributes, ns, attributes[_MESSAGE], _ERROR, size)
+def exception(run: Emitter, attributes: dict[str, Any], ns: int) -> None:
+    """The event of an exception."""
+    span_event(run, wire.EXCEPTION_EVENT, attributes, ns, attributes[_MESSAGE], _ERROR)
     if ON_LOGS and run._relay is not None:
         run._relay.said(run, "exception", ns, run._origin[0], (attributes,))
 
@@ -50,14 +50,18 @@ def failure(run: Emitter, error: BaseException) -> None:
     prefix = f"{kind}: "
     last = prefix + text
     is_short = len(last) <= _SHORT and stands_apart(prefix)
-    described, shown = prefix + whole(text) if is_short else cut(last)[0], text
-    is_clean = described == last  # then its parts are so as well, and need not be looked at again
-    if not is_clean:
+    described, shown = prefix + clean(text) if is_short else cut(last)[0], text
+    is_clean = described == last and (last.isascii() or plain_text(last) == last)
+    if not is_clean:  # else its parts are so as well, and need not be looked at again
         described, shown = fit(described)[0], _fitted(run, whole(text))
     run._failure = (kind, described, text if is_clean else None)
     stack = format_error(error, last=last if is_clean else "")
-    size = _EXCEPTION_BYTES + len(kind) + len(shown) + len(stack) if is_clean and stack.isascii() else 0
-    exception(run, {_TYPE: kind, _MESSAGE: shown, _STACKTRACE: stack}, ns, size)
+    attributes = {_TYPE: kind, _MESSAGE: shown, _STACKTRACE: stack}
+    if ON_LOGS:
+        exception(run, attributes, ns)
+    else:
+        size = _EXCEPTION_BYTES + len(kind) + len(shown) + len(stack) if is_clean and stack.isascii() else 0
+        span_event(run, wire.EXCEPTION_EVENT, attributes, ns, shown, _ERROR, size)
     if is_clean and is_short and "\x1b" not in text and stands_apart(title):
         _say(run, title + text)
     else:

@@ -199,16 +199,18 @@ class LeanSpan(Span):
         else:
             self._hand_on()
 
-    def finish(self, attributes: dict[str, Any], end_time: int) -> None:
+    def finish(self, attributes: dict[str, Any], end_time: int, failure: str | None = None) -> None:
         """:meth:`conclude` and :meth:`end` at once."""
         with self._lock:
             is_done = self._own is None and self._end_time is None
             if is_done:
                 self._last, self._end_time = attributes, end_time
+                if failure is not None and self._status._status_code is not StatusCode.OK:
+                    self._status = Status(StatusCode.ERROR, failure)
         if is_done:
             self._hand_on()
         else:
-            self.conclude(attributes)
+            self.conclude(attributes, failure)
             self.end(end_time)
 
     def _hand_on(self) -> None:

@@ -103,7 +103,7 @@ def _names(run: Any) -> dict[str, str]:
 
 def settle(run: Any, span: Any) -> None:
     """Before the span of a run ends: what waited goes on it, and it says how many events are not there."""
-    overflow = run.__dict__.get("_overflow")
+    overflow = getattr(run, "_overflow", None)  # of ``__dict__`` Python would make a dict, for good
     missing = 0
     if overflow is not None:
         missing = overflow.close(span, run)

@@ -26,6 +26,7 @@ from otelflow._run import not_ended, not_started
 from otelflow._shapes import Shape
 from otelflow._span_events import settle
 from otelflow._spec import Spec
+from otelflow._task_failure import close_failed
 from otelflow._telemetry import current_source
 from otelflow._unsampled import Unsampled
 from otelflow.context import RUN_KEY, SPAN_KEY, UNRESETTABLE, attach, get_current, reset
@@ -172,9 +173,10 @@ def _of_function(spec: Spec, wrapped: Any, bound: bool = False) -> Callable[...,
                 kwargs = _ready(run, token is not None, args, kwargs, bound)
             value = wrapped(*args, **kwargs) if kwargs else wrapped(*args)
         except BaseException as error:
-            if token is not None:
-                run._token, token = token, None
-            reaches_caller = run._close(None, error)
+            if token is None:
+                reaches_caller = run._close(None, error)
+            else:
+                reaches_caller, token = close_failed(run, error, token), None
             run = run._order  # the traceback has this frame, and the run its error: see DRIVERS
             if reaches_caller:
                 raise
@@ -199,9 +201,10 @@ def _of_coroutine(spec: Spec, wrapped: Any, bound: bool = False) -> Callable[...
                 kwargs = _ready(run, token is not None, args, kwargs, bound)
             value = await (wrapped(*args, **kwargs) if kwargs else wrapped(*args))
         except BaseException as error:
-            if token is not None:
-                run._token, token = token, None
-            reaches_caller = run._close(None, error, Shape.COROUTINE)
+            if token is None:
+                reaches_caller = run._close(None, error, Shape.COROUTINE)
+            else:
+                reaches_caller, token = close_failed(run, error, token, Shape.COROUTINE), None
             run = run._order
             if reaches_caller:
                 raise

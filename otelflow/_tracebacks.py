@@ -12,7 +12,6 @@ import linecache
 import textwrap
 from collections.abc import Sequence
 from functools import lru_cache
-from types import TracebackType
 from typing import Any
 
 from otelflow._naming import error_type
@@ -25,7 +24,6 @@ __all__ = ["format_error"]
 _OWN_FILES = __file__.removesuffix("_tracebacks.py")
 """Frames of otelflow itself are left out: they are in every traceback, and say nothing to whoever reads it."""
 _HEAD = "Traceback (most recent call last):\n"
-_MOST_FRAMES = 200
 _CAUSE = "\nThe above exception was the direct cause of the following exception:\n\n"
 _CONTEXT = "\nDuring handling of the above exception, another exception occurred:\n\n"
 
@@ -34,44 +32,48 @@ def format_error(error: BaseException, limit: int = MAX_VALUE_BYTES, last: str =
     """The traceback of ``error`` as Python prints it, with the exceptions that led to it, in about ``limit`` bytes.
     ``last`` is its last line, where that is known to be clean."""
     try:
-        return _with_causes(error, limit, last)
+        text = _one(error, limit, last)
+        seen: set[int] = set()
+        while True:
+            cause = cause_of(error)
+            before, link = (cause, _CAUSE) if cause is not None else (error.__context__, _CONTEXT)
+            if before is None or (cause is None and error.__suppress_context__):
+                return text
+            seen.add(id(error))
+            room = limit - _size(text) - len(link)
+            if id(before) in seen or room < 200:  # not enough for an exception and a frame
+                return text
+            text = _one(before, room) + link + text
+            error = before
     except Exception as problem:  # a full stack, a class that makes something else of __context__
         return f"<the traceback could not be read: {type(problem).__name__}>\n{last}\n"
-
-
-def _with_causes(error: BaseException, limit: int, last: str) -> str:
-    text = _one(error, limit, last)
-    seen: set[int] = set()
-    while True:
-        cause = cause_of(error)
-        before, link = (cause, _CAUSE) if cause is not None else (error.__context__, _CONTEXT)
-        if before is None or (cause is None and error.__suppress_context__):
-            return text
-        seen.add(id(error))
-        room = limit - _size(text) - len(link)
-        if id(before) in seen or room < 200:  # not enough for an exception and a frame
-            return text
-        text = _one(before, room) + link + text
-        error = before
 
 
 def _one(error: BaseException, limit: int, last: str = "") -> str:
     if not last or len(last) > limit // 8:  # characters of four bytes at most
         last, _ = cut(f"{error_type(error)}: {safe_str(error)}", max(64, limit // 2))
     room = limit - _size(last) - len(_HEAD) - 40
-    frames, left_out = _innermost(error.__traceback__)
-    text = ""
-    for position, traceback in enumerate(reversed(frames)):
-        code, line_number = traceback.tb_frame.f_code, traceback.tb_lineno
+    frames, traceback = [], error.__traceback__
+    while traceback is not None:
+        if not traceback.tb_frame.f_code.co_filename.startswith(_OWN_FILES):
+            frames.append(traceback)
+        traceback = traceback.tb_next
+    text = more = ""
+    while frames:
+        innermost = frames.pop()
+        code, line_number = innermost.tb_frame.f_code, innermost.tb_lineno
         source = clean_source(linecache.getline(code.co_filename, line_number))
         shown, size = _frame_text(code.co_filename, line_number, code.co_name, source)
         room -= size
         if room < 0 and text:
-            left_out += len(frames) - position
+            more = f"  [{len(frames) + 1} more frames above]\n"
             break
         text = shown + text
-    more = f"  [{left_out} more frames above]\n" if left_out else ""
-    return f"{_HEAD}{more}{text}{last}\n{_added(error, room)}"
+    try:
+        is_plain = not hasattr(error, "__notes__") and not hasattr(error, "exceptions")
+    except Exception:  # a __getattr__ of the user's: see _several
+        is_plain = False
+    return f"{_HEAD}{more}{text}{last}\n{'' if is_plain else _added(error, room)}"
 
 
 def _added(error: BaseException, room: int) -> str:
@@ -103,20 +105,6 @@ def _several(error: BaseException, name: str) -> Sequence[Any]:
     except Exception:
         return ()
     return found if isinstance(found, list | tuple) else ()
-
-
-def _innermost(traceback: TracebackType | None) -> tuple[list[TracebackType], int]:
-    """The last frames of a traceback, and how many are left out."""
-    frames: list[TracebackType] = []
-    left_out = 0
-    while traceback is not None:
-        if not traceback.tb_frame.f_code.co_filename.startswith(_OWN_FILES):
-            frames.append(traceback)
-        traceback = traceback.tb_next
-        if len(frames) > 2 * _MOST_FRAMES:
-            del frames[:_MOST_FRAMES]
-            left_out += _MOST_FRAMES
-    return frames, left_out
 
 
 @lru_cache(maxsize=1024)

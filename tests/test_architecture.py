@@ -46,6 +46,7 @@ FLOORS = [
     ["_drive", "_account"],
     ["_execute"],
     ["_flow"],
+    ["_task_failure"],
     ["_task_call"],
     ["_targets"],
     ["_argument_paths", "_settings_file", "_members", "_import_hook"],

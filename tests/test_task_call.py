@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import pickle
+import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import programs
@@ -16,11 +18,11 @@ from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Decision, ParentBased, StaticSampler
-from opentelemetry.trace import NoOpTracerProvider
+from opentelemetry.trace import NoOpTracerProvider, StatusCode, get_current_span
 
 from otelflow import FlowRunConfig, Task, current_task, flow, flow_events, task
 from otelflow._telemetry import use_provider
-from otelflow.context import get_current
+from otelflow.context import attach, get_current
 
 Make = Callable[..., Any]
 """``task``, or ``task`` for a subclass: these take the long way."""
@@ -88,15 +90,47 @@ def fails(make: Make) -> None:
     def tolerant() -> None:
         fail(KeyError("inside"))
 
-    for error in (ValueError("no"), SystemExit(0), SystemExit(1), KeyboardInterrupt()):
+    texts = ("no", "", "key=1: 'a'", "x" * 5000, "password=hunter2", "\x1b[31mred\x1b[0m", "\ud800")
+    for error in (*map(ValueError, texts), LookupError("no"), SystemExit(0), SystemExit(1), KeyboardInterrupt()):
         with pytest.raises(type(error)) as caught:
             fail(error)
         assert caught.value is error
+        assert current_task() is None
     assert tolerant() is None
+    assert current_task() is None
+
+
+def fails_oddly(make: Make) -> None:
+    """Errors of tasks that have done something to their span before, and of what they printed."""
+
+    @make(name="odd")
+    def odd(what: str) -> None:
+        span = get_current_span()
+        if what == "attribute":
+            span.set_attribute("own", 1)
+        elif what == "status":
+            span.set_status(StatusCode.OK)
+        elif what == "ended":
+            with suppress(ValueError):  # of the processor that raises
+                span.end()
+        elif what == "printed":
+            print("no end", end="")
+        elif what == "many":
+            for number in range(200):
+                current_task().log_info(f"message {number}")  # type: ignore[union-attr]
+        elif what == "cut":
+            current_task().log_info("x" * 5000)  # type: ignore[union-attr]
+        elif what == "context":
+            attach(get_current())
+        raise ValueError(what)
+
+    for what in ("attribute", "status", "ended", "printed", "many", "cut", "context"):
+        with pytest.raises(ValueError, match=what):
+            odd(what)
 
 
 def awaits(make: Make) -> None:
-    """The same for coroutines, one of them cancelled."""
+    """The same for coroutines, one of them cancelled, and one that fails."""
 
     @make(name="sleeps")
     async def sleeps(seconds: float) -> float:
@@ -113,6 +147,13 @@ def awaits(make: Make) -> None:
         return float(await sleeps(0))
 
     assert asyncio.run(waits()) == 0
+
+    @make(name="breaks", raise_on_error=False)
+    async def breaks() -> None:
+        await asyncio.sleep(0)
+        raise LookupError("broken")
+
+    assert asyncio.run(breaks()) is None
 
 
 PROVIDERS: dict[str, Callable[[], Any]] = {
@@ -136,7 +177,9 @@ def _with(processor: SpanProcessor) -> TracerProvider:
     return provider
 
 
-def account(make: Make, program: Callable[[Make], None], provider: Any, config: dict[str, Any]) -> dict[str, Any]:
+def account(
+    make: Make, program: Callable[[Make], None], provider: Any, config: dict[str, Any], listens: bool
+) -> dict[str, Any]:
     """All that the world sees of ``program``, but for ids and times."""
     heard: list[Any] = []
     memory = InMemorySpanExporter()
@@ -149,7 +192,8 @@ def account(make: Make, program: Callable[[Make], None], provider: Any, config: 
 
     flow_events.clear_history()
     before = get_current()
-    with use_provider(provider), flow_events.listen(lambda event: heard.append(_of_event(event))):
+    listening = flow_events.listen(lambda event: heard.append(_of_event(event))) if listens else nobody_listening()
+    with use_provider(provider), listening:
         made = root().execute()
     assert get_current() is before
     return {
@@ -157,30 +201,57 @@ def account(make: Make, program: Callable[[Make], None], provider: Any, config: 
         "history": [_of_event(event) for event in flow_events.history()],
         "spans": [_of_span(span) for span in memory.get_finished_spans()],
         "tasks": [(one.name, one.status, one.return_value, repr(one.error), one.data) for one in made.tasks],
-        "said": (made.messages, [artifact.key for artifact in made.artifacts], [one.key for one in made.results]),
+        "said": (
+            [_of_value(text) for text in made.messages],
+            [artifact.key for artifact in made.artifacts],
+            [one.key for one in made.results],
+        ),
     }
+
+
+@contextmanager
+def nobody_listening() -> Iterator[None]:
+    """Without the listener of the test kit, which hears all tests: who listens takes the long way at some places."""
+    listeners = flow_events.event_listeners
+    before, listeners[:] = list(listeners), []
+    try:
+        yield
+    finally:
+        listeners[:] = before
 
 
 def _of_event(event: Any) -> Any:
     data = event.event_data
     payload = {key: value for key, value in next(iter(data.data.values()), {}).items() if key != "duration"}
-    shown = {key: repr(value) if isinstance(value, BaseException) else str(value) for key, value in payload.items()}
+    shown = {
+        key: repr(value) if isinstance(value, BaseException) else _of_value(str(value))
+        for key, value in payload.items()
+    }
     return event.event_type.name, data.flow_name, data.task_name, data.log_level, data.trace_id is None, shown
 
 
 def _of_span(span: Any) -> Any:
     attributes = {key: value for key, value in span.attributes.items() if not key.endswith("run_id")}
-    events = [(event.name, list(event.attributes)) for event in span.events]
+    events = [(event.name, {key: _of_value(value) for key, value in event.attributes.items()}) for event in span.events]
     return span.name, attributes, events, span.status.status_code.name, span.status.description
 
 
-@pytest.mark.parametrize("program", [values, says, fails, awaits])
+def _of_value(value: Any) -> Any:
+    """Without the ids of objects and of runs, which are in the text of some."""
+    return re.sub(r"0x[0-9a-f]+|flow_[0-9a-f]{28}", "", value) if isinstance(value, str) else value
+
+
+TALKS = {"print_none_return_value": True, "print_finished_message": True, "capture_output": False}
+
+
+@pytest.mark.parametrize("listens", [True, False], ids=["listens", ""])
+@pytest.mark.parametrize("program", [values, says, fails, fails_oddly, awaits])
 @pytest.mark.parametrize("provider", PROVIDERS)
-@pytest.mark.parametrize("config", [{}, {"print_none_return_value": True, "capture_output": False}], ids=["", "talks"])
-def test_both_ways_give_one_account(program: Any, provider: str, config: dict[str, Any]) -> None:
+@pytest.mark.parametrize("config", [{}, TALKS], ids=["", "talks"])
+def test_both_ways_give_one_account(program: Any, provider: str, config: dict[str, Any], listens: bool) -> None:
     """Listeners, history, spans and Flow object say the same of a plain task and of a subclass that adds nothing."""
-    usual = account(task, program, PROVIDERS[provider](), config)
-    long = account(lambda **given: task(cls=LongWay, **given), program, PROVIDERS[provider](), config)
+    usual = account(task, program, PROVIDERS[provider](), config, listens)
+    long = account(lambda **given: task(cls=LongWay, **given), program, PROVIDERS[provider](), config, listens)
     assert usual == long
     assert usual["history"]
 
@@ -237,6 +308,26 @@ def test_what_a_wrapper_wraps_may_be_replaced() -> None:
     assert wrapper(1) == 2
     wrapper.__wrapped__ = lambda x: x * 10
     assert wrapper(1) == 10
+
+
+def test_the_stack_trace_is_printed_where_nobody_listens(capsys: pytest.CaptureFixture[str]) -> None:
+    """As it is where somebody does; once, where the exception began."""
+
+    @task
+    def inner() -> None:
+        raise ValueError("no")
+
+    @task
+    def outer() -> None:
+        inner()
+
+    @flow(flow_config=FlowRunConfig(raise_flow_error=False, print_error_stack_trace=True))
+    def root() -> None:
+        outer()
+
+    with use_provider(TracerProvider()), nobody_listening():
+        root().execute()
+    assert capsys.readouterr().err.count("ValueError: no") == 1
 
 
 FREED = """
