@@ -131,7 +131,7 @@ def _close(run: Any, value: Any, token: Any) -> None:
         run._flow = run._origin = run._span = None
         if span is not None and type(span) is not Unsampled:
             try:
-                if run._events:
+                if run._events or span._said:
                     settle(run, span)
                 span.finish(_COMPLETED, run._ended_ns)
             except Exception as error:  # a processor of the user's

@@ -58,7 +58,7 @@ def close_failed(run: Any, error: BaseException, token: Any, shape: Shape = Shap
             pass
         run._flow = run._origin = run._span = None
         try:
-            if run._events:
+            if run._events or span._said:
                 settle(run, span)
             span.finish(made[0], run._ended_ns, made[1])
         except Exception as problem:  # a processor of the user's

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
@@ -134,6 +134,7 @@ Say = tuple[str, int]
 
 
 @settings(deadline=None, max_examples=60)
+@example([("theirs", 1), ("theirs", 1)], 1)
 @given(
     st.lists(
         st.tuples(st.sampled_from(["info", "error", "artifact", "result", "theirs"]), st.integers(1, 3000)), max_size=60
