@@ -17,6 +17,7 @@ from otelflow._postponed import PostponedContext, PostponedSpan
 from otelflow._run import Run, not_started
 from otelflow._spec import Spec
 from otelflow._targets import Target
+from otelflow._task_call import task_call
 from otelflow._telemetry import Source
 from otelflow.config import DEFAULT_CONFIG
 from otelflow.context import SPAN_KEY
@@ -151,18 +152,27 @@ def instrumented(target: Target, function: Any) -> tuple[Call, Stop]:
     Raises ValueError, with what is wrong, where the target's attributes do not fit the function's parameters.
     """
     spec = _TargetSpec(target, function)
+    if target.kind == "task" and not spec.least_ns and spec.paths is None:
+        return _switched(task_call(spec), spec)
     new_run = _new_flow if target.kind == "flow" else _new_short_task if spec.least_ns else _new_task
     drive, has_paths = DRIVER_FOR[spec.shape], spec.paths is not None
-    is_on = True
 
     def call(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if not is_on:
-            return wrapped(*args, **kwargs)
         run = new_run()
         run._spec = spec
         if has_paths:
             run._given = (args if instance is None else (instance, *args)), kwargs
         return drive(run, wrapped, args, kwargs, instance is not None)
+
+    return _switched(call, spec)
+
+
+def _switched(on: Call, spec: Spec) -> tuple[Call, Stop]:
+    """What does as ``on`` does until it is told to stop."""
+    is_on = True
+
+    def call(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return on(wrapped, instance, args, kwargs) if is_on else wrapped(*args, **kwargs)
 
     def stop() -> None:
         nonlocal is_on

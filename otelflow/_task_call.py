@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from types import MethodType
 from typing import Any
 
 from opentelemetry.context import Context
@@ -156,8 +157,12 @@ def _bound(spec: Spec, driver: Callable[..., Any]) -> Call:
         return lambda wrapped, instance, args, kwargs: driver(spec, wrapped, instance is not None)(*args, **kwargs)
     drive = driver(spec, function, False)
 
-    def call(_: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return drive(*args, **kwargs) if instance is None else drive(instance, *args, **kwargs)
+    def call(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if wrapped is function:
+            return drive(*args, **kwargs)
+        if type(wrapped) is MethodType and wrapped.__func__ is function:
+            return drive(instance, *args, **kwargs)
+        return driver(spec, wrapped, instance is not None)(*args, **kwargs)  # of a class above, say
 
     call.at_once = functools.partial(driver, spec)  # type: ignore[attr-defined]
     return call
