@@ -15,7 +15,18 @@ from typing import Any
 from otelflow._fork import after_fork_in_child
 from otelflow.context import current_run
 
-__all__ = ["Lines", "feed", "flush_lines", "mute", "say", "start_capture", "stop_capture", "terminal", "unmute"]
+__all__ = [
+    "Lines",
+    "feed",
+    "flush_lines",
+    "mute",
+    "quiet",
+    "say",
+    "start_capture",
+    "stop_capture",
+    "terminal",
+    "unmute",
+]
 
 _LONGEST_LINE = 65_536
 """Characters of an unfinished line that are held; more than that is handed on in pieces."""
@@ -24,18 +35,16 @@ _lock: threading.Lock
 _captures = 0
 
 
-class _Quiet(threading.local):
-    on = False
-
-
-_quiet = _Quiet()
+quiet: set[int] = set()
+"""The threads on which what is printed is no message now, by their identifiers: see :func:`mute`. A listener is called
+so often that a ``threading.local`` would be most of what calling it costs."""
 
 
 def _new_lock() -> None:
     """A lock that a thread of the parent held at a fork would stay shut, and a listener that forked keeps quiet."""
     global _lock
     _lock = threading.Lock()
-    _quiet.on = False
+    quiet.clear()
 
 
 _new_lock()
@@ -57,7 +66,7 @@ class _Tee:
     def write(self, text: str) -> Any:
         written = self._stream.write(text)
         run = current_run()
-        if run is not None and not _quiet.on:
+        if run is not None and threading.get_ident() not in quiet:
             run.printed(text)
         return written
 
@@ -69,14 +78,16 @@ class _Tee:
 def mute() -> bool:
     """From here on, on this thread, what is printed is no message: for listeners, whose prints would otherwise cause
     events that cause prints, and for lines that we print ourselves. Returns what :func:`unmute` takes back."""
-    before = _quiet.on
-    _quiet.on = True
+    thread = threading.get_ident()
+    before = thread in quiet
+    quiet.add(thread)
     return before
 
 
 def unmute(before: bool) -> None:
     """Let it be as it was before :func:`mute`."""
-    _quiet.on = before
+    if not before:
+        quiet.discard(threading.get_ident())
 
 
 def terminal() -> Any:

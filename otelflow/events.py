@@ -116,6 +116,9 @@ def record_of(short: tuple[Any, ...]) -> tuple[Any, ...]:
     return short
 
 
+_new: Any = object.__new__
+
+
 def event_of(record: tuple[Any, ...]) -> FlowRunEvent:
     """The event that ``record`` stands for: a plain tuple, which costs least to make and to hold.
 
@@ -124,7 +127,7 @@ def event_of(record: tuple[Any, ...]) -> FlowRunEvent:
     ``(source, (flow's name, its run id), task's name, task's run, span context)``, where the task's run is an id, or
     the number that :func:`otelflow._naming.run_id` makes one of.
     """
-    event = FlowRunEvent.__new__(FlowRunEvent)
+    event: FlowRunEvent = _new(FlowRunEvent)
     event._record = record
     event._type = record[0]
     event._ns = record[1]

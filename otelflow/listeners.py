@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from threading import get_ident
 from types import TracebackType
 from typing import Any
 
 from otelflow._counts import LISTENER_ERRORS, counts, log_once
-from otelflow._stdout import mute, unmute
+from otelflow._stdout import quiet
 from otelflow.config import OTELFLOW_HISTORY_SIZE, number_from_environment
 from otelflow.errors import ArgumentError
 from otelflow.events import FlowRunEvent, event_of, record_of
@@ -76,7 +77,10 @@ class FlowEvents:
 
     def raise_event(self, event: FlowRunEvent) -> None:
         """Hand ``event`` to every listener."""
-        before = mute()
+        thread = get_ident()
+        is_outermost = thread not in quiet  # as mute() and unmute() do, in two calls less
+        if is_outermost:
+            quiet.add(thread)
         try:
             for listener in tuple(self.event_listeners):
                 try:
@@ -86,7 +90,8 @@ class FlowEvents:
                 except BaseException as error:
                     _report(listener, error)
         finally:
-            unmute(before)
+            if is_outermost:
+                quiet.discard(thread)
 
 
 def _report(listener: Listener, error: BaseException) -> None:
