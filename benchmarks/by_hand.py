@@ -72,6 +72,17 @@ def add(x: int) -> int:
         return value
 
 
+class Adder:
+    def add(self, x: int) -> int:
+        with tracer.start_as_current_span("add", attributes=ATTRIBUTES) as span:
+            value = x + 1
+            span.set_attribute("otelflow.status", "completed")
+            return value
+
+
+adder = Adder()
+
+
 async def async_add(x: int) -> int:
     with tracer.start_as_current_span("add", attributes=ATTRIBUTES) as span:
         value = x + 1

@@ -30,6 +30,15 @@ def add(x: int) -> int:
     return x + 1
 
 
+class Adder:
+    @task
+    def add(self, x: int) -> int:
+        return x + 1
+
+
+adder = Adder()
+
+
 @task
 async def async_add(x: int) -> int:
     return x + 1
@@ -205,6 +214,7 @@ def pairs(number: int) -> list[Pair]:
         ("by hand", plain, plain),
         ("the SDK's minimal form", hand(by_hand.minimal), plain),
         ("task", ours(calls(add)), plain),
+        ("task, a method", ours(calls(lambda x: adder.add(x))), hand(lambda x: by_hand.adder.add(x))),
         ("async task", ours(awaited(async_add)), asynchronous),
         ("task, stack depth 5", ours(deep(calls(add), 5)), plain),
         ("task, stack depth 500", ours(deep(calls(add), 500)), plain),

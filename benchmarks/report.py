@@ -32,6 +32,7 @@ GROUPS = {
 GOALS = {
     "recording": {
         "task": 0.25,
+        "task, a method": 0.25,
         "async task": 0.25,
         "task, stack depth 5": 0.25,
         "task, stack depth 500": 0.25,

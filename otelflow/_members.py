@@ -75,7 +75,7 @@ def is_ours(value: Any) -> bool:
         value = value.fget
     elif isinstance(value, functools.cached_property):
         value = value.func
-    return type(value) is Wrapper
+    return issubclass(type(value), Wrapper)
 
 
 def members(target: Target, module: Any, top: str | None = None) -> Iterator[Member]:

@@ -9,7 +9,7 @@ from otelflow._drive import DRIVER_FOR, body_of, named
 from otelflow._flow import Flow, Task
 from otelflow._spec import Spec
 from otelflow._task_call import task_call
-from otelflow._wrapper import Wrapper
+from otelflow._wrapper import Wrapper, wrap
 from otelflow.config import FlowRunConfig
 from otelflow.errors import ArgumentError, unknown_argument
 
@@ -192,7 +192,7 @@ def task(
             raise_on_error=raise_on_error,
             attributes=attributes,
         )
-        return Wrapper(target, task_call(spec) if cls is Task else _custom_task(spec, cls))
+        return wrap(target, task_call(spec) if cls is Task else _custom_task(spec, cls))
 
     return decorate if function is None else decorate(function)
 

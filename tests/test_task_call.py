@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 import pickle
 import re
 import threading
+import types
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -328,6 +331,48 @@ def test_the_stack_trace_is_printed_where_nobody_listens(capsys: pytest.CaptureF
     with use_provider(TracerProvider()), nobody_listening():
         root().execute()
     assert capsys.readouterr().err.count("ValueError: no") == 1
+
+
+class Counter:
+    """Tasks as methods."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    @task
+    def add(self, more: int, this_task: Any = None) -> int:
+        """Adds."""
+        self.number += more
+        return self.number if this_task is current_task() else -1
+
+    @task
+    async def later(self, more: int) -> int:
+        return self.number + more
+
+
+def test_a_method_binds_as_a_function_does() -> None:
+    """A task that is a method is a bound method of Python's: to inspect, to pickle, to hold weakly, to compare."""
+    counter = Counter()
+    bound: Any = counter.add
+    assert type(bound) is types.MethodType
+    assert bound == counter.add
+    assert (bound.__self__, bound.__name__, bound.__doc__) == (counter, "add", "Adds.")
+    assert list(inspect.signature(bound).parameters) == ["more", "this_task"]
+    assert inspect.iscoroutinefunction(counter.later)
+    assert weakref.WeakMethod(bound)() == bound
+    copied = pickle.loads(pickle.dumps(bound))
+    assert (copied.__self__.number, copied(3)) == (0, 3)
+    assert bound(1) == 1
+    assert Counter.add(counter, 2) == 3
+    assert asyncio.run(counter.later(1)) == 4
+    assert Counter.add is vars(Counter)["add"]
+
+    @flow
+    def root() -> None:
+        counter.add(1)
+
+    assert [one.name for one in root().execute().tasks] == ["add"]
+    assert counter.number == 4
 
 
 FREED = """
