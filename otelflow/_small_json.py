@@ -31,7 +31,8 @@ def small_json(value: object, name: str, room: int) -> str | None:
     if secret_in_name(name):
         return None
     try:
-        text = _written(value, 0, room, _encoder())
+        encode = _encoder()
+        text = _of_dict(value, 1, room, encode) if type(value) is dict else _written(value, 0, room, encode)
     except Exception:  # _Unusual; or a dict that another thread changes
         return None
     size = len(text)
@@ -71,9 +72,18 @@ def _written(value: Any, depth: int, most: int, encode: Any) -> str:
 def _of_dict(value: dict[Any, Any], depth: int, most: int, encode: Any) -> str:
     parts = []
     for key, item in value.items():
-        if type(key) is not str or len(key) > most or secret_in_name(key) or not _is_plain(key):
+        if type(key) is not str or len(key) > most or secret_in_name(key):
             raise _Unusual
-        part = f"{encode(key)}: {_written(item, depth, most, encode)}"
+        if key.isidentifier() and len(key) < _FEW and key.isascii():
+            name = f'"{key}"'
+        elif _is_plain(key):
+            name = encode(key)
+        else:
+            raise _Unusual
+        if type(item) is int and -LEAST_CARD < item < LEAST_CARD:
+            part = f"{name}: {item}"
+        else:
+            part = f"{name}: {_written(item, depth, most, encode)}"
         most -= len(part)
         if most < 0:
             raise _Unusual
