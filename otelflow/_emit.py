@@ -147,7 +147,7 @@ def stopped(run: Emitter) -> None:
 
 def tell_stop(run: Emitter) -> None:
     """Tell history, metrics and listeners that a run ended."""
-    error, ended = run.error, run._ended_ns
+    error, ended, status = run.error, run._ended_ns, run.status
     duration_ns = ended - run._started_ns
     text = None
     if error is not None:
@@ -155,10 +155,10 @@ def tell_stop(run: Emitter) -> None:
         if text is None:
             text = cut(safe_str(error))[0]
     if measures.on:
-        measures.stopped(run._origin, run.status, duration_ns, error)
-    _remember((run._STOP, ended, run._origin, (run.status, duration_ns, None, text), _INFO))
+        measures.stopped(run._origin, status, duration_ns, error)
+    _remember((run._STOP, ended, run._origin, (status, duration_ns, None, text), _INFO))
     if flow_events.event_listeners:
-        facts = (run.status, duration_ns, run.return_value, error)
+        facts = (status, duration_ns, run.return_value, error)
         flow_events.raise_event(event_of((run._STOP, ended, run._origin, facts, _INFO)))
 
 
@@ -263,11 +263,13 @@ def message(
     tell(run, config, (level, raw, text, shown, attributes), made, ns, at, size)
 
 
-Said = tuple[int, str, str, str, "dict[str, Any] | None"]
+Facts = tuple[int, str, str, str, "dict[str, Any] | None"]
 """A message: its level, the text as it was given, without colours, and in the size that goes on a span; attributes."""
 
 
-def tell(run: Emitter, config: Any, said: Said, made: dict[str, Any] | None, ns: int, at: At | None, size: int) -> None:
+def tell(
+    run: Emitter, config: Any, said: Facts, made: dict[str, Any] | None, ns: int, at: At | None, size: int
+) -> None:
     """A message that is clean already, to all that it goes to. ``made`` is what its event shows, None where none is
     wanted; of ``size`` bytes, 0 where that is not known."""
     level, raw, text, shown, attributes = said
@@ -282,7 +284,7 @@ def tell(run: Emitter, config: Any, said: Said, made: dict[str, Any] | None, ns:
         counts.add(after_end("message"))
         return
     if config.log_to_memory:
-        run._journal.add_message((text, level, ns, raw, attributes, *run._task_number()))
+        run._journal.add_message((text, level, ns, raw, attributes or None, *run._task_number()))
     if config.log_to_console:
         console_line(ns, level, raw)
     if run._relay is not None:
