@@ -108,19 +108,20 @@ _KINDS = "".join(map(_kind, range(256))).encode()
 
 
 def is_harmless(text: str, but_for_pairs: bool = False) -> bool:
-    """Whether ``text`` has no secret for certain, neither one of these forms nor one behind a name (but for the
-    latter); False says nothing.
+    """Whether ``text`` has no secret for certain, neither of one of these forms nor behind a name; False says nothing.
+    ``but_for_pairs``: what stands behind names is looked for elsewhere.
 
     This is all that is done to most texts, so it is one call, and all within it is of C.
     """
     seen = text.encode("ascii", "replace").translate(_KINDS).decode("latin-1")
+    if "!" in seen and not (but_for_pairs and "://" not in text):
+        return False
     if "0" in seen:
         if seen.count("0") > 12 and "0000000000000" in seen.replace(" ", ""):
             return False
         seen = seen.replace("0", "x")
     return not (
         "xxxxxxxxxxxxxxxx" in seen
-        or ("!" in seen and not (but_for_pairs and "://" not in text))
         or ("-" in text and ("--" in text or "xox" in text or "xapp-" in text))
         or ("/" in text and "hooks." in text)
         or "earer" in text
