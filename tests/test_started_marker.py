@@ -34,7 +34,7 @@ class Sent:
         self._memory = InMemorySpanExporter()
         provider = TracerProvider(shutdown_on_exit=False, **options)
         provider.add_span_processor(SimpleSpanProcessor(self._memory))
-        monkeypatch.setattr(_telemetry, "_override", provider)
+        monkeypatch.setattr(_telemetry, "override", provider)
         monkeypatch.setattr(_telemetry, "is_overridden", lambda: False)
 
     def watch(self, each: bool = False, after: float | None = None, heartbeat: float | None = None) -> Markers:
