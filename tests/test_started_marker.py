@@ -255,7 +255,7 @@ def test_a_sampler_that_raises(monkeypatch: pytest.MonkeyPatch, sent: Sent) -> N
 
     @flow
     def work() -> str:
-        provider: Any = _telemetry._override
+        provider: Any = _telemetry.override
         monkeypatch.setattr(provider, "sampler", None)
         return "done"
 
