@@ -69,6 +69,11 @@ class PostponedSpan(Span):
         """Whether the call ended, and left no span."""
         return self._ended and self.real is None
 
+    @property
+    def dropped_events(self) -> int:
+        """How many events the SDK let go: none of a span that is not started."""
+        return getattr(self.real, "dropped_events", 0)
+
     # --- the API's Span -----------------------------------------------------------------------------------------
 
     def get_span_context(self) -> SpanContext:
