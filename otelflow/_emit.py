@@ -41,6 +41,7 @@ __all__ = [
     "started",
     "stopped",
     "tell",
+    "tell_completed",
     "tell_stop",
 ]
 
@@ -160,6 +161,16 @@ def tell_stop(run: Emitter) -> None:
     if flow_events.event_listeners:
         facts = (status, duration_ns, run.return_value, error)
         flow_events.raise_event(event_of((run._STOP, ended, run._origin, facts, _INFO)))
+
+
+def tell_completed(run: Emitter, value: Any) -> None:
+    """:func:`tell_stop` of a run that ended with ``value``."""
+    origin, began, ended = run._origin, run._started_ns, run._ended_ns
+    if measures.on:
+        measures.stopped(origin, "completed", ended - began, None)
+    _remember((origin, began, ended))
+    if flow_events.event_listeners:
+        flow_events.raise_event(event_of((run._STOP, ended, origin, ("completed", ended - began, value, None), _INFO)))
 
 
 def _end_attributes(run: Emitter, span: Any) -> None:

@@ -19,7 +19,7 @@ from opentelemetry.context import Context
 from otelflow import _clock, _naming, _telemetry
 from otelflow import attributes as wire
 from otelflow._drive import DRIVER_FOR, named
-from otelflow._emit import begun, tell_stop
+from otelflow._emit import begun, tell_completed
 from otelflow._flow import Task
 from otelflow._measures import measures
 from otelflow._outcome import DRIVERS
@@ -100,8 +100,11 @@ def _ready(run: Any, is_open: bool, args: tuple[Any, ...], kwargs: dict[str, Any
     """What is to be done before the function is called, where something is: tell who listens, and inject."""
     if not is_open:
         run._begin()
-    elif flow_events.event_listeners or measures.on:
-        begun(run)
+    else:
+        if flow_events.event_listeners or measures.on:
+            begun(run)
+        if not (run._spec.wants or run._flow._dependency_values):
+            return kwargs
     injected: dict[str, Any] = run._inject(args, kwargs, bound)
     return injected
 
@@ -120,7 +123,7 @@ def _close(run: Any, value: Any, token: Any) -> None:
         if flow_events.event_listeners or measures.on:
             if run._span is not None and type(run._span) is not Unsampled:
                 run._span.conclude(_COMPLETED)  # a listener may look at it
-            tell_stop(run)
+            tell_completed(run, value)
         else:
             _remember((run._origin, run._started_ns, ended))
     finally:
