@@ -10,6 +10,7 @@ import grpc  # type: ignore[import-untyped,unused-ignore]  # its stubs are a pac
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from otelflow._answers import Answer, Verdict, is_about_size
+from otelflow._grpc_forks import within_grpc
 from otelflow._version import __version__
 
 __all__ = ["GrpcSender"]
@@ -70,6 +71,8 @@ class GrpcSender:
 
     def send(self, body: bytes) -> Answer:
         """Send one request. Raises nothing that a receiver or a network can cause."""
+        if within_grpc.is_torn:
+            return Answer(Verdict.REFUSED, "forked in the middle of a request, gRPC cannot be used here")
         try:
             partial = self.call(body, self._timeout).partial_success
         except grpc.RpcError as error:
@@ -82,11 +85,12 @@ class GrpcSender:
 
     def call(self, body: bytes, timeout: float) -> Any:
         """Send one request, and hand the response on as it is. Raises :class:`grpc.RpcError` for any other status."""
-        if self._process != os.getpid():
-            if self._closed_in == os.getpid():
-                raise ValueError("closed")
-            self._connect()
-        return self._export(body, timeout=timeout, metadata=self._metadata)
+        with within_grpc:
+            if self._process != os.getpid():
+                if self._closed_in == os.getpid():
+                    raise ValueError("closed")
+                self._connect()
+            return self._export(body, timeout=timeout, metadata=self._metadata)
 
     def close(self) -> None:
         """End the channel, and with it a request that is under way."""

@@ -16,7 +16,7 @@ HOUSES = {"otelflow": ROOT, "otelflow_exporters": TOP / "exporters" / "otelflow_
 FLOORS = [
     ["_secret_names", "_secret_shapes", "_secret_pairs", "_secrets"],
     ["_clock", "_fork", "errors", "attributes", "context", "_version", "_naming", "_counts", "_shapes", "_loops"],
-    ["_bell", "_answers", "_losses", "_exec"],
+    ["_bell", "_answers", "_grpc_forks", "_losses", "_exec"],
     ["_watchdog"],
     ["_signals"],
     ["_awaited", "_queue", "_delivery", "_send_http", "_send_grpc", "_otlp_values"],
@@ -81,6 +81,7 @@ FLOORS = [
 
 FLOORS_OF_EXPORTERS = [
     ["__init__", "_spans", "_text", "_running", "_environment", "_spool_records", "_spool_target"],
+    ["_spool_grpc_forks"],
     ["_spool_http", "_spool_grpc", "_spool_folder"],
     ["_spool_delivery", "_spool_ledger", "_spool_writer"],
     ["_spool_flows", "_spool_courier"],

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from pathlib import Path
 
 import pytest
+from lifecycle.receiving import Answer
+from lifecycle.receiving_grpc import ScriptedGrpc
 from programs import run
 from receiver import Sink
 
@@ -80,3 +83,33 @@ def test_an_exception_leaves_the_child_as_it_is() -> None:
     done = run(forking("raise LookupError('in the child')", exporters="[]"))
     assert "LookupError: in the child" in done.stderr
     assert done.said["parent"]["status"] == "completed"
+
+
+@pytest.mark.parametrize("exporter", ["otlp", "otelflow_spool"])
+def test_a_fork_in_the_middle_of_a_grpc_request(exporter: str, tmp_path: Path) -> None:
+    """gRPC aborts some of the children that use it then, so none does: what it made is counted as lost, and not waited
+    for; the spool keeps it for other processes. The fork does not wait for the request."""
+    receiver = ScriptedGrpc([Answer(hangs=True)])
+    try:
+        done = run(
+            """
+            configure(); work(1).execute(); time.sleep(1.5)
+            began = time.monotonic(); child = os.fork(); took = time.monotonic() - began
+            if not child:
+                work(1).execute(); report = shutdown(1)
+                say(lost=report.lost, pending=report.pending); sys.stdout.flush()
+                os._exit(0)
+            say(code=os.waitpid(child, 0)[1], took=took)
+            """,
+            OTEL_EXPORTER_OTLP_ENDPOINT=receiver.endpoint,
+            OTEL_EXPORTER_OTLP_PROTOCOL="grpc",
+            OTEL_BSP_SCHEDULE_DELAY="50",
+            OTEL_TRACES_EXPORTER=exporter,
+            OTELFLOW_EXPORTER_SPOOL_DIR=str(tmp_path / "spool"),
+        )
+    finally:
+        receiver.close()
+    assert done.said["code"] == 0, done.stderr
+    assert done.said["took"] < 1
+    is_spool = exporter == "otelflow_spool"
+    assert (done.said["lost"], done.said["pending"]) == (({}, 4) if is_spool else ({"refused": 2}, 0)), done.stderr

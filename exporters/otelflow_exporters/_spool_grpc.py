@@ -10,6 +10,7 @@ from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-untype
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped,unused-ignore]
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
+from otelflow_exporters._spool_grpc_forks import within_grpc
 from otelflow_exporters._spool_target import Answer, Kind, Target
 
 __all__ = ["GrpcSender"]
@@ -41,8 +42,11 @@ class GrpcSender:
         self._channel: Any = None
 
     def send(self, payload: bytes) -> Answer:
+        if within_grpc.is_torn:
+            return Answer(Kind.LATER, "forked in the middle of a request, gRPC cannot be used here")
         try:
-            response = self._call()(payload, timeout=self._target.timeout, metadata=self._metadata)
+            with within_grpc:
+                response = self._call()(payload, timeout=self._target.timeout, metadata=self._metadata)
         except grpc.RpcError as error:
             return self._failed(error)
         except (OSError, ValueError) as error:  # a certificate that is not there; a header that gRPC does not allow
