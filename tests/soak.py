@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from programs import clean_environment
+from soak_grpc import GrpcReceiver
 from soak_work import SECRET
 
 WARM_UP = 12
@@ -42,8 +43,8 @@ class Receiver:
 
     def __init__(self) -> None:
         self.mode = "up"
-        self.seen: set[bytes] = set()
         self.twice = self.secrets = 0
+        self._seen: set[bytes] = set()
         self._lock = threading.Lock()
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port: int = free.getsockname()[1]
@@ -115,16 +116,24 @@ class Receiver:
         ]
         with self._lock:
             self.secrets += body.count(SECRET.encode())
-            self.twice += sum(span in self.seen for span in spans)
-            self.seen.update(spans)
+            self.twice += sum(span in self._seen for span in spans)
+            self._seen.update(spans)
+
+    @property
+    def received(self) -> int:
+        """Spans that it accepted."""
+        return len(self._seen)
 
 
-def soak(rounds: int, seconds: float, mode_seconds: float, **environment: str) -> tuple[dict[str, Any], Receiver]:
+def soak(
+    rounds: int, seconds: float, mode_seconds: float, **environment: str
+) -> tuple[dict[str, Any], Receiver | GrpcReceiver]:
     """Run the program against a receiver that changes its mind every ``mode_seconds``. What the program said.
 
     It has warmed up when each kind of outage has come once: only then has the queue been as long as it gets.
     """
-    receiver, warm_up = Receiver(), len(MODES) * mode_seconds
+    is_grpc = environment.get("OTEL_EXPORTER_OTLP_PROTOCOL") == "grpc"
+    receiver, warm_up = GrpcReceiver() if is_grpc else Receiver(), len(MODES) * mode_seconds
     over = threading.Event()
 
     def misbehave() -> None:
@@ -163,16 +172,25 @@ def soak(rounds: int, seconds: float, mode_seconds: float, **environment: str) -
     return json.loads(done.stdout.splitlines()[-1]), receiver
 
 
-def verdicts(said: dict[str, Any], receiver: Receiver) -> list[tuple[str, object, object, bool]]:
+def verdicts(said: dict[str, Any], receiver: Receiver | GrpcReceiver) -> list[tuple[str, object, object, bool]]:
     """A row each: what, at first, at last, whether that is right."""
     before, after = said["before"], said["after"]
     rows = [(name, before[name], after[name], after[name] <= before[name] + TOLERANCES.get(name, 0)) for name in before]
-    lost, received = sum(said["lost"].values()), len(receiver.seen)
+    lost, received, children = sum(said["lost"].values()), receiver.received, said["children"]
+    sent, delivered = children["delivered"] + children["lost"], said["delivered"] + children["delivered"]
     return [
         *rows,
         ("ended, and so produced", said["ended"], said["produced"], said["ended"] == said["produced"]),
         ("produced, delivered and lost", said["produced"], said["delivered"] + lost, not _missing(said)),
-        ("delivered, and so received", said["delivered"], received, 0 < said["delivered"] == received),
+        (
+            "children's: ended, produced",
+            children["ended"],
+            children["produced"],
+            children["ended"] == children["produced"],
+        ),
+        ("children's: produced, told of", children["produced"], sent, children["produced"] == sent),
+        ("children that did not end", 0, children["stuck"], not children["stuck"]),
+        ("delivered, and so received", delivered, received, 0 < delivered == received),
         ("pending", 0, said["pending"], said["pending"] == 0),
         ("secrets received", 0, receiver.secrets, not receiver.secrets),
     ]
@@ -193,6 +211,7 @@ def variants(folder: str) -> dict[str, dict[str, str]]:
             "OTELFLOW_ARTIFACT_STORE": f"file://{folder}/artifacts",
             "OTELFLOW_METRICS": "true",
         },
+        "over gRPC": {"OTELFLOW_QUEUE_SIZE": "5000", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
         "the spool": {
             "OTEL_TRACES_EXPORTER": "otelflow_spool",
             "OTELFLOW_EXPORTER_SPOOL_DIR": f"{folder}/spool",

@@ -9,18 +9,22 @@ import asyncio
 import contextlib
 import gc
 import json
+import multiprocessing
 import os
+import select
+import signal
 import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any
 
 from opentelemetry.sdk.trace import SpanProcessor
 
 import otelflow
 from otelflow import FlowRunConfig, Task, flow, flow_events, propagate, task
+from otelflow._fork import FreshLock
 from otelflow._markers import markers
 from otelflow._measures import measures
 from otelflow.context import get_current
@@ -29,9 +33,13 @@ SECRET = "hunter2-is-no-password"
 
 
 class Ended(SpanProcessor):
-    """Counts the spans that end, beside otelflow's own account."""
+    """Counts the spans that end in this process, beside otelflow's own account."""
 
     def __init__(self) -> None:
+        self._begin()
+        os.register_at_fork(after_in_child=self._begin)
+
+    def _begin(self) -> None:
         self._lock = threading.Lock()
         self.number = 0
 
@@ -182,6 +190,76 @@ def again() -> None:
     Task(step, 1).execute()
 
 
+# --- other processes --------------------------------------------------------------------------------------------------
+
+
+@flow
+def in_workers() -> list[int]:
+    """Forked workers, whose spans this process sends."""
+    with propagate.propagating(ProcessPoolExecutor(2, multiprocessing.get_context("fork"))) as pool:
+        return list(pool.map(step, range(10)))
+
+
+class Children:
+    """Forked while other threads are in the middle of their flows: each runs a flow of its own, sends that, and says
+    what became of it."""
+
+    MOST = 6
+    PATIENCE = 90.0
+    """Seconds until one that does not end is ended: more than any outage lasts."""
+
+    def __init__(self) -> None:
+        self._running: list[tuple[int, int]] = []
+        self._lock = FreshLock()
+        self.told = dict.fromkeys(("children", "ended", "produced", "delivered", "lost", "stuck"), 0)
+
+    def fork(self) -> None:
+        """One child more."""
+        if len(self._running) >= self.MOST:
+            self.wait_for(1)
+        here, there = os.pipe()
+        child = os.fork()
+        if not child:
+            self._be_a_child(there)
+        os.close(there)
+        with self._lock:
+            self._running.append((child, here))
+
+    def _be_a_child(self, there: int) -> None:
+        code = 1
+        try:
+            nested(2).execute()
+            report, stats = otelflow.shutdown(60), otelflow.stats()
+            facts = {"ended": ended.number, "produced": stats.produced, "delivered": report.delivered}
+            facts["lost"] = sum(report.lost.values())
+            os.write(there, json.dumps(facts).encode())
+            code = 0
+        finally:
+            os._exit(code)
+
+    def wait_for(self, number: int) -> None:
+        """Until so many of them have ended, the oldest first."""
+        for _ in range(number):
+            with self._lock:
+                if not self._running:
+                    return
+                child, here = self._running.pop(0)
+            facts: dict[str, int] = {"stuck": 1}
+            if select.select([here], [], [], self.PATIENCE)[0]:
+                facts = json.loads(os.read(here, 4096) or b'{"stuck": 1}')
+            else:
+                os.kill(child, signal.SIGKILL)
+            os.close(here)
+            os.waitpid(child, 0)
+            with self._lock:
+                for name, many in {"children": 1, **facts}.items():
+                    self.told[name] = self.told.get(name, 0) + many
+
+
+children = Children()
+ended = Ended()
+
+
 WORK: list[Callable[[], object]] = [
     lambda: plain().execute(),
     lambda: talkative().execute(),
@@ -190,6 +268,10 @@ WORK: list[Callable[[], object]] = [
     lambda: pooled().execute(),
     *(loop, carried, heard, again),
 ]
+if (
+    os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL") != "grpc"
+):  # whose own fork handlers leave one child in a hundred stuck
+    WORK.append(children.fork)
 
 
 def one_round() -> None:
@@ -202,6 +284,7 @@ def one_round() -> None:
             thread.join()
     for part in WORK:
         part()
+    in_workers().execute()  # no other thread prints now: multiprocessing's children flush what is printed
 
 
 # --- what is left -----------------------------------------------------------------------------------------------------
@@ -218,6 +301,7 @@ def resident() -> int:
 def look() -> dict[str, int]:
     """What may have been left behind, once everything has been sent. The newest events, and the notes that metrics are
     made of, wait in bounded numbers: they are no growth."""
+    children.wait_for(Children.MOST * 3)
     otelflow.flush(120)
     measures.work_off()
     flow_events.clear_history()
@@ -269,7 +353,6 @@ def main(warm_up: int, warm_up_seconds: float, rounds: int, seconds: float) -> N
     """Warm up, look, run as many rounds as are wanted, look again."""
     count_fork_hooks()
     provider: Any = otelflow.configure("soak")
-    ended = Ended()
     provider.add_span_processor(ended)
     stdout, sys.stdout = sys.stdout, open(os.devnull, "w")  # noqa: SIM115  # what flows print is no result
     run_rounds(warm_up, warm_up_seconds)
@@ -282,6 +365,7 @@ def main(warm_up: int, warm_up_seconds: float, rounds: int, seconds: float) -> N
         json.dumps(
             {
                 "rounds": done,
+                "children": children.told,
                 "before": before,
                 "after": after,
                 "ended": ended.number,
