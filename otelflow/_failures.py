@@ -26,8 +26,8 @@ _TYPE, _MESSAGE, _STACKTRACE = wire.EXCEPTION_TYPE, wire.EXCEPTION_MESSAGE, wire
 _TEXT, _SEVERITY = wire.MESSAGE_TEXT, wire.MESSAGE_SEVERITY
 _EXCEPTION_BYTES = weigh({_TYPE: "", _MESSAGE: "", _STACKTRACE: ""})
 _MESSAGE_BYTES = weigh({_TEXT: "", _SEVERITY: "ERROR"})
-_SHORT = MAX_VALUE_BYTES // 8
-"""Characters of a text that has room wherever it is put, whatever they are."""
+_SHORT = min(MAX_VALUE_BYTES // 8, 256)
+"""Characters of a text that has room wherever it is put, whatever they are, and may be kept as one that is known."""
 
 
 def exception(run: Emitter, attributes: dict[str, Any], ns: int) -> None:
@@ -62,7 +62,7 @@ def failure(run: Emitter, error: BaseException) -> None:
     else:
         size = _EXCEPTION_BYTES + len(kind) + len(shown) + len(stack) if is_clean and stack.isascii() else 0
         span_event(run, wire.EXCEPTION_EVENT, attributes, ns, shown, _ERROR, size)
-    if is_clean and is_short and "\x1b" not in text and stands_apart(title):
+    if is_clean and is_short and "\x1b" not in text and len(title) <= _SHORT and stands_apart(title):
         _say(run, title + text)
     else:
         message(run, _ERROR, title + text)

@@ -115,7 +115,7 @@ class LeanSpan(Span):
         lock.acquire()  # see finish()
         try:
             if self._end_time is None:
-                if failure is not None and self._status._status_code is not StatusCode.OK:  # OK, said by a user, stays
+                if failure is not None and self._status.status_code is not StatusCode.OK:  # OK, said by a user, stays
                     self._status = Status(StatusCode.ERROR, failure)
                 if self._own is None:
                     self._last = attributes
@@ -211,7 +211,7 @@ class LeanSpan(Span):
             is_done = self._own is None and self._end_time is None
             if is_done:
                 self._last, self._end_time = attributes, end_time
-                if failure is not None and self._status._status_code is not StatusCode.OK:
+                if failure is not None and self._status.status_code is not StatusCode.OK:
                     self._status = Status(StatusCode.ERROR, failure)
         finally:
             lock.release()

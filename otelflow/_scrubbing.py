@@ -44,7 +44,6 @@ left after all rules); returns what is to stand there, None for what would stand
 _PIECE = 2048
 """Characters that a pattern or callback of the user's is given at once."""
 _PART = 1 << 18
-_LONGEST_PREFIX = 200
 _SLOW_SECONDS = 0.05
 
 _logger = logging.getLogger("otelflow")
@@ -116,12 +115,11 @@ def _clean_source(line: str) -> str:
 
 @lru_cache(maxsize=1024)
 def stands_apart(prefix: str) -> bool:
-    """Whether a text that is clean is so behind ``prefix`` as well, which ends in ``": "``: nothing in that is the
-    beginning of anything. (The user's own rules may see that otherwise.)"""
+    """Whether a text that is clean is so behind ``prefix`` as well, which is short and ends in ``": "``: nothing in
+    that is the beginning of anything. (The user's own rules may see that otherwise.)"""
     low = prefix.lower()
     return (
         not _has_own
-        and len(prefix) <= _LONGEST_PREFIX
         and not any(stem in low for stem in STEMS)
         and without_secrets(prefix) == prefix == prefix.encode("utf-8", "ignore").decode()
         and "\x1b" not in prefix
