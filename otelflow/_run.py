@@ -329,8 +329,7 @@ class Run:
     def _end_span(self) -> None:
         span, self._span = self._span, None
         try:
-            if self._events or hasattr(type(span), "_said"):  # lean; a postponed one is not to be asked
-                settle(self, span)
+            settle(self, span)
             span.end(self._ended_ns or None)  # type: ignore[union-attr]
             if self._relay is not None:
                 self._relay.ended(span)
