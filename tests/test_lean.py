@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import dis
 import itertools
 import random
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -415,3 +417,44 @@ def test_many_threads_read_write_and_end_one_span() -> None:
         assert made.attributes is not None
         assert made.attributes["otelflow.status"] == "completed"
         assert set(START) <= set(made.attributes)
+
+
+def interrupted(call: Callable[[], object], after: int) -> bool:
+    """Whether ``call`` had a Ctrl-C behind the call of number ``after`` that :mod:`otelflow._lean` makes in it: Python
+    notices signals there."""
+    passed, before = 0, ""
+
+    def trace(frame: Any, event: str, _: Any) -> Any:
+        nonlocal passed, before
+        if frame.f_code.co_filename != _lean.__file__:
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        if event == "opcode":
+            is_behind, before = before.startswith("CALL"), dis.opname[frame.f_code.co_code[frame.f_lasti]]
+            passed += is_behind
+            if is_behind and passed == after:
+                raise KeyboardInterrupt
+        return trace
+
+    tracing = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(tracing)
+    return False
+
+
+@pytest.mark.parametrize("name", ["finish", "conclude", "add_clean_event"])
+def test_a_ctrl_c_leaves_no_lock_behind_that_the_end_of_the_flow_would_wait_for(name: str) -> None:
+    start = _lean_start.starter_for(TracerProvider(shutdown_on_exit=False).get_tracer("otelflow"))
+    assert start is not None
+    given: Any = {"finish": ({}, 5), "conclude": ({}, "no"), "add_clean_event": ("said", {}, 5)}[name]
+    for number in itertools.count(1):
+        span = start("task", Context(), (START,), 10)
+        was_interrupted = interrupted(partial(getattr(span, name), *given), number)
+        assert not span._lock.locked(), f"behind call {number}"
+        if not was_interrupted:
+            break
