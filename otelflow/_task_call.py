@@ -9,9 +9,8 @@ span. What is not usual goes to the methods of :class:`otelflow._run.Run`, from 
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable
-from types import MethodType
+from types import FunctionType, MethodType
 from typing import Any
 
 from opentelemetry.context import Context
@@ -156,7 +155,7 @@ def task_call(spec: Spec) -> Call:
 def _bound(spec: Spec, driver: Callable[..., Any]) -> Call:
     """What wrapt calls, for methods and the like. It carries what a call of the function itself comes to at once."""
     function = spec.target
-    if not inspect.isfunction(function):  # a classmethod, a partial, an object that can be called
+    if type(function) is not FunctionType:  # a classmethod, a partial, a proxy that asks which object it is bound to
         return lambda wrapped, instance, args, kwargs: driver(spec, wrapped, instance is not None)(*args, **kwargs)
     drive = driver(spec, function, False)
 

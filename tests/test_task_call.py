@@ -16,6 +16,7 @@ from typing import Any
 
 import programs
 import pytest
+import wrapt
 from opentelemetry import trace
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -422,3 +423,30 @@ def test_what_failed_is_freed_without_the_garbage_collector() -> None:
     """The traceback of an exception has the frames of the runs that it came through: they do not hold these runs. In a
     process of its own, as a capture keeps what it heard."""
     assert programs.run(FREED).said == {"sync": True, "coroutine": True}
+
+
+def test_a_decorator_below_that_asks_for_the_object_of_a_method_gets_it() -> None:
+    """As ``wrapt.synchronized`` does: told of none, all objects of a class would wait for one another."""
+    told: list[Any] = []
+
+    @wrapt.decorator
+    def tells(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        told.append((instance, args))
+        return wrapped(*args, **kwargs)
+
+    class Shop:
+        @task
+        @tells
+        def sell(self, count: int) -> int:
+            return count
+
+        @task
+        @task
+        @tells
+        async def buy(self, count: int) -> int:
+            return count
+
+    shop = Shop()
+    assert shop.sell(3) == 3
+    assert asyncio.run(shop.buy(4)) == 4
+    assert told == [(shop, (3,)), (shop, (4,))]
