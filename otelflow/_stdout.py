@@ -35,9 +35,10 @@ _lock: threading.Lock
 _captures = 0
 
 
-quiet: set[int] = set()
+quiet: dict[int, bool] = {}
 """The threads on which what is printed is no message now, by their identifiers: see :func:`mute`. A listener is called
-so often that a ``threading.local`` would be most of what calling it costs."""
+so often that a ``threading.local`` would be most of what calling it costs; a set costs twice as much as a dict, whose
+operations are no calls."""
 
 
 def _new_lock() -> None:
@@ -80,14 +81,14 @@ def mute() -> bool:
     events that cause prints, and for lines that we print ourselves. Returns what :func:`unmute` takes back."""
     thread = threading.get_ident()
     before = thread in quiet
-    quiet.add(thread)
+    quiet[thread] = True
     return before
 
 
 def unmute(before: bool) -> None:
     """Let it be as it was before :func:`mute`."""
     if not before:
-        quiet.discard(threading.get_ident())
+        quiet.pop(threading.get_ident(), None)
 
 
 def terminal() -> Any:

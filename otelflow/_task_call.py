@@ -30,6 +30,7 @@ from otelflow._task_failure import close_failed
 from otelflow._telemetry import current_source
 from otelflow._unsampled import Unsampled
 from otelflow.context import RUN_KEY, SPAN_KEY, UNRESETTABLE, attach, get_current, reset
+from otelflow.events import FlowRunEventType, event_of
 from otelflow.listeners import flow_events
 
 __all__ = ["task_call"]
@@ -37,6 +38,8 @@ __all__ = ["task_call"]
 Call = Callable[[Any, Any, "tuple[Any, ...]", "dict[str, Any]"], Any]
 """What wrapt calls: the function, its object, and the arguments."""
 
+_START, _INFO = FlowRunEventType.TASK_START, 20
+_NOTHING: dict[str, Any] = {}
 _COMPLETED = {wire.STATUS: "completed"}
 _new = object.__new__
 _remember = flow_events.remember
@@ -100,8 +103,10 @@ def _ready(run: Any, is_open: bool, args: tuple[Any, ...], kwargs: dict[str, Any
     if not is_open:
         run._begin()
     else:
-        if flow_events.event_listeners or measures.on:
+        if measures.on:
             begun(run)
+        elif flow_events.event_listeners:
+            flow_events.raise_event(event_of((_START, run._started_ns, run._origin, _NOTHING, _INFO)))
         if not (run._spec.wants or run._flow._dependency_values):
             return kwargs
     injected: dict[str, Any] = run._inject(args, kwargs, bound)

@@ -58,10 +58,10 @@ class FlowRunEvent:
     It cannot be changed: every listener sees the same facts. The id and the data are made on first reading.
     """
 
-    __slots__ = ("_data", "_id", "_ns", "_record", "_type")
+    __slots__ = ("_data", "_id", "_record")
 
-    _record: tuple[Any, ...] | None
-    """What :func:`event_of` was given."""
+    _record: tuple[Any, ...]
+    """What :func:`event_of` was given; of an event that a user made, no more than its type and time."""
 
     def __init__(
         self,
@@ -71,29 +71,31 @@ class FlowRunEvent:
         event_id: str | None = None,
         timestamp: int | None = None,
     ) -> None:
-        self._type = event_type
+        self._record = event_type, _clock.now() if timestamp is None else timestamp * 1_000_000
         self._data = event_data if event_data is not None else FlowRunEventData()
         self._id = event_id
-        self._ns = _clock.now() if timestamp is None else timestamp * 1_000_000
-        self._record = None
 
     @property
     def event_type(self) -> FlowRunEventType:
-        return self._type
+        return self._record[0]  # type: ignore[no-any-return]
 
     @property
     def timestamp(self) -> int:
         return self._ns // 1_000_000
 
     @property
+    def _ns(self) -> int:
+        return self._record[1]  # type: ignore[no-any-return]
+
+    @property
     def event_id(self) -> str:
         if self._id is None:
-            self._id = str(uuid.uuid4()) if self._record is None else _id_of(self._record)
+            self._id = _id_of(self._record) if len(self._record) > 2 else str(uuid.uuid4())
         return self._id
 
     @property
     def event_data(self) -> FlowRunEventData:
-        if self._record is not None and self._data is None:
+        if self._data is None:
             self._data = _data_of(self._record)
         return self._data
 
@@ -101,7 +103,7 @@ class FlowRunEvent:
         data = self.event_data
         payload: dict[str, Any] = next(iter(data.data.values()), {})
         told = payload.get("message_text") or payload.get("key") or payload.get("status") or ""
-        return f"<FlowRunEvent {self._type.name} {data.task_name or data.flow_name!r} {str(told)[:80]!r}>"
+        return f"<FlowRunEvent {self.event_type.name} {data.task_name or data.flow_name!r} {str(told)[:80]!r}>"
 
 
 def record_of(short: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -129,8 +131,6 @@ def event_of(record: tuple[Any, ...]) -> FlowRunEvent:
     """
     event: FlowRunEvent = _new(FlowRunEvent)
     event._record = record
-    event._type = record[0]
-    event._ns = record[1]
     event._id = event._data = None  # type: ignore[assignment]  # both are made on reading
     return event
 

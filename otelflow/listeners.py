@@ -78,9 +78,9 @@ class FlowEvents:
     def raise_event(self, event: FlowRunEvent) -> None:
         """Hand ``event`` to every listener."""
         thread = get_ident()
-        is_outermost = thread not in quiet  # as mute() and unmute() do, in two calls less
+        is_outermost = thread not in quiet  # as mute() and unmute() do, without calls
         if is_outermost:
-            quiet.add(thread)
+            quiet[thread] = True
         try:
             for listener in tuple(self.event_listeners):
                 try:
@@ -90,8 +90,8 @@ class FlowEvents:
                 except BaseException as error:
                     _report(listener, error)
         finally:
-            if is_outermost:
-                quiet.discard(thread)
+            if is_outermost and thread in quiet:  # it is not in a child that the listener forked
+                del quiet[thread]
 
 
 def _report(listener: Listener, error: BaseException) -> None:

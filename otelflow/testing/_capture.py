@@ -260,7 +260,7 @@ def _is_named(run: CapturedRun, expected: list[Expected]) -> bool:
 
 def _context_of(event: FlowRunEvent) -> Any:
     record = event._record  # its context saves the way to text and back; events that a user made have none
-    return None if record is None else record[2][4]
+    return record[2][4] if len(record) > 2 else None
 
 
 def _ids(context: Any) -> tuple[int, int] | None:
