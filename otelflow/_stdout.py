@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
+from threading import get_ident
 from typing import Any
 
 from otelflow._fork import after_fork_in_child
@@ -38,7 +39,8 @@ _captures = 0
 quiet: dict[int, bool] = {}
 """The threads on which what is printed is no message now, by their identifiers: see :func:`mute`. A listener is called
 so often that a ``threading.local`` would be most of what calling it costs; a set costs twice as much as a dict, whose
-operations are no calls."""
+operations are no calls. All ask the function that was there at the import: gevent, where it patches later, puts another
+one into :mod:`threading`, which gives other numbers."""
 
 
 def _new_lock() -> None:
@@ -67,7 +69,7 @@ class _Tee:
     def write(self, text: str) -> Any:
         written = self._stream.write(text)
         run = current_run()
-        if run is not None and threading.get_ident() not in quiet:
+        if run is not None and get_ident() not in quiet:
             run.printed(text)
         return written
 
@@ -79,7 +81,7 @@ class _Tee:
 def mute() -> bool:
     """From here on, on this thread, what is printed is no message: for listeners, whose prints would otherwise cause
     events that cause prints, and for lines that we print ourselves. Returns what :func:`unmute` takes back."""
-    thread = threading.get_ident()
+    thread = get_ident()
     before = thread in quiet
     quiet[thread] = True
     return before
@@ -88,7 +90,7 @@ def mute() -> bool:
 def unmute(before: bool) -> None:
     """Let it be as it was before :func:`mute`."""
     if not before:
-        quiet.pop(threading.get_ident(), None)
+        quiet.pop(get_ident(), None)
 
 
 def terminal() -> Any:
@@ -130,7 +132,7 @@ Lines = dict[int, str]
 
 def feed(lines: Lines, text: str, emit: Callable[[str], None]) -> None:
     """Add printed ``text``; ``emit`` each line that is complete now and not empty."""
-    thread = threading.get_ident()
+    thread = get_ident()
     text = lines.pop(thread, "") + text
     *complete, rest = text.split("\n")
     if len(rest) > _LONGEST_LINE:

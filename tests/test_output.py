@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from otelflow import FlowRunConfig, flow, task
+from otelflow import FlowRunConfig, flow, flow_events, task
 
 
 @task
@@ -153,3 +153,23 @@ def test_a_closed_stream_raises_as_it_would(monkeypatch: pytest.MonkeyPatch) -> 
     assert isinstance(writes().execute().error, ValueError)
     assert sys.stdout is stream
     monkeypatch.undo()
+
+
+def test_what_a_listener_prints_is_no_message_where_threads_get_other_numbers_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As gevent gives them, where it patches after the import of otelflow: the listener would hear its own line."""
+    heard: list[str] = []
+
+    def listener(event: Any) -> None:
+        heard.append(event.event_type.value)
+        print("heard")
+
+    @flow
+    def run() -> None:
+        print("said")
+
+    monkeypatch.setattr(threading, "get_ident", lambda: 7)
+    with flow_events.listen(listener):
+        run().execute()
+    assert heard == ["flow_start", "flow_message", "flow_stop"]
