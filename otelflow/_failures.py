@@ -9,7 +9,7 @@ from typing import Any
 
 from otelflow import _clock
 from otelflow import attributes as wire
-from otelflow._counts import VALUES, counts, log_once
+from otelflow._counts import VALUES, broken, counts, log_once
 from otelflow._emit import Emitter, message, tell
 from otelflow._log_events import ON_LOGS
 from otelflow._naming import error_type
@@ -43,7 +43,7 @@ def failure(run: Emitter, error: BaseException) -> None:
     ns = _clock.now()
     text, title = safe_str(error), f"Error executing {run._title()}: "
     span = run._span
-    if span is None or not (ON_LOGS or span.is_recording()):
+    if span is None or not (ON_LOGS or _is_recording(span)):
         message(run, _ERROR, title + text)
         return
     kind = error_type(error)
@@ -66,6 +66,14 @@ def failure(run: Emitter, error: BaseException) -> None:
         _say(run, title + text)
     else:
         message(run, _ERROR, title + text)
+
+
+def _is_recording(span: Any) -> bool:
+    try:
+        return span.is_recording()  # type: ignore[no-any-return]
+    except Exception as problem:  # another SDK's: the exception of the user's is the one that has to arrive
+        broken("is_recording", problem)
+        return False
 
 
 def _fitted(run: Emitter, text: str) -> str:

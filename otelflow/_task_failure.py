@@ -32,7 +32,14 @@ def close_failed(run: Any, error: BaseException, token: Any, shape: Shape = Shap
     is_watched = flow_events.event_listeners or measures.on or flow._talks
     if is_watched or not is_plain or (flow._capturing and run._lines is not None) or _naming.forked:
         run._token = token
-        return run._close(None, error, shape)  # type: ignore[no-any-return]
+        try:
+            return run._close(None, error, shape)  # type: ignore[no-any-return]
+        except RecursionError:  # a full stack: a step further in than here, nothing could be taken back any more
+            try:
+                reset(token)
+            except UNRESETTABLE:  # it is taken back already
+                pass
+            raise
     run.status, run.error = "failed", error
     made: tuple[dict[str, Any], str | None] = _NOTHING, None
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+import sys
 import traceback
 from functools import partial
 from typing import Any
@@ -11,11 +12,14 @@ import programs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.trace import INVALID_SPAN_CONTEXT, NonRecordingSpan, NoOpTracerProvider, Tracer, TracerProvider
 
 from otelflow import FlowRunConfig, flow, flow_events, stats, task
 from otelflow._scrubbing import clean, clean_source, stands_apart, take_redacted, use_callback
+from otelflow._telemetry import use_provider
 from otelflow._tracebacks import format_error
 from otelflow._values import MAX_VALUE_BYTES
+from otelflow.context import get_current
 from otelflow.testing import Capture
 
 KINDS: list[Any] = []
@@ -303,3 +307,65 @@ def test_nothing_of_a_failed_call_is_kept() -> None:
         say(gone=[one() is None for one in gone], said=list(made.messages))
         """)
     assert done.said == {"gone": [True, True], "said": ["Error executing 'holds' task: no"]}, done.stderr
+
+
+class Mute(NonRecordingSpan):
+    """A span of another SDK, which does not answer."""
+
+    def is_recording(self) -> bool:
+        raise RuntimeError("no answer")
+
+
+class MuteTracer(Tracer):
+    def start_span(self, *_: Any, **__: Any) -> Any:
+        return Mute(INVALID_SPAN_CONTEXT)
+
+    def start_as_current_span(self, *_: Any, **__: Any) -> Any:
+        raise NotImplementedError
+
+
+class MuteProvider(TracerProvider):
+    def get_tracer(self, *_: Any, **__: Any) -> Tracer:
+        return MuteTracer()
+
+
+def test_a_span_that_does_not_answer_puts_no_exception_in_the_place_of_the_users() -> None:
+    @task
+    def fails() -> None:
+        raise ValueError("the user's")
+
+    @flow(transparent=True)
+    def root() -> None:
+        fails()
+
+    with use_provider(MuteProvider()), pytest.raises(ValueError, match="the user's"):
+        root()
+
+
+def test_a_full_stack_leaves_no_context_behind() -> None:
+    """However little room there is when a task fails, what it made current is taken back."""
+    ended: set[type[Exception]] = set()
+
+    @task
+    def fails() -> None:
+        raise ValueError("no")
+
+    def from_depth(depth: int) -> None:
+        if depth:
+            from_depth(depth - 1)
+        else:
+            fails()
+
+    @flow(transparent=True)
+    def tries() -> None:
+        before = get_current()
+        for depth in range(sys.getrecursionlimit()):
+            try:
+                from_depth(depth)
+            except (ValueError, RecursionError) as error:
+                ended.add(type(error))
+            assert get_current() is before, depth
+
+    with use_provider(NoOpTracerProvider()):
+        tries()
+    assert ended == {ValueError, RecursionError}
