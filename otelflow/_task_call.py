@@ -29,7 +29,7 @@ from otelflow._spec import Spec
 from otelflow._task_failure import close_failed
 from otelflow._telemetry import current_source
 from otelflow._unsampled import Unsampled
-from otelflow.context import RUN_KEY, SPAN_KEY, UNRESETTABLE, attach, get_current, reset
+from otelflow.context import RUN_KEY, SPAN_KEY, UNRESETTABLE, attach, get_current, give_back, reset
 from otelflow.events import FlowRunEventType, event_of
 from otelflow.listeners import flow_events
 
@@ -181,23 +181,28 @@ def _of_function(spec: Spec, wrapped: Any, bound: bool = False) -> Callable[...,
         run._spec = spec
         token = _open(run)
         try:
-            if token is None or run._wants:
-                kwargs = _ready(run, token is not None, args, kwargs, bound)
-            value = wrapped(*args, **kwargs) if kwargs else wrapped(*args)
-        except BaseException as error:
+            try:
+                if token is None or run._wants:
+                    kwargs = _ready(run, token is not None, args, kwargs, bound)
+                value = wrapped(*args, **kwargs) if kwargs else wrapped(*args)
+            except BaseException as error:
+                if token is None:
+                    reaches_caller = run._close(None, error)
+                else:
+                    reaches_caller, token = close_failed(run, error, token), None
+                run = run._order  # the traceback has this frame, and the run its error: see DRIVERS
+                if reaches_caller:
+                    raise
+                return None
             if token is None:
-                reaches_caller = run._close(None, error)
+                run._close(value, None)
             else:
-                reaches_caller, token = close_failed(run, error, token), None
-            run = run._order  # the traceback has this frame, and the run its error: see DRIVERS
-            if reaches_caller:
-                raise
-            return None
-        if token is None:
-            run._close(value, None)
-        else:
-            _close(run, value, token)
-        return value
+                _close(run, value, token)
+            return value
+        except RecursionError:  # the stack is full: the end may have had less room than the beginning
+            if token is not None:
+                give_back(token)
+            raise
 
     DRIVERS.add(call.__code__)
     return call
@@ -209,23 +214,28 @@ def _of_coroutine(spec: Spec, wrapped: Any, bound: bool = False) -> Callable[...
         run._spec = spec
         token = _open(run)
         try:
-            if token is None or run._wants:
-                kwargs = _ready(run, token is not None, args, kwargs, bound)
-            value = await (wrapped(*args, **kwargs) if kwargs else wrapped(*args))
-        except BaseException as error:
+            try:
+                if token is None or run._wants:
+                    kwargs = _ready(run, token is not None, args, kwargs, bound)
+                value = await (wrapped(*args, **kwargs) if kwargs else wrapped(*args))
+            except BaseException as error:
+                if token is None:
+                    reaches_caller = run._close(None, error, Shape.COROUTINE)
+                else:
+                    reaches_caller, token = close_failed(run, error, token, Shape.COROUTINE), None
+                run = run._order
+                if reaches_caller:
+                    raise
+                return None
             if token is None:
-                reaches_caller = run._close(None, error, Shape.COROUTINE)
+                run._close(value, None)
             else:
-                reaches_caller, token = close_failed(run, error, token, Shape.COROUTINE), None
-            run = run._order
-            if reaches_caller:
-                raise
-            return None
-        if token is None:
-            run._close(value, None)
-        else:
-            _close(run, value, token)
-        return value
+                _close(run, value, token)
+            return value
+        except RecursionError:
+            if token is not None:
+                give_back(token)
+            raise
 
     DRIVERS.add(call.__code__)
     return named(call, spec)

@@ -27,25 +27,12 @@ _remember = flow_events.remember
 def close_failed(run: Any, error: BaseException, token: Any, shape: Shape = Shape.CALL) -> bool:
     """End ``run`` with ``error``; returns whether that has to reach the caller. ``token`` is what takes back that
     ``run`` is the current one."""
-    flow = run._flow
-    is_plain = isinstance(error, Exception) and hasattr(type(run._span), "finish")  # no mere stop; a lean span
+    flow, span = run._flow, run._span
+    is_plain = isinstance(error, Exception) and hasattr(type(span), "finish")  # no mere stop; a lean span
     is_watched = flow_events.event_listeners or measures.on or flow._talks
     if is_watched or not is_plain or (flow._capturing and run._lines is not None) or _naming.forked:
         run._token = token
-        try:
-            return run._close(None, error, shape)  # type: ignore[no-any-return]
-        except RecursionError:  # a full stack: a step further in than here, nothing could be taken back any more
-            try:
-                reset(token)
-            except UNRESETTABLE:  # it is taken back already
-                pass
-            raise
-    _end(run, error, token)
-    return run.raise_on_error  # type: ignore[no-any-return]
-
-
-def _end(run: Any, error: BaseException, token: Any) -> None:
-    flow, span = run._flow, run._span
+        return run._close(None, error, shape)  # type: ignore[no-any-return]
     run.status, run.error = "failed", error
     made: tuple[dict[str, Any], str | None] = _NOTHING, None
     try:
@@ -76,3 +63,4 @@ def _end(run: Any, error: BaseException, token: Any) -> None:
             span.finish(made[0], run._ended_ns, made[1])
         except Exception as problem:  # a processor of the user's
             not_ended(problem)
+    return run.raise_on_error  # type: ignore[no-any-return]

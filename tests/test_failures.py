@@ -5,6 +5,7 @@ from __future__ import annotations
 import linecache
 import sys
 import traceback
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -342,19 +343,22 @@ def test_a_span_that_does_not_answer_puts_no_exception_in_the_place_of_the_users
         root()
 
 
-def test_a_full_stack_leaves_no_context_behind() -> None:
-    """However little room there is when a task fails, what it made current is taken back."""
+@pytest.mark.parametrize("listens", [False, True])
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_full_stack_leaves_no_context_behind(fails: bool, listens: bool) -> None:
+    """However little room there is when a task ends, what it made current is taken back."""
     ended: set[type[Exception]] = set()
 
     @task
-    def fails() -> None:
-        raise ValueError("no")
+    def ends() -> None:
+        if fails:
+            raise ValueError("no")
 
     def from_depth(depth: int) -> None:
         if depth:
             from_depth(depth - 1)
         else:
-            fails()
+            ends()
 
     @flow(transparent=True)
     def tries() -> None:
@@ -366,6 +370,6 @@ def test_a_full_stack_leaves_no_context_behind() -> None:
                 ended.add(type(error))
             assert get_current() is before, depth
 
-    with use_provider(NoOpTracerProvider()):
+    with use_provider(NoOpTracerProvider()), flow_events.listen(lambda _: None) if listens else nullcontext():
         tries()
-    assert ended == {ValueError, RecursionError}
+    assert ended == ({ValueError, RecursionError} if fails else {RecursionError})
