@@ -14,6 +14,7 @@ GROUPS = {
     "sampled-out": "Sampled out",
     "no-sdk": "No SDK installed",
     "processes": "4 processes at once",
+    "threads": "2 threads at once, by the clock",
     "peers": "Peers, each to by hand in an environment of its own",
     "wire": "End to end: a span made and sent to a receiver in a process of its own",
     "import": "Import",
@@ -58,7 +59,10 @@ GOALS = {
 """At most so much of what is written by hand."""
 
 SHOWN = {
-    "recording": ("by hand", "the SDK's minimal form", "task", "async task", "task + message", "task that raises"),
+    "recording": (
+        *("by hand", "the SDK's minimal form", "task", "task, a method", "async task"),
+        *("task + message", "task + artifact", "task that raises"),
+    ),
     "sampled-out": ("task",),
     "no-sdk": ("task",),
     "peers": None,

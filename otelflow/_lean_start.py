@@ -133,7 +133,7 @@ def _start_of(
     tracer: Tracer, kind: Any, told: Told, metrics: Any, source: Any, lean_parent: Any, drops: bool, ids_below: Any
 ) -> Starter:
     switch: Any = tracer if hasattr(tracer, "_tracer_config") else _AlwaysEnabled
-    new, new_tuple, new_lock, composite = object.__new__, tuple.__new__, threading.Lock, told.composite
+    new, new_tuple, new_lock, composite = object.__new__, tuple.__new__, type(threading.RLock()), told.composite
 
     def start(name: str, context: Context, parts: Parts, start_time: int) -> Any:
         parent: Any = context.get(SPAN_KEY)
