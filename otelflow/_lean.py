@@ -205,7 +205,7 @@ class LeanSpan(Span):
     def finish(self, attributes: dict[str, Any], end_time: int, failure: str | None = None) -> None:
         """:meth:`conclude` and :meth:`end` at once."""
         lock = self._lock
-        # "with" costs three times as much. To acquire before "try" will not do: a Ctrl-C may come between the two, leave
+        # "with" costs three times as much. To acquire before "try" will not do: a Ctrl-C may come between, leave
         # the lock shut, and who wants it next waits for ever. One that comes while this waits finds nothing to release:
         # that the lock is another thread's, an RLock knows.
         try:
