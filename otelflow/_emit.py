@@ -46,6 +46,7 @@ __all__ = [
 ]
 
 _INFO, _ERROR = logging.INFO, logging.ERROR
+_FLOW_MESSAGE = FlowRunEventType.FLOW_MESSAGE  # a member of an Enum is not found at once
 _NOTHING: dict[str, Any] = {}
 _STATUSES = {status: {wire.STATUS: status} for status in ("completed", "failed", "cancelled")}
 """The attributes of the end that say no more than how it came: shared by all spans that end so."""
@@ -301,7 +302,7 @@ def tell(
     if run._relay is not None:
         run._relay.said(run, "message", ns, origin[0], (level, raw, attributes))
         return
-    deliver(FlowRunEventType.FLOW_MESSAGE, ns, origin, (raw, text), (shown, shown), level)
+    deliver(_FLOW_MESSAGE, ns, origin, (raw, text), (shown, shown), level)
 
 
 def _message_attributes(run: Emitter, text: str, level: int, extra: dict[str, Any] | None) -> dict[str, Any]:

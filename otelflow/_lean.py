@@ -31,6 +31,7 @@ from otelflow._told import Told
 __all__ = ["LeanSpan", "Said", "has_known_shape"]
 
 _logger = logging.getLogger("opentelemetry.sdk.trace")
+_OK, _ERROR = StatusCode.OK, StatusCode.ERROR  # a member of an Enum is not found at once
 
 
 class Said(list[tuple[str, dict[str, Any], int]]):
@@ -113,8 +114,8 @@ class LeanSpan(Span):
         went wrong."""
         with self._lock:
             if self._end_time is None:
-                if failure is not None and self._status.status_code is not StatusCode.OK:  # OK, said by a user, stays
-                    self._status = Status(StatusCode.ERROR, failure)
+                if failure is not None and self._status.status_code is not _OK:  # OK, said by a user, stays
+                    self._status = Status(_ERROR, failure)
                 if self._own is None:
                     self._last = attributes
                     return
@@ -213,8 +214,8 @@ class LeanSpan(Span):
             is_done = self._own is None and self._end_time is None
             if is_done:
                 self._last, self._end_time = attributes, end_time
-                if failure is not None and self._status.status_code is not StatusCode.OK:
-                    self._status = Status(StatusCode.ERROR, failure)
+                if failure is not None and self._status.status_code is not _OK:
+                    self._status = Status(_ERROR, failure)
         finally:
             try:
                 lock.release()

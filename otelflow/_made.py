@@ -20,6 +20,7 @@ from otelflow.events import FlowRunEventType
 __all__ = ["artifact", "result"]
 
 _INFO = logging.INFO
+_NEW_ARTIFACT, _NEW_RESULT = FlowRunEventType.NEW_ARTIFACT, FlowRunEventType.NEW_RESULT  # as in _emit
 _KEY, _TYPE, _DESCRIPTION = wire.ARTIFACT_KEY, wire.ARTIFACT_TYPE, wire.ARTIFACT_DESCRIPTION
 _DATA, _SIZE, _SHA256 = wire.ARTIFACT_DATA, wire.ARTIFACT_SIZE, wire.ARTIFACT_SHA256
 _ARTIFACT_BYTES = weigh({_KEY: "", _TYPE: "", _DESCRIPTION: "", _DATA: "", _SIZE: 0, _SHA256: 64 * "0"})
@@ -61,7 +62,7 @@ def artifact(run: Emitter, key: str, data: object, description: str, kind: str, 
     if run._relay is not None:
         run._relay.said(run, "artifact", ns, origin[0], (key, data, description, kind))
         return
-    deliver(FlowRunEventType.NEW_ARTIFACT, ns, origin, (description, key, data, kind), remembered, _INFO)
+    deliver(_NEW_ARTIFACT, ns, origin, (description, key, data, kind), remembered, _INFO)
 
 
 def _artifact_attributes(run: Emitter, key: str, data: object, description: str, kind: str) -> dict[str, Any]:
@@ -114,4 +115,4 @@ def result(run: Emitter, key: str, description: str, at: At | None = None) -> No
     if run._relay is not None:
         run._relay.said(run, "result", ns, origin[0], (key, description))
         return
-    deliver(FlowRunEventType.NEW_RESULT, ns, origin, (key, description), (short(key), short(description)), _INFO)
+    deliver(_NEW_RESULT, ns, origin, (key, description), (short(key), short(description)), _INFO)

@@ -62,7 +62,7 @@ def _one(error: BaseException, limit: int, last: str = "") -> str:
     while frames:
         innermost = frames.pop()
         code, line_number = innermost.tb_frame.f_code, innermost.tb_lineno
-        source = clean_source(linecache.getline(code.co_filename, line_number))
+        source = clean_source(_source(code.co_filename, line_number))
         shown, size = _frame_text(code.co_filename, line_number, code.co_name, source)
         room -= size
         if room < 0 and text:
@@ -74,6 +74,14 @@ def _one(error: BaseException, limit: int, last: str = "") -> str:
     except Exception:  # a __getattr__ of the user's: see _several
         is_plain = False
     return f"{_HEAD}{more}{text}{last}\n{'' if is_plain else _added(error, room)}"
+
+
+def _source(filename: str, line_number: int) -> str:
+    """As ``linecache.getline``, which takes three calls to find what it has."""
+    kept = linecache.cache.get(filename, ())
+    if len(kept) > 1 and 0 < line_number <= len(kept[2]):  # one field: a file that is not read yet
+        return kept[2][line_number - 1]
+    return linecache.getline(filename, line_number)
 
 
 def _added(error: BaseException, room: int) -> str:
