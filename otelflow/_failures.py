@@ -17,7 +17,7 @@ from otelflow._overflow import weigh
 from otelflow._scrubbing import clean, stands_apart, take_redacted
 from otelflow._span_events import span_event
 from otelflow._tracebacks import format_error
-from otelflow._values import MAX_VALUE_BYTES, cut, fit, plain_text, safe_str, whole
+from otelflow._values import MAX_VALUE_BYTES, cut, fit, is_plain, plain_text, safe_str, whole
 
 __all__ = ["exception", "failure", "stack_trace"]
 
@@ -50,7 +50,10 @@ def failure(run: Emitter, error: BaseException) -> None:
     prefix = f"{kind}: "
     last = prefix + text
     is_short = len(last) <= _SHORT and stands_apart(prefix)
-    described, shown = prefix + clean(text) if is_short else cut(last)[0], text
+    if is_short:
+        described, shown = last if is_plain(text) else prefix + clean(text), text
+    else:
+        described, shown = cut(last)[0], text
     is_clean = described == last and (last.isascii() or plain_text(last) == last)
     if not is_clean:  # else its parts are so as well, and need not be looked at again
         described, shown = fit(described)[0], _fitted(run, whole(text))
