@@ -38,7 +38,12 @@ def exception(run: Emitter, attributes: dict[str, Any], ns: int) -> None:
 
 
 def failure(run: Emitter, error: BaseException) -> None:
-    """An exception that began in ``run``: recorded on its span, and said in a message."""
+    """An exception that began in ``run``: recorded on its span, and said in a message.
+
+    Raises RecursionError where the stack has no room for that: then it is the run above that the error began in.
+    """
+    if isinstance(error, RecursionError):
+        _need_room(_FRAMES)
     take_redacted()
     ns = _clock.now()
     text, title = safe_str(error), f"Error executing {run._title()}: "
@@ -69,6 +74,16 @@ def failure(run: Emitter, error: BaseException) -> None:
         _say(run, title + text)
     else:
         message(run, _ERROR, title + text)
+
+
+_FRAMES = 60
+"""Calls within one another that a span's event, and the listeners that hear of it, may take: where the stack is full,
+the one must not be there without the other."""
+
+
+def _need_room(frames: int) -> None:
+    if frames:
+        _need_room(frames - 1)
 
 
 def _is_recording(span: Any) -> bool:

@@ -373,3 +373,24 @@ def test_a_full_stack_leaves_no_context_behind(fails: bool, listens: bool) -> No
     with use_provider(NoOpTracerProvider()), flow_events.listen(lambda _: None) if listens else nullcontext():
         tries()
     assert ended == ({ValueError, RecursionError} if fails else {RecursionError})
+
+
+def test_where_the_stack_is_full_listeners_hear_what_the_spans_say(captured: Capture) -> None:
+    """Where there is no room for both, there is neither; the task above, where there is, says it. At each depth that
+    the first task may begin at, as it depends on that where the stack ends."""
+
+    @task
+    def deeper() -> None:
+        deeper()
+
+    def from_depth(depth: int) -> None:
+        if depth:
+            from_depth(depth - 1)
+        else:
+            deeper()
+
+    for depth in range(40):
+        with pytest.raises(RecursionError):
+            from_depth(depth)
+    captured.assert_events_agree()
+    assert sum("recursion" in str(event.attributes) for one in captured.tasks for event in one.span.events) >= 40
