@@ -239,15 +239,24 @@ def test_what_is_too_old_goes(make: Any, down: Backend, monkeypatch: Any) -> Non
     assert exporter.account().lost == {"spool_expired": 2}
 
 
+@contextlib.contextmanager
+def nobody_reads(folder: Path, exporter: SpoolSpanExporter) -> Iterator[None]:
+    """As if another process were sending: what is read before a test changes the file is sent as it was."""
+    (key,) = exporter._spool.keys
+    with lock_at(str(folder / f"sender-{key}.lock")):
+        yield
+
+
 def test_damage_is_counted_and_passed_over(make: Any, down: Backend, tmp_path: Path) -> None:
     """A bit of a record flips on disk: the others arrive."""
     exporter = make(down)
-    for number in range(1, 4):
-        exporter.export([span(f"s{number}", number)])
-    (segment,) = files(tmp_path / "spool", ".open")
-    data = bytearray(segment.read_bytes())
-    data[data.index(b"s2")] ^= 1
-    segment.write_bytes(data)
+    with nobody_reads(tmp_path / "spool", exporter):
+        for number in range(1, 4):
+            exporter.export([span(f"s{number}", number)])
+        (segment,) = files(tmp_path / "spool", ".open")
+        data = bytearray(segment.read_bytes())
+        data[data.index(b"s2")] ^= 1
+        segment.write_bytes(data)
     down.up()
     assert not exporter.force_flush()
     assert down.names == ["s1", "s3"]
@@ -258,14 +267,15 @@ def test_damage_is_counted_and_passed_over(make: Any, down: Backend, tmp_path: P
 def test_spans_whose_number_cannot_be_read_are_counted(make: Any, down: Backend, tmp_path: Path) -> None:
     """A record's head is damaged: of how many spans it was, its process knows."""
     exporter = make(down)
-    exporter.export([span("a")])
-    exporter.export([span(f"s{number}", number) for number in range(2, 7)])
-    exporter.export([span("b", 7)])
-    (segment,) = files(tmp_path / "spool", ".open")
-    data = bytearray(segment.read_bytes())
-    head = data.index(bytes.fromhex(segment.stem[-16:]), data.index(b"shop"))
-    data[head + 10] ^= 1
-    segment.write_bytes(data)
+    with nobody_reads(tmp_path / "spool", exporter):
+        exporter.export([span("a")])
+        exporter.export([span(f"s{number}", number) for number in range(2, 7)])
+        exporter.export([span("b", 7)])
+        (segment,) = files(tmp_path / "spool", ".open")
+        data = bytearray(segment.read_bytes())
+        head = data.index(bytes.fromhex(segment.stem[-16:]), data.index(b"shop"))
+        data[head + 10] ^= 1
+        segment.write_bytes(data)
     down.up()
     assert not exporter.force_flush()
     exporter.shutdown()
