@@ -288,11 +288,7 @@ def tell(
     origin = origin_of(run, "message", at)
     if origin is None:
         return
-    if (
-        run._ended_ns
-        if made is None
-        else not put_event(run, wire.MESSAGE_EVENT, made, ns, shown, level, size or weigh(made), level >= _ERROR)
-    ):
+    if not put_event(run, wire.MESSAGE_EVENT, made, ns, shown, level, size, level >= _ERROR):
         counts.add(after_end("message"))
         return
     if config.log_to_memory:

@@ -9,8 +9,8 @@ from typing import Any
 
 from otelflow import _clock
 from otelflow import attributes as wire
-from otelflow._counts import VALUES, broken, counts, log_once
-from otelflow._emit import Emitter, message, tell
+from otelflow._counts import broken, log_once
+from otelflow._emit import Emitter, fitted, message, tell
 from otelflow._log_events import ON_LOGS
 from otelflow._naming import error_type
 from otelflow._overflow import weigh
@@ -61,7 +61,7 @@ def failure(run: Emitter, error: BaseException) -> None:
         described, shown = cut(last)[0], text
     is_clean = described == last and (last.isascii() or plain_text(last) == last)
     if not is_clean:  # else its parts are so as well, and need not be looked at again
-        described, shown = fit(described)[0], _fitted(run, whole(text))
+        described, shown = fit(described)[0], fitted(run, whole(text))
     run._failure = (kind, described, text if is_clean else None)
     stack = format_error(error, last=last if is_clean else "")
     attributes = {_TYPE: kind, _MESSAGE: shown, _STACKTRACE: stack}
@@ -92,14 +92,6 @@ def _is_recording(span: Any) -> bool:
     except Exception as problem:  # another SDK's: the exception of the user's is the one that has to arrive
         broken("is_recording", problem)
         return False
-
-
-def _fitted(run: Emitter, text: str) -> str:
-    kept, was_cut = fit(text)
-    if was_cut:
-        run._cut += 1
-        counts.add(VALUES)
-    return kept
 
 
 def _say(run: Emitter, text: str) -> None:

@@ -39,7 +39,7 @@ def artifact(run: Emitter, key: str, data: object, description: str, kind: str, 
         take_redacted()  # of what was cleaned elsewhere on this thread
         key, description, kind = whole(key), whole(description), whole(kind)
         made = _artifact_attributes(run, key, data, description, kind) if wanted else None
-        size = 0 if made is None else weigh(made)
+        size = 0  # not known
         if made is not None:
             run._redacted += take_redacted()
         remembered = (short(description), short(key), _unseen(data) if made is None else made[_DATA], short(kind))
@@ -51,11 +51,8 @@ def artifact(run: Emitter, key: str, data: object, description: str, kind: str, 
     origin = origin_of(run, "artifact", at)
     if origin is None:
         return
-    if (
-        run._ended_ns
-        if made is None
-        else not put_event(run, wire.ARTIFACT_EVENT, made, ns, made[_DESCRIPTION] or made[_KEY], _INFO, size, True)
-    ):
+    told = None if made is None else made[_DESCRIPTION] or made[_KEY]
+    if not put_event(run, wire.ARTIFACT_EVENT, made, ns, told, _INFO, size, True):
         counts.add(after_end("artifact"))
         return
     run._journal.artifacts.append((key, data, description, kind, ns, *run._task_number()))

@@ -11,7 +11,10 @@ from collections.abc import Callable
 from functools import cache
 from string import ascii_letters, digits
 
-__all__ = ["Replace", "is_harmless", "without_shapes"]
+__all__ = ["SHORTEST", "Replace", "is_harmless", "without_shapes"]
+
+SHORTEST = 11
+"""No form of secret without ``:`` and ``=`` has fewer characters: such values need no search."""
 
 Replace = Callable[[str, str, str], str]
 """What is to stand in place of a secret: gets its name (may be empty), the secret, and the rule that found it."""

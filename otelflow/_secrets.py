@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from otelflow._secret_names import STEMS, secret_in_name
-from otelflow._secret_shapes import Replace, without_shapes
+from otelflow._secret_shapes import SHORTEST, Replace, without_shapes
 
 __all__ = [
     "REDACTED",
@@ -20,9 +20,6 @@ __all__ = [
 
 REDACTED = "[redacted]"
 """Stands for a value that is not shown; :func:`mark` says by which rule, too."""
-
-_SHORTEST = 11
-"""No form of secret without ``:`` and ``=`` is shorter: such values need no search."""
 
 _known: set[str] = set()
 
@@ -43,7 +40,7 @@ def without_secrets(text: str, replace: Replace = mark, code: bool = False) -> s
 
                 text = without_pairs(text, replace, code)
                 break
-    elif len(text) < _SHORTEST:
+    elif len(text) < SHORTEST:
         return text
     return without_shapes(text, replace)
 

@@ -6,7 +6,7 @@ import functools
 from typing import Any
 
 from otelflow._secret_names import secret_in_name
-from otelflow._secret_shapes import is_harmless
+from otelflow._secret_shapes import SHORTEST, is_harmless
 
 __all__ = ["DEPTH", "LEAST_CARD", "small_json"]
 
@@ -14,8 +14,6 @@ DEPTH = 12
 """What is nested deeper is not looked at."""
 LEAST_CARD = 10**12
 """No number of a payment card is smaller."""
-_FEW = 11
-"""Letters and digits alone are no secret where they are fewer."""
 
 
 class _Unusual(Exception):
@@ -74,7 +72,7 @@ def _of_dict(value: dict[Any, Any], depth: int, most: int, encode: Any) -> str:
     for key, item in value.items():
         if type(key) is not str or len(key) > most or secret_in_name(key):
             raise _Unusual
-        if key.isidentifier() and len(key) < _FEW and key.isascii():
+        if key.isidentifier() and len(key) < SHORTEST and key.isascii():
             name = f'"{key}"'
         elif _is_plain(key):
             name = encode(key)
@@ -103,4 +101,4 @@ def _of_list(value: Any, depth: int, most: int, encode: Any) -> str:
 
 
 def _is_plain(text: str) -> bool:
-    return text.isascii() and ((len(text) < _FEW and text.isalnum()) or is_harmless(text))
+    return text.isascii() and ((len(text) < SHORTEST and text.isalnum()) or is_harmless(text))

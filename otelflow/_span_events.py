@@ -45,15 +45,17 @@ def span_event(
         return not run._ended_ns
     if redacted := take_redacted():
         run._redacted += redacted
-    return put_event(run, name, attributes, ns, body, level, size or weigh(attributes), prior)
+    return put_event(run, name, attributes, ns, body, level, size, prior)
 
 
 def put_event(
-    run: Any, name: str, attributes: dict[str, Any], ns: int, body: object, level: int, size: int, prior: bool
+    run: Any, name: str, attributes: dict[str, Any] | None, ns: int, body: object, level: int, size: int, prior: bool
 ) -> bool:
-    """:func:`span_event` of one that is wanted, with its size, where it is counted already what was redacted."""
+    """:func:`span_event` where what was redacted is counted already."""
     is_there = not run._ended_ns
-    span = run._span
+    if attributes is None:
+        return is_there
+    size, span = size or weigh(attributes), run._span
     try:
         if ON_SPANS and span is not None and (not ON_LOGS or span.is_recording()):  # else it was asked when prepared
             number, weight = run._events, size

@@ -11,7 +11,7 @@ from typing import Any
 
 from otelflow import _scrubbing
 from otelflow._scrubbing import clean, clean_value, redacted_here
-from otelflow._secret_shapes import is_harmless
+from otelflow._secret_shapes import SHORTEST, is_harmless
 from otelflow._small_json import DEPTH, LEAST_CARD, small_json
 from otelflow.config import OTELFLOW_CAPTURE_MILLIS, OTELFLOW_MAX_VALUE_BYTES, number_from_environment
 
@@ -79,15 +79,11 @@ def plain_text(text: str) -> str:
     return text
 
 
-_FEW = 11
-"""Letters and digits alone are no secret where they are fewer."""
-
-
 def is_plain(text: str) -> bool:
     """Whether all that is done here to a text of the program's leaves it as it is, for certain; False says nothing."""
     if _scrubbing._has_own:
         return False
-    if len(text) < _FEW and (text.isalnum() or not text):
+    if len(text) < SHORTEST and (text.isalnum() or not text):
         return True
     return len(text) <= MAX_VALUE_BYTES and text.isascii() and is_harmless(text)
 
