@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from opentelemetry.sdk.trace import TracerProvider
 
-from otelflow._secrets import without_secrets
+from otelflow._secrets.detect import without_secrets
 from otelflow._values import cut
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"

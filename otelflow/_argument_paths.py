@@ -13,7 +13,7 @@ from uuid import UUID
 from otelflow._counts import VALUES, counts, log_once
 from otelflow._overflow import MAX_EVENT_BYTES, bounded, weigh
 from otelflow._scrubbing import clean_value
-from otelflow._secret_names import is_allowed, secret_in_name
+from otelflow._secrets.names import is_allowed, secret_in_name
 from otelflow._shapes import CACHE
 from otelflow._targets import nearest
 from otelflow._values import MAX_VALUE_BYTES, attribute, safe_str

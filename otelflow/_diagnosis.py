@@ -17,7 +17,7 @@ from otelflow._diagnosis_report import ERROR, UNUSABLE, Report, Secrets, shown_u
 from otelflow._diagnosis_settings import OTLP_NAMES, captured_logs, check_settings
 from otelflow._diagnosis_target import Target, find_target
 from otelflow._exporters import exporter_names, make_exporter
-from otelflow._secrets import REDACTED
+from otelflow._secrets.detect import REDACTED
 from otelflow.errors import ConfigError
 
 __all__ = ["Options", "diagnose"]

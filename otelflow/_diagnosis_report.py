@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
-from otelflow._secrets import REDACTED, looks_secret
+from otelflow._secrets.detect import REDACTED, looks_secret
 
 __all__ = [
     "DISABLED",

@@ -12,8 +12,8 @@ from functools import lru_cache
 from typing import Any
 
 from otelflow._counts import REDACTED_VALUES, SLOW_PATTERNS, counts, log_once
-from otelflow._secret_names import STEMS, add_names, allow_names, is_allowed, secret_in_name
-from otelflow._secrets import is_hidden, mark, without_known, without_secrets
+from otelflow._secrets.detect import is_hidden, mark, without_known, without_secrets
+from otelflow._secrets.names import STEMS, add_names, allow_names, is_allowed, secret_in_name
 from otelflow.config import (
     OTELFLOW_SCRUB,
     OTELFLOW_SCRUB_ALLOW,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from otelflow._secret_names import secret_in_name
-from otelflow._secret_shapes import SHORTEST, is_harmless
+from otelflow._secrets.names import secret_in_name
+from otelflow._secrets.patterns import SHORTEST, is_harmless
 
 __all__ = ["DEPTH", "LEAST_CARD", "small_json"]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from otelflow import _scrubbing
 from otelflow._scrubbing import clean, clean_value, redacted_here
-from otelflow._secret_shapes import SHORTEST, is_harmless
+from otelflow._secrets.patterns import SHORTEST, is_harmless
 from otelflow._small_json import DEPTH, LEAST_CARD, small_json
 from otelflow.config import OTELFLOW_CAPTURE_MILLIS, OTELFLOW_MAX_VALUE_BYTES, number_from_environment
 

@@ -14,7 +14,7 @@ HOUSES = {"otelflow": ROOT, "otelflow_exporters": TOP / "exporters" / "otelflow_
 """The packages, each with its folder."""
 
 FLOORS = [
-    ["_secret_names", "_secret_shapes", "_secret_pairs", "_secrets"],
+    ["_secrets", "_secrets.names", "_secrets.patterns", "_secrets.key_values", "_secrets.detect"],
     ["_clock", "_fork", "errors", "attributes", "context", "_version", "_naming", "_counts", "_shapes", "_loops"],
     ["_bell", "_answers", "_grpc_forks", "_losses", "_exec"],
     ["_watchdog"],

@@ -16,8 +16,8 @@ from receiver import Sink, attributes_of
 from otelflow import FlowRunConfig, configure, flow, flow_events, stats, task
 from otelflow import attributes as wire
 from otelflow._scrubbing import clean, use_callback
-from otelflow._secret_names import secret_in_name
-from otelflow._secrets import without_secrets
+from otelflow._secrets.detect import without_secrets
+from otelflow._secrets.names import secret_in_name
 from otelflow._values import attribute, cut, to_json
 from otelflow.errors import ArgumentError, ConfigError
 from otelflow.testing import Capture
@@ -682,7 +682,7 @@ def test_hostile_texts_of_1_mb_take_linear_time() -> None:
     source = f"""
 import resource
 resource.setrlimit(resource.RLIMIT_CPU, (120, 120))
-from otelflow._secrets import without_secrets
+from otelflow._secrets.detect import without_secrets
 for part in {HOSTILE!r}:
     text = (part * ({MB} // len(part) + 1))[:{MB}]
     without_secrets(text)

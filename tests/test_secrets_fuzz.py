@@ -11,10 +11,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from otelflow import _scrubbing, _secret_shapes, _values
-from otelflow._secret_names import STEMS, secret_in_name
-from otelflow._secret_shapes import is_harmless
-from otelflow._secrets import looks_secret, without_known, without_secrets
+from otelflow import _scrubbing, _values
+from otelflow._secrets import patterns
+from otelflow._secrets.detect import looks_secret, without_known, without_secrets
+from otelflow._secrets.names import STEMS, secret_in_name
+from otelflow._secrets.patterns import is_harmless
 from otelflow._values import JsonText, attribute, cut, fit, is_plain, plain_json, to_json, whole
 
 WORD = st.text(string.ascii_letters + string.digits, min_size=8, max_size=30).map(lambda text: f"Zq{text}7")
@@ -124,7 +125,7 @@ def test_a_number_is_a_card_by_its_check_digit_only(number: int) -> None:
 # --- what is known beforehand to be harmless --------------------------------------------------------------------------
 
 
-ALL_SHAPES = (*_secret_shapes._SHAPES, *_secret_shapes._SHORT)
+ALL_SHAPES = (*patterns._SHAPES, *patterns._SHORT)
 
 
 def like(shape: Any) -> st.SearchStrategy[str]:
@@ -158,11 +159,11 @@ NEAR = st.one_of(
 
 
 def the_long_way(text: str, code: bool) -> str:
-    known, _secret_shapes.is_harmless = _secret_shapes.is_harmless, lambda *_, **__: False
+    known, patterns.is_harmless = patterns.is_harmless, lambda *_, **__: False
     try:
         return without_secrets(text, code=code)
     finally:
-        _secret_shapes.is_harmless = known
+        patterns.is_harmless = known
 
 
 @given(st.lists(NEAR, max_size=5).map("".join), st.booleans())

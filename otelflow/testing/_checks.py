@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from otelflow import attributes as wire
-from otelflow._secrets import looks_secret
+from otelflow._secrets.detect import looks_secret
 from otelflow._values import cut
 from otelflow.events import FlowRunEventType
 from otelflow.testing._records import CapturedRun, stop_facts

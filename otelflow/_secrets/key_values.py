@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 import string
 
-from otelflow._secret_names import STEMS, secret_in_name
-from otelflow._secret_shapes import Replace
+from otelflow._secrets.names import STEMS, secret_in_name
+from otelflow._secrets.patterns import Replace
 
 __all__ = ["without_pairs"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from otelflow._secret_names import STEMS, secret_in_name
-from otelflow._secret_shapes import SHORTEST, Replace, without_shapes
+from otelflow._secrets.names import STEMS, secret_in_name
+from otelflow._secrets.patterns import SHORTEST, Replace, without_shapes
 
 __all__ = [
     "REDACTED",
@@ -36,7 +36,9 @@ def without_secrets(text: str, replace: Replace = mark, code: bool = False) -> s
         low = text.lower()
         for stem in STEMS:
             if stem in low:
-                from otelflow._secret_pairs import without_pairs  # its patterns are made when there is something to do
+                from otelflow._secrets.key_values import (
+                    without_pairs,  # its patterns are made when there is something to do
+                )
 
                 text = without_pairs(text, replace, code)
                 break
