@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from otelflow import _clock, _emit, _made
+from otelflow import _emit, _made
 from otelflow import attributes as wire
-from otelflow._counts import log_once
 from otelflow._journal import Journal, artifact_of, message_of, result_of
 from otelflow._run import Run
+from otelflow._runtime import clock
+from otelflow._runtime.drop_counts import log_once
 from otelflow._values import safe_str, to_json, whole
 from otelflow.config import FlowRunConfig
 from otelflow.records import Artifact, Keyed, Message, Result
@@ -115,7 +116,7 @@ class Account(Run):
         """Seconds from start to end; so far, while it runs; None before it has started."""
         if not self._started_ns:
             return None
-        return max(0, (self._ended_ns or _clock.now()) - self._started_ns) / 1e9
+        return max(0, (self._ended_ns or clock.now()) - self._started_ns) / 1e9
 
     @property
     def trace_id(self) -> str | None:

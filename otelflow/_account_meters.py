@@ -12,9 +12,9 @@ from typing import Any
 from opentelemetry.metrics import Observation
 
 from otelflow import attributes as wire
-from otelflow._counts import LISTENER_ERRORS, counts
 from otelflow._losses import AFTER_SHUTDOWN, QUEUE_FULL
 from otelflow._pipeline import Pipeline
+from otelflow._runtime.drop_counts import LISTENER_ERRORS, counts
 
 __all__ = ["AccountMeters", "of_component"]
 

@@ -10,8 +10,8 @@ from enum import Enum
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from otelflow._counts import VALUES, counts, log_once
 from otelflow._overflow import MAX_EVENT_BYTES, bounded, weigh
+from otelflow._runtime.drop_counts import VALUES, counts, log_once
 from otelflow._scrubbing import clean_value
 from otelflow._secrets.names import is_allowed, secret_in_name
 from otelflow._shapes import CACHE

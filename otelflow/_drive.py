@@ -11,9 +11,9 @@ import inspect
 from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any
 
-from otelflow._naming import target_name
 from otelflow._outcome import DRIVERS
 from otelflow._run import Run
+from otelflow._runtime.names import target_name
 from otelflow._shapes import Shape
 from otelflow._spec import Spec
 

@@ -12,16 +12,16 @@ from typing import Any, ClassVar, Protocol
 
 from opentelemetry.trace import Status, StatusCode
 
-from otelflow import _clock, _naming
 from otelflow import attributes as wire
-from otelflow._counts import AFTER_FORK, VALUES, after_end, broken, counts, log_once
 from otelflow._journal import Journal
 from otelflow._measures import measures
-from otelflow._naming import error_type
 from otelflow._overflow import weigh
+from otelflow._runtime import clock, names
+from otelflow._runtime.drop_counts import AFTER_FORK, VALUES, after_end, broken, counts, log_once
+from otelflow._runtime.names import error_type
+from otelflow._runtime.stdout_capture import say
 from otelflow._scrubbing import take_redacted
 from otelflow._span_events import is_wanted, put_event
-from otelflow._stdout import say
 from otelflow._values import MAX_VALUE_BYTES, attribute, cut, fit, is_plain, safe_str, whole, without_colours
 from otelflow.context import RUN_KEY, get_current
 from otelflow.events import FlowRunEventType, event_of
@@ -233,7 +233,7 @@ def origin_of(run: Emitter, what: str, at: At | None) -> Any:
         return None
     if at is not None:
         return (at[1], *origin[1:])
-    if _naming.forked and _naming.is_inherited(run._order):
+    if names.forked and names.is_inherited(run._order):
         counts.add(AFTER_FORK)
         return None
     inner: Any = get_current().get(RUN_KEY)
@@ -255,7 +255,7 @@ def message(
     if not config.logging_enabled or level < config.log_level:
         return
     raw = given if type(given) is str else safe_str(given)
-    ns = _clock.now() if at is None else at[0]
+    ns = clock.now() if at is None else at[0]
     size = 0
     if attributes or not is_plain(raw):
         take_redacted()  # of what was cleaned elsewhere on this thread

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from otelflow._account import Account
 from otelflow._drive import DRIVER_FOR, body_of
-from otelflow._fork import FreshLock
 from otelflow._loops import loop_is_running, run_to_end
+from otelflow._runtime.fork import FreshLock
 from otelflow._shapes import Shape, shape_of
 from otelflow._spec import Spec
 from otelflow.errors import ArgumentError, NothingToRun, OtelflowError

@@ -7,13 +7,13 @@ import sys
 import traceback
 from typing import Any
 
-from otelflow import _clock
 from otelflow import attributes as wire
-from otelflow._counts import broken, log_once
 from otelflow._emit import Emitter, fitted, message, tell
 from otelflow._log_events import ON_LOGS
-from otelflow._naming import error_type
 from otelflow._overflow import weigh
+from otelflow._runtime import clock
+from otelflow._runtime.drop_counts import broken, log_once
+from otelflow._runtime.names import error_type
 from otelflow._scrubbing import clean, stands_apart, take_redacted
 from otelflow._span_events import span_event
 from otelflow._tracebacks import format_error
@@ -45,7 +45,7 @@ def failure(run: Emitter, error: BaseException) -> None:
     if isinstance(error, RecursionError):
         _need_room(_FRAMES)
     take_redacted()
-    ns = _clock.now()
+    ns = clock.now()
     text, title = safe_str(error), f"Error executing {run._title()}: "
     span = run._span
     if span is None or not (ON_LOGS or _is_recording(span)):
@@ -99,7 +99,7 @@ def _say(run: Emitter, text: str) -> None:
     config = run._settings
     if config.logging_enabled and config.log_level <= _ERROR:
         size = _MESSAGE_BYTES + len(text) if text.isascii() else 0
-        tell(run, config, (_ERROR, text, text, text, None), {_TEXT: text, _SEVERITY: "ERROR"}, _clock.now(), None, size)
+        tell(run, config, (_ERROR, text, text, text, None), {_TEXT: text, _SEVERITY: "ERROR"}, clock.now(), None, size)
 
 
 def stack_trace(error: BaseException) -> None:

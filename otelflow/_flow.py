@@ -9,16 +9,17 @@ from typing import Any, ClassVar, Generic, TypeVar
 from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, Link, Span, get_current_span, set_span_in_context
 
-from otelflow import _emit, _stdout
+from otelflow import _emit
 from otelflow import attributes as wire
-from otelflow._counts import after_end, counts
 from otelflow._execute import Executable
 from otelflow._incoming import incoming
 from otelflow._journal import Journal
 from otelflow._markers import markers
-from otelflow._naming import next_order, run_id
 from otelflow._parts import Parts
 from otelflow._run import Run
+from otelflow._runtime import stdout_capture
+from otelflow._runtime.drop_counts import after_end, counts
+from otelflow._runtime.names import next_order, run_id
 from otelflow._shapes import Shape
 from otelflow._spec import Spec
 from otelflow._telemetry import Source
@@ -117,7 +118,7 @@ class Flow(Executable, Generic[R]):
 
     def _capture(self) -> None:
         if self._capturing:
-            _stdout.start_capture()
+            stdout_capture.start_capture()
         markers.opened(self)
 
     def _start_span(self, source: Source, context: Context) -> Span | None:
@@ -161,7 +162,7 @@ class Flow(Executable, Generic[R]):
     def _after_stop(self) -> None:
         markers.open.pop(self._order, None)
         if self._capturing:
-            _stdout.stop_capture()
+            stdout_capture.stop_capture()
         if self.flow_config.print_logs:
             for message in self.messages:
                 _emit.console(message.raw)

@@ -7,7 +7,7 @@ import random
 
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 
-from otelflow._fork import after_fork_in_child
+from otelflow._runtime.fork import after_fork_in_child
 
 __all__ = ["ProcessIdGenerator"]
 

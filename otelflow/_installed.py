@@ -13,11 +13,11 @@ from types import ModuleType
 from typing import Any
 
 from otelflow._bindings import held, rebind
-from otelflow._counts import log_once
-from otelflow._fork import FreshLock
 from otelflow._import_hook import ImportHook
 from otelflow._instrumented import Stop, instrumented
 from otelflow._members import Member, Refused, is_ours, members, namespace, replacement, through_super
+from otelflow._runtime.drop_counts import log_once
+from otelflow._runtime.fork import FreshLock
 from otelflow._targets import Problem, Target, fits_part
 
 __all__ = ["Claim", "define", "enter", "instrumented_now", "withdraw"]

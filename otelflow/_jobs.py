@@ -9,8 +9,8 @@ from typing import Any, ParamSpec, TypeVar, cast
 from opentelemetry.trace import get_current_span
 
 from otelflow._carrier import attached, inject_context
-from otelflow._naming import next_order
 from otelflow._replay import Submitter, replay
+from otelflow._runtime.names import next_order
 from otelflow._shapes import Shape, shape_of
 from otelflow._telemetry import current_source
 from otelflow._worker import AsyncWorkerJob, Errand, Outcome, WorkerJob, describe, spans_like

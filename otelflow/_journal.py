@@ -6,8 +6,8 @@ import itertools
 from collections import deque
 from typing import Any
 
-from otelflow._counts import MESSAGES, TASKS, counts
-from otelflow._naming import run_id
+from otelflow._runtime.drop_counts import MESSAGES, TASKS, counts
+from otelflow._runtime.names import run_id
 from otelflow.records import Artifact, Message, Result
 
 __all__ = ["Journal", "artifact_of", "message_of", "result_of"]

@@ -24,8 +24,8 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.sdk.util import BoundedList
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
-from otelflow import _clock
 from otelflow._parts import Parts, merged
+from otelflow._runtime import clock
 from otelflow._told import Told
 
 __all__ = ["LeanSpan", "Said", "has_known_shape"]
@@ -195,7 +195,7 @@ class LeanSpan(Span):
         with self._lock:
             has_ended = self._end_time is not None
             if not has_ended:
-                self._end_time = _clock.now() if end_time is None else end_time
+                self._end_time = clock.now() if end_time is None else end_time
                 if self._own is not None:
                     self._own._immutable = True
         if has_ended:

@@ -6,7 +6,7 @@ import logging
 import time
 from typing import Any
 
-from otelflow._fork import after_fork_in_child
+from otelflow._runtime.fork import after_fork_in_child
 
 __all__ = ["AFTER_SHUTDOWN", "EXPORT_FAILED", "NOT_ENCODED", "QUEUE_FULL", "begin", "is_lost", "is_waiting"]
 

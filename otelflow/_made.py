@@ -6,11 +6,11 @@ import logging
 import os
 from typing import Any
 
-from otelflow import _clock
 from otelflow import attributes as wire
-from otelflow._counts import VALUES, after_end, counts
 from otelflow._emit import At, Emitter, deliver, fitted, origin_of, short
 from otelflow._overflow import weigh
+from otelflow._runtime import clock
+from otelflow._runtime.drop_counts import VALUES, after_end, counts
 from otelflow._scrubbing import take_redacted
 from otelflow._span_events import is_wanted, put_event, span_event
 from otelflow._values import is_plain, plain_json, sha256_of, to_json, whole
@@ -29,7 +29,7 @@ _STORE = os.environ.get(OTELFLOW_ARTIFACT_STORE, "").strip()
 
 def artifact(run: Emitter, key: str, data: object, description: str, kind: str, at: At | None = None) -> None:
     """Something that the run made: span event with a preview, the object itself in memory and for listeners."""
-    ns = _clock.now() if at is None else at[0]
+    ns = clock.now() if at is None else at[0]
     text = None
     wanted = is_wanted(run)
     if wanted and is_plain(key) and is_plain(description) and is_plain(kind):
@@ -98,7 +98,7 @@ def result(run: Emitter, key: str, description: str, at: At | None = None) -> No
     """A result that the run wants to be seen."""
     take_redacted()
     key, description = whole(key), whole(description, key)
-    ns = _clock.now() if at is None else at[0]
+    ns = clock.now() if at is None else at[0]
     made = None
     if is_wanted(run):
         made = {wire.RESULT_KEY: fitted(run, key), wire.RESULT_DESCRIPTION: fitted(run, description)}

@@ -14,10 +14,11 @@ from typing import Any
 
 from opentelemetry.context import Context
 
-from otelflow import _clock, _telemetry
+from otelflow import _telemetry
 from otelflow import attributes as wire
-from otelflow._counts import log_once
-from otelflow._fork import renew_in_child
+from otelflow._runtime import clock
+from otelflow._runtime.drop_counts import log_once
+from otelflow._runtime.fork import renew_in_child
 from otelflow._values import cut
 from otelflow.config import (
     OTELFLOW_HEARTBEAT,
@@ -107,7 +108,7 @@ class Markers:
 
     def _look(self) -> float:
         """Mark what is due. The seconds until the next look."""
-        now = _clock.now()
+        now = clock.now()
         pauses = [pause for order in tuple(self.open.copy()) if (pause := self._look_at(order, now)) is not None]
         return min(pauses, default=_SHORTEST_SLEEP)
 

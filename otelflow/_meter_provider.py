@@ -12,11 +12,11 @@ from typing import Any
 from opentelemetry import metrics
 
 from otelflow import _meters
-from otelflow._awaited import Beside, run_beside
 from otelflow._exporters import exporter_names, make_exporter
-from otelflow._fork import after_fork_in_child
 from otelflow._measures import measures
 from otelflow._pipeline import Pipeline
+from otelflow._runtime.fork import after_fork_in_child
+from otelflow._runtime.waiting import Beside, run_beside
 from otelflow.errors import ConfigError
 
 __all__ = ["flush_metrics", "metrics_not_sent", "set_up_metrics", "shut_metrics_down"]

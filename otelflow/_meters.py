@@ -12,9 +12,9 @@ from opentelemetry.trace import NonRecordingSpan, set_span_in_context
 
 from otelflow import attributes as wire
 from otelflow._account_meters import AccountMeters, of_component
-from otelflow._fork import after_fork_in_child
 from otelflow._measures import Note, measures
 from otelflow._pipeline import Pipeline
+from otelflow._runtime.fork import after_fork_in_child
 from otelflow._telemetry import SCOPE
 from otelflow._version import __version__
 

@@ -7,8 +7,8 @@ import pickle
 import sys
 from typing import Any
 
-from otelflow._counts import VALUES_NOT_RELAYED, counts
-from otelflow._naming import error_type
+from otelflow._runtime.drop_counts import VALUES_NOT_RELAYED, counts
+from otelflow._runtime.names import error_type
 from otelflow._values import MAX_VALUE_BYTES, safe_str, to_json
 from otelflow.errors import WorkerError
 

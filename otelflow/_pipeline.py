@@ -16,16 +16,16 @@ from typing import Any, NamedTuple
 
 from opentelemetry.context import attach, detach, set_value
 
-from otelflow._awaited import Progress, left, run_beside
-from otelflow._bell import Bell
 from otelflow._delivery import Delivery
-from otelflow._fork import renew_in_child
 from otelflow._losses import AFTER_SHUTDOWN, EXPORT_FAILED, NOT_ENCODED, QUEUE_FULL, is_lost, is_waiting
 from otelflow._measures import component_type, measures
-from otelflow._naming import error_type
 from otelflow._otlp import requests
 from otelflow._queue import Queue
-from otelflow._signals import is_something_to_send
+from otelflow._runtime.exit_hooks import is_something_to_send
+from otelflow._runtime.fork import renew_in_child
+from otelflow._runtime.names import error_type
+from otelflow._runtime.waiting import Progress, left, run_beside
+from otelflow._runtime.wakeup import Bell
 from otelflow.context import SUPPRESS_KEY
 
 __all__ = ["Account", "Pipeline"]

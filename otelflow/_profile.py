@@ -13,9 +13,9 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from otelflow._fork import after_fork_in_child
 from otelflow._instrument import instrument_leniently
-from otelflow._naming import function_name
+from otelflow._runtime.fork import after_fork_in_child
+from otelflow._runtime.names import function_name
 from otelflow._shapes import Shape, shape_of
 from otelflow._targets import Target
 

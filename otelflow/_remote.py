@@ -7,10 +7,10 @@ from typing import Any, NoReturn, cast
 
 from opentelemetry.trace import SpanContext, get_current_span
 
-from otelflow._counts import NO_LOCAL_SPAN, counts
 from otelflow._flow import Flow, Task
-from otelflow._naming import next_order
 from otelflow._run import Run
+from otelflow._runtime.drop_counts import NO_LOCAL_SPAN, counts
+from otelflow._runtime.names import next_order
 from otelflow._shapes import Shape
 from otelflow._spec import Spec
 from otelflow._values import whole

@@ -10,11 +10,11 @@ from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, Span
 
 from otelflow import _emit, _failures, _made
-from otelflow._counts import NO_RELAY_DOOR, counts, log_once
 from otelflow._flow import Flow, Task
 from otelflow._packing import unpack
 from otelflow._relay import HANDLE, JobReport, Linked, Said, Started, Stopped
 from otelflow._remote import NoFlow
+from otelflow._runtime.drop_counts import NO_RELAY_DOOR, counts, log_once
 from otelflow._span_parts import context_from, live_again
 from otelflow._spec import Spec
 from otelflow._telemetry import Source

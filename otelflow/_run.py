@@ -9,11 +9,12 @@ from typing import Any, ClassVar, TypeVar
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanContext
 
-from otelflow import _clock, _emit, _failures, _naming, _stdout
-from otelflow._counts import log_once
+from otelflow import _emit, _failures
 from otelflow._journal import Journal
 from otelflow._outcome import came_from_inside, status_of
 from otelflow._parts import Parts
+from otelflow._runtime import clock, names, stdout_capture
+from otelflow._runtime.drop_counts import log_once
 from otelflow._shapes import Shape
 from otelflow._span_events import settle
 from otelflow._spec import Spec
@@ -99,7 +100,7 @@ class Run:
     """Where events of this run come from; needed until it ends."""
     _relay: Any
     """In a worker process: what records all that happens, instead of an exporter and listeners."""
-    _lines: _stdout.Lines | None = None
+    _lines: stdout_capture.Lines | None = None
     _failure: tuple[str, str, str | None] | None = None
     """Of the exception that began here: its type, its description on the span, and its text where that is clean."""
     _events: int
@@ -207,11 +208,11 @@ class Run:
             self._claim()
         context = get_current()
         try:
-            self._order = next(_naming._orders)
+            self._order = next(names._orders)
             self._join(context.get(RUN_KEY))
             # before the clock is read: the first time, it loads what a provider needs
             source = current_source() if self._relay is None else self._relay.source
-            self._started_ns = _clock.now()
+            self._started_ns = clock.now()
             if source is not None and SUPPRESS_KEY not in context:
                 span = self._start_span(source, context)
                 if span is not None:
@@ -272,7 +273,7 @@ class Run:
 
         Never raises, but for a listener's KeyboardInterrupt.
         """
-        if _naming.forked and _naming.is_inherited(self._order):
+        if names.forked and names.is_inherited(self._order):
             self._close_inherited(value, error, shape)
             return error is not None and not self._tolerates(error)
         try:
@@ -287,7 +288,7 @@ class Run:
                 if self._flow is not None and self._flow._talks:
                     self._before_stop()
             finally:
-                self._ended_ns = _clock.now()
+                self._ended_ns = clock.now()
                 if self._is_flow:  # after the end: a task of another thread that starts now is late, and counted so
                     self._settle()
                 _emit.stopped(self)
@@ -310,7 +311,7 @@ class Run:
         the span, and to listeners, is the parent's."""
         self.status = "completed" if error is None else status_of(error, shape)
         self.return_value, self.error = value, None if self.status == "completed" else error
-        self._ended_ns = _clock.now()
+        self._ended_ns = clock.now()
         give_back(self._token)
         self._token = self._flow = self._origin = self._span = None
         if self._is_flow:
@@ -343,12 +344,12 @@ class Run:
         if not self._captures or self.status != "running":
             return
         lines = self.__dict__.setdefault("_lines", {})  # atomic: two threads may print at once
-        _stdout.feed(lines, text, self._line)
+        stdout_capture.feed(lines, text, self._line)
 
     def _flush_lines(self) -> None:
         """What was printed without a line end, at the end of the run."""
         if self._lines:
-            _stdout.flush_lines(self._lines, self._line)
+            stdout_capture.flush_lines(self._lines, self._line)
 
     def _line(self, line: str) -> None:
         _emit.message(self, 20, line)

@@ -13,7 +13,7 @@ import requests
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from otelflow._answers import Answer, Verdict, http_verdict
-from otelflow._fork import renew_in_child
+from otelflow._runtime.fork import renew_in_child
 from otelflow._version import __version__
 
 __all__ = ["HttpSender"]

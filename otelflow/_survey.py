@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from otelflow._holders import holders
 from otelflow._installed import Claim, enter, withdraw
 from otelflow._members import Member, Refused, is_ours, members
-from otelflow._naming import unwrapped
+from otelflow._runtime.names import unwrapped
 from otelflow._targets import Target, nearest
 
 __all__ = ["Finding", "load_contrib", "survey"]

@@ -15,7 +15,7 @@ from typing import Any
 
 from opentelemetry.context import Context
 
-from otelflow import _clock, _naming, _telemetry
+from otelflow import _telemetry
 from otelflow import attributes as wire
 from otelflow._drive import DRIVER_FOR, named
 from otelflow._emit import begun, tell_completed
@@ -23,6 +23,7 @@ from otelflow._flow import Task
 from otelflow._measures import measures
 from otelflow._outcome import DRIVERS
 from otelflow._run import not_ended, not_started
+from otelflow._runtime import clock, names
 from otelflow._shapes import Shape
 from otelflow._span_events import settle
 from otelflow._spec import Spec
@@ -55,7 +56,7 @@ def _open(run: Any) -> Any:
     in_use, source = _telemetry.known
     if in_use is not (_telemetry.override or _telemetry.keeper._TRACER_PROVIDER):
         source = current_source()  # before the clock is read: the first time, it loads what a provider needs
-    spec, order, ns = run._spec, next(_naming._orders), _clock.now()
+    spec, order, ns = run._spec, next(names._orders), clock.now()
     span = ids = token = run._relay = None
     try:
         if source is not None:
@@ -116,14 +117,14 @@ def _ready(run: Any, is_open: bool, args: tuple[Any, ...], kwargs: dict[str, Any
 def _close(run: Any, value: Any, token: Any) -> None:
     """End ``run`` with ``value``, as ``Run._close`` does."""
     flow = run._flow
-    if run._cut or run._redacted or flow._talks or (flow._capturing and run._lines is not None) or _naming.forked:
+    if run._cut or run._redacted or flow._talks or (flow._capturing and run._lines is not None) or names.forked:
         run._token = token
         run._close(value, None)
         return
     run.return_value = value
     run.status = "completed"
     try:
-        run._ended_ns = ended = _clock.now()
+        run._ended_ns = ended = clock.now()
         if flow_events.event_listeners or measures.on:
             if run._span is not None and type(run._span) is not Unsampled:
                 run._span.conclude(_COMPLETED)  # a listener may look at it

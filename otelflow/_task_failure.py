@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from otelflow import _clock, _naming
 from otelflow import attributes as wire
 from otelflow._emit import ended_with, tell_stop
 from otelflow._failures import failure, stack_trace
 from otelflow._measures import measures
 from otelflow._outcome import came_from_inside
 from otelflow._run import not_ended
+from otelflow._runtime import clock, names
 from otelflow._shapes import Shape
 from otelflow._span_events import settle
 from otelflow.context import UNRESETTABLE, reset
@@ -30,7 +30,7 @@ def close_failed(run: Any, error: BaseException, token: Any, shape: Shape = Shap
     flow, span = run._flow, run._span
     is_plain = isinstance(error, Exception) and hasattr(type(span), "finish")  # no mere stop; a lean span
     is_watched = flow_events.event_listeners or measures.on or flow._talks
-    if is_watched or not is_plain or (flow._capturing and run._lines is not None) or _naming.forked:
+    if is_watched or not is_plain or (flow._capturing and run._lines is not None) or names.forked:
         run._token = token
         return run._close(None, error, shape)  # type: ignore[no-any-return]
     run.status, run.error = "failed", error
@@ -43,7 +43,7 @@ def close_failed(run: Any, error: BaseException, token: Any, shape: Shape = Shap
                     stack_trace(error)
             flow._memory.task_failed()
         finally:
-            run._ended_ns = ended = _clock.now()
+            run._ended_ns = ended = clock.now()
             known = run._failure
             if known is None or known[2] is None or run._cut or run._redacted:
                 made = ended_with(run)

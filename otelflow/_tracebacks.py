@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from otelflow._naming import error_type
 from otelflow._outcome import cause_of
+from otelflow._runtime.names import error_type
 from otelflow._scrubbing import clean_source
 from otelflow._values import MAX_VALUE_BYTES, cut, plain_text, safe_str
 

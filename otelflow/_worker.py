@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 
 from opentelemetry.context import Context
 
-from otelflow import _clock, _stdout
 from otelflow._carrier import context_from
-from otelflow._counts import WORKER_LOST
 from otelflow._packing import Packed, pack_data, pack_error, unpack
 from otelflow._relay import JobReport, Recorder
 from otelflow._remote import NoFlow, RemoteFlow
+from otelflow._runtime import clock, stdout_capture
+from otelflow._runtime.drop_counts import WORKER_LOST
 from otelflow._span_parts import Ids, ids_of
 from otelflow._span_parts import context_from as span_context_from
 from otelflow._telemetry import SCOPE, Source
@@ -181,16 +181,16 @@ class WorkerJob:
         made = _Made(Recorder(None if self._errand.spans is None else _source(self._errand.spans)))
         run = self._place(made.recorder)
         token = attach(Context({**context_from(self._errand.carrier), RUN_KEY: run}))
-        _stdout.start_capture()
+        stdout_capture.start_capture()
         try:
             yield made
         except BaseException as raised:  # SystemExit, too: executors send it to who waits
             made.error = raised
         finally:
             run._flush_lines()
-            _stdout.stop_capture()
+            stdout_capture.stop_capture()
             give_back(token)
-            run._ended_ns = _clock.now()
+            run._ended_ns = clock.now()
 
     def _place(self, recorder: Recorder) -> RemoteFlow | NoFlow:
         facts = self._errand.flow

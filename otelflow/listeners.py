@@ -9,8 +9,8 @@ from threading import get_ident
 from types import TracebackType
 from typing import Any
 
-from otelflow._counts import LISTENER_ERRORS, counts, log_once
-from otelflow._stdout import quiet
+from otelflow._runtime.drop_counts import LISTENER_ERRORS, counts, log_once
+from otelflow._runtime.stdout_capture import quiet
 from otelflow.config import OTELFLOW_HISTORY_SIZE, number_from_environment
 from otelflow.errors import ArgumentError
 from otelflow.events import FlowRunEvent, event_of, record_of

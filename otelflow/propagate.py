@@ -15,8 +15,8 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from otelflow._carrier import attached, inject
-from otelflow._counts import WORKER_LOST, counts, log_once
 from otelflow._jobs import Bound, Job, bind
+from otelflow._runtime.drop_counts import WORKER_LOST, counts, log_once
 from otelflow._worker import JobFailed, Outcome
 from otelflow._wrapper import teach_cloudpickle
 from otelflow.errors import ArgumentError

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
 
-from otelflow._awaited import Beside
-from otelflow._counts import LISTENER_ERRORS, counts
-from otelflow._exec import drain_before_exec
-from otelflow._fork import FreshLock
 from otelflow._measures import measures
 from otelflow._meter_provider import flush_metrics, metrics_not_sent, set_up_metrics, shut_metrics_down
 from otelflow._new_provider import forget_wrong_limits, log_pipelines, new_provider, pipelines, wanted_exporters
+from otelflow._runtime.drop_counts import LISTENER_ERRORS, counts
+from otelflow._runtime.exec import drain_before_exec
+from otelflow._runtime.exit_hooks import drain_on_signals, is_something_to_send
+from otelflow._runtime.fork import FreshLock
+from otelflow._runtime.waiting import Beside
 from otelflow._scrubbing import Scrub, use_callback
-from otelflow._signals import drain_on_signals, is_something_to_send
 from otelflow._telemetry import SCOPE, _self_metrics, current_source, global_provider, has_lean_spans
 from otelflow._version import __version__
 from otelflow.config import (

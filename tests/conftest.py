@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 from receiver import Sink
 
-from otelflow import FlowRunEvent, _counts, _losses, flow_events
+from otelflow import FlowRunEvent, _losses, flow_events
+from otelflow._runtime import drop_counts
 from otelflow.context import get_current
 from otelflow.testing import Capture, capture
 
@@ -37,7 +38,7 @@ def nothing_left_behind() -> Iterator[None]:
 
     listeners, context, stdout = list(flow_events.event_listeners), get_current(), sys.stdout
     flow_events.clear_history()
-    _counts._said.clear()  # what is logged once is logged once a test
+    drop_counts._said.clear()  # what is logged once is logged once a test
     _losses.begin()
     yield
     assert flow_events.event_listeners == listeners

@@ -24,9 +24,9 @@ from opentelemetry.sdk.trace import SpanProcessor
 
 import otelflow
 from otelflow import FlowRunConfig, Task, flow, flow_events, propagate, task
-from otelflow._fork import FreshLock
 from otelflow._markers import markers
 from otelflow._measures import measures
+from otelflow._runtime.fork import FreshLock
 from otelflow.context import get_current
 
 SECRET = "hunter2-is-no-password"

@@ -12,7 +12,7 @@ from opentelemetry import context, trace
 from programs import run as run_program
 
 from otelflow import flow, flow_events, task
-from otelflow._clock import now
+from otelflow._runtime.clock import now
 from otelflow.context import get_current
 from otelflow.errors import ArgumentError, OtelflowError
 from otelflow.propagate import bind

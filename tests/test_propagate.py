@@ -19,7 +19,7 @@ from receiver import Sink
 from test_pools import HEAD
 
 from otelflow import Flow, current_flow, current_task, flow, stats, task
-from otelflow._counts import counts
+from otelflow._runtime.drop_counts import counts
 from otelflow.context import get_current
 from otelflow.errors import ArgumentError, NotShared, OtelflowError
 from otelflow.propagate import attached, bind, inject

@@ -12,7 +12,8 @@ import programs
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
-from otelflow import Flow, _stdout, compat, flow, flow_events, task
+from otelflow import Flow, compat, flow, flow_events, task
+from otelflow._runtime import stdout_capture
 from otelflow._telemetry import use_provider
 from otelflow.errors import OtelflowError
 from otelflow.testing import Capture
@@ -69,7 +70,7 @@ def test_a_full_stack_while_a_run_begins() -> None:
             with pytest.raises(RecursionError):
                 from_depth(depth)
     assert sys.stdout is before
-    assert _stdout._captures == 0
+    assert stdout_capture._captures == 0
 
 
 def test_a_flow_that_could_not_begin_can_be_executed_again() -> None:
@@ -89,7 +90,7 @@ def test_compat_blocks_can_be_nested_and_executed_in() -> None:
         with compat.Flow() as made, made:
             made.setup(lambda: 1).execute()
     assert sys.stdout is before
-    assert _stdout._captures == 0
+    assert stdout_capture._captures == 0
 
 
 def test_a_partials_own_keywords_win() -> None:

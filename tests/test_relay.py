@@ -21,8 +21,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from otelflow import FlowRunConfig, FlowRunEvent, current_flow, current_task, flow, flow_events, stats, task
-from otelflow._counts import counts
 from otelflow._relay import Recorder
+from otelflow._runtime.drop_counts import counts
 from otelflow._telemetry import use_provider
 from otelflow.errors import ArgumentError, WorkerError
 from otelflow.propagate import propagating

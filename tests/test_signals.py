@@ -46,7 +46,7 @@ def test_a_handler_of_the_users_in_the_midst_of_counting(sink: Sink) -> None:
     """It asks for the numbers while its thread holds their lock, and waits for nobody."""
     done = run(
         """
-        from otelflow._counts import counts
+        from otelflow._runtime.drop_counts import counts
         stats()
         asked = 0
         def handler(*_):
@@ -102,7 +102,7 @@ def test_a_signal_to_a_child_is_none_to_its_parent(sink: Sink) -> None:
     """Just after the fork, a child's handler writes to its parent's socket: nobody listens to that."""
     done = run(
         """
-        from otelflow import _signals
+        from otelflow._runtime import exit_hooks as _signals
         configure(); work(3).execute()
         theirs = [there for _, there in _signals._watchdog._sockets]
         child = subprocess.Popen([sys.executable, "-c", "import os; os.write(0, b'x')"], stdin=theirs[0])

@@ -8,15 +8,16 @@ from typing import Any
 
 from opentelemetry.context import Context
 
-from otelflow import _emit, _stdout
+from otelflow import _emit
 from otelflow import attributes as wire
-from otelflow._counts import log_once
 from otelflow._flow import Flow as MainFlow
 from otelflow._flow import Task as MainTask
 from otelflow._flow import current_flow
-from otelflow._naming import next_order, run_id
 from otelflow._parts import Parts
 from otelflow._run import Run
+from otelflow._runtime import stdout_capture
+from otelflow._runtime.drop_counts import log_once
+from otelflow._runtime.names import next_order, run_id
 from otelflow._shapes import Shape
 from otelflow._values import safe_str, whole
 from otelflow.compat._config import Flow_Run__Config
@@ -169,7 +170,7 @@ class Flow(_Talkative, MainFlow[Any]):
     def __enter__(self) -> Flow:
         """Make this the current flow: tasks that are called inside the block belong to it."""
         self._join(None)
-        _stdout.start_capture()
+        stdout_capture.start_capture()
         self._blocks = (*self._blocks, attach(Context({**get_current(), RUN_KEY: self})))
         return self
 
@@ -177,7 +178,7 @@ class Flow(_Talkative, MainFlow[Any]):
         *blocks, innermost = self._blocks
         self._blocks = tuple(blocks)
         give_back(innermost)
-        _stdout.stop_capture()
+        stdout_capture.stop_capture()
         self._flow = None
 
     # --- the run -----------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from typing import Any
 
 from opentelemetry.context import Context
 
-from otelflow import _clock
+from otelflow._runtime import clock
 from otelflow._telemetry import SCOPE
 from otelflow.context import attach, current_run, get_current, give_back
 from otelflow.errors import ArgumentError, OtelflowError
@@ -106,14 +106,14 @@ class Capture(Queries):
     def _began(self, span: Any) -> _routes.Record:
         scope = span.instrumentation_scope
         steps = self.deterministic and (scope is None or scope.name != SCOPE)
-        record = _routes.Record(span, _clock.now() if steps else None)
+        record = _routes.Record(span, clock.now() if steps else None)
         with self._lock:
             self._records.append(record)
             self._traces.add(span.context.trace_id)
         return record
 
     def _ended(self, record: _routes.Record, span: Any) -> None:
-        record.end_ns = _clock.now() if record.start_ns is not None else None
+        record.end_ns = clock.now() if record.start_ns is not None else None
         record.span, record.is_open = span, False
 
     def _hear(self, event: FlowRunEvent) -> None:

@@ -18,9 +18,9 @@ from itertools import chain
 from types import BuiltinFunctionType
 from typing import Any
 
-from otelflow._bell import Bell
-from otelflow._counts import log_once
-from otelflow._fork import after_fork_in_child
+from otelflow._runtime.drop_counts import log_once
+from otelflow._runtime.fork import after_fork_in_child
+from otelflow._runtime.wakeup import Bell
 
 __all__ = ["Watchdog", "action_of", "is_possible", "set_action"]
 

@@ -8,7 +8,7 @@ import os
 import types
 from typing import Any
 
-from otelflow._fork import after_fork_in_child
+from otelflow._runtime.fork import after_fork_in_child
 
 __all__ = ["error_type", "function_name", "is_inherited", "next_order", "run_id", "target_name", "unwrapped"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 
-from otelflow._fork import after_fork_in_child
+from otelflow._runtime.fork import after_fork_in_child
 
 __all__ = [
     "AFTER_FORK",

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from threading import get_ident
 from typing import Any
 
-from otelflow._fork import after_fork_in_child
+from otelflow._runtime.fork import after_fork_in_child
 from otelflow.context import current_run
 
 __all__ = [

@@ -11,8 +11,8 @@ from inspect import iscoroutinefunction
 from types import FrameType
 from typing import Any
 
-from otelflow._counts import log_once
-from otelflow._watchdog import Watchdog, action_of, is_possible, set_action
+from otelflow._runtime.drop_counts import log_once
+from otelflow._runtime.watchdog import Watchdog, action_of, is_possible, set_action
 
 __all__ = ["drain_on_signals", "is_something_to_send"]
 

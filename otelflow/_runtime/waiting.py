@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from otelflow._bell import Bell
+from otelflow._runtime.wakeup import Bell
 
 __all__ = ["Beside", "Progress", "left", "run_beside"]
 
