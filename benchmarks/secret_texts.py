@@ -12,7 +12,7 @@ from collections.abc import Callable
 from opentelemetry.sdk.trace import TracerProvider
 
 from otelflow._secrets.detect import without_secrets
-from otelflow._values import cut
+from otelflow._values.text import cut
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"
 TEXTS = {

@@ -17,7 +17,7 @@ from otelflow import attributes as wire
 from otelflow._flow import Flow
 from otelflow._remote import RemoteFlow
 from otelflow._runtime.drop_counts import log_once
-from otelflow._values import cut
+from otelflow._values.text import cut
 from otelflow.context import RUN_KEY, attach, current_run, get_current, give_back
 from otelflow.errors import ArgumentError
 

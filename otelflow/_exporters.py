@@ -10,8 +10,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from otelflow._otlp import make_otlp, otlp_setting
-from otelflow._scrubbing import guard_log
 from otelflow._secrets.detect import hide
+from otelflow._values.scrub import guard_log
 from otelflow.errors import ConfigError
 
 __all__ = ["GROUP", "check_endpoint", "exporter_names", "make_exporter"]

@@ -14,10 +14,10 @@ from otelflow._overflow import weigh
 from otelflow._runtime import clock
 from otelflow._runtime.drop_counts import broken, log_once
 from otelflow._runtime.names import error_type
-from otelflow._scrubbing import clean, stands_apart, take_redacted
 from otelflow._span_events import span_event
-from otelflow._tracebacks import format_error
-from otelflow._values import MAX_VALUE_BYTES, cut, fit, is_plain, plain_text, safe_str, whole
+from otelflow._values.scrub import clean, stands_apart, take_redacted
+from otelflow._values.text import MAX_VALUE_BYTES, cut, fit, is_plain, plain_text, safe_str, whole
+from otelflow._values.traceback import format_error
 
 __all__ = ["exception", "failure", "stack_trace"]
 

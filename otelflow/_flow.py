@@ -23,7 +23,7 @@ from otelflow._runtime.names import next_order, run_id
 from otelflow._shapes import Shape
 from otelflow._spec import Spec
 from otelflow._telemetry import Source
-from otelflow._values import cut
+from otelflow._values.text import cut
 from otelflow.config import DEFAULT_CONFIG, FlowRunConfig
 from otelflow.context import baggage_key, current_run
 from otelflow.events import FlowRunEventType

@@ -19,7 +19,7 @@ from otelflow import attributes as wire
 from otelflow._runtime import clock
 from otelflow._runtime.drop_counts import log_once
 from otelflow._runtime.fork import renew_in_child
-from otelflow._values import cut
+from otelflow._values.text import cut
 from otelflow.config import (
     OTELFLOW_HEARTBEAT,
     OTELFLOW_STARTED_MARKER,

@@ -9,7 +9,7 @@ from typing import Any
 
 from otelflow._runtime.drop_counts import VALUES_NOT_RELAYED, counts
 from otelflow._runtime.names import error_type
-from otelflow._values import MAX_VALUE_BYTES, safe_str, to_json
+from otelflow._values.text import MAX_VALUE_BYTES, safe_str, to_json
 from otelflow.errors import WorkerError
 
 __all__ = ["JOBS_OWN", "Packed", "pack_data", "pack_error", "pack_value", "unpack"]

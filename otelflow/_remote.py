@@ -13,7 +13,7 @@ from otelflow._runtime.drop_counts import NO_LOCAL_SPAN, counts
 from otelflow._runtime.names import next_order
 from otelflow._shapes import Shape
 from otelflow._spec import Spec
-from otelflow._values import whole
+from otelflow._values.text import whole
 from otelflow.config import DEFAULT_CONFIG, FlowRunConfig
 from otelflow.errors import NotShared, OtelflowError
 

@@ -19,7 +19,7 @@ from otelflow._shapes import Shape
 from otelflow._span_events import settle
 from otelflow._spec import Spec
 from otelflow._telemetry import Source, current_source
-from otelflow._values import cut, whole
+from otelflow._values.text import cut, whole
 from otelflow.context import RUN_KEY, SPAN_KEY, SUPPRESS_KEY, UNRESETTABLE, attach, get_current, give_back, reset
 from otelflow.errors import ArgumentError
 from otelflow.events import FlowRunEventType

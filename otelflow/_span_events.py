@@ -9,7 +9,7 @@ from otelflow import attributes as wire
 from otelflow._log_events import ON_LOGS, ON_SPANS, log_event
 from otelflow._overflow import DIRECT_BYTES, MAX_EVENT_BYTES, Kept, add_event, direct_events, overflow_of, weigh
 from otelflow._runtime.drop_counts import EVENTS, VALUES, broken, counts
-from otelflow._scrubbing import take_redacted
+from otelflow._values.scrub import take_redacted
 
 __all__ = ["is_wanted", "put_event", "settle", "span_event"]
 

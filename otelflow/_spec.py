@@ -10,9 +10,9 @@ from otelflow import attributes as wire
 from otelflow._inject import NAMES, NO_PLAN, Plan, plan_for
 from otelflow._overflow import MAX_EVENT_BYTES, bounded, weigh
 from otelflow._runtime.names import function_name, target_name
-from otelflow._scrubbing import take_redacted
 from otelflow._shapes import Shape, shape_of
-from otelflow._values import attribute, cut, whole
+from otelflow._values.scrub import take_redacted
+from otelflow._values.text import attribute, cut, whole
 from otelflow.config import FlowRunConfig
 from otelflow.errors import ArgumentError
 

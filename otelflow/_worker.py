@@ -19,7 +19,7 @@ from otelflow._runtime.drop_counts import WORKER_LOST
 from otelflow._span_parts import Ids, ids_of
 from otelflow._span_parts import context_from as span_context_from
 from otelflow._telemetry import SCOPE, Source
-from otelflow._tracebacks import format_error
+from otelflow._values.traceback import format_error
 from otelflow._version import __version__
 from otelflow.config import FlowRunConfig
 from otelflow.context import RUN_KEY, attach, give_back

@@ -14,7 +14,15 @@ HOUSES = {"otelflow": ROOT, "otelflow_exporters": TOP / "exporters" / "otelflow_
 """The packages, each with its folder."""
 
 FLOORS = [
-    ["_runtime", "_secrets", "_secrets.names", "_secrets.patterns", "_secrets.key_values", "_secrets.detect"],
+    [
+        "_values",
+        "_runtime",
+        "_secrets",
+        "_secrets.names",
+        "_secrets.patterns",
+        "_secrets.key_values",
+        "_secrets.detect",
+    ],
     [
         "_runtime.clock",
         "_runtime.fork",
@@ -34,15 +42,15 @@ FLOORS = [
     ["_postponed", "_parts", "_outcome"],
     ["config", "events", "records", "_runtime.stdout_capture", "_inject", "_told", "_unsampled"],
     ["_lean", "_lean_start", "_telemetry", "_wrapper"],
-    ["_measures", "_scrubbing", "_otlp_frames", "_otlp_parts"],
+    ["_measures", "_values.scrub", "_otlp_frames", "_otlp_parts"],
     ["_otlp_spans"],
     ["_otlp_encoder"],
-    ["_small_json", "_values", "_journal", "listeners", "_ids", "_log_events"],
+    ["_values.small_json", "_values.text", "_journal", "listeners", "_ids", "_log_events"],
     ["_otlp", "_pipeline"],
     ["_processors", "_exporters"],
     ["_account_meters", "_meters", "_new_provider"],
     ["_meter_provider"],
-    ["_tracebacks", "_overflow", "_spec", "_incoming", "providers", "_packing", "_span_parts", "_span_events"],
+    ["_values.traceback", "_overflow", "_spec", "_incoming", "providers", "_packing", "_span_parts", "_span_events"],
     ["_artifact_files", "_whole_json", "_artifact_store"],
     ["_markers", "_diagnosis_report"],
     ["_diagnosis_target", "_diagnosis_names"],

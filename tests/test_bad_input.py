@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otelflow import Flow, flow, flow_events, stats, task
-from otelflow._values import MAX_VALUE_BYTES, attribute, cut, to_json
+from otelflow._values.text import MAX_VALUE_BYTES, attribute, cut, to_json
 from otelflow.errors import ArgumentError, OtelflowError
 from otelflow.testing import Capture
 

@@ -14,11 +14,12 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from programs import run as program
 
-from otelflow import FlowRunConfig, _values, flow, flow_events, stats, task
+from otelflow import FlowRunConfig, flow, flow_events, stats, task
 from otelflow._argument_paths import ArgumentPaths
 from otelflow._overflow import MAX_EVENT_BYTES, weigh
 from otelflow._telemetry import use_provider
-from otelflow._values import attribute, to_json
+from otelflow._values import text as _values
+from otelflow._values.text import attribute, to_json
 from otelflow.testing import Capture
 
 quiet = FlowRunConfig(capture_output=False, raise_flow_error=False)

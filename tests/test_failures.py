@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from opentelemetry.trace import INVALID_SPAN_CONTEXT, NonRecordingSpan, NoOpTracerProvider, Tracer, TracerProvider
 
 from otelflow import FlowRunConfig, flow, flow_events, stats, task
-from otelflow._scrubbing import clean, clean_source, stands_apart, take_redacted, use_callback
 from otelflow._telemetry import use_provider
-from otelflow._tracebacks import format_error
-from otelflow._values import MAX_VALUE_BYTES
+from otelflow._values.scrub import clean, clean_source, stands_apart, take_redacted, use_callback
+from otelflow._values.text import MAX_VALUE_BYTES
+from otelflow._values.traceback import format_error
 from otelflow.context import get_current
 from otelflow.testing import Capture
 

@@ -45,7 +45,7 @@ from opentelemetry.trace import (
 from otelflow import _lean, _lean_start, stats
 from otelflow._overflow import add_event
 from otelflow._telemetry import Source
-from otelflow._values import attribute
+from otelflow._values.text import attribute
 
 START = {"otelflow.kind": "task", "number": 3, "list": ("a", "b")}
 

@@ -15,10 +15,10 @@ from receiver import Sink, attributes_of
 
 from otelflow import FlowRunConfig, configure, flow, flow_events, stats, task
 from otelflow import attributes as wire
-from otelflow._scrubbing import clean, use_callback
 from otelflow._secrets.detect import without_secrets
 from otelflow._secrets.names import secret_in_name
-from otelflow._values import attribute, cut, to_json
+from otelflow._values.scrub import clean, use_callback
+from otelflow._values.text import attribute, cut, to_json
 from otelflow.errors import ArgumentError, ConfigError
 from otelflow.testing import Capture
 
@@ -698,7 +698,7 @@ say(done=True)
 def test_only_what_is_kept_is_searched(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a value of 10 MB, a few kB."""
     searched: list[int] = []
-    module = sys.modules["otelflow._scrubbing"]
+    module = sys.modules["otelflow._values.scrub"]
 
     def counting(text: str, *rest: Any) -> str:
         searched.append(len(text))

@@ -11,12 +11,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from otelflow import _scrubbing, _values
 from otelflow._secrets import patterns
 from otelflow._secrets.detect import looks_secret, without_known, without_secrets
 from otelflow._secrets.names import STEMS, secret_in_name
 from otelflow._secrets.patterns import is_harmless
-from otelflow._values import JsonText, attribute, cut, fit, is_plain, plain_json, to_json, whole
+from otelflow._values import scrub
+from otelflow._values import text as _values
+from otelflow._values.text import JsonText, attribute, cut, fit, is_plain, plain_json, to_json, whole
 
 WORD = st.text(string.ascii_letters + string.digits, min_size=8, max_size=30).map(lambda text: f"Zq{text}7")
 NAMES = st.sampled_from(
@@ -235,12 +236,12 @@ def test_what_programs_say_is_harmless_at_a_glance() -> None:
 def test_a_rule_of_the_user_s_own_looks_at_every_text() -> None:
     """Nothing is harmless then."""
     assert is_plain("added")
-    _scrubbing.use_callback(lambda name, text, rule: "gone" if text == "added" else None)
+    scrub.use_callback(lambda name, text, rule: "gone" if text == "added" else None)
     try:
         assert not is_plain("added")
         assert whole("added") == "gone"
     finally:
-        _scrubbing.use_callback(None)
+        scrub.use_callback(None)
 
 
 # --- the short way of what is plain -----------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
-from otelflow._values import without_colours
+from otelflow._values.text import without_colours
 from otelflow.compat._plain import Plain
 from otelflow.events import FlowRunEvent, FlowRunEventType
 from otelflow.listeners import FlowEvents

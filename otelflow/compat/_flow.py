@@ -19,7 +19,7 @@ from otelflow._runtime import stdout_capture
 from otelflow._runtime.drop_counts import log_once
 from otelflow._runtime.names import next_order, run_id
 from otelflow._shapes import Shape
-from otelflow._values import safe_str, whole
+from otelflow._values.text import safe_str, whole
 from otelflow.compat._config import Flow_Run__Config
 from otelflow.compat._events import flow_events
 from otelflow.compat._views import Flow_Data, Flow_Logger, Flow_Stats

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from otelflow._values import safe_str, whole
+from otelflow._values.text import safe_str, whole
 from otelflow.compat._plain import plain
 
 __all__ = ["Flow_Data", "Flow_Logger", "Flow_Stats"]

@@ -8,7 +8,7 @@ from typing import Any
 
 from otelflow import attributes as wire
 from otelflow._secrets.detect import looks_secret
-from otelflow._values import cut
+from otelflow._values.text import cut
 from otelflow.events import FlowRunEventType
 from otelflow.testing._records import CapturedRun, stop_facts
 

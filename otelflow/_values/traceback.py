@@ -16,8 +16,8 @@ from typing import Any
 
 from otelflow._outcome import cause_of
 from otelflow._runtime.names import error_type
-from otelflow._scrubbing import clean_source
-from otelflow._values import MAX_VALUE_BYTES, cut, plain_text, safe_str
+from otelflow._values.scrub import clean_source
+from otelflow._values.text import MAX_VALUE_BYTES, cut, plain_text, safe_str
 
 __all__ = ["format_error"]
 

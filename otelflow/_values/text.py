@@ -9,10 +9,10 @@ from dataclasses import fields, is_dataclass
 from time import monotonic
 from typing import Any
 
-from otelflow import _scrubbing
-from otelflow._scrubbing import clean, clean_value, redacted_here
 from otelflow._secrets.patterns import SHORTEST, is_harmless
-from otelflow._small_json import DEPTH, LEAST_CARD, small_json
+from otelflow._values import scrub
+from otelflow._values.scrub import clean, clean_value, redacted_here
+from otelflow._values.small_json import DEPTH, LEAST_CARD, small_json
 from otelflow.config import OTELFLOW_CAPTURE_MILLIS, OTELFLOW_MAX_VALUE_BYTES, number_from_environment
 
 __all__ = [
@@ -81,7 +81,7 @@ def plain_text(text: str) -> str:
 
 def is_plain(text: str) -> bool:
     """Whether all that is done here to a text of the program's leaves it as it is, for certain; False says nothing."""
-    if _scrubbing._has_own:
+    if scrub._has_own:
         return False
     if len(text) < SHORTEST and (text.isalnum() or not text):
         return True
@@ -197,7 +197,7 @@ def to_json(value: object, limit: int = MAX_VALUE_BYTES, name: str = "") -> Json
 def plain_json(value: object, name: str, limit: int = MAX_VALUE_BYTES) -> str | None:
     """The text alone where ``value`` is small and plain, and nothing is to be done to it: then it is ASCII. None where
     that is not sure."""
-    if _scrubbing._has_own:
+    if scrub._has_own:
         return None
     text = small_json(value, name, limit - limit // 8)
     return text if text is not None and len(text) <= limit else None
