@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from otelflow._diagnosis_network import within
 from otelflow._diagnosis_settings import captured_logs
-from otelflow._telemetry import SCOPE
+from otelflow._spans.tracer import SCOPE
 from otelflow._version import __version__
 
 __all__ = ["CANARY", "Answer", "make_batch", "send"]

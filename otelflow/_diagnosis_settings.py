@@ -17,7 +17,7 @@ from otelflow._diagnosis_target import setting
 from otelflow._exporters import GROUP, exporter_names
 from otelflow._new_provider import queue_settings
 from otelflow._secrets.detect import REDACTED, looks_secret
-from otelflow._telemetry import global_provider
+from otelflow._spans.tracer import global_provider
 from otelflow._version import __version__
 from otelflow.config import (
     EXIT_SECONDS,

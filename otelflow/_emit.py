@@ -15,12 +15,12 @@ from opentelemetry.trace import Status, StatusCode
 from otelflow import attributes as wire
 from otelflow._journal import Journal
 from otelflow._measures import measures
-from otelflow._overflow import weigh
 from otelflow._runtime import clock, names
 from otelflow._runtime.drop_counts import AFTER_FORK, VALUES, after_end, broken, counts, log_once
 from otelflow._runtime.names import error_type
 from otelflow._runtime.stdout_capture import say
-from otelflow._span_events import is_wanted, put_event
+from otelflow._spans.event_overflow import weigh
+from otelflow._spans.span_events import is_wanted, put_event
 from otelflow._values.scrub import take_redacted
 from otelflow._values.text import MAX_VALUE_BYTES, attribute, cut, fit, is_plain, safe_str, whole, without_colours
 from otelflow.context import RUN_KEY, get_current

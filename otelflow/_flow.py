@@ -15,14 +15,14 @@ from otelflow._execute import Executable
 from otelflow._incoming import incoming
 from otelflow._journal import Journal
 from otelflow._markers import markers
-from otelflow._parts import Parts
 from otelflow._run import Run
 from otelflow._runtime import stdout_capture
 from otelflow._runtime.drop_counts import after_end, counts
 from otelflow._runtime.names import next_order, run_id
 from otelflow._shapes import Shape
+from otelflow._spans.shared_attributes import Parts
+from otelflow._spans.tracer import Source
 from otelflow._spec import Spec
-from otelflow._telemetry import Source
 from otelflow._values.text import cut
 from otelflow.config import DEFAULT_CONFIG, FlowRunConfig
 from otelflow.context import baggage_key, current_run

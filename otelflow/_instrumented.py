@@ -12,13 +12,13 @@ from otelflow._argument_paths import ArgumentPaths
 from otelflow._drive import DRIVER_FOR, named
 from otelflow._flow import Flow, Task
 from otelflow._journal import Journal
-from otelflow._parts import Parts
-from otelflow._postponed import PostponedContext, PostponedSpan
 from otelflow._run import Run, not_started
+from otelflow._spans.lazy_span import PostponedContext, PostponedSpan
+from otelflow._spans.shared_attributes import Parts
+from otelflow._spans.tracer import Source
 from otelflow._spec import Spec
 from otelflow._targets import Target
 from otelflow._task_call import task_call
-from otelflow._telemetry import Source
 from otelflow.config import DEFAULT_CONFIG
 from otelflow.context import SPAN_KEY
 

@@ -14,11 +14,11 @@ from typing import Any
 
 from opentelemetry.context import Context
 
-from otelflow import _telemetry
 from otelflow import attributes as wire
 from otelflow._runtime import clock
 from otelflow._runtime.drop_counts import log_once
 from otelflow._runtime.fork import renew_in_child
+from otelflow._spans import tracer
 from otelflow._values.text import cut
 from otelflow.config import (
     OTELFLOW_HEARTBEAT,
@@ -68,7 +68,7 @@ class Markers:
         elif not wanted:
             return
         own = flow._span_context
-        if own is None or not own.trace_flags & 1 or _telemetry.is_overridden() or flow._relay is not None:
+        if own is None or not own.trace_flags & 1 or tracer.is_overridden() or flow._relay is not None:
             return  # not sent; or a test's capture, which knows of what runs; or in a worker, which sends nothing
         if wanted:
             _mark(flow)
@@ -165,8 +165,8 @@ def _beat(flow: Any, now: int, age: float) -> None:
 def _send(flow: Any, kind: str, ns: int, first: dict[str, Any]) -> None:
     """Send a marker with the attributes ``first``, and after them those that the flow's span has from its start."""
     try:
-        above, source = flow._span, _telemetry.current_source()
-        if above is None or source is None or _telemetry.is_overridden():
+        above, source = flow._span, tracer.current_source()
+        if above is None or source is None or tracer.is_overridden():
             return  # it has just ended; or a test captures what this process does
         name = f"{flow._wire[wire.FLOW_NAME]} ({kind})"
         parts = (first, *flow._start_attributes(), {wire.KIND: kind})

@@ -15,7 +15,7 @@ from otelflow._account_meters import AccountMeters, of_component
 from otelflow._measures import Note, measures
 from otelflow._pipeline import Pipeline
 from otelflow._runtime.fork import after_fork_in_child
-from otelflow._telemetry import SCOPE
+from otelflow._spans.tracer import SCOPE
 from otelflow._version import __version__
 
 __all__ = ["Meters", "in_use", "prepare", "use"]

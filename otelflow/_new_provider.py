@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
 
-from otelflow._log_events import ON_LOGS
 from otelflow._pipeline import Pipeline
+from otelflow._spans.log_records import ON_LOGS
 from otelflow.config import (
     OTELFLOW_QUEUE_BYTES,
     OTELFLOW_QUEUE_SIZE,
@@ -134,8 +134,8 @@ def new_provider(
     from opentelemetry.sdk.resources import SERVICE_NAME, Resource
     from opentelemetry.sdk.trace import TracerProvider
 
-    from otelflow._ids import ProcessIdGenerator
     from otelflow._processors import SpanDoor
+    from otelflow._spans.id_generator import ProcessIdGenerator
 
     attributes = dict(resource_attributes or {})
     if service_name:

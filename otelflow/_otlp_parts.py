@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from otelflow import attributes as wire
-from otelflow._lean import LeanSpan
 from otelflow._otlp_values import Attributes, varint
+from otelflow._spans.lean_span import LeanSpan
 
 __all__ = ["SharedAttributes"]
 

@@ -14,11 +14,11 @@ from opentelemetry.sdk.util import BoundedList
 from opentelemetry.trace import SpanContext, SpanKind, StatusCode, TraceFlags
 from opentelemetry.trace.span import TraceState
 
-from otelflow._lean import LeanSpan
 from otelflow._otlp_frames import Frame, Frames
 from otelflow._otlp_parts import SharedAttributes
 from otelflow._otlp_values import Attributes, Known, sized, text_field, varint
 from otelflow._runtime.drop_counts import log_once
+from otelflow._spans.lean_span import LeanSpan
 
 __all__ = ["Encoding"]
 

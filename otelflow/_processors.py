@@ -8,9 +8,9 @@ from opentelemetry.context import Context
 from opentelemetry.sdk._logs import LogRecordProcessor
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
-from otelflow._lean import Said
 from otelflow._pipeline import Pipeline
-from otelflow._telemetry import SCOPE
+from otelflow._spans.lean_span import Said
+from otelflow._spans.tracer import SCOPE
 
 __all__ = ["LogDoor", "SpanDoor"]
 

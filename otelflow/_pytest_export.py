@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from otelflow._carrier import attached, inject
-from otelflow._telemetry import use_provider
+from otelflow._spans.tracer import use_provider
 from otelflow.config import FlowRunConfig
 from otelflow.decorators import flow
 from otelflow.providers import configure_apart, flush

@@ -19,7 +19,7 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from otelflow._telemetry import SCOPE
+from otelflow._spans.tracer import SCOPE
 from otelflow._version import __version__
 
 __all__ = ["Ids", "context_from", "ids_of", "live_again", "parts_of"]

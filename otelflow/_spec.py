@@ -8,9 +8,9 @@ from typing import Any
 
 from otelflow import attributes as wire
 from otelflow._inject import NAMES, NO_PLAN, Plan, plan_for
-from otelflow._overflow import MAX_EVENT_BYTES, bounded, weigh
 from otelflow._runtime.names import function_name, target_name
 from otelflow._shapes import Shape, shape_of
+from otelflow._spans.event_overflow import MAX_EVENT_BYTES, bounded, weigh
 from otelflow._values.scrub import take_redacted
 from otelflow._values.text import attribute, cut, whole
 from otelflow.config import FlowRunConfig

@@ -15,7 +15,6 @@ from typing import Any
 
 from opentelemetry.context import Context
 
-from otelflow import _telemetry
 from otelflow import attributes as wire
 from otelflow._drive import DRIVER_FOR, named
 from otelflow._emit import begun, tell_completed
@@ -25,11 +24,12 @@ from otelflow._outcome import DRIVERS
 from otelflow._run import not_ended, not_started
 from otelflow._runtime import clock, names
 from otelflow._shapes import Shape
-from otelflow._span_events import settle
+from otelflow._spans import tracer
+from otelflow._spans.span_events import settle
+from otelflow._spans.tracer import current_source
+from otelflow._spans.unsampled_span import Unsampled
 from otelflow._spec import Spec
 from otelflow._task_failure import close_failed
-from otelflow._telemetry import current_source
-from otelflow._unsampled import Unsampled
 from otelflow.context import RUN_KEY, SPAN_KEY, UNRESETTABLE, attach, get_current, give_back, reset
 from otelflow.events import FlowRunEventType, event_of
 from otelflow.listeners import flow_events
@@ -53,8 +53,8 @@ def _open(run: Any) -> Any:
     flow = None if above is None else above._flow
     if flow is None or flow._relay is not None or flow._ended_ns:
         return _open_unusual(run)
-    in_use, source = _telemetry.known
-    if in_use is not (_telemetry.override or _telemetry.keeper._TRACER_PROVIDER):
+    in_use, source = tracer.known
+    if in_use is not (tracer.override or tracer.keeper._TRACER_PROVIDER):
         source = current_source()  # before the clock is read: the first time, it loads what a provider needs
     spec, order, ns = run._spec, next(names._orders), clock.now()
     span = ids = token = run._relay = None

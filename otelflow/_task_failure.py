@@ -12,7 +12,7 @@ from otelflow._outcome import came_from_inside
 from otelflow._run import not_ended
 from otelflow._runtime import clock, names
 from otelflow._shapes import Shape
-from otelflow._span_events import settle
+from otelflow._spans.span_events import settle
 from otelflow.context import UNRESETTABLE, reset
 from otelflow.events import FlowRunEventType
 from otelflow.listeners import flow_events

@@ -18,7 +18,7 @@ from otelflow._runtime import clock, stdout_capture
 from otelflow._runtime.drop_counts import WORKER_LOST
 from otelflow._span_parts import Ids, ids_of
 from otelflow._span_parts import context_from as span_context_from
-from otelflow._telemetry import SCOPE, Source
+from otelflow._spans.tracer import SCOPE, Source
 from otelflow._values.traceback import format_error
 from otelflow._version import __version__
 from otelflow.config import FlowRunConfig
@@ -87,7 +87,7 @@ def _source(spans: tuple[Packed, ...]) -> Source:
     from opentelemetry.sdk.trace import SpanLimits, TracerProvider
     from opentelemetry.sdk.trace.id_generator import IdGenerator
 
-    from otelflow._ids import ProcessIdGenerator
+    from otelflow._spans.id_generator import ProcessIdGenerator
 
     sampler, limits, ids = (unpack(packed) for packed in spans)
     provider = TracerProvider(
@@ -106,7 +106,7 @@ def _made(kind: Any) -> Any:
     try:
         return kind()
     except Exception:
-        from otelflow._ids import ProcessIdGenerator
+        from otelflow._spans.id_generator import ProcessIdGenerator
 
         return ProcessIdGenerator()
 

@@ -21,7 +21,7 @@ from otelflow._runtime.exec import drain_before_exec
 from otelflow._runtime.exit_hooks import drain_on_signals, is_something_to_send
 from otelflow._runtime.fork import FreshLock
 from otelflow._runtime.waiting import Beside
-from otelflow._telemetry import SCOPE, _self_metrics, current_source, global_provider, has_lean_spans
+from otelflow._spans.tracer import SCOPE, _self_metrics, current_source, global_provider, has_lean_spans
 from otelflow._values.scrub import Scrub, use_callback
 from otelflow._version import __version__
 from otelflow.config import (

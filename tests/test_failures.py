@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from opentelemetry.trace import INVALID_SPAN_CONTEXT, NonRecordingSpan, NoOpTracerProvider, Tracer, TracerProvider
 
 from otelflow import FlowRunConfig, flow, flow_events, stats, task
-from otelflow._telemetry import use_provider
+from otelflow._spans.tracer import use_provider
 from otelflow._values.scrub import clean, clean_source, stands_apart, take_redacted, use_callback
 from otelflow._values.text import MAX_VALUE_BYTES
 from otelflow._values.traceback import format_error

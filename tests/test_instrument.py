@@ -301,7 +301,7 @@ def test_samplers_see_the_attributes(shop: Any) -> None:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, Sampler, SamplingResult
 
-    from otelflow._telemetry import use_provider
+    from otelflow._spans.tracer import use_provider
 
     seen, read = [], []
 

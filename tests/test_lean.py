@@ -42,9 +42,10 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from otelflow import _lean, _lean_start, stats
-from otelflow._overflow import add_event
-from otelflow._telemetry import Source
+from otelflow import stats
+from otelflow._spans import lean_span, lean_tracer
+from otelflow._spans.event_overflow import add_event
+from otelflow._spans.tracer import Source
 from otelflow._values.text import attribute
 
 START = {"otelflow.kind": "task", "number": 3, "list": ("a", "b")}
@@ -105,10 +106,10 @@ def exported(todo: list[Step], lean: bool, limits: SpanLimits | None = None) -> 
     root = tracer.start_span("root", start_time=1)
     context = set_span_in_context(root)
     if lean:
-        start = _lean_start.starter_for(tracer)
+        start = lean_tracer.starter_for(tracer)
         assert start is not None
         span: Any = start("task", context, (START,), 10)
-        assert isinstance(span, _lean.LeanSpan)
+        assert isinstance(span, lean_span.LeanSpan)
     else:
         span = tracer.start_span("task", context, attributes=dict(START), start_time=10)
     for step in todo:
@@ -244,21 +245,21 @@ def test_what_is_unusual_takes_the_public_way(more: dict[str, Any]) -> None:
     source = Source(tracer)
     context = set_span_in_context(tracer.start_span("root"))
     assert source.lean("t", context, (), 1) is None
-    assert not isinstance(source.start("t", context, (), 1), _lean.LeanSpan)
+    assert not isinstance(source.start("t", context, (), 1), lean_span.LeanSpan)
 
 
 def test_an_sdk_of_another_shape_takes_the_public_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the SDK's fields are not those known, spans are made by the SDK alone, and flows work the same."""
-    monkeypatch.setattr(_lean, "_known_shape", None)
-    monkeypatch.setattr(_lean, "_OF_SPAN", {*_lean._OF_SPAN, "_of_the_future"})
+    monkeypatch.setattr(lean_span, "_known_shape", None)
+    monkeypatch.setattr(lean_span, "_OF_SPAN", {*lean_span._OF_SPAN, "_of_the_future"})
     memory = InMemorySpanExporter()
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(memory))
     tracer = provider.get_tracer("otelflow")
     source = Source(tracer)
     span = source.start("task", set_span_in_context(tracer.start_span("root")), ({"a": 1},), 5)
-    assert not isinstance(span, _lean.LeanSpan)
-    assert not _lean.has_known_shape()
+    assert not isinstance(span, lean_span.LeanSpan)
+    assert not lean_span.has_known_shape()
     assert stats().lean_spans is False
 
 
@@ -344,7 +345,7 @@ def started(
 def test_whatever_the_parent_the_sampler_and_the_ids(parent: str, sampler: str, generator: str) -> None:
     """Flags, trace state, validity, what is exported, and what processors did to it: as the SDK's own."""
     seen = []
-    assert _lean.has_known_shape()  # looked at once a process, on a span, whose ids are drawn as all are
+    assert lean_span.has_known_shape()  # looked at once a process, on a span, whose ids are drawn as all are
     for by_source in (True, False):
         random.seed(11)
         context, spans = started(by_source, SAMPLERS[sampler](), GENERATORS[generator](), PARENTS[parent])
@@ -420,13 +421,13 @@ def test_many_threads_read_write_and_end_one_span() -> None:
 
 
 def interrupted(call: Callable[[], object], after: int) -> bool:
-    """Whether ``call`` had a Ctrl-C behind the call of number ``after`` that :mod:`otelflow._lean` makes in it: Python
+    """Whether ``call`` had a Ctrl-C behind the call of number ``after`` that :mod:`otelflow._spans.lean_span` makes in it: Python
     notices signals there."""
     passed, before = 0, ""
 
     def trace(frame: Any, event: str, _: Any) -> Any:
         nonlocal passed, before
-        if frame.f_code.co_filename != _lean.__file__:
+        if frame.f_code.co_filename != lean_span.__file__:
             return None
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
         if event == "opcode":
@@ -458,7 +459,7 @@ def is_free(lock: Any) -> bool:
 
 @pytest.mark.parametrize("name", ["finish", "conclude", "add_clean_event"])
 def test_a_ctrl_c_leaves_no_lock_behind_that_the_end_of_the_flow_would_wait_for(name: str) -> None:
-    start = _lean_start.starter_for(TracerProvider(shutdown_on_exit=False).get_tracer("otelflow"))
+    start = lean_tracer.starter_for(TracerProvider(shutdown_on_exit=False).get_tracer("otelflow"))
     assert start is not None
     given: Any = {"finish": ({}, 5), "conclude": ({}, "no"), "add_clean_event": ("said", {}, 5)}[name]
     for number in itertools.count(1):

@@ -606,7 +606,7 @@ def test_a_processor_that_raises_does_not_reach_the_caller(caplog: pytest.LogCap
     """A span processor of the user's that raises is logged, and the function's value comes through."""
     from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 
-    from otelflow._telemetry import use_provider
+    from otelflow._spans.tracer import use_provider
 
     class Broken(SpanProcessor):
         def on_start(self, span: Any, parent_context: Any = None) -> None:

@@ -19,7 +19,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 import otelflow
 from otelflow import FlowRunConfig, Task, current_flow, current_task, flow, task
-from otelflow._telemetry import use_provider
+from otelflow._spans.tracer import use_provider
 from otelflow.testing import Capture
 
 

@@ -11,7 +11,7 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
 from otelflow import FlowRunConfig, flow, flow_events, task
-from otelflow._telemetry import use_provider
+from otelflow._spans.tracer import use_provider
 
 
 @pytest.fixture

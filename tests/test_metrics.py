@@ -22,7 +22,7 @@ from programs import run
 
 from otelflow import Flow, _measures, _meters, flow, instrument, task
 from otelflow._measures import measures
-from otelflow._telemetry import use_provider
+from otelflow._spans.tracer import use_provider
 from otelflow.propagate import propagating
 from otelflow.testing import Capture
 

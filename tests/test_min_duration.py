@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased,
 from opentelemetry.trace import StatusCode
 
 from otelflow import current_task, flow, flow_events, instrument, task
-from otelflow._telemetry import use_provider
+from otelflow._spans.tracer import use_provider
 from otelflow.testing import Capture
 
 SHORT = """

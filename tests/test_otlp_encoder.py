@@ -37,9 +37,9 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.span import TraceState
 
-from otelflow import _lean_start
 from otelflow._otlp_encoder import encode, encode_parts
-from otelflow._overflow import add_event
+from otelflow._spans import lean_tracer
+from otelflow._spans.event_overflow import add_event
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -211,7 +211,7 @@ LAST = {"otelflow.status": "completed"}
 def test_lean_spans_are_encoded_by_their_parts(limits: SpanLimits) -> None:
     """And as upstream does, which makes them merge the parts: one overriding another, more than the limit, a change."""
     provider = TracerProvider(ALWAYS_ON, RESOURCE, shutdown_on_exit=False, id_generator=Counting(), span_limits=limits)
-    start = _lean_start.starter_for(provider.get_tracer("otelflow"))
+    start = lean_tracer.starter_for(provider.get_tracer("otelflow"))
     assert start is not None
     everything: list[tuple[Any, ...]] = [
         (FUNCTION, 5, FLOW),
@@ -248,7 +248,7 @@ def test_lean_spans_are_encoded_by_their_parts(limits: SpanLimits) -> None:
 def test_events_of_lean_spans_are_encoded_as_they_came(said: list[tuple[str, Any]], limits: SpanLimits) -> None:
     """And as upstream does, which makes the span make the SDK's events of them."""
     provider = TracerProvider(ALWAYS_ON, RESOURCE, shutdown_on_exit=False, span_limits=limits)
-    start = _lean_start.starter_for(provider.get_tracer("otelflow"))
+    start = lean_tracer.starter_for(provider.get_tracer("otelflow"))
     assert start is not None
     span: Any = start("task", Context(), (FUNCTION, 5, FLOW), 10)
     for number, (name, attributes_) in enumerate(said, 11):

@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from otelflow import Flow, compat, flow, flow_events, task
 from otelflow._runtime import stdout_capture
-from otelflow._telemetry import use_provider
+from otelflow._spans.tracer import use_provider
 from otelflow.errors import OtelflowError
 from otelflow.testing import Capture
 

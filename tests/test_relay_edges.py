@@ -23,7 +23,7 @@ from test_relay import Pickling, one
 
 from otelflow import FlowRunConfig, FlowRunEvent, current_task, flow, flow_events, stats, task
 from otelflow._runtime.drop_counts import counts
-from otelflow._telemetry import use_provider
+from otelflow._spans.tracer import use_provider
 from otelflow.errors import WorkerError
 from otelflow.propagate import attached, bind, inject, propagating
 from otelflow.testing import Capture

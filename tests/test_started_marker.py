@@ -20,8 +20,9 @@ from programs import HEAD, clean_environment, run
 from receiver import Sink, attributes_of
 from services import until
 
-from otelflow import Flow, FlowRunConfig, _flow, _markers, _telemetry, flow, task
+from otelflow import Flow, FlowRunConfig, _flow, _markers, flow, task
 from otelflow._markers import Markers, _in_words
+from otelflow._spans import tracer
 from otelflow.config import OTELFLOW_HEARTBEAT, OTELFLOW_STARTED_MARKER_AFTER, seconds_from_environment
 from otelflow.testing import Capture
 
@@ -34,8 +35,8 @@ class Sent:
         self._memory = InMemorySpanExporter()
         provider = TracerProvider(shutdown_on_exit=False, **options)
         provider.add_span_processor(SimpleSpanProcessor(self._memory))
-        monkeypatch.setattr(_telemetry, "override", provider)
-        monkeypatch.setattr(_telemetry, "is_overridden", lambda: False)
+        monkeypatch.setattr(tracer, "override", provider)
+        monkeypatch.setattr(tracer, "is_overridden", lambda: False)
 
     def watch(self, each: bool = False, after: float | None = None, heartbeat: float | None = None) -> Markers:
         """What the process's settings are in this test."""
@@ -255,7 +256,7 @@ def test_a_sampler_that_raises(monkeypatch: pytest.MonkeyPatch, sent: Sent) -> N
 
     @flow
     def work() -> str:
-        provider: Any = _telemetry.override
+        provider: Any = tracer.override
         monkeypatch.setattr(provider, "sampler", None)
         return "done"
 

@@ -25,7 +25,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Decision, ParentBased, 
 from opentelemetry.trace import NoOpTracerProvider, StatusCode, get_current_span
 
 from otelflow import FlowRunConfig, Task, current_task, flow, flow_events, task
-from otelflow._telemetry import use_provider
+from otelflow._spans.tracer import use_provider
 from otelflow.context import attach, get_current
 
 Make = Callable[..., Any]

@@ -14,7 +14,7 @@ from typing import Any
 from opentelemetry.context import Context
 
 from otelflow._runtime import clock
-from otelflow._telemetry import SCOPE
+from otelflow._spans.tracer import SCOPE
 from otelflow.context import attach, current_run, get_current, give_back
 from otelflow.errors import ArgumentError, OtelflowError
 from otelflow.events import FlowRunEvent

@@ -14,8 +14,8 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanLimits, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased
 
-from otelflow._ids import ProcessIdGenerator
-from otelflow._telemetry import use_provider
+from otelflow._spans.id_generator import ProcessIdGenerator
+from otelflow._spans.tracer import use_provider
 from otelflow.context import get_current
 
 __all__ = ["CAPTURE_KEY", "Record", "enter", "leave", "owner_of"]

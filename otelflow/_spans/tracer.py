@@ -12,8 +12,8 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import NoOpTracer, ProxyTracer, Span, TracerProvider
 
-from otelflow._parts import Parts, merged
-from otelflow._unsampled import known_again
+from otelflow._spans.shared_attributes import Parts, merged
+from otelflow._spans.unsampled_span import known_again
 from otelflow._version import __version__
 
 __all__ = ["SCOPE", "Source", "current_source", "global_provider", "has_lean_spans", "is_overridden", "use_provider"]
@@ -53,14 +53,14 @@ def _lean_starter(tracer: Any) -> Callable[..., Any]:
     """The lean way to start spans, for an SDK that is loaded already."""
     if type(tracer).__module__ != "opentelemetry.sdk.trace":
         return _not_lean
-    from otelflow._lean_start import starter_for
+    from otelflow._spans.lean_tracer import starter_for
 
     return starter_for(tracer) or _not_lean
 
 
 def has_lean_spans() -> bool | None:
     """Whether spans can be made leanly with the SDK that is in use; None where none has been asked yet."""
-    lean = sys.modules.get("otelflow._lean")
+    lean = sys.modules.get("otelflow._spans.lean_span")
     return None if lean is None else lean._known_shape
 
 

@@ -24,9 +24,9 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.sdk.util import BoundedList
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
-from otelflow._parts import Parts, merged
 from otelflow._runtime import clock
-from otelflow._told import Told
+from otelflow._spans.processor_hooks import Told
+from otelflow._spans.shared_attributes import Parts, merged
 
 __all__ = ["LeanSpan", "Said", "has_known_shape"]
 

@@ -13,10 +13,10 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Decision, ParentBased
 from opentelemetry.trace import INVALID_SPAN_CONTEXT, NonRecordingSpan, Span, SpanContext, TraceFlags
 
-from otelflow._lean import LeanSpan, has_known_shape
-from otelflow._parts import Parts
-from otelflow._told import Told
-from otelflow._unsampled import Unsampled, is_sampled_out
+from otelflow._spans.lean_span import LeanSpan, has_known_shape
+from otelflow._spans.processor_hooks import Told
+from otelflow._spans.shared_attributes import Parts
+from otelflow._spans.unsampled_span import Unsampled, is_sampled_out
 from otelflow.context import SPAN_KEY, SUPPRESS_KEY
 
 __all__ = ["Starter", "starter_for"]
@@ -178,4 +178,4 @@ def _bits_of(generator: Any) -> Any:
     context's constructor does, and costs as much as all the rest of it."""
     if type(generator) is RandomIdGenerator:
         return _OfTheModule
-    return generator if type(generator).__module__ == "otelflow._ids" else None
+    return generator if type(generator).__module__ == "otelflow._spans.id_generator" else None

@@ -6,9 +6,17 @@ import logging
 from typing import Any
 
 from otelflow import attributes as wire
-from otelflow._log_events import ON_LOGS, ON_SPANS, log_event
-from otelflow._overflow import DIRECT_BYTES, MAX_EVENT_BYTES, Kept, add_event, direct_events, overflow_of, weigh
 from otelflow._runtime.drop_counts import EVENTS, VALUES, broken, counts
+from otelflow._spans.event_overflow import (
+    DIRECT_BYTES,
+    MAX_EVENT_BYTES,
+    Kept,
+    add_event,
+    direct_events,
+    overflow_of,
+    weigh,
+)
+from otelflow._spans.log_records import ON_LOGS, ON_SPANS, log_event
 from otelflow._values.scrub import take_redacted
 
 __all__ = ["is_wanted", "put_event", "settle", "span_event"]

@@ -9,7 +9,7 @@ from typing import Any
 
 from opentelemetry.trace import Span, set_span_in_context
 
-from otelflow._telemetry import SCOPE
+from otelflow._spans.tracer import SCOPE
 from otelflow._version import __version__
 from otelflow.config import OTELFLOW_EVENTS, choice_from_environment
 
