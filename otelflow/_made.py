@@ -75,7 +75,7 @@ def _artifact_attributes(run: Emitter, key: str, data: object, description: str,
         counts.add(VALUES)
     size, digest = preview.size, preview.sha256
     if _STORE and preview.was_cut:
-        from otelflow._artifact_store import keep  # for who asked for one
+        from otelflow._artifacts.store import keep  # for who asked for one
 
         stored = keep(_STORE, data)
         if stored is not None:

@@ -303,7 +303,7 @@ def _store_artifacts(timeout: float) -> None:
 
 
 def _artifact_store() -> Any:
-    return sys.modules.get("otelflow._artifact_store")
+    return sys.modules.get("otelflow._artifacts.store")
 
 
 def _flush_foreign(timeout: float) -> FlushReport:

@@ -15,6 +15,7 @@ HOUSES = {"otelflow": ROOT, "otelflow_exporters": TOP / "exporters" / "otelflow_
 
 FLOORS = [
     [
+        "_artifacts",
         "_spans",
         "_values",
         "_runtime",
@@ -69,7 +70,7 @@ FLOORS = [
         "_span_parts",
         "_spans.span_events",
     ],
-    ["_artifact_files", "_whole_json", "_artifact_store"],
+    ["_artifacts.storage", "_artifacts.json_writer", "_artifacts.store"],
     ["_markers", "_diagnosis_report"],
     ["_diagnosis_target", "_diagnosis_names"],
     ["_diagnosis_headers", "_diagnosis_settings", "_diagnosis_network"],

@@ -17,9 +17,9 @@ import pytest
 from programs import run as program
 
 from otelflow import stats
-from otelflow._artifact_files import Missing, place_of, shown
-from otelflow._artifact_store import Store
-from otelflow._whole_json import OutOfBounds, whole_json
+from otelflow._artifacts.json_writer import OutOfBounds, whole_json
+from otelflow._artifacts.storage import Missing, place_of, shown
+from otelflow._artifacts.store import Store
 
 ROWS = [{"id": number, "name": f"customer {number}", "tags": ["a", "b"], "share": 0.5} for number in range(3000)]
 
@@ -88,7 +88,7 @@ def test_a_large_artifact_is_stored_whole(tmp_path: Path) -> None:
 
 def test_what_fits_a_span_is_not_stored(tmp_path: Path) -> None:
     """It is there whole already; and the module of the store is not even loaded."""
-    source = STORES + "makes([1, 2]).execute()\nsay(event=event(), loaded='otelflow._artifact_store' in sys.modules)"
+    source = STORES + "makes([1, 2]).execute()\nsay(event=event(), loaded='otelflow._artifacts.store' in sys.modules)"
     done = program(source, OTELFLOW_ARTIFACT_STORE=tmp_path.as_uri())
     assert done.said["event"]["otelflow.artifact.data"] == "[1, 2]"
     assert done.said["loaded"] is False
@@ -128,7 +128,7 @@ def test_a_workers_artifacts_are_stored_once(tmp_path: Path) -> None:
         "submits().execute()\n"
         "spans = exporter.get_finished_spans()\n"
         "uris = [dict(e.attributes)['otelflow.artifact.uri'] for s in spans for e in s.events]\n"
-        "say(uris=uris, loaded='otelflow._artifact_store' in sys.modules)"
+        "say(uris=uris, loaded='otelflow._artifacts.store' in sys.modules)"
     )
     done = program(source, OTELFLOW_ARTIFACT_STORE=tmp_path.as_uri())
     (file,) = stored_files(tmp_path)

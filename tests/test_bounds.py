@@ -101,7 +101,7 @@ def test_without_an_sdk() -> None:
             this_flow.add_artifact(key="thing", data=[Never()])
             this_flow.log_info("told", about=Never())
 
-        say(messages=makes().execute().messages, loaded="otelflow._artifact_store" in sys.modules)
+        say(messages=makes().execute().messages, loaded="otelflow._artifacts.store" in sys.modules)
         """)
     assert done.said == {"messages": ["told"], "loaded": False}, done.stderr
 

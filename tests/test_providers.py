@@ -375,14 +375,14 @@ def test_a_flush_is_not_whole_without_the_artifacts(put: str, tmp_path: Path) ->
     """The event names a file: one that the store has not taken yet, or refused, is missing at the backend."""
     facts = said(
         f"""
-        import otelflow._artifact_store
+        import otelflow._artifacts.store
         configure(exporters=[memory])
         @flow
         def kept(this_flow=None): this_flow.add_artifact(key="whole", data="x" * 100_000)
         class Place:
             def open(self): pass
             def put(self, path, body): {put}
-        otelflow._artifact_store.place_of = lambda _: Place()
+        otelflow._artifacts.store.place_of = lambda _: Place()
         kept().execute(); report = flush(0.5)
         say(ok=bool(report), lost=report.lost, delivered=report.delivered)
         sys.stdout.flush(); os._exit(0)

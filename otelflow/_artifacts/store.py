@@ -18,11 +18,11 @@ from typing import NamedTuple
 
 from opentelemetry.context import attach, set_value
 
-from otelflow._artifact_files import Missing, Place, place_of, shown
+from otelflow._artifacts.json_writer import OutOfBounds, whole_json
+from otelflow._artifacts.storage import Missing, Place, place_of, shown
 from otelflow._runtime.drop_counts import counts, log_once
 from otelflow._runtime.fork import FreshLock, renew_in_child
 from otelflow._values.scrub import clean_parts
-from otelflow._whole_json import OutOfBounds, whole_json
 from otelflow.config import (
     EXIT_SECONDS,
     OTELFLOW_ARTIFACT_STORE_MAX_BYTES,
