@@ -19,8 +19,8 @@ from opentelemetry import metrics
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
-from otelflow import _meters
-from otelflow._measures import measures
+from otelflow._metrics import instruments
+from otelflow._metrics.measurements import measures
 
 
 def switched(on: bool, sample: Sample) -> Sample:
@@ -74,7 +74,7 @@ def main() -> None:
     rounds = 5 if "--quick" in sys.argv else 40
     set_up("recording")
     metrics.set_meter_provider(MeterProvider([InMemoryMetricReader()]))
-    _meters.use(_meters.Meters(metrics.get_meter_provider()))
+    instruments.use(instruments.Meters(metrics.get_meter_provider()))
     cases = {
         "without": Case("without", switched(False, tasks), 2000),
         "with": Case("with", switched(True, tasks), 2000),

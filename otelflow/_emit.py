@@ -14,7 +14,7 @@ from opentelemetry.trace import Status, StatusCode
 
 from otelflow import attributes as wire
 from otelflow._journal import Journal
-from otelflow._measures import measures
+from otelflow._metrics.measurements import measures
 from otelflow._runtime import clock, names
 from otelflow._runtime.drop_counts import AFTER_FORK, VALUES, after_end, broken, counts, log_once
 from otelflow._runtime.names import error_type
@@ -129,7 +129,7 @@ def begun(run: Emitter) -> None:
 
 def _measure(origin: tuple[Any, ...]) -> None:
     if measures.sink is None:
-        from otelflow._meters import prepare  # loads the API's metrics: for who asked for them
+        from otelflow._metrics.instruments import prepare  # loads the API's metrics: for who asked for them
 
         prepare()
     if origin[2] is None:  # only flows are counted while they run

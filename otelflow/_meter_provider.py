@@ -11,9 +11,9 @@ from typing import Any
 
 from opentelemetry import metrics
 
-from otelflow import _meters
 from otelflow._exporters import exporter_names, make_exporter
-from otelflow._measures import measures
+from otelflow._metrics import instruments
+from otelflow._metrics.measurements import measures
 from otelflow._pipeline import Pipeline
 from otelflow._runtime.fork import after_fork_in_child
 from otelflow._runtime.waiting import Beside, run_beside
@@ -87,12 +87,12 @@ def set_up_metrics(
     global _own
     if _own is not None:
         return
-    measuring = _meters.in_use()  # where a flow ran before configure(): on the API's stand-in for a provider
+    measuring = instruments.in_use()  # where a flow ran before configure(): on the API's stand-in for a provider
     if measuring is not None:
         measuring.account.pipelines = pipelines
     existing = metrics.get_meter_provider()
     if type(existing).__name__ != "_ProxyMeterProvider":
-        _meters.use(measuring or _meters.Meters(existing, pipelines))
+        instruments.use(measuring or instruments.Meters(existing, pipelines))
         return
 
     def exporters() -> list[Any]:
@@ -100,7 +100,7 @@ def set_up_metrics(
 
     _own = OwnProvider(resource, exporters, pipelines)
     metrics.set_meter_provider(_own.provider)  # the instruments that there are become its own
-    _meters.use(measuring or _meters.Meters(_own.provider, pipelines))
+    instruments.use(measuring or instruments.Meters(_own.provider, pipelines))
 
 
 def _exporter(name: str, endpoint: str | None, headers: Mapping[str, str] | None) -> Any:
@@ -117,13 +117,13 @@ def _in_child() -> None:
     if _own is not None:
         inherited, _own = _own, None
         measures.sink = None
-        _meters.make = lambda: _made_again(inherited)
+        instruments.make = lambda: _made_again(inherited)
 
 
-def _made_again(inherited: OwnProvider) -> _meters.Meters:
+def _made_again(inherited: OwnProvider) -> instruments.Meters:
     global _own
     _own = inherited.again()
-    return _meters.Meters(_own.provider, _own.pipelines)
+    return instruments.Meters(_own.provider, _own.pipelines)
 
 
 after_fork_in_child(_in_child)

@@ -19,7 +19,7 @@ from otelflow import attributes as wire
 from otelflow._drive import DRIVER_FOR, named
 from otelflow._emit import begun, tell_completed
 from otelflow._flow import Task
-from otelflow._measures import measures
+from otelflow._metrics.measurements import measures
 from otelflow._outcome import DRIVERS
 from otelflow._run import not_ended, not_started
 from otelflow._runtime import clock, names

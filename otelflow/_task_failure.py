@@ -7,7 +7,7 @@ from typing import Any
 from otelflow import attributes as wire
 from otelflow._emit import ended_with, tell_stop
 from otelflow._failures import failure, stack_trace
-from otelflow._measures import measures
+from otelflow._metrics.measurements import measures
 from otelflow._outcome import came_from_inside
 from otelflow._run import not_ended
 from otelflow._runtime import clock, names

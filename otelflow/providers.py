@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
 
-from otelflow._measures import measures
 from otelflow._meter_provider import flush_metrics, metrics_not_sent, set_up_metrics, shut_metrics_down
+from otelflow._metrics.measurements import measures
 from otelflow._new_provider import forget_wrong_limits, log_pipelines, new_provider, pipelines, wanted_exporters
 from otelflow._runtime.drop_counts import LISTENER_ERRORS, counts
 from otelflow._runtime.exec import drain_before_exec
@@ -173,7 +173,7 @@ def _measure(wanted: bool | None, provider: Any, endpoint: str | None, headers: 
         # As the SDK's own processor does, on the global meter provider, whoever sets it, before or after.
         from opentelemetry.metrics import get_meter
 
-        from otelflow._account_meters import AccountMeters
+        from otelflow._metrics.export_instruments import AccountMeters
 
         AccountMeters(get_meter(SCOPE, __version__), pipelines)
 

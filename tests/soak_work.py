@@ -25,7 +25,7 @@ from opentelemetry.sdk.trace import SpanProcessor
 import otelflow
 from otelflow import FlowRunConfig, Task, flow, flow_events, propagate, task
 from otelflow._markers import markers
-from otelflow._measures import measures
+from otelflow._metrics.measurements import measures
 from otelflow._runtime.fork import FreshLock
 from otelflow.context import get_current
 

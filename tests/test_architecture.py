@@ -15,6 +15,7 @@ HOUSES = {"otelflow": ROOT, "otelflow_exporters": TOP / "exporters" / "otelflow_
 
 FLOORS = [
     [
+        "_metrics",
         "_artifacts",
         "_spans",
         "_values",
@@ -52,13 +53,13 @@ FLOORS = [
         "_spans.unsampled_span",
     ],
     ["_spans.lean_span", "_spans.lean_tracer", "_spans.tracer", "_wrapper"],
-    ["_measures", "_values.scrub", "_otlp_frames", "_otlp_parts"],
+    ["_metrics.measurements", "_values.scrub", "_otlp_frames", "_otlp_parts"],
     ["_otlp_spans"],
     ["_otlp_encoder"],
     ["_values.small_json", "_values.text", "_journal", "listeners", "_spans.id_generator", "_spans.log_records"],
     ["_otlp", "_pipeline"],
     ["_processors", "_exporters"],
-    ["_account_meters", "_meters", "_new_provider"],
+    ["_metrics.export_instruments", "_metrics.instruments", "_new_provider"],
     ["_meter_provider"],
     [
         "_values.traceback",

@@ -20,8 +20,9 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from programs import run
 
-from otelflow import Flow, _measures, _meters, flow, instrument, task
-from otelflow._measures import measures
+from otelflow import Flow, flow, instrument, task
+from otelflow._metrics import instruments, measurements
+from otelflow._metrics.measurements import measures
 from otelflow._spans.tracer import use_provider
 from otelflow.propagate import propagating
 from otelflow.testing import Capture
@@ -32,11 +33,11 @@ Read = Callable[[str], dict[tuple[Any, ...], Any]]
 @pytest.fixture
 def read() -> Iterator[Read]:
     """Measures, and reads a metric: its points by the values of their attributes."""
-    before = measures.on, measures.sink, _meters._in_use
+    before = measures.on, measures.sink, instruments._in_use
     reader = InMemoryMetricReader()
     provider = MeterProvider([reader], shutdown_on_exit=False)
     measures.work_off()
-    _meters.use(_meters.Meters(provider))
+    instruments.use(instruments.Meters(provider))
 
     def points(name: str) -> dict[tuple[Any, ...], Any]:
         data = reader.get_metrics_data()
@@ -50,7 +51,7 @@ def read() -> Iterator[Read]:
 
     yield points
     measures.work_off()
-    measures.on, measures.sink, _meters._in_use = before
+    measures.on, measures.sink, instruments._in_use = before
     provider.shutdown()
 
 
@@ -81,7 +82,7 @@ def test_how_long_flows_and_tasks_took(read: Read, captured: Capture) -> None:
     (only,) = flows.values()
     assert only.sum == pytest.approx(captured.flow("nightly").duration)
     assert sum(point.sum for point in tasks.values()) == pytest.approx(sum(one.duration for one in captured.tasks))
-    assert only.explicit_bounds == _meters.BOUNDS
+    assert only.explicit_bounds == instruments.BOUNDS
 
 
 def test_an_exemplar_leads_to_the_trace(read: Read, captured: Capture) -> None:
@@ -185,16 +186,16 @@ def test_notes_do_not_pile_up(read: Read) -> None:
     """Without any collection they are worked off beside, all of them."""
     nightly(20_000).execute()
     until = time.monotonic() + 20
-    while len(measures._taken) > _measures._MANY and time.monotonic() < until:
+    while len(measures._taken) > measurements._MANY and time.monotonic() < until:
         time.sleep(0.01)
-    assert len(measures._taken) <= _measures._MANY
+    assert len(measures._taken) <= measurements._MANY
     assert read("otelflow.task.duration")[("nightly", "step", "completed")].count == 20_000
 
 
 def test_what_is_too_much_is_counted(monkeypatch: pytest.MonkeyPatch, read: Read) -> None:
     """Where nobody works the notes off in time, the oldest go; the number says so."""
-    monkeypatch.setattr(_measures, "_MANY", 10)
-    monkeypatch.setattr(_measures, "_MOST", 100)
+    monkeypatch.setattr(measurements, "_MANY", 10)
+    monkeypatch.setattr(measurements, "_MOST", 100)
     before = read("otelflow.dropped").get(("metrics_queue_full",))
     with measures._working:
         nightly(500).execute()

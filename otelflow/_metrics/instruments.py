@@ -11,8 +11,8 @@ from opentelemetry.metrics import Observation
 from opentelemetry.trace import NonRecordingSpan, set_span_in_context
 
 from otelflow import attributes as wire
-from otelflow._account_meters import AccountMeters, of_component
-from otelflow._measures import Note, measures
+from otelflow._metrics.export_instruments import AccountMeters, of_component
+from otelflow._metrics.measurements import Note, measures
 from otelflow._pipeline import Pipeline
 from otelflow._runtime.fork import after_fork_in_child
 from otelflow._spans.tracer import SCOPE
@@ -52,7 +52,7 @@ class Meters:
     # --- notes ------------------------------------------------------------------------------------------------------
 
     def take(self, note: Note) -> None:
-        """Record one note; see :data:`otelflow._measures.Note`."""
+        """Record one note; see :data:`otelflow._metrics.measurements.Note`."""
         if len(note) == 1:
             if note[0][2] is None:
                 self._count_flow(note[0][1][0], 1)
