@@ -165,7 +165,7 @@ def encoding(whose: str, make: Callable[[int], Any], kept: list[Any]) -> Callabl
     """Encodes so many tasks, which are made before."""
     from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
-    from otelflow._otlp_encoder import encode
+    from otelflow._otlp.request_encoder import encode
 
     make(NUMBER)
     encoder = encode if whose == "otelflow" else lambda spans: encode_spans(spans).SerializeToString()

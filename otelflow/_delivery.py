@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
-from otelflow._answers import REFUSED, REJECTED, TOO_LARGE, Answer, Verdict
+from otelflow._otlp.response import REFUSED, REJECTED, TOO_LARGE, Answer, Verdict
 
 __all__ = ["Delivery", "Exporter"]
 
@@ -22,7 +22,7 @@ _DOUBTFUL_TRIES = 5
 
 
 class Exporter(Protocol):
-    """What a delivery needs: :class:`otelflow._otlp.OtlpExporter` is one."""
+    """What a delivery needs: :class:`otelflow._otlp.exporter.OtlpExporter` is one."""
 
     def requests(self, spans: Sequence[Any]) -> Iterator[tuple[bytes, Sequence[Any]]]:
         """The spans in requests that a receiver can take, in order."""

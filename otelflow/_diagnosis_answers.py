@@ -14,7 +14,7 @@ from otelflow._diagnosis_endpoint import path_advice, swap_advice
 from otelflow._diagnosis_headers import header_names
 from otelflow._diagnosis_network import HTTP1, HTTP2, NOTHING, TLS
 from otelflow._diagnosis_report import Secrets
-from otelflow._diagnosis_target import GRPC_PORT, HTTP_PORT, Target
+from otelflow._otlp.endpoint import GRPC_PORT, HTTP_PORT, Target
 from otelflow.config import number_from_environment
 
 __all__ = ["Verdict", "clock_skew", "is_refusal_of_the_way", "judge"]

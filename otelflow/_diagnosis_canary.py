@@ -84,7 +84,9 @@ def send(exporter: Any, spans: Spans, timeout: float) -> Answer:
         with captured_logs():
             if sender is None:
                 return _send_blindly(exporter, spans, timeout, begun)
-            from otelflow._otlp_encoder import encode  # loads the SDK, which an environment may keep from being loaded
+            from otelflow._otlp.request_encoder import (
+                encode,  # loads the SDK, which an environment may keep from being loaded
+            )
 
             by = _send_by_grpc if hasattr(sender, "call") else _send_by_http
             return by(sender, encode(spans), timeout, begun)

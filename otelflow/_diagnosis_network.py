@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from otelflow._diagnosis_report import Report, shown_url
-from otelflow._diagnosis_target import Target, requests_bundle, setting
+from otelflow._otlp.endpoint import Target, requests_bundle, setting
 
 __all__ = ["HTTP1", "HTTP2", "NOTHING", "TLS", "check_way", "spoken_at", "within"]
 

@@ -9,7 +9,7 @@ from importlib.metadata import entry_points
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from otelflow._otlp import make_otlp, otlp_setting
+from otelflow._otlp.exporter import make_otlp, otlp_setting
 from otelflow._secrets.detect import hide
 from otelflow._values.scrub import guard_log
 from otelflow.errors import ConfigError
@@ -44,7 +44,7 @@ def make_exporter(
     """The exporter that is registered as ``name``, made from its environment variables and what is given here.
 
     ``otlp`` takes the protocol from ``OTEL_EXPORTER_OTLP_PROTOCOL``; where that is not set it is ``http/protobuf``,
-    and ``grpc`` for an endpoint with port 4317. For traces it is our own exporter (see :mod:`otelflow._otlp`).
+    and ``grpc`` for an endpoint with port 4317. For traces it is our own exporter (see :mod:`otelflow._otlp.exporter`).
 
     Raises :class:`otelflow.errors.ConfigError` for a name that nothing registers and for an endpoint that is no URL.
     """

@@ -19,7 +19,7 @@ from opentelemetry.context import attach, detach, set_value
 from otelflow._delivery import Delivery
 from otelflow._losses import AFTER_SHUTDOWN, EXPORT_FAILED, NOT_ENCODED, QUEUE_FULL, is_lost, is_waiting
 from otelflow._metrics.measurements import component_type, measures
-from otelflow._otlp import requests
+from otelflow._otlp.exporter import requests
 from otelflow._queue import Queue
 from otelflow._runtime.exit_hooks import is_something_to_send
 from otelflow._runtime.fork import renew_in_child

@@ -20,7 +20,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from programs import run
 
 from otelflow import Flow, config, current_flow, flow, propagate, task
-from otelflow._otlp_encoder import encode
+from otelflow._otlp.request_encoder import encode
 from otelflow.context import get_current
 from otelflow.errors import ArgumentError
 from otelflow.testing import capture

@@ -37,7 +37,7 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.span import TraceState
 
-from otelflow._otlp_encoder import encode, encode_parts
+from otelflow._otlp.request_encoder import encode, encode_parts
 from otelflow._spans import lean_tracer
 from otelflow._spans.event_overflow import add_event
 

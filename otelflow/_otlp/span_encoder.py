@@ -14,9 +14,9 @@ from opentelemetry.sdk.util import BoundedList
 from opentelemetry.trace import SpanContext, SpanKind, StatusCode, TraceFlags
 from opentelemetry.trace.span import TraceState
 
-from otelflow._otlp_frames import Frame, Frames
-from otelflow._otlp_parts import SharedAttributes
-from otelflow._otlp_values import Attributes, Known, sized, text_field, varint
+from otelflow._otlp.attribute_encoder import Attributes, Known, sized, text_field, varint
+from otelflow._otlp.resource_encoder import Frame, Frames
+from otelflow._otlp.shared_attribute_encoder import SharedAttributes
 from otelflow._runtime.drop_counts import log_once
 from otelflow._spans.lean_span import LeanSpan
 

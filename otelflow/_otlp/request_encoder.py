@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 
 from opentelemetry.sdk.trace import ReadableSpan
 
-from otelflow._otlp_frames import Frame
-from otelflow._otlp_spans import Encoding
-from otelflow._otlp_values import sized
+from otelflow._otlp.attribute_encoder import sized
+from otelflow._otlp.resource_encoder import Frame
+from otelflow._otlp.span_encoder import Encoding
 
 __all__ = ["encode", "encode_parts"]
 

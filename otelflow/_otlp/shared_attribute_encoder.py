@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from otelflow import attributes as wire
-from otelflow._otlp_values import Attributes, varint
+from otelflow._otlp.attribute_encoder import Attributes, varint
 from otelflow._spans.lean_span import LeanSpan
 
 __all__ = ["SharedAttributes"]

@@ -9,8 +9,8 @@ from typing import Any
 import grpc  # type: ignore[import-untyped,unused-ignore]  # its stubs are a package of their own
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-from otelflow._answers import Answer, Verdict, is_about_size
-from otelflow._grpc_forks import within_grpc
+from otelflow._otlp.grpc_fork import within_grpc
+from otelflow._otlp.response import Answer, Verdict, is_about_size
 from otelflow._version import __version__
 
 __all__ = ["GrpcSender"]

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from opentelemetry.util.re import parse_env_headers
 
-from otelflow._answers import Answer
+from otelflow._otlp.response import Answer
 from otelflow.config import OTELFLOW_MAX_REQUEST_BYTES, number_from_environment
 
 __all__ = ["OtlpExporter", "make_otlp", "otlp_setting", "requests"]
@@ -64,7 +64,7 @@ class OtlpExporter:
 
 def requests(spans: Sequence[Any]) -> Iterator[tuple[bytes, Sequence[Any]]]:
     """``spans`` in requests of at most ``OTELFLOW_MAX_REQUEST_BYTES``, in order; a larger one has one span."""
-    from otelflow._otlp_encoder import encode_parts
+    from otelflow._otlp.request_encoder import encode_parts
 
     most = number_from_environment(OTELFLOW_MAX_REQUEST_BYTES, _MAX_REQUEST_BYTES, 1000)
     return encode_parts(spans, int(most))
@@ -94,7 +94,7 @@ def _timeout(text: str) -> float:
 
 
 def _http(endpoint: str | None, headers: Mapping[str, str], common: dict[str, Any]) -> Any:
-    from otelflow._send_http import HttpSender
+    from otelflow._otlp.http_sender import HttpSender
 
     certificate, key = otlp_setting("CLIENT_CERTIFICATE") or None, otlp_setting("CLIENT_KEY")
     own = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "").strip()
@@ -109,7 +109,7 @@ def _http(endpoint: str | None, headers: Mapping[str, str], common: dict[str, An
 
 
 def _grpc(endpoint: str | None, headers: Mapping[str, str], common: dict[str, Any]) -> Any:
-    from otelflow._send_grpc import GrpcSender
+    from otelflow._otlp.grpc_sender import GrpcSender
 
     where = endpoint or otlp_setting("ENDPOINT") or "http://localhost:4317"
     parts = urlsplit(where)

@@ -12,7 +12,7 @@ from typing import Any
 import requests
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-from otelflow._answers import Answer, Verdict, http_verdict
+from otelflow._otlp.response import Answer, Verdict, http_verdict
 from otelflow._runtime.fork import renew_in_child
 from otelflow._version import __version__
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from otelflow._otlp_values import Attributes, sized, text_field
+from otelflow._otlp.attribute_encoder import Attributes, sized, text_field
 
 __all__ = ["Frame", "Frames"]
 
