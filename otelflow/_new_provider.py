@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
 
-from otelflow._pipeline import Pipeline
+from otelflow._export.batch_processor import Pipeline
 from otelflow._spans.log_records import ON_LOGS
 from otelflow.config import (
     OTELFLOW_QUEUE_BYTES,
@@ -134,7 +134,7 @@ def new_provider(
     from opentelemetry.sdk.resources import SERVICE_NAME, Resource
     from opentelemetry.sdk.trace import TracerProvider
 
-    from otelflow._processors import SpanDoor
+    from otelflow._export.processors import SpanDoor
     from otelflow._spans.id_generator import ProcessIdGenerator
 
     attributes = dict(resource_attributes or {})
@@ -201,8 +201,8 @@ def _set_up_logs(resource: Any) -> None:
     from opentelemetry import _logs
     from opentelemetry.sdk._logs import LoggerProvider
 
+    from otelflow._export.processors import LogDoor
     from otelflow._exporters import exporter_names
-    from otelflow._processors import LogDoor
 
     if isinstance(_logs.get_logger_provider(), LoggerProvider):
         return

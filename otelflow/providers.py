@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
     from opentelemetry.sdk.trace.sampling import Sampler
 
-    from otelflow._pipeline import Pipeline
+    from otelflow._export.batch_processor import Pipeline
 
 __all__ = ["FlushReport", "Stats", "configure", "configure_apart", "flush", "shutdown", "stats"]
 

@@ -15,6 +15,7 @@ HOUSES = {"otelflow": ROOT, "otelflow_exporters": TOP / "exporters" / "otelflow_
 
 FLOORS = [
     [
+        "_export",
         "_otlp",
         "_metrics",
         "_artifacts",
@@ -39,10 +40,17 @@ FLOORS = [
         "_shapes",
         "_loops",
     ],
-    ["_runtime.wakeup", "_otlp.response", "_otlp.grpc_fork", "_losses", "_runtime.exec"],
+    ["_runtime.wakeup", "_otlp.response", "_otlp.grpc_fork", "_export.loss_log", "_runtime.exec"],
     ["_runtime.watchdog"],
     ["_runtime.exit_hooks"],
-    ["_runtime.waiting", "_queue", "_delivery", "_otlp.http_sender", "_otlp.grpc_sender", "_otlp.attribute_encoder"],
+    [
+        "_runtime.waiting",
+        "_export.queue",
+        "_export.delivery",
+        "_otlp.http_sender",
+        "_otlp.grpc_sender",
+        "_otlp.attribute_encoder",
+    ],
     ["_spans.lazy_span", "_spans.shared_attributes", "_outcome"],
     [
         "config",
@@ -58,8 +66,8 @@ FLOORS = [
     ["_otlp.span_encoder"],
     ["_otlp.request_encoder"],
     ["_values.small_json", "_values.text", "_journal", "listeners", "_spans.id_generator", "_spans.log_records"],
-    ["_otlp.exporter", "_pipeline"],
-    ["_processors", "_exporters"],
+    ["_otlp.exporter", "_export.batch_processor"],
+    ["_export.processors", "_exporters"],
     ["_metrics.export_instruments", "_metrics.instruments", "_new_provider"],
     ["_meter_provider"],
     [

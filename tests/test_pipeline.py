@@ -25,10 +25,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from opentelemetry.sdk.trace import TracerProvider
 from services import until
 
+from otelflow._export.batch_processor import Pipeline
+from otelflow._export.processors import SpanDoor
+from otelflow._export.queue import Queue
 from otelflow._exporters import make_exporter
-from otelflow._pipeline import Pipeline
-from otelflow._processors import SpanDoor
-from otelflow._queue import Queue
 
 Answer = tuple[int, dict[str, str], bytes]
 OK: Answer = (200, {}, b"")

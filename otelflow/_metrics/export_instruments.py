@@ -12,8 +12,8 @@ from typing import Any
 from opentelemetry.metrics import Observation
 
 from otelflow import attributes as wire
-from otelflow._losses import AFTER_SHUTDOWN, QUEUE_FULL
-from otelflow._pipeline import Pipeline
+from otelflow._export.batch_processor import Pipeline
+from otelflow._export.loss_log import AFTER_SHUTDOWN, QUEUE_FULL
 from otelflow._runtime.drop_counts import LISTENER_ERRORS, counts
 
 __all__ = ["AccountMeters", "of_component"]

@@ -11,9 +11,9 @@ from opentelemetry.metrics import Observation
 from opentelemetry.trace import NonRecordingSpan, set_span_in_context
 
 from otelflow import attributes as wire
+from otelflow._export.batch_processor import Pipeline
 from otelflow._metrics.export_instruments import AccountMeters, of_component
 from otelflow._metrics.measurements import Note, measures
-from otelflow._pipeline import Pipeline
 from otelflow._runtime.fork import after_fork_in_child
 from otelflow._spans.tracer import SCOPE
 from otelflow._version import __version__

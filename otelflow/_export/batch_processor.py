@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 
 from opentelemetry.context import attach, detach, set_value
 
-from otelflow._delivery import Delivery
-from otelflow._losses import AFTER_SHUTDOWN, EXPORT_FAILED, NOT_ENCODED, QUEUE_FULL, is_lost, is_waiting
+from otelflow._export.delivery import Delivery
+from otelflow._export.loss_log import AFTER_SHUTDOWN, EXPORT_FAILED, NOT_ENCODED, QUEUE_FULL, is_lost, is_waiting
+from otelflow._export.queue import Queue
 from otelflow._metrics.measurements import component_type, measures
 from otelflow._otlp.exporter import requests
-from otelflow._queue import Queue
 from otelflow._runtime.exit_hooks import is_something_to_send
 from otelflow._runtime.fork import renew_in_child
 from otelflow._runtime.names import error_type
@@ -63,7 +63,7 @@ class Pipeline:
     exporter is ours. ``wait`` seconds are waited for room by who puts something into a full queue, before the oldest
     item goes; it goes to ``overflow``, where that is given, and is lost otherwise.
 
-    An exporter may offer ``requests`` and ``send`` (see :class:`otelflow._delivery.Exporter`): then it is asked again
+    An exporter may offer ``requests`` and ``send`` (see :class:`otelflow._export.delivery.Exporter`): then it is asked again
     while its receiver is away. One with ``account`` keeps what it is given, and delivers it later; it may offer
     ``export_encoded(body, number)``, to be given OTLP requests instead of spans.
     """

@@ -8,7 +8,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk._logs import LogRecordProcessor
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
-from otelflow._pipeline import Pipeline
+from otelflow._export.batch_processor import Pipeline
 from otelflow._spans.lean_span import Said
 from otelflow._spans.tracer import SCOPE
 
