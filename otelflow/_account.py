@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from otelflow import _emit, _made
 from otelflow import attributes as wire
-from otelflow._journal import Journal, artifact_of, message_of, result_of
+from otelflow._events import emit, outputs
+from otelflow._events.run_memory import Journal, artifact_of, message_of, result_of
 from otelflow._run import Run
 from otelflow._runtime import clock
 from otelflow._runtime.drop_counts import log_once
@@ -29,19 +29,19 @@ class Account(Run):
 
     def log_debug(self, message: object, /, **attributes: Any) -> None:
         """Send a message at DEBUG. ``attributes`` go on its span event; values are cut to the largest size."""
-        _emit.message(self, 10, message, attributes)
+        emit.message(self, 10, message, attributes)
 
     def log_info(self, message: object, /, **attributes: Any) -> None:
         """Send a message at INFO."""
-        _emit.message(self, 20, message, attributes)
+        emit.message(self, 20, message, attributes)
 
     def log_warning(self, message: object, /, **attributes: Any) -> None:
         """Send a message at WARNING."""
-        _emit.message(self, 30, message, attributes)
+        emit.message(self, 30, message, attributes)
 
     def log_error(self, message: object, /, **attributes: Any) -> None:
         """Send a message at ERROR. The run does not fail for it."""
-        _emit.message(self, 40, message, attributes)
+        emit.message(self, 40, message, attributes)
 
     def add_artifact(
         self,
@@ -56,11 +56,11 @@ class Account(Run):
         get the object itself. ``data`` may be anything: what is not JSON is described.
         """
         kind = type(data).__name__ if artifact_type is None else artifact_type
-        _made.artifact(self, "artifact" if key is None else _text(key), data, _text(description), _text(kind))
+        outputs.artifact(self, "artifact" if key is None else _text(key), data, _text(description), _text(kind))
 
     def add_result(self, key: str, description: object = "") -> None:
         """Record a result that should be seen, in words."""
-        _made.result(self, _text(key), _text(description))
+        outputs.result(self, _text(key), _text(description))
 
     def progress(self, done: float, total: float | None = None) -> None:
         """Say how far the run is: ``done`` of ``total``, in any unit. A live tree shows it as a bar; the span keeps the

@@ -9,11 +9,11 @@ from typing import Any, ClassVar, Generic, TypeVar
 from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, Link, Span, get_current_span, set_span_in_context
 
-from otelflow import _emit
 from otelflow import attributes as wire
+from otelflow._events import emit
+from otelflow._events.run_memory import Journal
 from otelflow._execute import Executable
 from otelflow._incoming import incoming
-from otelflow._journal import Journal
 from otelflow._markers import markers
 from otelflow._run import Run
 from otelflow._runtime import stdout_capture
@@ -165,7 +165,7 @@ class Flow(Executable, Generic[R]):
             stdout_capture.stop_capture()
         if self.flow_config.print_logs:
             for message in self.messages:
-                _emit.console(message.raw)
+                emit.console(message.raw)
 
     def _end_attributes(self) -> dict[str, Any]:
         started, failed, short, tasks, messages = self._account

@@ -10,8 +10,8 @@ from opentelemetry.trace import Span, SpanContext, get_current_span
 
 from otelflow._argument_paths import ArgumentPaths
 from otelflow._drive import DRIVER_FOR, named
+from otelflow._events.run_memory import Journal
 from otelflow._flow import Flow, Task
-from otelflow._journal import Journal
 from otelflow._run import Run, not_started
 from otelflow._spans.lazy_span import PostponedContext, PostponedSpan
 from otelflow._spans.shared_attributes import Parts

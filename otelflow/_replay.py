@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, Span
 
-from otelflow import _emit, _failures, _made
+from otelflow._events import emit, exception, outputs
 from otelflow._flow import Flow, Task
 from otelflow._packing import unpack
 from otelflow._relay import HANDLE, JobReport, Linked, Said, Started, Stopped
@@ -109,7 +109,7 @@ def _start(runs: dict[int | None, Any], entry: Started, _: Any) -> None:
     made._origin = (entry.source, *made._make_origin()[1:])
     runs[entry.run] = made
     with _current(made):
-        _emit.started(made)
+        emit.started(made)
 
 
 def _say(runs: dict[int | None, Any], entry: Said, _: Any) -> None:
@@ -120,16 +120,16 @@ def _say(runs: dict[int | None, Any], entry: Said, _: Any) -> None:
         _SAID[entry.what](run, entry.facts, (entry.ns, entry.source))
 
 
-def _artifact(run: Any, facts: tuple[Any, ...], at: _emit.At) -> None:
+def _artifact(run: Any, facts: tuple[Any, ...], at: emit.At) -> None:
     key, data, description, kind = facts
-    _made.artifact(run, key, unpack(data), description, kind, at)
+    outputs.artifact(run, key, unpack(data), description, kind, at)
 
 
-_SAID: dict[str, Callable[[Any, tuple[Any, ...], _emit.At], None]] = {
-    "message": lambda run, facts, at: _emit.message(run, facts[0], facts[1], facts[2], at),
+_SAID: dict[str, Callable[[Any, tuple[Any, ...], emit.At], None]] = {
+    "message": lambda run, facts, at: emit.message(run, facts[0], facts[1], facts[2], at),
     "artifact": _artifact,
-    "result": lambda run, facts, at: _made.result(run, facts[0], facts[1], at),
-    "exception": lambda run, facts, at: _failures.exception(run, facts[0], at[0]),
+    "result": lambda run, facts, at: outputs.result(run, facts[0], facts[1], at),
+    "exception": lambda run, facts, at: exception.exception(run, facts[0], at[0]),
 }
 
 
@@ -143,7 +143,7 @@ def _stop(runs: dict[int | None, Any], entry: Stopped, came_of_it: Any) -> None:
         run._flow._memory.task_failed()
     run._ended_ns = entry.ns
     with _current(run):
-        _emit.stopped(run)
+        emit.stopped(run)
     run._flow = run._origin = run._span = None
 
 

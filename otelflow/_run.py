@@ -9,8 +9,8 @@ from typing import Any, ClassVar, TypeVar
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanContext
 
-from otelflow import _emit, _failures
-from otelflow._journal import Journal
+from otelflow._events import emit, exception
+from otelflow._events.run_memory import Journal
 from otelflow._outcome import came_from_inside, status_of
 from otelflow._runtime import clock, names, stdout_capture
 from otelflow._runtime.drop_counts import log_once
@@ -256,7 +256,7 @@ class Run:
     def _with_baggage(self, context: Context) -> Context:
         raise NotImplementedError
 
-    _begin = _emit.started
+    _begin = emit.started
     """Say that the run has begun."""
 
     def _pause(self) -> None:
@@ -291,7 +291,7 @@ class Run:
                 self._ended_ns = clock.now()
                 if self._is_flow:  # after the end: a task of another thread that starts now is late, and counted so
                     self._settle()
-                _emit.stopped(self)
+                emit.stopped(self)
         finally:
             try:
                 reset(self._token)
@@ -323,9 +323,9 @@ class Run:
             return
         self.error = error
         if self.status == "failed" and not came_from_inside(self._order, error):
-            _failures.failure(self, error)
+            exception.failure(self, error)
             if self._settings.print_error_stack_trace:
-                _failures.stack_trace(error)
+                exception.stack_trace(error)
 
     def _end_span(self) -> None:
         span, self._span = self._span, None
@@ -352,7 +352,7 @@ class Run:
             stdout_capture.flush_lines(self._lines, self._line)
 
     def _line(self, line: str) -> None:
-        _emit.message(self, 20, line)
+        emit.message(self, 20, line)
 
 
 def not_started(error: Exception) -> None:

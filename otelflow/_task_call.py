@@ -17,7 +17,7 @@ from opentelemetry.context import Context
 
 from otelflow import attributes as wire
 from otelflow._drive import DRIVER_FOR, named
-from otelflow._emit import begun, tell_completed
+from otelflow._events.emit import begun, tell_completed
 from otelflow._flow import Task
 from otelflow._metrics.measurements import measures
 from otelflow._outcome import DRIVERS

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from otelflow import attributes as wire
-from otelflow._emit import ended_with, tell_stop
-from otelflow._failures import failure, stack_trace
+from otelflow._events.emit import ended_with, tell_stop
+from otelflow._events.exception import failure, stack_trace
 from otelflow._metrics.measurements import measures
 from otelflow._outcome import came_from_inside
 from otelflow._run import not_ended

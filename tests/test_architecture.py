@@ -15,6 +15,7 @@ HOUSES = {"otelflow": ROOT, "otelflow_exporters": TOP / "exporters" / "otelflow_
 
 FLOORS = [
     [
+        "_events",
         "_export",
         "_otlp",
         "_metrics",
@@ -65,7 +66,14 @@ FLOORS = [
     ["_metrics.measurements", "_values.scrub", "_otlp.resource_encoder", "_otlp.shared_attribute_encoder"],
     ["_otlp.span_encoder"],
     ["_otlp.request_encoder"],
-    ["_values.small_json", "_values.text", "_journal", "listeners", "_spans.id_generator", "_spans.log_records"],
+    [
+        "_values.small_json",
+        "_values.text",
+        "_events.run_memory",
+        "listeners",
+        "_spans.id_generator",
+        "_spans.log_records",
+    ],
     ["_otlp.exporter", "_export.batch_processor"],
     ["_export.processors", "_exporters"],
     ["_metrics.export_instruments", "_metrics.instruments", "_new_provider"],
@@ -88,8 +96,8 @@ FLOORS = [
     ["_diagnosis_answers"],
     ["_diagnosis"],
     ["_relay"],
-    ["_emit"],
-    ["_failures", "_made"],
+    ["_events.emit"],
+    ["_events.exception", "_events.outputs"],
     ["_run"],
     ["_drive", "_account"],
     ["_execute"],

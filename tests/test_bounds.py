@@ -67,9 +67,9 @@ def test_nothing_is_captured_for_a_span_that_is_not_recorded(monkeypatch: pytest
     def never(*_: Any) -> Any:
         raise AssertionError("looked at")
 
-    monkeypatch.setattr("otelflow._made.to_json", never)
-    monkeypatch.setattr("otelflow._emit.attribute", never)
-    monkeypatch.setattr("otelflow._failures.format_error", never)
+    monkeypatch.setattr("otelflow._events.outputs.to_json", never)
+    monkeypatch.setattr("otelflow._events.emit.attribute", never)
+    monkeypatch.setattr("otelflow._events.exception.format_error", never)
     before = dict(stats().dropped)
     heard = []
     with sampled_out(), flow_events.listen(heard.append):

@@ -241,7 +241,7 @@ def test_what_is_said_of_a_plain_text_is_what_is_said_of_any(
         return events, shown, messages, told, attributes, made.span.status.description
 
     plain = account()
-    monkeypatch.setattr("otelflow._failures.stands_apart", lambda prefix: False)
+    monkeypatch.setattr("otelflow._events.exception.stands_apart", lambda prefix: False)
     assert account() == plain
 
 

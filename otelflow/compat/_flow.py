@@ -8,8 +8,8 @@ from typing import Any
 
 from opentelemetry.context import Context
 
-from otelflow import _emit
 from otelflow import attributes as wire
+from otelflow._events import emit
 from otelflow._flow import Flow as MainFlow
 from otelflow._flow import Task as MainTask
 from otelflow._flow import current_flow
@@ -71,9 +71,9 @@ class _Talkative(Run):
     def _say_end(self, config: Any, kind: str, what: str) -> None:
         value = self.return_value
         if self.status == "completed" and (value is not None or config.print_none_return_value):
-            _emit.message(self, 10, f"{kind} return value: {safe_str(value)}")
+            emit.message(self, 10, f"{kind} return value: {safe_str(value)}")
         if config.print_finished_message:
-            _emit.message(self, 10, f"Finished {what}")
+            emit.message(self, 10, f"Finished {what}")
 
     def _closed_by(self, error: BaseException, shape: Shape) -> None:
         super()._closed_by(error, shape)
@@ -81,7 +81,7 @@ class _Talkative(Run):
             return
         text = whole(f"Error executing {self._title()}: {safe_str(error)}")
         if not any(str(message) == text for message in self.messages):  # type: ignore[attr-defined]
-            _emit.message(self, 40, text)  # otelflow says it once, where the error began; the original at each level
+            emit.message(self, 40, text)  # otelflow says it once, where the error began; the original at each level
         _print_red(text)
 
 
@@ -234,13 +234,13 @@ class Flow(_Talkative, MainFlow[Any]):
     # --- logging -----------------------------------------------------------------------------------------------------
 
     def log_debug(self, message: object, /, task_run_id: str | None = None, **attributes: Any) -> None:
-        _emit.message(self, 10, message, attributes)
+        emit.message(self, 10, message, attributes)
 
     def log_info(self, message: object, /, task_run_id: str | None = None, **attributes: Any) -> None:
-        _emit.message(self, 20, message, attributes)
+        emit.message(self, 20, message, attributes)
 
     def log_error(self, message: object, /, task_run_id: str | None = None, **attributes: Any) -> None:
-        _emit.message(self, 40, message, attributes)
+        emit.message(self, 40, message, attributes)
 
     def log_messages_with_colors(self) -> list[str]:
         """The messages as they were given, without the 'Created flow run' line."""
@@ -256,9 +256,9 @@ class Flow(_Talkative, MainFlow[Any]):
 
     def print_log_messages(self, use_colors: bool = True) -> Flow:
         """Print the messages. Returns the flow."""
-        _emit.console("\n")
+        emit.console("\n")
         for line in self.log_messages_with_colors() if use_colors else self.log_messages():
-            _emit.console(line)
+            emit.console(line)
         return self
 
     # --- reading -----------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from otelflow import attributes as wire
-from otelflow._emit import At, Emitter, deliver, fitted, origin_of, short
+from otelflow._events.emit import At, Emitter, deliver, fitted, origin_of, short
 from otelflow._runtime import clock
 from otelflow._runtime.drop_counts import VALUES, after_end, counts
 from otelflow._spans.event_overflow import weigh

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Protocol
 from opentelemetry.trace import Status, StatusCode
 
 from otelflow import attributes as wire
-from otelflow._journal import Journal
+from otelflow._events.run_memory import Journal
 from otelflow._metrics.measurements import measures
 from otelflow._runtime import clock, names
 from otelflow._runtime.drop_counts import AFTER_FORK, VALUES, after_end, broken, counts, log_once
