@@ -5,7 +5,7 @@
 
 from typing import TYPE_CHECKING
 
-from otelflow._flow import Flow, Task, current_flow, current_task
+from otelflow._runs.flow_and_task import Flow, Task, current_flow, current_task
 from otelflow._version import __version__
 from otelflow.config import FlowRunConfig
 from otelflow.decorators import flow, task

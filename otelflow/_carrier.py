@@ -14,8 +14,8 @@ from opentelemetry.trace import get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from otelflow import attributes as wire
-from otelflow._flow import Flow
 from otelflow._remote import RemoteFlow
+from otelflow._runs.flow_and_task import Flow
 from otelflow._runtime.drop_counts import log_once
 from otelflow._values.text import cut
 from otelflow.context import RUN_KEY, attach, current_run, get_current, give_back

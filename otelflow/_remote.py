@@ -7,12 +7,12 @@ from typing import Any, NoReturn, cast
 
 from opentelemetry.trace import SpanContext, get_current_span
 
-from otelflow._flow import Flow, Task
-from otelflow._run import Run
+from otelflow._runs.callable_kind import Shape
+from otelflow._runs.definition import Spec
+from otelflow._runs.flow_and_task import Flow, Task
+from otelflow._runs.run import Run
 from otelflow._runtime.drop_counts import NO_LOCAL_SPAN, counts
 from otelflow._runtime.names import next_order
-from otelflow._shapes import Shape
-from otelflow._spec import Spec
 from otelflow._values.text import whole
 from otelflow.config import DEFAULT_CONFIG, FlowRunConfig
 from otelflow.errors import NotShared, OtelflowError

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Literal, ParamSpec, Protocol, TypeVar, overload
 
-from otelflow._drive import DRIVER_FOR, body_of, named
-from otelflow._flow import Flow, Task
-from otelflow._spec import Spec
-from otelflow._task_call import task_call
-from otelflow._wrapper import Wrapper, wrap
+from otelflow._runs.definition import Spec
+from otelflow._runs.drivers import DRIVER_FOR, body_of, named
+from otelflow._runs.fast_path import task_call
+from otelflow._runs.flow_and_task import Flow, Task
+from otelflow._runs.wrapper import Wrapper, wrap
 from otelflow.config import FlowRunConfig
 from otelflow.errors import ArgumentError, unknown_argument
 

@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, TypedDict
 
-from otelflow._flow import Flow, Task
+from otelflow._runs.flow_and_task import Flow, Task
 from otelflow.decorators import flow, task
 
 __all__ = ["Facts", "analyse"]

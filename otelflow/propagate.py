@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 
 from otelflow._carrier import attached, inject
 from otelflow._jobs import Bound, Job, bind
+from otelflow._runs.wrapper import teach_cloudpickle
 from otelflow._runtime.drop_counts import WORKER_LOST, counts, log_once
 from otelflow._worker import JobFailed, Outcome
-from otelflow._wrapper import teach_cloudpickle
 from otelflow.errors import ArgumentError
 
 __all__ = ["attached", "bind", "inject", "propagating"]

@@ -24,8 +24,8 @@ from opentelemetry.sdk.trace import SpanProcessor
 
 import otelflow
 from otelflow import FlowRunConfig, Task, flow, flow_events, propagate, task
-from otelflow._markers import markers
 from otelflow._metrics.measurements import measures
+from otelflow._runs.markers import markers
 from otelflow._runtime.fork import FreshLock
 from otelflow.context import get_current
 

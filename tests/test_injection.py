@@ -159,11 +159,11 @@ def test_names_that_are_imported_for_type_checkers_only() -> None:
 
 def test_the_plan_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Signatures are looked at once a function, not once a call."""
-    from otelflow import _spec
+    from otelflow._runs import definition
 
     made: list[Any] = []
-    original = _spec.plan_for
-    monkeypatch.setattr(_spec, "plan_for", lambda *given: made.append(given) or original(*given))
+    original = definition.plan_for
+    monkeypatch.setattr(definition, "plan_for", lambda *given: made.append(given) or original(*given))
 
     @task
     def step(this_task: Any = None) -> None:

@@ -20,8 +20,9 @@ from programs import HEAD, clean_environment, run
 from receiver import Sink, attributes_of
 from services import until
 
-from otelflow import Flow, FlowRunConfig, _flow, _markers, flow, task
-from otelflow._markers import Markers, _in_words
+from otelflow import Flow, FlowRunConfig, flow, task
+from otelflow._runs import flow_and_task, markers
+from otelflow._runs.markers import Markers, _in_words
 from otelflow._spans import tracer
 from otelflow.config import OTELFLOW_HEARTBEAT, OTELFLOW_STARTED_MARKER_AFTER, seconds_from_environment
 from otelflow.testing import Capture
@@ -41,7 +42,7 @@ class Sent:
     def watch(self, each: bool = False, after: float | None = None, heartbeat: float | None = None) -> Markers:
         """What the process's settings are in this test."""
         made = Markers(each, after, heartbeat)
-        self._patch.setattr(_flow, "markers", made)
+        self._patch.setattr(flow_and_task, "markers", made)
         return made
 
     def named(self, name: str) -> list[ReadableSpan]:
@@ -184,7 +185,7 @@ def test_no_thread_where_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_capture_has_none(captured: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test captures does not change with the settings of the process."""
     watched = Markers(True, 0.01, 0.01)
-    monkeypatch.setattr(_flow, "markers", watched)
+    monkeypatch.setattr(flow_and_task, "markers", watched)
     Flow(step).execute()
     assert [run.name for run in captured.flows] == ["step"]
     assert len(captured.flows[0].children) == 1
@@ -252,7 +253,7 @@ def test_it_holds_no_flow(sent: Sent) -> None:
 def test_a_sampler_that_raises(monkeypatch: pytest.MonkeyPatch, sent: Sent) -> None:
     """What cannot be marked runs as it is."""
     sent.watch(each=True)
-    monkeypatch.setattr(_markers, "_in_words", None)
+    monkeypatch.setattr(markers, "_in_words", None)
 
     @flow
     def work() -> str:

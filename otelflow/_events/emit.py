@@ -56,7 +56,7 @@ _MESSAGE_BYTES = weigh({_TEXT: "", _SEVERITY: "CRITICAL"})
 
 
 class Emitter(Protocol):
-    """What this module needs of a run; :class:`otelflow._run.Run` is one."""
+    """What this module needs of a run; :class:`otelflow._runs.run.Run` is one."""
 
     _START: ClassVar[FlowRunEventType]
     _STOP: ClassVar[FlowRunEventType]

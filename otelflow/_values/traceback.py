@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from otelflow._outcome import cause_of
+from otelflow._runs.outcome import cause_of
 from otelflow._runtime.names import error_type
 from otelflow._values.scrub import clean_source
 from otelflow._values.text import MAX_VALUE_BYTES, cut, plain_text, safe_str

@@ -10,7 +10,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from otelflow._flow import Flow, Task
+from otelflow._runs.flow_and_task import Flow, Task
 from otelflow.cli._program import Mistake
 
 __all__ = ["arguments", "call"]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from otelflow import decorators
-from otelflow._wrapper import Wrapper
+from otelflow._runs.wrapper import Wrapper
 from otelflow.compat._flow import Flow, Task, check
 
 __all__ = ["flow", "task"]

@@ -10,14 +10,14 @@ from opentelemetry.context import Context
 
 from otelflow import attributes as wire
 from otelflow._events import emit
-from otelflow._flow import Flow as MainFlow
-from otelflow._flow import Task as MainTask
-from otelflow._flow import current_flow
-from otelflow._run import Run
+from otelflow._runs.callable_kind import Shape
+from otelflow._runs.flow_and_task import Flow as MainFlow
+from otelflow._runs.flow_and_task import Task as MainTask
+from otelflow._runs.flow_and_task import current_flow
+from otelflow._runs.run import Run
 from otelflow._runtime import stdout_capture
 from otelflow._runtime.drop_counts import log_once
 from otelflow._runtime.names import next_order, run_id
-from otelflow._shapes import Shape
 from otelflow._spans.shared_attributes import Parts
 from otelflow._values.text import safe_str, whole
 from otelflow.compat._config import Flow_Run__Config

@@ -11,14 +11,14 @@ from opentelemetry.trace import Span, SpanContext
 
 from otelflow._events import emit, exception
 from otelflow._events.run_memory import Journal
-from otelflow._outcome import came_from_inside, status_of
+from otelflow._runs.callable_kind import Shape
+from otelflow._runs.definition import Spec
+from otelflow._runs.outcome import came_from_inside, status_of
 from otelflow._runtime import clock, names, stdout_capture
 from otelflow._runtime.drop_counts import log_once
-from otelflow._shapes import Shape
 from otelflow._spans.shared_attributes import Parts
 from otelflow._spans.span_events import settle
 from otelflow._spans.tracer import Source, current_source
-from otelflow._spec import Spec
 from otelflow._values.text import cut, whole
 from otelflow.context import RUN_KEY, SPAN_KEY, SUPPRESS_KEY, UNRESETTABLE, attach, get_current, give_back, reset
 from otelflow.errors import ArgumentError

@@ -2,7 +2,7 @@
 
 A driver opens the run, calls the body, and closes the run with what came of it. Exceptions go through as they are.
 Every driver calls its run ``run``, and puts the run's number there when an exception has ended it: see
-:data:`otelflow._outcome.DRIVERS`.
+:data:`otelflow._runs.outcome.DRIVERS`.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import inspect
 from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any
 
-from otelflow._outcome import DRIVERS
-from otelflow._run import Run
+from otelflow._runs.callable_kind import Shape
+from otelflow._runs.definition import Spec
+from otelflow._runs.outcome import DRIVERS
+from otelflow._runs.run import Run
 from otelflow._runtime.names import target_name
-from otelflow._shapes import Shape
-from otelflow._spec import Spec
 
 __all__ = ["DRIVER_FOR", "body_of", "named"]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from otelflow._shapes import Shape
+from otelflow._runs.callable_kind import Shape
 
 __all__ = ["DRIVERS", "came_from_inside", "cause_of", "status_of"]
 

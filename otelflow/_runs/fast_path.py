@@ -2,7 +2,7 @@
 
 A task as it usually comes is no subclass, belongs to a flow of this process, has a lean span or none, and ends with a
 value. Its way from call to value is here, in few steps: a step that Python makes costs as much as an attribute of a
-span. What is not usual goes to the methods of :class:`otelflow._run.Run`, from its beginning or from its end on;
+span. What is not usual goes to the methods of :class:`otelflow._runs.run.Run`, from its beginning or from its end on;
 ``tests/test_task_call.py`` holds both ways to the same account.
 """
 
@@ -16,20 +16,20 @@ from typing import Any
 from opentelemetry.context import Context
 
 from otelflow import attributes as wire
-from otelflow._drive import DRIVER_FOR, named
 from otelflow._events.emit import begun, tell_completed
-from otelflow._flow import Task
 from otelflow._metrics.measurements import measures
-from otelflow._outcome import DRIVERS
-from otelflow._run import not_ended, not_started
+from otelflow._runs.callable_kind import Shape
+from otelflow._runs.definition import Spec
+from otelflow._runs.drivers import DRIVER_FOR, named
+from otelflow._runs.fast_path_failure import close_failed
+from otelflow._runs.flow_and_task import Task
+from otelflow._runs.outcome import DRIVERS
+from otelflow._runs.run import not_ended, not_started
 from otelflow._runtime import clock, names
-from otelflow._shapes import Shape
 from otelflow._spans import tracer
 from otelflow._spans.span_events import settle
 from otelflow._spans.tracer import current_source
 from otelflow._spans.unsampled_span import Unsampled
-from otelflow._spec import Spec
-from otelflow._task_failure import close_failed
 from otelflow.context import RUN_KEY, SPAN_KEY, UNRESETTABLE, attach, get_current, give_back, reset
 from otelflow.events import FlowRunEventType, event_of
 from otelflow.listeners import flow_events

@@ -12,17 +12,17 @@ from opentelemetry.trace import INVALID_SPAN, Link, Span, get_current_span, set_
 from otelflow import attributes as wire
 from otelflow._events import emit
 from otelflow._events.run_memory import Journal
-from otelflow._execute import Executable
-from otelflow._incoming import incoming
-from otelflow._markers import markers
-from otelflow._run import Run
+from otelflow._runs.baggage import incoming
+from otelflow._runs.callable_kind import Shape
+from otelflow._runs.definition import Spec
+from otelflow._runs.executable import Executable
+from otelflow._runs.markers import markers
+from otelflow._runs.run import Run
 from otelflow._runtime import stdout_capture
 from otelflow._runtime.drop_counts import after_end, counts
 from otelflow._runtime.names import next_order, run_id
-from otelflow._shapes import Shape
 from otelflow._spans.shared_attributes import Parts
 from otelflow._spans.tracer import Source
-from otelflow._spec import Spec
 from otelflow._values.text import cut
 from otelflow.config import DEFAULT_CONFIG, FlowRunConfig
 from otelflow.context import baggage_key, current_run

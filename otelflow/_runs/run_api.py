@@ -8,7 +8,7 @@ from typing import Any
 from otelflow import attributes as wire
 from otelflow._events import emit, outputs
 from otelflow._events.run_memory import Journal, artifact_of, message_of, result_of
-from otelflow._run import Run
+from otelflow._runs.run import Run
 from otelflow._runtime import clock
 from otelflow._runtime.drop_counts import log_once
 from otelflow._values.text import safe_str, to_json, whole

@@ -6,12 +6,12 @@ import warnings
 from collections.abc import AsyncIterator, Generator, Iterator
 from typing import Any, TypeVar
 
-from otelflow._account import Account
-from otelflow._drive import DRIVER_FOR, body_of
-from otelflow._loops import loop_is_running, run_to_end
+from otelflow._runs.callable_kind import Shape, shape_of
+from otelflow._runs.definition import Spec
+from otelflow._runs.drivers import DRIVER_FOR, body_of
+from otelflow._runs.event_loop import loop_is_running, run_to_end
+from otelflow._runs.run_api import Account
 from otelflow._runtime.fork import FreshLock
-from otelflow._shapes import Shape, shape_of
-from otelflow._spec import Spec
 from otelflow.errors import ArgumentError, NothingToRun, OtelflowError
 
 __all__ = ["Executable"]

@@ -8,10 +8,10 @@ from otelflow import attributes as wire
 from otelflow._events.emit import ended_with, tell_stop
 from otelflow._events.exception import failure, stack_trace
 from otelflow._metrics.measurements import measures
-from otelflow._outcome import came_from_inside
-from otelflow._run import not_ended
+from otelflow._runs.callable_kind import Shape
+from otelflow._runs.outcome import came_from_inside
+from otelflow._runs.run import not_ended
 from otelflow._runtime import clock, names
-from otelflow._shapes import Shape
 from otelflow._spans.span_events import settle
 from otelflow.context import UNRESETTABLE, reset
 from otelflow.events import FlowRunEventType
