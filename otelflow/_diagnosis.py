@@ -15,8 +15,8 @@ from otelflow._diagnosis_names import check_names, known_names
 from otelflow._diagnosis_network import HTTP1, HTTP2, TLS, check_way, spoken_at
 from otelflow._diagnosis_report import ERROR, UNUSABLE, Report, Secrets, shown_url
 from otelflow._diagnosis_settings import OTLP_NAMES, captured_logs, check_settings
-from otelflow._exporters import exporter_names, make_exporter
 from otelflow._otlp.endpoint import Target, find_target
+from otelflow._providers.exporters import exporter_names, make_exporter
 from otelflow._secrets.detect import REDACTED
 from otelflow.errors import ConfigError
 

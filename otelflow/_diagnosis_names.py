@@ -10,7 +10,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 
 from otelflow._diagnosis_report import MINOR, MISSPELT, Report
-from otelflow._exporters import GROUP
+from otelflow._providers.exporters import GROUP
 
 __all__ = ["check_names", "known_names"]
 

@@ -13,9 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
 
-from otelflow._meter_provider import flush_metrics, metrics_not_sent, set_up_metrics, shut_metrics_down
 from otelflow._metrics.measurements import measures
-from otelflow._new_provider import forget_wrong_limits, log_pipelines, new_provider, pipelines, wanted_exporters
+from otelflow._providers.meter_provider import flush_metrics, metrics_not_sent, set_up_metrics, shut_metrics_down
+from otelflow._providers.tracer_provider import (
+    forget_wrong_limits,
+    log_pipelines,
+    new_provider,
+    pipelines,
+    wanted_exporters,
+)
 from otelflow._runtime.drop_counts import LISTENER_ERRORS, counts
 from otelflow._runtime.exec import drain_before_exec
 from otelflow._runtime.exit_hooks import drain_on_signals, is_something_to_send

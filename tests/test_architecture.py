@@ -15,6 +15,7 @@ HOUSES = {"otelflow": ROOT, "otelflow_exporters": TOP / "exporters" / "otelflow_
 
 FLOORS = [
     [
+        "_providers",
         "_runs",
         "_events",
         "_export",
@@ -76,9 +77,9 @@ FLOORS = [
         "_spans.log_records",
     ],
     ["_otlp.exporter", "_export.batch_processor"],
-    ["_export.processors", "_exporters"],
-    ["_metrics.export_instruments", "_metrics.instruments", "_new_provider"],
-    ["_meter_provider"],
+    ["_export.processors", "_providers.exporters"],
+    ["_metrics.export_instruments", "_metrics.instruments", "_providers.tracer_provider"],
+    ["_providers.meter_provider"],
     [
         "_values.traceback",
         "_spans.event_overflow",

@@ -28,7 +28,7 @@ from services import until
 from otelflow._export.batch_processor import Pipeline
 from otelflow._export.processors import SpanDoor
 from otelflow._export.queue import Queue
-from otelflow._exporters import make_exporter
+from otelflow._providers.exporters import make_exporter
 
 Answer = tuple[int, dict[str, str], bytes]
 OK: Answer = (200, {}, b"")

@@ -359,7 +359,7 @@ def test_a_flush_that_hangs_is_not_begun_again(provider: str) -> None:
         if {provider == "foreign"}: trace.set_tracer_provider(Hangs(shutdown_on_exit=False))
         else:
             configure(exporters=[], metrics=True)
-            otelflow._meter_provider._own.provider.force_flush = lambda _: time.sleep(60)
+            otelflow._providers.meter_provider._own.provider.force_flush = lambda _: time.sleep(60)
         work(1).execute(); flush(0.01); before = threading.active_count()
         reports = [flush(0.01) for _ in range(10)]
         say(more=threading.active_count() - before, ok=any(reports))
@@ -525,7 +525,7 @@ class Records(Memory):
         self.spans.extend(item.log_record for item in batch)
         return LogRecordExportResult.SUCCESS
 records = Records()
-from otelflow import _exporters
+from otelflow._providers import exporters as _exporters
 _exporters.make_exporter = lambda *given: records  # the only part of the path that is not real
 """
 
@@ -642,7 +642,7 @@ def test_an_exporter_that_can_be_told(tmp_path: Path) -> None:
     (about / "entry_points.txt").write_text("[opentelemetry_traces_exporter]\nown = own_kind:Own\n")
     (tmp_path / "own_kind.py").write_text(OWN_KIND)
     there = {"PYTHONPATH": str(tmp_path), "OTEL_TRACES_EXPORTER": "own"}
-    show = "from otelflow._new_provider import pipelines; say(given=pipelines[0].exporter.given)"
+    show = "from otelflow._providers.tracer_provider import pipelines; say(given=pipelines[0].exporter.given)"
     both = said(f"configure(endpoint='http://a:4318', headers={{'key': 'x'}}); {show}", **there)
     assert (both["given"], both["stderr"]) == (["http://a:4318", {"key": "x"}], "")
     assert said(f"configure(headers={{'key': 'x'}}); {show}", **there)["given"] == [None, {"key": "x"}]

@@ -118,7 +118,7 @@ def assert_details(spans: Any, root: Any) -> None:
 
 def test_a_port_says_the_protocol(receiver: receivers.Receiver) -> None:
     """Where no protocol is set, an endpoint on port 4317 is gRPC, and any other HTTP."""
-    from otelflow._exporters import make_exporter
+    from otelflow._providers.exporters import make_exporter
 
     made = [make_exporter("otlp", endpoint) for endpoint in ("http://localhost:4317", receiver.http)]
     assert ["grpc" in exporter.component_type for exporter in made] == [True, False]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from otelflow._diagnosis_report import shown_url
-from otelflow._exporters import check_endpoint
+from otelflow._providers.exporters import check_endpoint
 from otelflow.errors import ConfigError
 
 __all__ = ["GRPC", "GRPC_PORT", "HTTP", "HTTP_PORT", "PATH", "Target", "find_target", "requests_bundle", "setting"]

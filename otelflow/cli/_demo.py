@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from otelflow._exporters import exporter_names
+from otelflow._providers.exporters import exporter_names
 from otelflow.cli._shown import is_installed, write_page
 from otelflow.errors import ConfigError
 from otelflow.providers import configure, shutdown

@@ -13,8 +13,8 @@ import click
 
 from otelflow._diagnosis import Options, diagnose
 from otelflow._diagnosis_report import ERROR, OK, SKIPPED, WARNING, Report
-from otelflow._exporters import check_endpoint
 from otelflow._otlp.endpoint import GRPC, HTTP
+from otelflow._providers.exporters import check_endpoint
 from otelflow._version import __version__
 from otelflow.errors import ConfigError
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import click
 
-from otelflow._exporters import GROUP, exporter_names
+from otelflow._providers.exporters import GROUP, exporter_names
 from otelflow.cli._group import COMMANDS
 
 __all__ = ["Shown", "is_installed", "write_page"]

@@ -67,7 +67,10 @@ def wanted_exporters(
     exporters: Iterable[str | SpanExporter] | str | None, endpoint: str | None, headers: Mapping[str, str] | None
 ) -> list[tuple[str, Any]]:
     """The exporters to use, with their names. Those that the environment asks for never raise."""
-    from otelflow._exporters import exporter_names, make_exporter  # importlib.metadata: 10 ms that few programs need
+    from otelflow._providers.exporters import (  # importlib.metadata: 10 ms that few programs need
+        exporter_names,
+        make_exporter,
+    )
 
     if exporters is None and endpoint is None:
         return [(name, _made_or_unusable(name, None, headers)) for name in exporter_names()]
@@ -109,7 +112,7 @@ class _Unusable:
 def _made_or_unusable(
     name: str, endpoint: str | None, headers: Mapping[str, str] | None, signal: str = "traces"
 ) -> Any:
-    from otelflow._exporters import make_exporter
+    from otelflow._providers.exporters import make_exporter
 
     try:
         return make_exporter(name, endpoint, headers, signal)
@@ -202,7 +205,7 @@ def _set_up_logs(resource: Any) -> None:
     from opentelemetry.sdk._logs import LoggerProvider
 
     from otelflow._export.processors import LogDoor
-    from otelflow._exporters import exporter_names
+    from otelflow._providers.exporters import exporter_names
 
     if isinstance(_logs.get_logger_provider(), LoggerProvider):
         return

@@ -12,9 +12,9 @@ from typing import Any
 from opentelemetry import metrics
 
 from otelflow._export.batch_processor import Pipeline
-from otelflow._exporters import exporter_names, make_exporter
 from otelflow._metrics import instruments
 from otelflow._metrics.measurements import measures
+from otelflow._providers.exporters import exporter_names, make_exporter
 from otelflow._runtime.fork import after_fork_in_child
 from otelflow._runtime.waiting import Beside, run_beside
 from otelflow.errors import ConfigError
