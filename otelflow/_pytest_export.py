@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from otelflow._carrier import attached, inject
+from otelflow._propagation.carrier import attached, inject
 from otelflow._spans.tracer import use_provider
 from otelflow.config import FlowRunConfig
 from otelflow.decorators import flow

@@ -14,11 +14,11 @@ from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 
-from otelflow._carrier import attached, inject
-from otelflow._jobs import Bound, Job, bind
+from otelflow._propagation.carrier import attached, inject
+from otelflow._propagation.job import Bound, Job, bind
+from otelflow._propagation.worker import JobFailed, Outcome
 from otelflow._runs.wrapper import teach_cloudpickle
 from otelflow._runtime.drop_counts import WORKER_LOST, counts, log_once
-from otelflow._worker import JobFailed, Outcome
 from otelflow.errors import ArgumentError
 
 __all__ = ["attached", "bind", "inject", "propagating"]

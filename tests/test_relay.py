@@ -21,7 +21,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from otelflow import FlowRunConfig, FlowRunEvent, current_flow, current_task, flow, flow_events, stats, task
-from otelflow._relay import Recorder
+from otelflow._propagation.recorder import Recorder
 from otelflow._runtime.drop_counts import counts
 from otelflow._spans.tracer import use_provider
 from otelflow.errors import ArgumentError, WorkerError

@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 
 from opentelemetry.context import Context
 
-from otelflow._carrier import context_from
-from otelflow._packing import Packed, pack_data, pack_error, unpack
-from otelflow._relay import JobReport, Recorder
-from otelflow._remote import NoFlow, RemoteFlow
+from otelflow._propagation.carrier import context_from
+from otelflow._propagation.pickling import Packed, pack_data, pack_error, unpack
+from otelflow._propagation.recorder import JobReport, Recorder
+from otelflow._propagation.remote_flow import NoFlow, RemoteFlow
+from otelflow._propagation.span_pickling import Ids, ids_of
+from otelflow._propagation.span_pickling import context_from as span_context_from
 from otelflow._runtime import clock, stdout_capture
 from otelflow._runtime.drop_counts import WORKER_LOST
-from otelflow._span_parts import Ids, ids_of
-from otelflow._span_parts import context_from as span_context_from
 from otelflow._spans.tracer import SCOPE, Source
 from otelflow._values.traceback import format_error
 from otelflow._version import __version__

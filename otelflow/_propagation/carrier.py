@@ -14,7 +14,7 @@ from opentelemetry.trace import get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from otelflow import attributes as wire
-from otelflow._remote import RemoteFlow
+from otelflow._propagation.remote_flow import RemoteFlow
 from otelflow._runs.flow_and_task import Flow
 from otelflow._runtime.drop_counts import log_once
 from otelflow._values.text import cut

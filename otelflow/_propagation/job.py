@@ -8,12 +8,12 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from opentelemetry.trace import get_current_span
 
-from otelflow._carrier import attached, inject_context
-from otelflow._replay import Submitter, replay
+from otelflow._propagation.carrier import attached, inject_context
+from otelflow._propagation.replay import Submitter, replay
+from otelflow._propagation.worker import AsyncWorkerJob, Errand, Outcome, WorkerJob, describe, spans_like
 from otelflow._runs.callable_kind import Shape, shape_of
 from otelflow._runtime.names import next_order
 from otelflow._spans.tracer import current_source
-from otelflow._worker import AsyncWorkerJob, Errand, Outcome, WorkerJob, describe, spans_like
 from otelflow.context import RUN_KEY, attach, get_current, give_back
 from otelflow.errors import ArgumentError
 
