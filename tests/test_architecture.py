@@ -15,6 +15,7 @@ HOUSES = {"otelflow": ROOT, "otelflow_exporters": TOP / "exporters" / "otelflow_
 
 FLOORS = [
     [
+        "_doctor",
         "_propagation",
         "_providers",
         "_runs",
@@ -92,12 +93,12 @@ FLOORS = [
         "_spans.span_events",
     ],
     ["_artifacts.storage", "_artifacts.json_writer", "_artifacts.store"],
-    ["_runs.markers", "_diagnosis_report"],
-    ["_otlp.endpoint", "_diagnosis_names"],
-    ["_diagnosis_headers", "_diagnosis_settings", "_diagnosis_network"],
-    ["_diagnosis_endpoint", "_diagnosis_canary"],
-    ["_diagnosis_answers"],
-    ["_diagnosis"],
+    ["_runs.markers", "_doctor.report"],
+    ["_otlp.endpoint", "_doctor.check_variables"],
+    ["_doctor.check_headers", "_doctor.check_settings", "_doctor.check_network"],
+    ["_doctor.check_endpoint", "_doctor.canary"],
+    ["_doctor.explain_response"],
+    ["_doctor.diagnose"],
     ["_propagation.recorder"],
     ["_events.emit"],
     ["_events.exception", "_events.outputs"],

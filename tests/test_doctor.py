@@ -16,7 +16,7 @@ import receiver as receivers
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from programs import command
 
-from otelflow._diagnosis_network import within
+from otelflow._doctor.check_network import within
 
 ENDPOINT, PROTOCOL = "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_PROTOCOL"
 OWN = {

@@ -6,7 +6,7 @@ import os
 from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
-from otelflow._diagnosis_report import shown_url
+from otelflow._doctor.report import shown_url
 from otelflow._providers.exporters import check_endpoint
 from otelflow.errors import ConfigError
 

@@ -11,8 +11,8 @@ import textwrap
 
 import click
 
-from otelflow._diagnosis import Options, diagnose
-from otelflow._diagnosis_report import ERROR, OK, SKIPPED, WARNING, Report
+from otelflow._doctor.diagnose import Options, diagnose
+from otelflow._doctor.report import ERROR, OK, SKIPPED, WARNING, Report
 from otelflow._otlp.endpoint import GRPC, HTTP
 from otelflow._providers.exporters import check_endpoint
 from otelflow._version import __version__

@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from typing import Any
 
-from otelflow._diagnosis_report import DISABLED, MINOR, UNUSABLE, Report, Secrets
+from otelflow._doctor.report import DISABLED, MINOR, UNUSABLE, Report, Secrets
 from otelflow._otlp.endpoint import setting
 from otelflow._providers.exporters import GROUP, exporter_names
 from otelflow._providers.tracer_provider import queue_settings

@@ -9,7 +9,7 @@ from difflib import SequenceMatcher, get_close_matches
 from importlib import import_module
 from importlib.metadata import entry_points
 
-from otelflow._diagnosis_report import MINOR, MISSPELT, Report
+from otelflow._doctor.report import MINOR, MISSPELT, Report
 from otelflow._providers.exporters import GROUP
 
 __all__ = ["check_names", "known_names"]

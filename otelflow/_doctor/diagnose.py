@@ -8,13 +8,13 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from otelflow._diagnosis_answers import Verdict, clock_skew, is_refusal_of_the_way, judge
-from otelflow._diagnosis_canary import Answer, make_batch, send
-from otelflow._diagnosis_endpoint import check_endpoint_settings, proxy_of
-from otelflow._diagnosis_names import check_names, known_names
-from otelflow._diagnosis_network import HTTP1, HTTP2, TLS, check_way, spoken_at
-from otelflow._diagnosis_report import ERROR, UNUSABLE, Report, Secrets, shown_url
-from otelflow._diagnosis_settings import OTLP_NAMES, captured_logs, check_settings
+from otelflow._doctor.canary import Answer, make_batch, send
+from otelflow._doctor.check_endpoint import check_endpoint_settings, proxy_of
+from otelflow._doctor.check_network import HTTP1, HTTP2, TLS, check_way, spoken_at
+from otelflow._doctor.check_settings import OTLP_NAMES, captured_logs, check_settings
+from otelflow._doctor.check_variables import check_names, known_names
+from otelflow._doctor.explain_response import Verdict, clock_skew, is_refusal_of_the_way, judge
+from otelflow._doctor.report import ERROR, UNUSABLE, Report, Secrets, shown_url
 from otelflow._otlp.endpoint import Target, find_target
 from otelflow._providers.exporters import exporter_names, make_exporter
 from otelflow._secrets.detect import REDACTED

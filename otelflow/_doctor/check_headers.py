@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from opentelemetry.util.re import parse_env_headers
 
-from otelflow._diagnosis_report import UNUSABLE, Report, Secrets
+from otelflow._doctor.report import UNUSABLE, Report, Secrets
 from otelflow._otlp.endpoint import Target, setting
 
 __all__ = ["check_headers", "header_names"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from urllib.parse import urlsplit
 
-from otelflow._diagnosis_headers import check_headers
-from otelflow._diagnosis_report import MINOR, UNUSABLE, Report, Secrets, shown_url
+from otelflow._doctor.check_headers import check_headers
+from otelflow._doctor.report import MINOR, UNUSABLE, Report, Secrets, shown_url
 from otelflow._otlp.endpoint import GRPC, GRPC_PORT, HTTP, HTTP_PORT, PATH, Target, setting
 
 __all__ = ["check_endpoint_settings", "path_advice", "proxy_of", "swap_advice"]

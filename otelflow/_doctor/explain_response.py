@@ -9,11 +9,11 @@ import re
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 
-from otelflow._diagnosis_canary import Answer
-from otelflow._diagnosis_endpoint import path_advice, swap_advice
-from otelflow._diagnosis_headers import header_names
-from otelflow._diagnosis_network import HTTP1, HTTP2, NOTHING, TLS
-from otelflow._diagnosis_report import Secrets
+from otelflow._doctor.canary import Answer
+from otelflow._doctor.check_endpoint import path_advice, swap_advice
+from otelflow._doctor.check_headers import header_names
+from otelflow._doctor.check_network import HTTP1, HTTP2, NOTHING, TLS
+from otelflow._doctor.report import Secrets
 from otelflow._otlp.endpoint import GRPC_PORT, HTTP_PORT, Target
 from otelflow.config import number_from_environment
 

@@ -8,8 +8,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from otelflow._diagnosis_network import within
-from otelflow._diagnosis_settings import captured_logs
+from otelflow._doctor.check_network import within
+from otelflow._doctor.check_settings import captured_logs
 from otelflow._spans.tracer import SCOPE
 from otelflow._version import __version__
 

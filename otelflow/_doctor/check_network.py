@@ -14,7 +14,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
-from otelflow._diagnosis_report import Report, shown_url
+from otelflow._doctor.report import Report, shown_url
 from otelflow._otlp.endpoint import Target, requests_bundle, setting
 
 __all__ = ["HTTP1", "HTTP2", "NOTHING", "TLS", "check_way", "spoken_at", "within"]
