@@ -13,7 +13,7 @@ from otelflow.events import FlowRunEvent, FlowRunEventData, FlowRunEventType
 from otelflow.listeners import flow_events
 
 if TYPE_CHECKING:
-    from otelflow._instrument import Instrumentation, instrument
+    from otelflow._instrument.api import Instrumentation, instrument
     from otelflow.providers import FlushReport, Stats, configure, flush, shutdown, stats
 
 __all__ = [
@@ -41,7 +41,7 @@ __all__ = [
 
 _LATER = {
     **dict.fromkeys(("FlushReport", "Stats", "configure", "flush", "shutdown", "stats"), "otelflow.providers"),
-    **dict.fromkeys(("Instrumentation", "instrument"), "otelflow._instrument"),
+    **dict.fromkeys(("Instrumentation", "instrument"), "otelflow._instrument.api"),
 }
 _SUBMODULES = (
     "attributes",

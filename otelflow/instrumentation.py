@@ -10,7 +10,7 @@ from typing import Any
 
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]  # no __all__
 
-from otelflow._instrument import Instrumentation, instrument_leniently
+from otelflow._instrument.api import Instrumentation, instrument_leniently
 
 __all__ = ["OtelflowInstrumentor"]
 

@@ -15,6 +15,7 @@ HOUSES = {"otelflow": ROOT, "otelflow_exporters": TOP / "exporters" / "otelflow_
 
 FLOORS = [
     [
+        "_instrument",
         "_doctor",
         "_propagation",
         "_providers",
@@ -108,13 +109,13 @@ FLOORS = [
     ["_runs.flow_and_task"],
     ["_runs.fast_path_failure"],
     ["_runs.fast_path"],
-    ["_targets"],
-    ["_argument_paths", "_settings_file", "_members", "_import_hook"],
-    ["_instrumented", "_bindings"],
-    ["_installed"],
-    ["_instrument", "_main_module", "_holders"],
-    ["_profile", "_survey", "_start", "instrumentation"],
-    ["_site.sitecustomize"],
+    ["_instrument.targets"],
+    ["_instrument.argument_attributes", "_instrument.config_file", "_instrument.lookup", "_instrument.import_hook"],
+    ["_instrument.wrapped_call", "_instrument.rebinding"],
+    ["_instrument.registry"],
+    ["_instrument.api", "_instrument.main_module", "_instrument.holders"],
+    ["_instrument.call_profile", "_instrument.dry_run", "_instrument.bootstrap", "instrumentation"],
+    ["_instrument._site.sitecustomize"],
     ["_propagation.remote_flow", "decorators"],
     ["_propagation.carrier", "_propagation.replay"],
     ["_propagation.worker"],

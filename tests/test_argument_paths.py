@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otelflow._argument_paths import ArgumentPaths
+from otelflow._instrument.argument_attributes import ArgumentPaths
 
 
 def place(order: Any, count: int = 3, /, *more: Any, note: str = "none", **rest: Any) -> None:

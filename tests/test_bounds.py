@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from programs import run as program
 
 from otelflow import FlowRunConfig, flow, flow_events, stats, task
-from otelflow._argument_paths import ArgumentPaths
+from otelflow._instrument.argument_attributes import ArgumentPaths
 from otelflow._spans.event_overflow import MAX_EVENT_BYTES, weigh
 from otelflow._spans.tracer import use_provider
 from otelflow._values import text as _values

@@ -14,7 +14,7 @@ import pytest
 from programs import command
 
 from otelflow import FlowRunConfig, config
-from otelflow._settings_file import read
+from otelflow._instrument.config_file import read
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -87,7 +87,7 @@ def test_a_reload_wraps_anew(folder: Path, captured: Capture) -> None:
 
 def test_reloading_many_times_keeps_nothing() -> None:
     """What a reload replaced is forgotten, unless another module holds it."""
-    from otelflow._installed import _registry
+    from otelflow._instrument.registry import _registry
 
     with instrument(tasks=["shop.stock:*", "shop.stock:Base.*"]):
         stock = shopping.load("stock")
@@ -154,13 +154,13 @@ def test_an_import_never_breaks_because_of_us(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever goes wrong on our side, the module is there."""
-    from otelflow import _installed
+    from otelflow._instrument import registry
 
     def fail(*_: Any) -> Any:
         raise RuntimeError("ours")
 
     with caplog.at_level(logging.WARNING, "otelflow"), instrument(tasks=["shop.stock:reserve"]):
-        monkeypatch.setattr(_installed, "_plan", fail)
+        monkeypatch.setattr(registry, "_plan", fail)
         assert shopping.load("stock").reserve("a") == ["a", 1]
     assert len(caplog.records) == 1
     assert "its import goes on" in caplog.records[0].getMessage()

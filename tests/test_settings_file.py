@@ -11,7 +11,7 @@ import pytest
 
 import otelflow
 from otelflow import instrument
-from otelflow._settings_file import find, read
+from otelflow._instrument.config_file import find, read
 from otelflow.errors import ConfigError
 
 try:
@@ -242,7 +242,7 @@ def test_the_schema_refuses_what_we_refuse(text: str) -> None:
 
 def test_the_schema_names_every_key() -> None:
     """Neither more nor less than what is read."""
-    from otelflow._targets import KEYS
+    from otelflow._instrument.targets import KEYS
 
     jsonschema.Draft7Validator.check_schema(SCHEMA)
     named = {kind: set(table["items"]["properties"]) for kind, table in SCHEMA["properties"].items()}

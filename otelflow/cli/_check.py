@@ -12,11 +12,11 @@ from pathlib import Path
 
 import click
 
-from otelflow._profile import Calls, read_profile
-from otelflow._settings_file import FILE, find, read
-from otelflow._start import OTELFLOW_PROFILE, environment
-from otelflow._survey import Finding, load_contrib, survey
-from otelflow._targets import Target
+from otelflow._instrument.bootstrap import OTELFLOW_PROFILE, environment
+from otelflow._instrument.call_profile import Calls, read_profile
+from otelflow._instrument.config_file import FILE, find, read
+from otelflow._instrument.dry_run import Finding, load_contrib, survey
+from otelflow._instrument.targets import Target
 from otelflow.cli._program import ProgramCommand, executable
 from otelflow.config import OTELFLOW_CONFIG
 from otelflow.errors import ConfigError

@@ -13,9 +13,9 @@ from typing import Any, NoReturn
 
 import click
 
-from otelflow._installed import define
-from otelflow._main_module import Program, module, script
-from otelflow._start import environment, service_name, start
+from otelflow._instrument.bootstrap import environment, service_name, start
+from otelflow._instrument.main_module import Program, module, script
+from otelflow._instrument.registry import define
 from otelflow.cli._call import call
 from otelflow.cli._program import ProgramCommand, executable
 from otelflow.cli._shown import Shown

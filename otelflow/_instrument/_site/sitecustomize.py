@@ -20,7 +20,7 @@ def _run_the_next() -> None:
 
 def _start() -> None:
     try:
-        from otelflow._start import start_here
+        from otelflow._instrument.bootstrap import start_here
     except ImportError:  # a Python without otelflow, that the command starts in its turn
         return
     start_here()

@@ -11,11 +11,11 @@ from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from otelflow._holders import holders
-from otelflow._installed import Claim, enter, withdraw
-from otelflow._members import Member, Refused, is_ours, members
+from otelflow._instrument.holders import holders
+from otelflow._instrument.lookup import Member, Refused, is_ours, members
+from otelflow._instrument.registry import Claim, enter, withdraw
+from otelflow._instrument.targets import Target, nearest
 from otelflow._runtime.names import unwrapped
-from otelflow._targets import Target, nearest
 
 __all__ = ["Finding", "load_contrib", "survey"]
 

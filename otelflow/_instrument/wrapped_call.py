@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanContext, get_current_span
 
-from otelflow._argument_paths import ArgumentPaths
 from otelflow._events.run_memory import Journal
+from otelflow._instrument.argument_attributes import ArgumentPaths
+from otelflow._instrument.targets import Target
 from otelflow._runs.definition import Spec
 from otelflow._runs.drivers import DRIVER_FOR, named
 from otelflow._runs.fast_path import task_call
@@ -18,7 +19,6 @@ from otelflow._runs.run import Run, not_started
 from otelflow._spans.lazy_span import PostponedContext, PostponedSpan
 from otelflow._spans.shared_attributes import Parts
 from otelflow._spans.tracer import Source
-from otelflow._targets import Target
 from otelflow.config import DEFAULT_CONFIG
 from otelflow.context import SPAN_KEY
 

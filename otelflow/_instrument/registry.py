@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any
 
-from otelflow._bindings import held, rebind
-from otelflow._import_hook import ImportHook
-from otelflow._instrumented import Stop, instrumented
-from otelflow._members import Member, Refused, is_ours, members, namespace, replacement, through_super
+from otelflow._instrument.import_hook import ImportHook
+from otelflow._instrument.lookup import Member, Refused, is_ours, members, namespace, replacement, through_super
+from otelflow._instrument.rebinding import held, rebind
+from otelflow._instrument.targets import Problem, Target, fits_part
+from otelflow._instrument.wrapped_call import Stop, instrumented
 from otelflow._runtime.drop_counts import log_once
 from otelflow._runtime.fork import FreshLock
-from otelflow._targets import Problem, Target, fits_part
 
 __all__ = ["Claim", "define", "enter", "instrumented_now", "withdraw"]
 

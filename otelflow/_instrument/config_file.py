@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from otelflow._targets import KEYS, Kind, Place, Problem, Target, nearest, parse
+from otelflow._instrument.targets import KEYS, Kind, Place, Problem, Target, nearest, parse
 from otelflow.config import OTELFLOW_CONFIG
 
 if sys.version_info >= (3, 11):

@@ -13,11 +13,11 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from otelflow._instrument import instrument_leniently
+from otelflow._instrument.api import instrument_leniently
+from otelflow._instrument.targets import Target
 from otelflow._runs.callable_kind import Shape, shape_of
 from otelflow._runtime.fork import after_fork_in_child
 from otelflow._runtime.names import function_name
-from otelflow._targets import Target
 
 __all__ = ["HOT", "Calls", "begin", "read_profile"]
 

@@ -7,7 +7,7 @@ import os
 import re
 from pathlib import Path
 
-from otelflow._instrument import instrument_leniently
+from otelflow._instrument.api import instrument_leniently
 from otelflow.providers import configure
 
 __all__ = ["OTELFLOW_PROFILE", "environment", "service_name", "start", "start_here"]
@@ -54,7 +54,7 @@ def start_here() -> None:
         start(None)
         return
     try:
-        from otelflow._profile import begin
+        from otelflow._instrument.call_profile import begin
 
         begin(Path(folder))
     except Exception:

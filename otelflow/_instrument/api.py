@@ -6,10 +6,10 @@ import logging
 import os
 from types import TracebackType
 
-from otelflow._installed import Claim, Make, enter, instrumented_now, withdraw
-from otelflow._instrumented import instrumented
-from otelflow._settings_file import FILE, Settings, find, from_arguments, read
-from otelflow._targets import Problem, raise_problems
+from otelflow._instrument.config_file import FILE, Settings, find, from_arguments, read
+from otelflow._instrument.registry import Claim, Make, enter, instrumented_now, withdraw
+from otelflow._instrument.targets import Problem, raise_problems
+from otelflow._instrument.wrapped_call import instrumented
 from otelflow.config import OTELFLOW_CONFIG
 from otelflow.errors import ConfigError
 

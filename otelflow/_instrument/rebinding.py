@@ -6,8 +6,8 @@ import sys
 from collections.abc import Iterable, Iterator, Set
 from typing import Any
 
-from otelflow._members import namespace
-from otelflow._targets import OUR_OWN
+from otelflow._instrument.lookup import namespace
+from otelflow._instrument.targets import OUR_OWN
 
 __all__ = ["held", "rebind"]
 

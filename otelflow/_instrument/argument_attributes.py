@@ -10,11 +10,11 @@ from enum import Enum
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from otelflow._instrument.targets import nearest
 from otelflow._runs.callable_kind import CACHE
 from otelflow._runtime.drop_counts import VALUES, counts, log_once
 from otelflow._secrets.names import is_allowed, secret_in_name
 from otelflow._spans.event_overflow import MAX_EVENT_BYTES, bounded, weigh
-from otelflow._targets import nearest
 from otelflow._values.scrub import clean_value
 from otelflow._values.text import MAX_VALUE_BYTES, attribute, safe_str
 
