@@ -59,7 +59,7 @@ def pytest_configure(config: pytest.Config) -> None:
             raise pytest.UsageError("--otelflow-update changes files: run it in one process, without -n.")
         config.pluginmanager.register(_Updating(), "otelflow-updating")
     if config.getoption("otelflow_export"):
-        from otelflow._pytest_export import Exporting
+        from otelflow.testing._session_export import Exporting
 
         config.pluginmanager.register(Exporting(config), "otelflow-exporting")
 
@@ -151,7 +151,7 @@ class _Updating:
 
     def pytest_sessionstart(self) -> None:
         from otelflow.testing._capture import Capture
-        from otelflow.testing._update import Updates
+        from otelflow.testing._source_update import Updates
 
         Capture.updates = Updates()
 

@@ -13,7 +13,7 @@ from opentelemetry import trace
 from otelflow import flow, task
 from otelflow.errors import ArgumentError
 from otelflow.testing import Capture, capture
-from otelflow.testing._text import expected_form
+from otelflow.testing._render import expected_form
 
 Tree = tuple[str, bool, tuple[Any, ...]]
 

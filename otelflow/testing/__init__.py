@@ -6,6 +6,6 @@ assert captured.flow("nightly").status == "completed"
 """
 
 from otelflow.testing._capture import Capture, capture
-from otelflow.testing._records import CapturedRun, Failure
+from otelflow.testing._captured_run import CapturedRun, Failure
 
 __all__ = ["Capture", "CapturedRun", "Failure", "capture"]

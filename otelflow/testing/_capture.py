@@ -19,16 +19,16 @@ from otelflow.context import attach, current_run, get_current, give_back
 from otelflow.errors import ArgumentError, OtelflowError
 from otelflow.events import FlowRunEvent
 from otelflow.listeners import flow_events
-from otelflow.testing import _routes
+from otelflow.testing import _routing
+from otelflow.testing._captured_run import CapturedRun, Queries, only, stop_facts
 from otelflow.testing._checks import disagreements
-from otelflow.testing._difference import corrected, difference
+from otelflow.testing._deterministic import same_each_time
+from otelflow.testing._diff import corrected, difference
+from otelflow.testing._expected_tree import Expected, read
 from otelflow.testing._match import fits, matches
-from otelflow.testing._pattern import Expected, read
-from otelflow.testing._records import CapturedRun, Queries, only, stop_facts
+from otelflow.testing._render import report, told
 from otelflow.testing._snapshot import as_dict
-from otelflow.testing._stable import same_each_time
-from otelflow.testing._text import report, told
-from otelflow.testing._update import Updates
+from otelflow.testing._source_update import Updates
 
 __all__ = ["Capture", "capture"]
 
@@ -58,7 +58,7 @@ class Capture(Queries):
         self._forget()
 
     def _forget(self) -> None:
-        self._records: list[_routes.Record] = []
+        self._records: list[_routing.Record] = []
         self._heard: list[tuple[Any, FlowRunEvent]] = []
         """Events, each with the ids of its span. These are not looked at before a query: a task that may leave no span
         gets one when somebody looks."""
@@ -75,9 +75,9 @@ class Capture(Queries):
         if self.deterministic:
             self._undo.enter_context(same_each_time())
         self._undo.enter_context(flow_events.listen(self._hear))
-        _routes.enter(self)
+        _routing.enter(self)
         self.is_active = True
-        self._attached = Context({**get_current(), _routes.CAPTURE_KEY: self})
+        self._attached = Context({**get_current(), _routing.CAPTURE_KEY: self})
         self._token = attach(self._attached)
         return self
 
@@ -87,13 +87,13 @@ class Capture(Queries):
         self.look_at_context()
         give_back(self._token)
         self.is_active = False
-        _routes.leave(self)
+        _routing.leave(self)
         self._undo.close()
 
     def look_at_context(self) -> None:
         """Note whether a context was left attached. Asked at the end; a test's own thread may ask before."""
         current = get_current()
-        if current.get(_routes.CAPTURE_KEY) is self:  # else this is another context than the one it began in
+        if current.get(_routing.CAPTURE_KEY) is self:  # else this is another context than the one it began in
             self.context_is_back = current is self._attached
 
     def clear(self) -> None:
@@ -103,22 +103,22 @@ class Capture(Queries):
 
     # --- what comes in ------------------------------------------------------------------------------------------
 
-    def _began(self, span: Any) -> _routes.Record:
+    def _began(self, span: Any) -> _routing.Record:
         scope = span.instrumentation_scope
         steps = self.deterministic and (scope is None or scope.name != SCOPE)
-        record = _routes.Record(span, clock.now() if steps else None)
+        record = _routing.Record(span, clock.now() if steps else None)
         with self._lock:
             self._records.append(record)
             self._traces.add(span.context.trace_id)
         return record
 
-    def _ended(self, record: _routes.Record, span: Any) -> None:
+    def _ended(self, record: _routing.Record, span: Any) -> None:
         record.end_ns = clock.now() if record.start_ns is not None else None
         record.span, record.is_open = span, False
 
     def _hear(self, event: FlowRunEvent) -> None:
         context = _context_of(event)
-        if _routes.owner_of(get_current(), None if context is None else context.trace_id) is not self:
+        if _routing.owner_of(get_current(), None if context is None else context.trace_id) is not self:
             return
         self._heard.append((context, event))
         facts = stop_facts(event)
@@ -176,7 +176,7 @@ class Capture(Queries):
 
     def assert_tree(self, expected: str) -> None:
         """That exactly these runs were there, in this form; the way of writing is in
-        :mod:`otelflow.testing._pattern`. The failure shows both trees side by side."""
+        :mod:`otelflow.testing._expected_tree`. The failure shows both trees side by side."""
         __tracebackhide__ = True
         self._assert_tree(expected, self.roots)
 

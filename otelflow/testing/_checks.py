@@ -10,7 +10,7 @@ from otelflow import attributes as wire
 from otelflow._secrets.detect import looks_secret
 from otelflow._values.text import cut
 from otelflow.events import FlowRunEventType
-from otelflow.testing._records import CapturedRun, stop_facts
+from otelflow.testing._captured_run import CapturedRun, stop_facts
 
 __all__ = ["CHECKS", "disagreements"]
 

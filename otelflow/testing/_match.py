@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from otelflow.testing._pattern import Expected, same_value
-from otelflow.testing._records import fits_name
-from otelflow.testing._text import short_type
+from otelflow.testing._captured_run import fits_name
+from otelflow.testing._expected_tree import Expected, same_value
+from otelflow.testing._render import short_type
 
 __all__ = ["fits", "fits_name_of", "matches"]
 

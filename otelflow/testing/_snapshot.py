@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from otelflow._values.text import to_json
-from otelflow.testing._stable import stable_text
+from otelflow.testing._deterministic import stable_text
 
 __all__ = ["as_dict"]
 

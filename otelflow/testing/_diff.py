@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
+from otelflow.testing._expected_tree import Expected
 from otelflow.testing._match import fits, fits_name_of, matches
-from otelflow.testing._pattern import Expected
-from otelflow.testing._text import expected_form, name_text, short_type
+from otelflow.testing._render import expected_form, name_text, short_type
 
 __all__ = ["corrected", "difference"]
 

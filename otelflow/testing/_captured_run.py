@@ -12,9 +12,9 @@ from opentelemetry.trace import Link, StatusCode
 from otelflow import attributes as wire
 from otelflow.events import FlowRunEvent, FlowRunEventType
 from otelflow.records import Artifact, Keyed, Message, Result
-from otelflow.testing._routes import Record
+from otelflow.testing._render import told
+from otelflow.testing._routing import Record
 from otelflow.testing._snapshot import as_dict
-from otelflow.testing._text import told
 
 __all__ = ["CapturedRun", "Failure", "Queries", "fits_name", "only", "stop_facts"]
 
