@@ -129,7 +129,7 @@ FLOORS = [
     ["testing._capture"],
     ["testing"],
     ["pytest_plugin"],
-    ["compat._plain", "compat._config", "compat._views", "compat._events", "demo"],
+    ["compat._plain", "compat._config", "compat._collectors", "compat._events", "demo"],
     ["compat._flow"],
     ["compat._decorators"],
     ["compat", "cli._group", "cli._program", "cli._completion"],

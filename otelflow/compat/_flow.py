@@ -20,9 +20,9 @@ from otelflow._runtime.drop_counts import log_once
 from otelflow._runtime.names import next_order, run_id
 from otelflow._spans.shared_attributes import Parts
 from otelflow._values.text import safe_str, whole
+from otelflow.compat._collectors import Flow_Data, Flow_Logger, Flow_Stats
 from otelflow.compat._config import Flow_Run__Config
 from otelflow.compat._events import flow_events
-from otelflow.compat._views import Flow_Data, Flow_Logger, Flow_Stats
 from otelflow.config import DEFAULT_CONFIG
 from otelflow.context import RUN_KEY, attach, get_current, give_back
 from otelflow.errors import ConfigError, NothingToRun
