@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         import click
 
         from otelflow.cli._group import otelflow
-        from otelflow.cli._program import Mistake
+        from otelflow.cli._program_command import Mistake
     except ModuleNotFoundError as missing:
         if missing.name not in ("click", "rich"):
             raise

@@ -17,7 +17,7 @@ from otelflow._instrument.call_profile import Calls, read_profile
 from otelflow._instrument.config_file import FILE, find, read
 from otelflow._instrument.dry_run import Finding, load_contrib, survey
 from otelflow._instrument.targets import Target
-from otelflow.cli._program import ProgramCommand, executable
+from otelflow.cli._program_command import ProgramCommand, executable
 from otelflow.config import OTELFLOW_CONFIG
 from otelflow.errors import ConfigError
 

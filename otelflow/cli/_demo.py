@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from otelflow._providers.exporters import exporter_names
-from otelflow.cli._shown import is_installed, write_page
+from otelflow.cli._outputs import is_installed, write_page
 from otelflow.errors import ConfigError
 from otelflow.providers import configure, shutdown
 
@@ -33,7 +33,7 @@ def demo(folder: Path | None, html: str | None) -> int:
     Scans, parses concurrently and sums up the Python files of FOLDER (default: otelflow's own). The run is printed as
     a tree and written as a page; with OTEL_EXPORTER_OTLP_ENDPOINT set it is sent there as well.
     """
-    from otelflow.demo import analyse  # asyncio and ast: not needed for --help
+    from otelflow.cli._demo_flow import analyse  # asyncio and ast: not needed for --help
 
     folder = folder or Path(__file__).parent.parent
     if not folder.is_dir():

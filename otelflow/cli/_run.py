@@ -16,9 +16,9 @@ import click
 from otelflow._instrument.bootstrap import environment, service_name, start
 from otelflow._instrument.main_module import Program, module, script
 from otelflow._instrument.registry import define
-from otelflow.cli._call import call
-from otelflow.cli._program import ProgramCommand, executable
-from otelflow.cli._shown import Shown
+from otelflow.cli._call_flow import call
+from otelflow.cli._outputs import Shown
+from otelflow.cli._program_command import ProgramCommand, executable
 from otelflow.config import OTELFLOW_CONFIG
 from otelflow.errors import ConfigError
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from otelflow._runs.flow_and_task import Flow, Task
-from otelflow.cli._program import Mistake
+from otelflow.cli._program_command import Mistake
 
 __all__ = ["arguments", "call"]
 
