@@ -421,8 +421,8 @@ def test_many_threads_read_write_and_end_one_span() -> None:
 
 
 def interrupted(call: Callable[[], object], after: int) -> bool:
-    """Whether ``call`` had a Ctrl-C behind the call of number ``after`` that :mod:`otelflow._spans.lean_span` makes in it: Python
-    notices signals there."""
+    """Whether ``call`` had a Ctrl-C behind the call of number ``after`` that :mod:`otelflow._spans.lean_span` makes:
+    Python notices signals there."""
     passed, before = 0, ""
 
     def trace(frame: Any, event: str, _: Any) -> Any:

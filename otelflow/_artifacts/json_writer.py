@@ -1,8 +1,8 @@
 """A whole value as JSON text, in pieces, within bounds of bytes and time.
 
-What JSON cannot say is said as in the preview (:func:`otelflow._values.text.to_json`): cycles, bytes, NaN, objects. What
-holds plain values only goes through the C encoder, a bounded number of values at once: so between any two pieces there
-is a look at the clock, and room for other threads.
+What JSON cannot say is said as in the preview (:func:`otelflow._values.text.to_json`): cycles, bytes, NaN, objects.
+What holds plain values only goes through the C encoder, a bounded number of values at once: so between any two pieces
+there is a look at the clock, and room for other threads.
 """
 
 from __future__ import annotations

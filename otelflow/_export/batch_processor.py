@@ -63,8 +63,8 @@ class Pipeline:
     exporter is ours. ``wait`` seconds are waited for room by who puts something into a full queue, before the oldest
     item goes; it goes to ``overflow``, where that is given, and is lost otherwise.
 
-    An exporter may offer ``requests`` and ``send`` (see :class:`otelflow._export.delivery.Exporter`): then it is asked again
-    while its receiver is away. One with ``account`` keeps what it is given, and delivers it later; it may offer
+    An exporter may offer ``requests`` and ``send`` (see :class:`otelflow._export.delivery.Exporter`): then it is asked
+    again while its receiver is away. One with ``account`` keeps what it is given, and delivers it later; it may offer
     ``export_encoded(body, number)``, to be given OTLP requests instead of spans.
     """
 

@@ -9,6 +9,7 @@ line is never older here than there.
 from __future__ import annotations
 
 import linecache
+import os
 import textwrap
 from collections.abc import Sequence
 from functools import lru_cache
@@ -21,7 +22,7 @@ from otelflow._values.text import MAX_VALUE_BYTES, cut, plain_text, safe_str
 
 __all__ = ["format_error"]
 
-_OWN_FILES = __file__.removesuffix("_tracebacks.py")
+_OWN_FILES = os.path.dirname(os.path.dirname(__file__)) + os.sep
 """Frames of otelflow itself are left out: they are in every traceback, and say nothing to whoever reads it."""
 _HEAD = "Traceback (most recent call last):\n"
 _CAUSE = "\nThe above exception was the direct cause of the following exception:\n\n"
