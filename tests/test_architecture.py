@@ -141,7 +141,7 @@ FLOORS = [
 """From the ground up. A module imports only from floors below its own, lazy and TYPE_CHECKING imports counted."""
 
 FLOORS_OF_EXPORTERS = [
-    ["__init__", "_spans", "_text", "_running", "_environment", "_spool_records", "_spool_target"],
+    ["__init__", "_spans", "_text", "_running", "_settings", "_spool_records", "_spool_target"],
     ["_spool_grpc_forks"],
     ["_spool_http", "_spool_grpc", "_spool_folder"],
     ["_spool_delivery", "_spool_ledger", "_spool_writer"],

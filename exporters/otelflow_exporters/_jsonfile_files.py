@@ -14,7 +14,7 @@ from datetime import datetime, timedelta, timezone
 
 from filelock import FileLock
 
-from otelflow_exporters._environment import Sync
+from otelflow_exporters._settings import Sync
 
 __all__ = ["Appended", "LineFile"]
 

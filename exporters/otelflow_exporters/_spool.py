@@ -12,7 +12,7 @@ from typing import Any
 
 from filelock import Timeout
 
-from otelflow_exporters._environment import Sync, suppressed
+from otelflow_exporters._settings import Sync, suppressed
 from otelflow_exporters._spool_courier import DAMAGED, Courier, Reports
 from otelflow_exporters._spool_delivery import TOO_LARGE, deliver_parts, new_sender
 from otelflow_exporters._spool_flows import FlowJournal, closed_flows

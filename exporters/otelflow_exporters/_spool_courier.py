@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from filelock import Timeout
 
-from otelflow_exporters._environment import suppressed
+from otelflow_exporters._settings import suppressed
 from otelflow_exporters._spool_delivery import deliver_parts, new_sender
 from otelflow_exporters._spool_folder import Folder, Segment, forget_lock, lock_at
 from otelflow_exporters._spool_records import START, Damage

@@ -12,7 +12,7 @@ from typing import Any
 
 from filelock import Timeout
 
-from otelflow_exporters._environment import Sync
+from otelflow_exporters._settings import Sync
 from otelflow_exporters._spool_folder import Folder, Segment, forget_lock
 from otelflow_exporters._spool_records import START, Record, file_head, pack
 

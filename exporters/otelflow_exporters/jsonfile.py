@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from otelflow_exporters._environment import number, setting, suppressed, sync_policy
 from otelflow_exporters._jsonfile_files import LineFile
 from otelflow_exporters._otlp_lines import lines_of
+from otelflow_exporters._settings import number, setting, suppressed, sync_policy
 
 __all__ = [
     "OTELFLOW_EXPORTER_JSONFILE_FSYNC",

@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from otelflow_exporters._environment import number, setting, suppressed, sync_policy
+from otelflow_exporters._settings import number, setting, suppressed, sync_policy
 from otelflow_exporters._spool import Account, Settings, Spool
 from otelflow_exporters._spool_delivery import encode_parts
 from otelflow_exporters._spool_target import Target, targets
