@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from otelflow_exporters._page import write_page
-from otelflow_exporters._spans import Event, Span
+from otelflow_exporters._trace.span import Event, Span
 from playwright.sync_api import sync_playwright
 
 SPANS = 20_000

@@ -22,7 +22,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from otelflow_exporters._otlp_lines import lines_of
-from otelflow_exporters._running import Running
+from otelflow_exporters._trace.open_spans import Running
 from otelflow_exporters.tree import TreeSpanExporter
 
 MEGABYTE = 1 << 20

@@ -141,15 +141,24 @@ FLOORS = [
 """From the ground up. A module imports only from floors below its own, lazy and TYPE_CHECKING imports counted."""
 
 FLOORS_OF_EXPORTERS = [
-    ["__init__", "_spans", "_text", "_running", "_settings", "_spool_records", "_spool_target"],
+    ["__init__", "_trace", "_trace.span", "_text", "_trace.open_spans", "_settings", "_spool_records", "_spool_target"],
     ["_spool_grpc_forks"],
     ["_spool_http", "_spool_grpc", "_spool_folder"],
     ["_spool_delivery", "_spool_ledger", "_spool_writer"],
     ["_spool_flows", "_spool_courier"],
     ["_spool"],
-    ["_markers", "_forest", "_from_sdk", "_from_json", "_otlp_lines", "_jsonfile_files", "_region", "_page"],
-    ["_render", "_index", "_live"],
-    ["_filters", "tree", "jsonfile", "spool"],
+    [
+        "_trace.markers",
+        "_trace.forest",
+        "_trace.from_sdk",
+        "_trace.from_json",
+        "_otlp_lines",
+        "_jsonfile_files",
+        "_region",
+        "_page",
+    ],
+    ["_render", "_trace.file_index", "_live"],
+    ["_trace.filters", "tree", "jsonfile", "spool"],
     ["_show", "_spool_command"],
 ]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import programs
 import pytest
-from otelflow_exporters._from_json import from_json
-from otelflow_exporters._index import Index, Source
+from otelflow_exporters._trace.file_index import Index, Source
+from otelflow_exporters._trace.from_json import from_json
 from programs import command
 
 import otelflow

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import services
 from backends import Backends, ask, missing_backend, running_backends
-from otelflow_exporters._from_json import from_json
-from otelflow_exporters._spans import Span
+from otelflow_exporters._trace.from_json import from_json
+from otelflow_exporters._trace.span import Span
 from programs import clean_environment, python, run
 from services import until
 

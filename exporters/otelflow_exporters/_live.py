@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
-from otelflow_exporters._markers import is_marker
-from otelflow_exporters._running import Open, Running
 from otelflow_exporters._text import clean, duration, style_for
+from otelflow_exporters._trace.markers import is_marker
+from otelflow_exporters._trace.open_spans import Open, Running
 
 __all__ = ["LiveTree", "Row", "is_possible", "rows"]
 

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from importlib.resources import files
 from typing import Any, TextIO
 
-from otelflow_exporters._spans import Span, plain
+from otelflow_exporters._trace.span import Span, plain
 
 __all__ = ["page_text", "write_page"]
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import click
 
-from otelflow_exporters._filters import Filters, as_moment, as_seconds
-from otelflow_exporters._index import Index, NotReadable, Source, Trace
-from otelflow_exporters._markers import without_markers
 from otelflow_exporters._render import render
-from otelflow_exporters._spans import Span
 from otelflow_exporters._text import Style, clean, duration, style_for
+from otelflow_exporters._trace.file_index import Index, NotReadable, Source, Trace
+from otelflow_exporters._trace.filters import Filters, as_moment, as_seconds
+from otelflow_exporters._trace.markers import without_markers
+from otelflow_exporters._trace.span import Span
 
 __all__ = ["show"]
 

@@ -14,11 +14,11 @@ from typing import Any
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from otelflow_exporters._from_sdk import from_sdk, is_root
-from otelflow_exporters._markers import without_markers
 from otelflow_exporters._render import render
-from otelflow_exporters._spans import Span
 from otelflow_exporters._text import style_for
+from otelflow_exporters._trace.from_sdk import from_sdk, is_root
+from otelflow_exporters._trace.markers import without_markers
+from otelflow_exporters._trace.span import Span
 
 __all__ = [
     "OTELFLOW_EXPORTER_TREE_ARTIFACTS",

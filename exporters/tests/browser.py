@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from otelflow_exporters._page import write_page
-from otelflow_exporters._spans import Event, Span
+from otelflow_exporters._trace.span import Event, Span
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 

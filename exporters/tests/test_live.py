@@ -13,7 +13,7 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.trace import SpanContext, TraceFlags
 from otelflow_exporters._live import LiveTree, Row, is_possible, rows
-from otelflow_exporters._running import Running
+from otelflow_exporters._trace.open_spans import Running
 
 if sys.platform == "win32":
     pytest.skip("pseudo-terminals are for Unix", allow_module_level=True)
@@ -303,8 +303,8 @@ def test_many_at_once_are_one_line() -> None:
 
 def test_numbers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A flood of open spans is counted, not kept."""
-    monkeypatch.setattr("otelflow_exporters._running._MOST_OPEN", 3)
-    monkeypatch.setattr("otelflow_exporters._running._MOST_NAMES", 2)
+    monkeypatch.setattr("otelflow_exporters._trace.open_spans._MOST_OPEN", 3)
+    monkeypatch.setattr("otelflow_exporters._trace.open_spans._MOST_NAMES", 2)
     running = Running()
     running.started(Started(1))
     for number in range(2, 10):

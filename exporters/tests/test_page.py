@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from otelflow_exporters import _page
 from otelflow_exporters._page import page_text, write_page
-from otelflow_exporters._spans import Event, Span
+from otelflow_exporters._trace.span import Event, Span
 
 PAGE = files("otelflow_exporters").joinpath("page")
 

@@ -9,7 +9,7 @@ from typing import Any
 import browser
 import pytest
 from browser import Opened, Show, at, message, span
-from otelflow_exporters._spans import Event, Link, Span
+from otelflow_exporters._trace.span import Event, Link, Span
 
 chromium, show = browser.chromium, browser.show  # fixtures
 

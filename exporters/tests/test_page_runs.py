@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import browser
 from browser import Show, span
-from otelflow_exporters._spans import Link, Span
+from otelflow_exporters._trace.span import Link, Span
 
 chromium, show = browser.chromium, browser.show  # fixtures
 

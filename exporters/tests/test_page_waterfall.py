@@ -7,7 +7,7 @@ from typing import Any
 import browser
 import pytest
 from browser import Show, span
-from otelflow_exporters._spans import Span
+from otelflow_exporters._trace.span import Span
 
 chromium, show = browser.chromium, browser.show  # fixtures
 

@@ -20,13 +20,13 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import Link as SdkLink
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
-from otelflow_exporters._filters import as_moment, as_seconds
-from otelflow_exporters._from_json import from_json, nanoseconds
-from otelflow_exporters._from_sdk import from_sdk
-from otelflow_exporters._index import Index, NotReadable, Source
 from otelflow_exporters._otlp_lines import lines_of
 from otelflow_exporters._show import show
-from otelflow_exporters._spans import Event, Link, Span, timestamp
+from otelflow_exporters._trace.file_index import Index, NotReadable, Source
+from otelflow_exporters._trace.filters import as_moment, as_seconds
+from otelflow_exporters._trace.from_json import from_json, nanoseconds
+from otelflow_exporters._trace.from_sdk import from_sdk
+from otelflow_exporters._trace.span import Event, Link, Span, timestamp
 
 SECOND = 10**9
 NOON = nanoseconds("2026-11-23T12:00:00Z")

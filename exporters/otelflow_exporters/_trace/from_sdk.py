@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry.trace import SpanKind, StatusCode
 
-from otelflow_exporters._spans import Event, Kind, Link, Span, StatusName
+from otelflow_exporters._trace.span import Event, Kind, Link, Span, StatusName
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan

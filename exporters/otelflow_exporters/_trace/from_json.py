@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, cast, get_args
 
-from otelflow_exporters._spans import Event, Kind, Link, Span, StatusName
+from otelflow_exporters._trace.span import Event, Kind, Link, Span, StatusName
 
 __all__ = ["from_json", "is_known", "nanoseconds"]
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from otelflow_exporters._from_json import nanoseconds
-from otelflow_exporters._index import Trace
-from otelflow_exporters._spans import Span
+from otelflow_exporters._trace.file_index import Trace
+from otelflow_exporters._trace.from_json import nanoseconds
+from otelflow_exporters._trace.span import Span
 
 __all__ = ["Filters", "as_moment", "as_seconds"]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from otelflow_exporters._spans import Span
+from otelflow_exporters._trace.span import Span
 
 __all__ = ["flow_of", "is_marker", "without_markers"]
 

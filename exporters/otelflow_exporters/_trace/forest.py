@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from otelflow_exporters._spans import Span
+from otelflow_exporters._trace.span import Span
 
 __all__ = ["Forest", "Siblings"]
 

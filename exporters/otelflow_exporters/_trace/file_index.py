@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from otelflow_exporters._from_json import from_json, is_known
-from otelflow_exporters._markers import flow_of, is_marker
-from otelflow_exporters._spans import Span
+from otelflow_exporters._trace.from_json import from_json, is_known
+from otelflow_exporters._trace.markers import flow_of, is_marker
+from otelflow_exporters._trace.span import Span
 
 __all__ = ["Index", "NotReadable", "Source", "Trace"]
 
