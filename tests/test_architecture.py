@@ -141,7 +141,17 @@ FLOORS = [
 """From the ground up. A module imports only from floors below its own, lazy and TYPE_CHECKING imports counted."""
 
 FLOORS_OF_EXPORTERS = [
-    ["__init__", "_trace", "_trace.span", "_text", "_trace.open_spans", "_settings", "_spool_records", "_spool_target"],
+    [
+        "__init__",
+        "_terminal",
+        "_trace",
+        "_trace.span",
+        "_terminal.text",
+        "_trace.open_spans",
+        "_settings",
+        "_spool_records",
+        "_spool_target",
+    ],
     ["_spool_grpc_forks"],
     ["_spool_http", "_spool_grpc", "_spool_folder"],
     ["_spool_delivery", "_spool_ledger", "_spool_writer"],
@@ -154,10 +164,10 @@ FLOORS_OF_EXPORTERS = [
         "_trace.from_json",
         "_otlp_lines",
         "_jsonfile_files",
-        "_region",
+        "_terminal.live_region",
         "_page",
     ],
-    ["_render", "_trace.file_index", "_live"],
+    ["_terminal.render", "_trace.file_index", "_terminal.live_tree"],
     ["_trace.filters", "tree", "jsonfile", "spool"],
     ["_show", "_spool_command"],
 ]

@@ -12,8 +12,8 @@ from typing import Any
 
 import click
 
-from otelflow_exporters._render import render
-from otelflow_exporters._text import Style, clean, duration, style_for
+from otelflow_exporters._terminal.render import render
+from otelflow_exporters._terminal.text import Style, clean, duration, style_for
 from otelflow_exporters._trace.file_index import Index, NotReadable, Source, Trace
 from otelflow_exporters._trace.filters import Filters, as_moment, as_seconds
 from otelflow_exporters._trace.markers import without_markers

@@ -14,8 +14,8 @@ from typing import Any
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from otelflow_exporters._render import render
-from otelflow_exporters._text import style_for
+from otelflow_exporters._terminal.render import render
+from otelflow_exporters._terminal.text import style_for
 from otelflow_exporters._trace.from_sdk import from_sdk, is_root
 from otelflow_exporters._trace.markers import without_markers
 from otelflow_exporters._trace.span import Span
@@ -82,7 +82,8 @@ class TreeSpanExporter(SpanExporter):
     def span_processor(self) -> SpanProcessor | None:
         """What shows the spans that are running, for whoever sets the provider up: an exporter sees only what has
         ended. None where the output is no terminal."""
-        from otelflow_exporters._live import LiveTree, is_possible  # threads and rich: few programs need them
+        # Threads and rich: few programs need them.
+        from otelflow_exporters._terminal.live_tree import LiveTree, is_possible
 
         out = self._output()
         if self._live is None and not _is_on(OTELFLOW_EXPORTER_TREE_LIVE, default=True):

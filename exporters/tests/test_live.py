@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.trace import SpanContext, TraceFlags
-from otelflow_exporters._live import LiveTree, Row, is_possible, rows
+from otelflow_exporters._terminal.live_tree import LiveTree, Row, is_possible, rows
 from otelflow_exporters._trace.open_spans import Running
 
 if sys.platform == "win32":
@@ -208,7 +208,7 @@ def test_a_forked_child_prints_and_draws_nothing() -> None:
 
 SPAWNS = """
 import multiprocessing, sys, time
-from otelflow_exporters._live import is_possible
+from otelflow_exporters._terminal.live_tree import is_possible
 
 def child(queue):
     queue.put(is_possible(sys.stderr))

@@ -13,8 +13,8 @@ from opentelemetry.sdk.trace import Event, ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags
-from otelflow_exporters._render import render as render_spans
-from otelflow_exporters._text import Style
+from otelflow_exporters._terminal.render import render as render_spans
+from otelflow_exporters._terminal.text import Style
 from otelflow_exporters._trace.from_sdk import from_sdk
 from otelflow_exporters.tree import TreeSpanExporter
 

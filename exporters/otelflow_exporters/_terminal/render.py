@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from otelflow_exporters._text import Line, Style, clean, duration, laid_out
+from otelflow_exporters._terminal.text import Line, Style, clean, duration, laid_out
 from otelflow_exporters._trace.forest import Forest, Siblings
 from otelflow_exporters._trace.span import Span
 

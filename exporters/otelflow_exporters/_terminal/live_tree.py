@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
-from otelflow_exporters._text import clean, duration, style_for
+from otelflow_exporters._terminal.text import clean, duration, style_for
 from otelflow_exporters._trace.markers import is_marker
 from otelflow_exporters._trace.open_spans import Open, Running
 
@@ -100,7 +100,7 @@ class LiveTree(SpanProcessor):
     """Draws the open spans on the terminal ``out`` until it is shut down. Ended traces are not its subject."""
 
     def __init__(self, out: io.TextIOWrapper) -> None:
-        from otelflow_exporters._region import Region
+        from otelflow_exporters._terminal.live_region import Region
 
         self._running = Running()
         self._region = Region(out)
