@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from otelflow_exporters._page import write_page
+from otelflow_exporters._page.page import write_page
 from otelflow_exporters._trace.span import Event, Span
 from playwright.sync_api import sync_playwright
 

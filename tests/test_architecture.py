@@ -143,6 +143,7 @@ FLOORS = [
 FLOORS_OF_EXPORTERS = [
     [
         "__init__",
+        "_page",
         "_terminal",
         "_trace",
         "_trace.span",
@@ -165,7 +166,7 @@ FLOORS_OF_EXPORTERS = [
         "_otlp_lines",
         "_jsonfile_files",
         "_terminal.live_region",
-        "_page",
+        "_page.page",
     ],
     ["_terminal.render", "_trace.file_index", "_terminal.live_tree"],
     ["_trace.filters", "tree", "jsonfile", "spool"],

@@ -146,7 +146,7 @@ def _spans(
 
 
 def _write_page(index: Index, wanted: list[Trace], path: str) -> None:
-    from otelflow_exporters._page import write_page  # its parts are read from files
+    from otelflow_exporters._page.page import write_page  # its parts are read from files
 
     title = ", ".join(source.name.replace(os.sep, "/").rpartition("/")[2] for source in index.sources)
     if path == "-":

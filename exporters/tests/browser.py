@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from otelflow_exporters._page import write_page
+from otelflow_exporters._page.page import write_page
 from otelflow_exporters._trace.span import Event, Span
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

@@ -15,11 +15,10 @@ from importlib.resources import files
 from typing import Any
 
 import pytest
-from otelflow_exporters import _page
-from otelflow_exporters._page import page_text, write_page
+from otelflow_exporters._page.page import _SCRIPTS, page_text, write_page
 from otelflow_exporters._trace.span import Event, Span
 
-PAGE = files("otelflow_exporters").joinpath("page")
+PAGE = files("otelflow_exporters._page").joinpath("assets")
 
 
 def span(number: int = 1, **more: Any) -> Span:
@@ -144,12 +143,12 @@ def test_it_names_no_other_place() -> None:
 def test_every_part_is_used_and_can_be_read_at_a_sitting() -> None:
     """Each file of the folder is in the page; none has more than 500 lines."""
     names = {part.name for part in PAGE.iterdir()}
-    assert names == {*_page._SCRIPTS, "page.css", "page.html"}
+    assert names == {*_SCRIPTS, "page.css", "page.html"}
     for part in PAGE.iterdir():
         assert len(part.read_text(encoding="utf-8").splitlines()) <= 500, part.name
 
 
 def test_it_knows_nothing_of_otelflow() -> None:
     """The page is for the spans of any OpenTelemetry program."""
-    program = "import sys, otelflow_exporters._page; sys.exit('otelflow' in sys.modules)"
+    program = "import sys, otelflow_exporters._page.page; sys.exit('otelflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

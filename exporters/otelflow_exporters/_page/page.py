@@ -53,7 +53,7 @@ def write_page(spans: Iterable[Span], out: TextIO, *, title: str = "Runs", note:
 
     ``title`` heads the page and ``note`` stands beside it: where the spans come from, or what is missing.
     """
-    page = files("otelflow_exporters").joinpath("page")
+    page = files("otelflow_exporters._page").joinpath("assets")
     style = _between_newlines(page.joinpath("page.css").read_text(encoding="utf-8"))
     parts = [page.joinpath(name).read_text(encoding="utf-8") for name in _SCRIPTS]
     script = _between_newlines("(() => {\n'use strict';\n\n" + "\n".join(parts) + "\n})();")
