@@ -21,7 +21,7 @@ from typing import Any
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from otelflow_exporters._otlp_lines import lines_of
+from otelflow_exporters._jsonfile.otlp_json import lines_of
 from otelflow_exporters._trace.open_spans import Running
 from otelflow_exporters.tree import TreeSpanExporter
 

@@ -143,6 +143,7 @@ FLOORS = [
 FLOORS_OF_EXPORTERS = [
     [
         "__init__",
+        "_jsonfile",
         "_page",
         "_terminal",
         "_trace",
@@ -163,8 +164,8 @@ FLOORS_OF_EXPORTERS = [
         "_trace.forest",
         "_trace.from_sdk",
         "_trace.from_json",
-        "_otlp_lines",
-        "_jsonfile_files",
+        "_jsonfile.otlp_json",
+        "_jsonfile.rotating_file",
         "_terminal.live_region",
         "_page.page",
     ],

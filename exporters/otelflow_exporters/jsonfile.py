@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from otelflow_exporters._jsonfile_files import LineFile
-from otelflow_exporters._otlp_lines import lines_of
+from otelflow_exporters._jsonfile.otlp_json import lines_of
+from otelflow_exporters._jsonfile.rotating_file import LineFile
 from otelflow_exporters._settings import number, setting, suppressed, sync_policy
 
 __all__ = [

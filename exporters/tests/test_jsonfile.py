@@ -24,8 +24,8 @@ from opentelemetry.sdk.trace import Event, ReadableSpan, SpanLimits, TracerProvi
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
-from otelflow_exporters import _otlp_lines
-from otelflow_exporters._otlp_lines import lines_of
+from otelflow_exporters._jsonfile import otlp_json
+from otelflow_exporters._jsonfile.otlp_json import lines_of
 from otelflow_exporters.jsonfile import JsonFileSpanExporter
 
 SUCCESS, FAILURE = SpanExportResult.SUCCESS, SpanExportResult.FAILURE
@@ -211,7 +211,7 @@ def test_half_a_surrogate_pair_is_replaced(make: Make, tmp_path: Path, caplog: A
 
 def test_a_long_batch_is_several_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     """Readers have limits; a span that is longer by itself has its own line."""
-    monkeypatch.setattr(_otlp_lines, "MOST_BYTES", 10_000)
+    monkeypatch.setattr(otlp_json, "MOST_BYTES", 10_000)
     batch = [span(f"s{number}", number, attributes={"text": "é" * 1000}) for number in range(1, 10)]
     batch.append(span("long", 10, attributes={"text": "x" * 50_000}))
     batch.append(span("other", 11, resource=Resource({"service.name": "other"})))

@@ -15,7 +15,7 @@ from filelock import FileLock
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.trace import SpanContext, TraceFlags
-from otelflow_exporters import _jsonfile_files
+from otelflow_exporters._jsonfile import rotating_file
 from otelflow_exporters.jsonfile import JsonFileSpanExporter
 from programs import clean_environment, run
 
@@ -171,7 +171,7 @@ def test_a_lock_that_cannot_be_had(make: Any, tmp_path: Path, caplog: Any) -> No
 
 def test_a_holder_that_is_stopped(make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits for it for ever: lines are appended without the lock."""
-    monkeypatch.setattr(_jsonfile_files, "_PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(rotating_file, "_PATIENCE_SECONDS", 0.05)
     holder = FileLock(str(tmp_path / "spans.jsonl.lock"))
     exporter = make()
     with holder:

@@ -22,7 +22,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import Link, SpanContext, SpanKind, StatusCode, TraceFlags, TraceState
-from otelflow_exporters._otlp_lines import MOST_BYTES
+from otelflow_exporters._jsonfile.otlp_json import MOST_BYTES
 from otelflow_exporters.jsonfile import JsonFileSpanExporter
 from programs import run
 from receiver import Sink, free_ports, missing, running

@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import Link as SdkLink
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
-from otelflow_exporters._otlp_lines import lines_of
+from otelflow_exporters._jsonfile.otlp_json import lines_of
 from otelflow_exporters._show import show
 from otelflow_exporters._trace.file_index import Index, NotReadable, Source
 from otelflow_exporters._trace.filters import as_moment, as_seconds
