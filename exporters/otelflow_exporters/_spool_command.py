@@ -10,10 +10,10 @@ from typing import Any
 
 import click
 
-from otelflow_exporters._spool import Settings, Spool
-from otelflow_exporters._spool_flows import closed_flows
-from otelflow_exporters._spool_folder import Folder, Segment
-from otelflow_exporters._spool_target import targets
+from otelflow_exporters._spool.folder import Folder, Segment
+from otelflow_exporters._spool.open_flows import closed_flows
+from otelflow_exporters._spool.spool import Settings, Spool
+from otelflow_exporters._spool.target import targets
 from otelflow_exporters._terminal.text import duration
 from otelflow_exporters.spool import OTELFLOW_EXPORTER_SPOOL_ENDPOINTS, folder_of_environment
 

@@ -15,9 +15,9 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from otelflow_exporters._settings import number, setting, suppressed, sync_policy
-from otelflow_exporters._spool import Account, Settings, Spool
-from otelflow_exporters._spool_delivery import encode_parts
-from otelflow_exporters._spool_target import Target, targets
+from otelflow_exporters._spool.delivery import encode_parts
+from otelflow_exporters._spool.spool import Account, Settings, Spool
+from otelflow_exporters._spool.target import Target, targets
 
 __all__ = [
     "OTELFLOW_EXPORTER_SPOOL_DIR",

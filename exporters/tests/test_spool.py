@@ -21,10 +21,10 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 from opentelemetry.trace import SpanContext, TraceFlags
-from otelflow_exporters import _spool_records, _spool_writer
-from otelflow_exporters._spool_delivery import encode
-from otelflow_exporters._spool_flows import closed_flows
-from otelflow_exporters._spool_folder import Folder, lock_at
+from otelflow_exporters._spool import record_format, segment_writer
+from otelflow_exporters._spool.delivery import encode
+from otelflow_exporters._spool.folder import Folder, lock_at
+from otelflow_exporters._spool.open_flows import closed_flows
 from otelflow_exporters.spool import SpoolSpanExporter, folder_of_environment
 from spool_backend import Backend
 
@@ -229,7 +229,7 @@ def test_what_is_too_old_goes(make: Any, down: Backend, monkeypatch: Any) -> Non
     """By age, counted once however often it was tried; what is younger arrives."""
     exporter = make(down, max_age="3600")
     with monkeypatch.context() as patch:
-        patch.setattr(_spool_records, "time", SimpleNamespace(time_ns=lambda: time.time_ns() - 3601 * 10**9))
+        patch.setattr(record_format, "time", SimpleNamespace(time_ns=lambda: time.time_ns() - 3601 * 10**9))
         exporter.export([span("old"), span("old", 2)])
     exporter.export([span("young", 3)])
     down.answers.extend([(503, {}, b"")] * 2)
@@ -296,7 +296,7 @@ def test_without_disk_it_sends_at_once(make: Any, backend: Backend, caplog: Any,
     exporter.export([span("a")])
     assert exporter.force_flush()
     with monkeypatch.context() as patch:
-        patch.setattr(_spool_writer, "write_all", no_space)
+        patch.setattr(segment_writer, "write_all", no_space)
         assert exporter.export([span("b", 2)]) is SUCCESS
         assert exporter.export([span("c", 3)]) is SUCCESS
     assert exporter.export([span("d", 4)]) is SUCCESS
@@ -309,7 +309,7 @@ def test_without_disk_it_sends_at_once(make: Any, backend: Backend, caplog: Any,
 def test_without_disk_and_backend_the_loss_is_counted(make: Any, down: Backend, monkeypatch: Any) -> None:
     """FAILURE, and a reason."""
     exporter = make(down)
-    monkeypatch.setattr(_spool_writer, "write_all", no_space)
+    monkeypatch.setattr(segment_writer, "write_all", no_space)
     assert exporter.export([span("a"), span("b", 2)]) is FAILURE
     assert exporter.account().lost == {"spool_unwritable": 2}
     assert not exporter.force_flush(100)
@@ -555,7 +555,7 @@ def test_progress_that_cannot_be_saved_is_remembered(make: Any, down: Backend, t
 
 
 def _key(backend: Backend) -> str:
-    from otelflow_exporters._spool_target import targets
+    from otelflow_exporters._spool.target import targets
 
     (target,) = targets(backend.endpoint)
     return target.key
@@ -573,7 +573,7 @@ def test_settings_that_make_no_sense_are_ignored(make: Any, backend: Backend, ca
 def test_fsync_as_wanted(make: Any, backend: Backend, monkeypatch: Any, policy: str) -> None:
     """batch: with each export; flush: at force_flush; never: not at all."""
     synced: list[int] = []
-    monkeypatch.setattr(_spool_writer.os, "fsync", synced.append)
+    monkeypatch.setattr(segment_writer.os, "fsync", synced.append)
     exporter = make(backend, fsync=policy)
     exporter.export([span("a")])
     by_export = len(synced)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from otelflow_exporters._spool_target import targets
+from otelflow_exporters._spool.target import targets
 from programs import clean_environment, run
 from receiver import attributes_of
 from spool_backend import Backend
@@ -384,7 +384,7 @@ def test_the_journal_does_not_grow_with_the_number_of_flows(settings: dict[str, 
         **settings,
     )
     assert 0 < died.said["size"] < 600_000
-    from otelflow_exporters._spool_flows import closed_flows
+    from otelflow_exporters._spool.open_flows import closed_flows
 
     (journal,) = (path for path in (tmp_path / "spool").iterdir() if path.suffix == ".flows")
     assert closed_flows(str(journal), 0)[1] == 1

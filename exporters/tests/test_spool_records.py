@@ -12,12 +12,12 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, TraceFlags, TraceState
-from otelflow_exporters._spool_courier import Courier, Reports
-from otelflow_exporters._spool_delivery import encode
-from otelflow_exporters._spool_flows import FlowJournal, closed_flows
-from otelflow_exporters._spool_folder import Folder
-from otelflow_exporters._spool_records import START, Damage, Record, file_head, pack, scan
-from otelflow_exporters._spool_target import targets
+from otelflow_exporters._spool.delivery import encode
+from otelflow_exporters._spool.delivery_thread import Courier, Reports
+from otelflow_exporters._spool.folder import Folder
+from otelflow_exporters._spool.open_flows import FlowJournal, closed_flows
+from otelflow_exporters._spool.record_format import START, Damage, Record, file_head, pack, scan
+from otelflow_exporters._spool.target import targets
 
 MARKER = b"\x93marker\x07"
 payloads = st.lists(

@@ -12,9 +12,9 @@ from bad_receivers import certificate, closed, grpc_server, hanging
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.trace import SpanContext, TraceFlags
-from otelflow_exporters import _spool_courier
-from otelflow_exporters._spool_delivery import encode, spans_of, split
-from otelflow_exporters._spool_target import targets
+from otelflow_exporters._spool import delivery_thread
+from otelflow_exporters._spool.delivery import encode, spans_of, split
+from otelflow_exporters._spool.target import targets
 from otelflow_exporters.spool import SpoolSpanExporter
 from receiver import Receiver, missing, running
 from spool_backend import Backend, rejecting
@@ -105,7 +105,7 @@ def test_an_error_of_the_backend_may_pass(
     make: Any, backend: Backend, monkeypatch: pytest.MonkeyPatch, errors: int, lost: dict[str, int]
 ) -> None:
     """It comes from what was sent, or it does not: so that is sent again, and not for ever."""
-    monkeypatch.setattr(_spool_courier, "_MOST_DOUBTS", 1)
+    monkeypatch.setattr(delivery_thread, "_MOST_DOUBTS", 1)
     backend.answers.extend([(500, {}, b"")] * errors)
     exporter = make(backend.endpoint)
     exporter.export(spans(3))
@@ -244,7 +244,7 @@ def test_grpc_says_when_to_come_again() -> None:
     from google.protobuf.any_pb2 import Any as AnyMessage
     from google.rpc.error_details_pb2 import RetryInfo
     from google.rpc.status_pb2 import Status
-    from otelflow_exporters._spool_grpc import _retry_delay
+    from otelflow_exporters._spool.grpc_sender import _retry_delay
 
     info, packed = RetryInfo(), AnyMessage()
     info.retry_delay.FromMilliseconds(2500)
@@ -327,7 +327,7 @@ def test_a_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
     import sys
 
     monkeypatch.setitem(sys.modules, "requests", None)
-    monkeypatch.delitem(sys.modules, "otelflow_exporters._spool_http", raising=False)
+    monkeypatch.delitem(sys.modules, "otelflow_exporters._spool.http_sender", raising=False)
     with pytest.raises(ImportError, match=r"otelflow-exporters\[spool\]"):
         SpoolSpanExporter()
 

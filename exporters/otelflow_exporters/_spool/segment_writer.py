@@ -13,8 +13,8 @@ from typing import Any
 from filelock import Timeout
 
 from otelflow_exporters._settings import Sync
-from otelflow_exporters._spool_folder import Folder, Segment, forget_lock
-from otelflow_exporters._spool_records import START, Record, file_head, pack
+from otelflow_exporters._spool.folder import Folder, Segment, forget_lock
+from otelflow_exporters._spool.record_format import START, Record, file_head, pack
 
 __all__ = ["NoRoom", "Writer", "write_all", "writing"]
 

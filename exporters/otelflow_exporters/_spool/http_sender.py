@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 import requests
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-from otelflow_exporters._spool_target import Answer, Kind, Target
+from otelflow_exporters._spool.target import Answer, Kind, Target
 
 __all__ = ["HttpSender"]
 

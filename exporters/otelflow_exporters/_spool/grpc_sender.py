@@ -10,8 +10,8 @@ from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-untype
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped,unused-ignore]
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-from otelflow_exporters._spool_grpc_forks import within_grpc
-from otelflow_exporters._spool_target import Answer, Kind, Target
+from otelflow_exporters._spool.grpc_fork import within_grpc
+from otelflow_exporters._spool.target import Answer, Kind, Target
 
 __all__ = ["GrpcSender"]
 

@@ -8,7 +8,7 @@ from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import ReadableSpan
 
-from otelflow_exporters._spool_target import Answer, Kind, Sender, Target
+from otelflow_exporters._spool.target import Answer, Kind, Sender, Target
 
 __all__ = [
     "REFUSED",
@@ -117,10 +117,10 @@ def new_sender(target: Target) -> Sender:
     """A sender to it. Raises ImportError, with the way out, where a library is missing."""
     try:
         if target.is_grpc:
-            from otelflow_exporters._spool_grpc import GrpcSender  # grpc costs 100 ms
+            from otelflow_exporters._spool.grpc_sender import GrpcSender  # grpc costs 100 ms
 
             return GrpcSender(target)
-        from otelflow_exporters._spool_http import HttpSender
+        from otelflow_exporters._spool.http_sender import HttpSender
 
         return HttpSender(target)
     except ImportError as error:

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 from filelock import Timeout
 
 from otelflow_exporters._settings import suppressed
-from otelflow_exporters._spool_delivery import deliver_parts, new_sender
-from otelflow_exporters._spool_folder import Folder, Segment, forget_lock, lock_at
-from otelflow_exporters._spool_records import START, Damage
-from otelflow_exporters._spool_target import Answer, Kind, Sender, Target
+from otelflow_exporters._spool.delivery import deliver_parts, new_sender
+from otelflow_exporters._spool.folder import Folder, Segment, forget_lock, lock_at
+from otelflow_exporters._spool.record_format import START, Damage
+from otelflow_exporters._spool.target import Answer, Kind, Sender, Target
 
 __all__ = ["DAMAGED", "EXPIRED", "Courier", "Reports"]
 

@@ -13,13 +13,13 @@ from typing import Any
 from filelock import Timeout
 
 from otelflow_exporters._settings import Sync, suppressed
-from otelflow_exporters._spool_courier import DAMAGED, Courier, Reports
-from otelflow_exporters._spool_delivery import TOO_LARGE, deliver_parts, new_sender
-from otelflow_exporters._spool_flows import FlowJournal, closed_flows
-from otelflow_exporters._spool_folder import Folder, Segment
-from otelflow_exporters._spool_ledger import Ledger
-from otelflow_exporters._spool_target import Kind, Target
-from otelflow_exporters._spool_writer import NoRoom, Writer, writing
+from otelflow_exporters._spool.acknowledgements import Ledger
+from otelflow_exporters._spool.delivery import TOO_LARGE, deliver_parts, new_sender
+from otelflow_exporters._spool.delivery_thread import DAMAGED, Courier, Reports
+from otelflow_exporters._spool.folder import Folder, Segment
+from otelflow_exporters._spool.open_flows import FlowJournal, closed_flows
+from otelflow_exporters._spool.segment_writer import NoRoom, Writer, writing
+from otelflow_exporters._spool.target import Kind, Target
 
 __all__ = ["FULL", "REMOVED", "UNWRITABLE", "Account", "Settings", "Spool"]
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
-from otelflow_exporters._spool_records import START, Damage, Record, scan
+from otelflow_exporters._spool.record_format import START, Damage, Record, scan
 
 __all__ = ["Folder", "Segment", "forget_lock", "lock_at"]
 

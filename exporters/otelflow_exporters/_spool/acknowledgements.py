@@ -9,8 +9,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 
-from otelflow_exporters._spool_folder import Folder, Segment
-from otelflow_exporters._spool_records import START
+from otelflow_exporters._spool.folder import Folder, Segment
+from otelflow_exporters._spool.record_format import START
 
 __all__ = ["Ledger"]
 

@@ -14,9 +14,9 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
-from otelflow_exporters._spool_delivery import encode
-from otelflow_exporters._spool_records import Damage, file_head, pack, scan
-from otelflow_exporters._spool_writer import write_all, writing
+from otelflow_exporters._spool.delivery import encode
+from otelflow_exporters._spool.record_format import Damage, file_head, pack, scan
+from otelflow_exporters._spool.segment_writer import write_all, writing
 
 __all__ = ["FlowJournal", "closed_flows"]
 
