@@ -108,7 +108,7 @@ class _Watching(SpanProcessor):
 _SHOW = """
 import re, sys, time
 from pathlib import Path
-from otelflow_exporters._show import show
+from otelflow_exporters.cli.show import show
 begin = time.monotonic()
 show.main(sys.argv[1:], standalone_mode=False)
 seconds = time.monotonic() - begin

@@ -143,6 +143,7 @@ FLOORS = [
 FLOORS_OF_EXPORTERS = [
     [
         "__init__",
+        "cli",
         "_spool",
         "_jsonfile",
         "_page",
@@ -172,7 +173,7 @@ FLOORS_OF_EXPORTERS = [
     ],
     ["_terminal.render", "_trace.file_index", "_terminal.live_tree"],
     ["_trace.filters", "tree", "jsonfile", "spool"],
-    ["_show", "_spool_command"],
+    ["cli.show", "cli.spool"],
 ]
 
 FACADES = {"otelflow:__init__", "otelflow:compat", "otelflow:testing"}

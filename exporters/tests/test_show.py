@@ -21,12 +21,12 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import Link as SdkLink
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 from otelflow_exporters._jsonfile.otlp_json import lines_of
-from otelflow_exporters._show import show
 from otelflow_exporters._trace.file_index import Index, NotReadable, Source
 from otelflow_exporters._trace.filters import as_moment, as_seconds
 from otelflow_exporters._trace.from_json import from_json, nanoseconds
 from otelflow_exporters._trace.from_sdk import from_sdk
 from otelflow_exporters._trace.span import Event, Link, Span, timestamp
+from otelflow_exporters.cli.show import show
 
 SECOND = 10**9
 NOON = nanoseconds("2026-11-23T12:00:00Z")

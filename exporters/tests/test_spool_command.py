@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanContext, TraceFlags
-from otelflow_exporters._spool_command import spool
+from otelflow_exporters.cli.spool import spool
 from otelflow_exporters.spool import SpoolSpanExporter
 from programs import command
 from spool_backend import Backend
