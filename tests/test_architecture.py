@@ -46,11 +46,10 @@ FLOORS = [
         "_runs.callable_kind",
         "_runs.event_loop",
     ],
-    ["_runtime.wakeup", "_otlp.response", "_otlp.grpc_fork", "_export.loss_log", "_runtime.exec"],
+    ["_runtime.waiting", "_otlp.response", "_otlp.grpc_fork", "_export.loss_log", "_runtime.exec"],
     ["_runtime.watchdog"],
     ["_runtime.exit_hooks"],
     [
-        "_runtime.waiting",
         "_export.queue",
         "_export.delivery",
         "_otlp.http_sender",

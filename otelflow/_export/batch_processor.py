@@ -24,8 +24,7 @@ from otelflow._otlp.exporter import requests
 from otelflow._runtime.exit_hooks import is_something_to_send
 from otelflow._runtime.fork import renew_in_child
 from otelflow._runtime.names import error_type
-from otelflow._runtime.waiting import Progress, left, run_beside
-from otelflow._runtime.wakeup import Bell
+from otelflow._runtime.waiting import Bell, Progress, left, run_beside
 from otelflow.context import SUPPRESS_KEY
 
 __all__ = ["Account", "Pipeline"]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from otelflow._runtime.wakeup import Bell
+from otelflow._runtime.waiting import Bell
 
 __all__ = ["Queue"]
 

@@ -1,4 +1,7 @@
-"""Waiting for what another thread does: for a number to come to a goal, for a call to end."""
+"""Wait for another thread: for it to ring, for a counter to reach a value, or for a call to return.
+
+A signal handler may wake a thread, too: no lock is taken that the interrupted code might hold.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,34 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from otelflow._runtime.wakeup import Bell
+__all__ = ["Bell", "Beside", "Progress", "left", "run_beside"]
 
-__all__ = ["Beside", "Progress", "left", "run_beside"]
+
+class Bell:
+    """One thread waits for it, any other one rings it. A ring before the wait is not lost; several are one.
+
+    :class:`threading.Event` takes a lock in ``set()``: a signal handler that comes in the middle of it, on the same
+    thread, waits for ever.
+    """
+
+    __slots__ = ("_silent",)
+
+    def __init__(self) -> None:
+        self._silent = threading.Lock()
+        self._silent.acquire()
+
+    def ring(self) -> None:
+        """Let the wait end, or the next one not begin."""
+        try:
+            self._silent.release()
+        except RuntimeError:  # it has been rung already
+            pass
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait until it rings, ``seconds`` at most; whether it did."""
+        if seconds is None:
+            return self._silent.acquire()
+        return self._silent.acquire(timeout=min(max(0.0, seconds), threading.TIMEOUT_MAX))
 
 
 class Progress:

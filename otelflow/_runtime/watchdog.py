@@ -20,7 +20,7 @@ from typing import Any
 
 from otelflow._runtime.drop_counts import log_once
 from otelflow._runtime.fork import after_fork_in_child
-from otelflow._runtime.wakeup import Bell
+from otelflow._runtime.waiting import Bell
 
 __all__ = ["Watchdog", "action_of", "is_possible", "set_action"]
 
