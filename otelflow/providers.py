@@ -23,8 +23,7 @@ from otelflow._providers.tracer_provider import (
     wanted_exporters,
 )
 from otelflow._runtime.drop_counts import LISTENER_ERRORS, counts
-from otelflow._runtime.exec import drain_before_exec
-from otelflow._runtime.exit_hooks import drain_on_signals, is_something_to_send
+from otelflow._runtime.exit_hooks import drain_before_exec, drain_on_signals, is_something_to_send
 from otelflow._runtime.fork import FreshLock
 from otelflow._runtime.waiting import Beside
 from otelflow._spans.tracer import SCOPE, _self_metrics, current_source, global_provider, has_lean_spans

@@ -46,7 +46,7 @@ FLOORS = [
         "_runs.callable_kind",
         "_runs.event_loop",
     ],
-    ["_runtime.waiting", "_otlp.response", "_otlp.grpc_fork", "_export.loss_log", "_runtime.exec"],
+    ["_runtime.waiting", "_otlp.response", "_otlp.grpc_fork", "_export.loss_log"],
     ["_runtime.watchdog"],
     ["_runtime.exit_hooks"],
     [

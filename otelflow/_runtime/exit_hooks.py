@@ -1,4 +1,7 @@
-"""Signals that end the process: what waits is sent first, then they do what they always do."""
+"""Send what waits before the process ends: on a signal, before ``exec``, at the end of a worker that skips ``atexit``.
+
+A signal then does what it always does.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from typing import Any
 from otelflow._runtime.drop_counts import log_once
 from otelflow._runtime.watchdog import Watchdog, action_of, is_possible, set_action
 
-__all__ = ["drain_on_signals", "is_something_to_send"]
+__all__ = ["drain_before_exec", "drain_on_signals", "is_something_to_send"]
 
 _SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
@@ -93,3 +96,29 @@ def _drain_with_uvicorn(handler: Any, drain: Callable[[], None]) -> None:
             drain()
 
     server.shutdown = shutdown  # type: ignore[union-attr]
+
+
+def drain_before_exec(drain: Callable[[], None]) -> None:
+    """Have ``drain`` called before :func:`os.execv` and its like: neither ``atexit`` nor any signal tells of them."""
+    for name in ("execv", "execve"):  # all others call these
+        replace = getattr(os, name, None)
+        if replace is not None and not hasattr(replace, "__wrapped__"):
+            setattr(os, name, _draining(replace, drain))
+
+
+def _draining(replace: Callable[..., Any], drain: Callable[[], None]) -> Callable[..., Any]:
+    @wraps(replace)
+    def draining(path: Any, *args: Any, **kwargs: Any) -> Any:
+        if _is_program(path):
+            drain()
+        return replace(path, *args, **kwargs)
+
+    return draining
+
+
+def _is_program(path: Any) -> bool:
+    """False where the call will fail: ``os.execvp`` tries one folder of ``PATH`` after the other."""
+    try:
+        return os.access(path, os.X_OK)
+    except (TypeError, ValueError):  # a file descriptor, or something that the call itself will refuse
+        return isinstance(path, int)
