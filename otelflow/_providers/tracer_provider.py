@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +25,7 @@ from otelflow.errors import ArgumentError, ConfigError
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
     from opentelemetry.sdk.trace.sampling import Sampler
+from otelflow._runtime.exit_hooks import end_with_celery, end_with_multiprocessing
 
 __all__ = ["forget_wrong_limits", "log_pipelines", "new_provider", "pipelines", "queue_settings", "wanted_exporters"]
 
@@ -158,8 +158,8 @@ def new_provider(
     if ON_LOGS:
         _set_up_logs(provider.resource)
     atexit.register(at_exit)
-    _end_with_multiprocessing(provider, at_exit)
-    _end_with_celery(at_exit)
+    end_with_multiprocessing(provider, at_exit)
+    end_with_celery(at_exit)
     return provider
 
 
@@ -174,29 +174,6 @@ def _own_processor(exporter: Any) -> Any:
     except Exception:
         _logger.warning("%s makes no span processor; what it exports is not touched by that.", exporter, exc_info=True)
         return None
-
-
-def _end_with_multiprocessing(provider: Any, at_exit: Callable[[], None]) -> None:
-    """Send what is waiting when a child process of :mod:`multiprocessing` ends, too: it leaves without ``atexit``.
-
-    A forked child has forgotten its parent's finalizers by the time that it runs; so it is given its own there.
-    """
-    from multiprocessing import process, util
-
-    def at_end(_: object = None) -> None:
-        util.Finalize(None, at_exit, exitpriority=10)
-
-    util.register_after_fork(provider, at_end)
-    if process.parent_process() is not None:  # a spawned child that calls configure() itself
-        at_end()
-
-
-def _end_with_celery(at_exit: Callable[[], None]) -> None:
-    """The same for the processes of Celery's prefork pool: billiard ends them by ``os._exit``, and this signal is all
-    that is called before."""
-    signals = getattr(sys.modules.get("celery"), "signals", None)
-    if signals is not None:
-        signals.worker_process_shutdown.connect(lambda **_: at_exit(), weak=False)
 
 
 def _set_up_logs(resource: Any) -> None:

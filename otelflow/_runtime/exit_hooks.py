@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from functools import wraps
@@ -17,7 +18,13 @@ from typing import Any
 from otelflow._runtime.drop_counts import log_once
 from otelflow._runtime.watchdog import Watchdog, action_of, is_possible, set_action
 
-__all__ = ["drain_before_exec", "drain_on_signals", "is_something_to_send"]
+__all__ = [
+    "drain_before_exec",
+    "drain_on_signals",
+    "end_with_celery",
+    "end_with_multiprocessing",
+    "is_something_to_send",
+]
 
 _SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
@@ -122,3 +129,26 @@ def _is_program(path: Any) -> bool:
         return os.access(path, os.X_OK)
     except (TypeError, ValueError):  # a file descriptor, or something that the call itself will refuse
         return isinstance(path, int)
+
+
+def end_with_multiprocessing(provider: Any, at_exit: Callable[[], None]) -> None:
+    """Send what is waiting when a child process of :mod:`multiprocessing` ends, too: it leaves without ``atexit``.
+
+    A forked child has forgotten its parent's finalizers by the time that it runs; so it is given its own there.
+    """
+    from multiprocessing import process, util
+
+    def at_end(_: object = None) -> None:
+        util.Finalize(None, at_exit, exitpriority=10)
+
+    util.register_after_fork(provider, at_end)
+    if process.parent_process() is not None:  # a spawned child that calls configure() itself
+        at_end()
+
+
+def end_with_celery(at_exit: Callable[[], None]) -> None:
+    """The same for the processes of Celery's prefork pool: billiard ends them by ``os._exit``, and this signal is all
+    that is called before."""
+    signals = getattr(sys.modules.get("celery"), "signals", None)
+    if signals is not None:
+        signals.worker_process_shutdown.connect(lambda **_: at_exit(), weak=False)
