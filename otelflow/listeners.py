@@ -9,7 +9,8 @@ from threading import get_ident
 from types import TracebackType
 from typing import Any
 
-from otelflow._runtime.drop_counts import LISTENER_ERRORS, counts, log_once
+from otelflow._runtime.drop_counts import LISTENER_ERRORS, counts
+from otelflow._runtime.log_once import log_once
 from otelflow._runtime.stdout_capture import quiet
 from otelflow.config import OTELFLOW_HISTORY_SIZE, number_from_environment
 from otelflow.errors import ArgumentError

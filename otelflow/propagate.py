@@ -18,7 +18,8 @@ from otelflow._propagation.carrier import attached, inject
 from otelflow._propagation.job import Bound, Job, bind
 from otelflow._propagation.worker import JobFailed, Outcome
 from otelflow._runs.wrapper import teach_cloudpickle
-from otelflow._runtime.drop_counts import WORKER_LOST, counts, log_once
+from otelflow._runtime.drop_counts import WORKER_LOST, counts
+from otelflow._runtime.log_once import log_once
 from otelflow.errors import ArgumentError
 
 __all__ = ["attached", "bind", "inject", "propagating"]

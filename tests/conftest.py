@@ -9,7 +9,7 @@ from receiver import Sink
 
 from otelflow import FlowRunEvent, flow_events
 from otelflow._export import loss_log
-from otelflow._runtime import drop_counts
+from otelflow._runtime import log_once
 from otelflow.context import get_current
 from otelflow.testing import Capture, capture
 
@@ -39,7 +39,7 @@ def nothing_left_behind() -> Iterator[None]:
 
     listeners, context, stdout = list(flow_events.event_listeners), get_current(), sys.stdout
     flow_events.clear_history()
-    drop_counts._said.clear()  # what is logged once is logged once a test
+    log_once._said.clear()  # what is logged once is logged once a test
     loss_log.begin()
     yield
     assert flow_events.event_listeners == listeners

@@ -43,6 +43,7 @@ FLOORS = [
         "_version",
         "_runtime.names",
         "_runtime.drop_counts",
+        "_runtime.log_once",
         "_runs.callable_kind",
         "_runs.event_loop",
     ],

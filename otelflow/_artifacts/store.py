@@ -20,8 +20,9 @@ from opentelemetry.context import attach, set_value
 
 from otelflow._artifacts.json_writer import OutOfBounds, whole_json
 from otelflow._artifacts.storage import Missing, Place, place_of, shown
-from otelflow._runtime.drop_counts import counts, log_once
+from otelflow._runtime.drop_counts import counts
 from otelflow._runtime.fork import FreshLock, renew_in_child
+from otelflow._runtime.log_once import log_once
 from otelflow._values.scrub import clean_parts
 from otelflow.config import (
     EXIT_SECONDS,

@@ -16,7 +16,8 @@ from otelflow import attributes as wire
 from otelflow._events.run_memory import Journal
 from otelflow._metrics.measurements import measures
 from otelflow._runtime import clock, names
-from otelflow._runtime.drop_counts import AFTER_FORK, VALUES, after_end, broken, counts, log_once
+from otelflow._runtime.drop_counts import AFTER_FORK, VALUES, after_end, counts
+from otelflow._runtime.log_once import broken, log_once
 from otelflow._runtime.names import error_type
 from otelflow._runtime.stdout_capture import say
 from otelflow._spans.event_overflow import weigh

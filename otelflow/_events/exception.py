@@ -10,7 +10,7 @@ from typing import Any
 from otelflow import attributes as wire
 from otelflow._events.emit import Emitter, fitted, message, tell
 from otelflow._runtime import clock
-from otelflow._runtime.drop_counts import broken, log_once
+from otelflow._runtime.log_once import broken, log_once
 from otelflow._runtime.names import error_type
 from otelflow._spans.event_overflow import weigh
 from otelflow._spans.log_records import ON_LOGS

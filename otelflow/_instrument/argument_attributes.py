@@ -12,7 +12,8 @@ from uuid import UUID
 
 from otelflow._instrument.targets import nearest
 from otelflow._runs.callable_kind import CACHE
-from otelflow._runtime.drop_counts import VALUES, counts, log_once
+from otelflow._runtime.drop_counts import VALUES, counts
+from otelflow._runtime.log_once import log_once
 from otelflow._secrets.names import is_allowed, secret_in_name
 from otelflow._spans.event_overflow import MAX_EVENT_BYTES, bounded, weigh
 from otelflow._values.scrub import clean_value

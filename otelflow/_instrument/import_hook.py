@@ -16,7 +16,7 @@ from typing import Any
 
 import wrapt
 
-from otelflow._runtime.drop_counts import log_once
+from otelflow._runtime.log_once import log_once
 
 __all__ = ["ImportHook"]
 

@@ -17,8 +17,8 @@ from otelflow._instrument.lookup import Member, Refused, is_ours, members, names
 from otelflow._instrument.rebinding import held, rebind
 from otelflow._instrument.targets import Problem, Target, fits_part
 from otelflow._instrument.wrapped_call import Stop, instrumented
-from otelflow._runtime.drop_counts import log_once
 from otelflow._runtime.fork import FreshLock
+from otelflow._runtime.log_once import log_once
 
 __all__ = ["Claim", "define", "enter", "instrumented_now", "withdraw"]
 

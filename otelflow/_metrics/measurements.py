@@ -11,8 +11,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from otelflow._runtime.drop_counts import counts, log_once
+from otelflow._runtime.drop_counts import counts
 from otelflow._runtime.fork import after_fork_in_child
+from otelflow._runtime.log_once import log_once
 from otelflow._runtime.names import error_type
 from otelflow.config import OTELFLOW_METRICS, is_true_in_environment
 

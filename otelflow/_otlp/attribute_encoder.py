@@ -13,7 +13,7 @@ from typing import Any
 
 from opentelemetry.attributes import BoundedAttributes
 
-from otelflow._runtime.drop_counts import log_once
+from otelflow._runtime.log_once import log_once
 
 __all__ = ["Attributes", "Known", "sized", "text_field", "utf8", "varint"]
 

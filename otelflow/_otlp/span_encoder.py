@@ -17,7 +17,7 @@ from opentelemetry.trace.span import TraceState
 from otelflow._otlp.attribute_encoder import Attributes, Known, sized, text_field, varint
 from otelflow._otlp.resource_encoder import Frame, Frames
 from otelflow._otlp.shared_attribute_encoder import SharedAttributes
-from otelflow._runtime.drop_counts import log_once
+from otelflow._runtime.log_once import log_once
 from otelflow._spans.lean_span import LeanSpan
 
 __all__ = ["Encoding"]

@@ -16,7 +16,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from otelflow import attributes as wire
 from otelflow._propagation.remote_flow import RemoteFlow
 from otelflow._runs.flow_and_task import Flow
-from otelflow._runtime.drop_counts import log_once
+from otelflow._runtime.log_once import log_once
 from otelflow._values.text import cut
 from otelflow.context import RUN_KEY, attach, current_run, get_current, give_back
 from otelflow.errors import ArgumentError

@@ -16,7 +16,8 @@ from otelflow._propagation.remote_flow import NoFlow
 from otelflow._propagation.span_pickling import context_from, live_again
 from otelflow._runs.definition import Spec
 from otelflow._runs.flow_and_task import Flow, Task
-from otelflow._runtime.drop_counts import NO_RELAY_DOOR, counts, log_once
+from otelflow._runtime.drop_counts import NO_RELAY_DOOR, counts
+from otelflow._runtime.log_once import log_once
 from otelflow._spans.tracer import Source
 from otelflow.config import FlowRunConfig
 from otelflow.context import RUN_KEY, SPAN_KEY, attach, get_current, give_back

@@ -16,8 +16,8 @@ from opentelemetry.context import Context
 
 from otelflow import attributes as wire
 from otelflow._runtime import clock
-from otelflow._runtime.drop_counts import log_once
 from otelflow._runtime.fork import renew_in_child
+from otelflow._runtime.log_once import log_once
 from otelflow._spans import tracer
 from otelflow._values.text import cut
 from otelflow.config import (

@@ -15,7 +15,7 @@ from otelflow._runs.callable_kind import Shape
 from otelflow._runs.definition import Spec
 from otelflow._runs.outcome import came_from_inside, status_of
 from otelflow._runtime import clock, names, stdout_capture
-from otelflow._runtime.drop_counts import log_once
+from otelflow._runtime.log_once import log_once
 from otelflow._spans.shared_attributes import Parts
 from otelflow._spans.span_events import settle
 from otelflow._spans.tracer import Source, current_source

@@ -10,7 +10,7 @@ from otelflow._events import emit, outputs
 from otelflow._events.run_memory import Journal, artifact_of, message_of, result_of
 from otelflow._runs.run import Run
 from otelflow._runtime import clock
-from otelflow._runtime.drop_counts import log_once
+from otelflow._runtime.log_once import log_once
 from otelflow._values.text import safe_str, to_json, whole
 from otelflow.config import FlowRunConfig
 from otelflow.records import Artifact, Keyed, Message, Result

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 
 from otelflow._runtime.fork import after_fork_in_child
@@ -24,9 +23,7 @@ __all__ = [
     "WORKER_LOST",
     "Counts",
     "after_end",
-    "broken",
     "counts",
-    "log_once",
 ]
 
 LISTENER_ERRORS = "listener_errors"
@@ -71,8 +68,6 @@ AFTER_JOB = "after_job"
 VALUES_NOT_RELAYED = "values_not_relayed"
 """The data of an artifact in a worker could not be pickled, or was over 1 MiB: a preview came back instead."""
 
-_logger = logging.getLogger("otelflow")
-
 
 def after_end(what: str) -> str:
     """The reason for a ``message``, an ``artifact``, a ``result`` or a ``task`` that came after its run had ended."""
@@ -114,25 +109,3 @@ class Counts:
 
 
 counts = Counts()
-
-_said: set[str] = set()
-
-
-def log_once(key: str, message: str, *arguments: object, exc_info: bool = False) -> None:
-    """Log a failure of ours at WARNING the first time that ``key`` comes, never again: a broken telemetry path must
-    not fill the user's log."""
-    if key in _said or len(_said) > 1000:
-        return
-    _said.add(key)
-    _logger.warning(message, *arguments, exc_info=exc_info)
-
-
-def broken(where: str, error: Exception) -> None:
-    """Say once that a method of the span in use raised."""
-    log_once(
-        f"span {where} {type(error).__name__}",
-        "The span in use raised %s in %s(); the run goes on without it.",
-        type(error).__name__,
-        where,
-        exc_info=True,
-    )

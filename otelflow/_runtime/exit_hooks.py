@@ -15,7 +15,7 @@ from inspect import iscoroutinefunction
 from types import FrameType
 from typing import Any
 
-from otelflow._runtime.drop_counts import log_once
+from otelflow._runtime.log_once import log_once
 from otelflow._runtime.watchdog import Watchdog, action_of, is_possible, set_action
 
 __all__ = [

@@ -18,8 +18,8 @@ from itertools import chain
 from types import BuiltinFunctionType
 from typing import Any
 
-from otelflow._runtime.drop_counts import log_once
 from otelflow._runtime.fork import after_fork_in_child
+from otelflow._runtime.log_once import log_once
 from otelflow._runtime.waiting import Bell
 
 __all__ = ["Watchdog", "action_of", "is_possible", "set_action"]

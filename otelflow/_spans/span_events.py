@@ -6,7 +6,8 @@ import logging
 from typing import Any
 
 from otelflow import attributes as wire
-from otelflow._runtime.drop_counts import EVENTS, VALUES, broken, counts
+from otelflow._runtime.drop_counts import EVENTS, VALUES, counts
+from otelflow._runtime.log_once import broken
 from otelflow._spans.event_overflow import (
     DIRECT_BYTES,
     MAX_EVENT_BYTES,

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
-from otelflow._runtime.drop_counts import REDACTED_VALUES, SLOW_PATTERNS, counts, log_once
+from otelflow._runtime.drop_counts import REDACTED_VALUES, SLOW_PATTERNS, counts
+from otelflow._runtime.log_once import log_once
 from otelflow._secrets.detect import is_hidden, mark, without_known, without_secrets
 from otelflow._secrets.names import STEMS, add_names, allow_names, is_allowed, secret_in_name
 from otelflow.config import (

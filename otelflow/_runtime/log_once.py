@@ -1,0 +1,31 @@
+"""Log a failure of our own once: a broken telemetry path must not fill the user's log."""
+
+from __future__ import annotations
+
+import logging
+
+__all__ = ["broken", "log_once"]
+
+_logger = logging.getLogger("otelflow")
+
+_said: set[str] = set()
+
+
+def log_once(key: str, message: str, *arguments: object, exc_info: bool = False) -> None:
+    """Log a failure of ours at WARNING the first time that ``key`` comes, never again: a broken telemetry path must
+    not fill the user's log."""
+    if key in _said or len(_said) > 1000:
+        return
+    _said.add(key)
+    _logger.warning(message, *arguments, exc_info=exc_info)
+
+
+def broken(where: str, error: Exception) -> None:
+    """Say once that a method of the span in use raised."""
+    log_once(
+        f"span {where} {type(error).__name__}",
+        "The span in use raised %s in %s(); the run goes on without it.",
+        type(error).__name__,
+        where,
+        exc_info=True,
+    )
