@@ -15,7 +15,8 @@ from otelflow._runs.definition import Spec
 from otelflow._runs.drivers import DRIVER_FOR, named
 from otelflow._runs.fast_path import task_call
 from otelflow._runs.flow_and_task import Flow, Task
-from otelflow._runs.run import Run, not_started
+from otelflow._runs.run import Run
+from otelflow._runtime.log_once import not_started
 from otelflow._spans.lazy_span import PostponedContext, PostponedSpan
 from otelflow._spans.shared_attributes import Parts
 from otelflow._spans.tracer import Source

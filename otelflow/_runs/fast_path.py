@@ -24,8 +24,8 @@ from otelflow._runs.drivers import DRIVER_FOR, named
 from otelflow._runs.fast_path_failure import close_failed
 from otelflow._runs.flow_and_task import Task
 from otelflow._runs.outcome import DRIVERS
-from otelflow._runs.run import not_ended, not_started
 from otelflow._runtime import clock, names
+from otelflow._runtime.log_once import not_ended, not_started
 from otelflow._spans import tracer
 from otelflow._spans.span_events import settle
 from otelflow._spans.tracer import current_source

@@ -10,8 +10,8 @@ from otelflow._events.exception import failure, stack_trace
 from otelflow._metrics.measurements import measures
 from otelflow._runs.callable_kind import Shape
 from otelflow._runs.outcome import came_from_inside
-from otelflow._runs.run import not_ended
 from otelflow._runtime import clock, names
+from otelflow._runtime.log_once import not_ended
 from otelflow._spans.span_events import settle
 from otelflow.context import UNRESETTABLE, reset
 from otelflow.events import FlowRunEventType

@@ -15,7 +15,7 @@ from otelflow._runs.callable_kind import Shape
 from otelflow._runs.definition import Spec
 from otelflow._runs.outcome import came_from_inside, status_of
 from otelflow._runtime import clock, names, stdout_capture
-from otelflow._runtime.log_once import log_once
+from otelflow._runtime.log_once import not_ended, not_started
 from otelflow._spans.shared_attributes import Parts
 from otelflow._spans.span_events import settle
 from otelflow._spans.tracer import Source, current_source
@@ -24,7 +24,7 @@ from otelflow.context import RUN_KEY, SPAN_KEY, SUPPRESS_KEY, UNRESETTABLE, atta
 from otelflow.errors import ArgumentError
 from otelflow.events import FlowRunEventType
 
-__all__ = ["Run", "not_ended", "not_started"]
+__all__ = ["Run"]
 
 Self = TypeVar("Self", bound="Run")
 
@@ -353,23 +353,3 @@ class Run:
 
     def _line(self, line: str) -> None:
         emit.message(self, 20, line)
-
-
-def not_started(error: Exception) -> None:
-    """Say once that OpenTelemetry, or what the user put into it, raised where a span was to start."""
-    log_once(
-        f"start_span {type(error).__name__}",
-        "OpenTelemetry raised %s when a span was started; the run goes on without one.",
-        type(error).__name__,
-        exc_info=True,
-    )
-
-
-def not_ended(error: Exception) -> None:
-    """Say once that OpenTelemetry, or what the user put into it, raised where a span was to end."""
-    log_once(
-        f"end {type(error).__name__}",
-        "OpenTelemetry raised %s when a span ended.",
-        type(error).__name__,
-        exc_info=True,
-    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-__all__ = ["broken", "log_once"]
+__all__ = ["broken", "log_once", "not_ended", "not_started"]
 
 _logger = logging.getLogger("otelflow")
 
@@ -27,5 +27,25 @@ def broken(where: str, error: Exception) -> None:
         "The span in use raised %s in %s(); the run goes on without it.",
         type(error).__name__,
         where,
+        exc_info=True,
+    )
+
+
+def not_started(error: Exception) -> None:
+    """Say once that OpenTelemetry, or what the user put into it, raised where a span was to start."""
+    log_once(
+        f"start_span {type(error).__name__}",
+        "OpenTelemetry raised %s when a span was started; the run goes on without one.",
+        type(error).__name__,
+        exc_info=True,
+    )
+
+
+def not_ended(error: Exception) -> None:
+    """Say once that OpenTelemetry, or what the user put into it, raised where a span was to end."""
+    log_once(
+        f"end {type(error).__name__}",
+        "OpenTelemetry raised %s when a span ended.",
+        type(error).__name__,
         exc_info=True,
     )
