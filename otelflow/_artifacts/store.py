@@ -20,7 +20,7 @@ from opentelemetry.context import attach, set_value
 
 from otelflow._artifacts.json_writer import OutOfBounds, whole_json
 from otelflow._artifacts.storage import Missing, Place, place_of, shown
-from otelflow._runtime.drop_counts import counts
+from otelflow._runtime.drop_counts import ARTIFACT_NOT_STORED, ARTIFACT_STORE_FULL, ARTIFACT_TOO_LARGE, counts
 from otelflow._runtime.fork import FreshLock, renew_in_child
 from otelflow._runtime.log_once import log_once
 from otelflow._values.scrub import clean_parts
@@ -33,17 +33,7 @@ from otelflow.config import (
 )
 from otelflow.context import SUPPRESS_KEY
 
-__all__ = ["ARTIFACT_NOT_STORED", "ARTIFACT_STORE_FULL", "ARTIFACT_TOO_LARGE", "Stored", "drain", "keep", "not_stored"]
-
-ARTIFACT_NOT_STORED = "artifact_not_stored"
-"""The store refused an artifact, cannot be used, or had not taken it when the process ended: its event may name a file
-that is not there."""
-
-ARTIFACT_STORE_FULL = "artifact_store_full"
-"""The store was slower than the program: the artifacts that wait for it are at their bound of bytes."""
-
-ARTIFACT_TOO_LARGE = "artifact_too_large"
-"""An artifact was larger than ``OTELFLOW_ARTIFACT_STORE_MAX_BYTES``, or took longer to write as JSON than allowed."""
+__all__ = ["Stored", "drain", "keep", "not_stored"]
 
 _LOAD_SECONDS = 10.0
 """How long the end of the process waits for a file system's library to be loaded: s3fs and what it needs take seconds

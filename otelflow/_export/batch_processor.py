@@ -17,10 +17,11 @@ from typing import Any, NamedTuple
 from opentelemetry.context import attach, detach, set_value
 
 from otelflow._export.delivery import Delivery
-from otelflow._export.loss_log import AFTER_SHUTDOWN, EXPORT_FAILED, NOT_ENCODED, QUEUE_FULL, is_lost, is_waiting
+from otelflow._export.loss_log import is_lost, is_waiting
 from otelflow._export.queue import Queue
 from otelflow._metrics.measurements import component_type, measures
 from otelflow._otlp.exporter import requests
+from otelflow._runtime.drop_counts import AFTER_SHUTDOWN, EXPORT_FAILED, NOT_ENCODED, QUEUE_FULL
 from otelflow._runtime.exit_hooks import is_something_to_send
 from otelflow._runtime.fork import renew_in_child
 from otelflow._runtime.names import error_type

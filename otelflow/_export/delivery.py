@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
-from otelflow._otlp.response import REFUSED, REJECTED, TOO_LARGE, Answer, Verdict
+from otelflow._otlp.response import Answer, Verdict
+from otelflow._runtime.drop_counts import REFUSED, REJECTED, TOO_LARGE
 
 __all__ = ["Delivery", "Exporter"]
 

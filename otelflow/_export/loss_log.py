@@ -8,19 +8,7 @@ from typing import Any
 
 from otelflow._runtime.fork import after_fork_in_child
 
-__all__ = ["AFTER_SHUTDOWN", "EXPORT_FAILED", "NOT_ENCODED", "QUEUE_FULL", "begin", "is_lost", "is_waiting"]
-
-QUEUE_FULL = "queue_full"
-"""The exporter was slower than the program; the oldest waiting item went."""
-
-EXPORT_FAILED = "export_failed"
-"""An exporter that is not ours gave the batch up, or raised."""
-
-NOT_ENCODED = "not_encoded"
-"""The span has something that cannot be written as OTLP; it was left out of its batch."""
-
-AFTER_SHUTDOWN = "after_shutdown"
-"""The item came after the pipeline was shut down, or still waited when its time was over."""
+__all__ = ["begin", "is_lost", "is_waiting"]
 
 _SECONDS = 60.0
 """Between two lines: a receiver that is away must not fill the user's log."""

@@ -13,8 +13,7 @@ from opentelemetry.metrics import Observation
 
 from otelflow import attributes as wire
 from otelflow._export.batch_processor import Pipeline
-from otelflow._export.loss_log import AFTER_SHUTDOWN, QUEUE_FULL
-from otelflow._runtime.drop_counts import LISTENER_ERRORS, counts
+from otelflow._runtime.drop_counts import AFTER_SHUTDOWN, LISTENER_ERRORS, QUEUE_FULL, counts
 
 __all__ = ["AccountMeters", "of_component"]
 

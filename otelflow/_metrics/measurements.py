@@ -11,16 +11,13 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from otelflow._runtime.drop_counts import counts
+from otelflow._runtime.drop_counts import NOT_MEASURED, counts
 from otelflow._runtime.fork import after_fork_in_child
 from otelflow._runtime.log_once import log_once
 from otelflow._runtime.names import error_type
 from otelflow.config import OTELFLOW_METRICS, is_true_in_environment
 
 __all__ = ["Notes", "component_type", "measures"]
-
-NOT_MEASURED = "metrics_queue_full"
-"""Runs ended faster than their durations could be recorded; the oldest notes went."""
 
 _MANY = 5_000
 """Notes that are not left to the next collection."""

@@ -6,16 +6,9 @@ import re
 from enum import Enum
 from typing import NamedTuple
 
-__all__ = ["REFUSED", "REJECTED", "TOO_LARGE", "Answer", "Verdict", "http_verdict"]
+from otelflow._runtime.drop_counts import REFUSED, TOO_LARGE
 
-REFUSED = "refused"
-"""The receiver answered that it does not take the request, and would not if it came again."""
-
-REJECTED = "rejected"
-"""The receiver took the request, and left these spans of it out (partial success)."""
-
-TOO_LARGE = "too_large"
-"""The receiver does not take a request of this size, though it held one span only."""
+__all__ = ["Answer", "Verdict", "http_verdict"]
 
 
 class Verdict(Enum):

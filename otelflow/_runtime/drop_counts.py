@@ -1,4 +1,4 @@
-"""What was left out, counted by reason: nothing is lost in silence."""
+"""Name each reason why something is left out, and count by reason: nothing is lost in silence."""
 
 from __future__ import annotations
 
@@ -9,15 +9,25 @@ from otelflow._runtime.fork import after_fork_in_child
 __all__ = [
     "AFTER_FORK",
     "AFTER_JOB",
+    "AFTER_SHUTDOWN",
+    "ARTIFACT_NOT_STORED",
+    "ARTIFACT_STORE_FULL",
+    "ARTIFACT_TOO_LARGE",
     "EVENTS",
+    "EXPORT_FAILED",
     "LISTENER_ERRORS",
     "MESSAGES",
+    "NOT_ENCODED",
     "NO_LOCAL_SPAN",
     "NO_RELAY_DOOR",
+    "QUEUE_FULL",
     "REDACTED_VALUES",
+    "REFUSED",
+    "REJECTED",
     "RELAY_FULL",
     "SLOW_PATTERNS",
     "TASKS",
+    "TOO_LARGE",
     "VALUES",
     "VALUES_NOT_RELAYED",
     "WORKER_LOST",
@@ -67,6 +77,40 @@ AFTER_JOB = "after_job"
 
 VALUES_NOT_RELAYED = "values_not_relayed"
 """The data of an artifact in a worker could not be pickled, or was over 1 MiB: a preview came back instead."""
+
+REFUSED = "refused"
+"""The receiver answered that it does not take the request, and would not if it came again."""
+
+REJECTED = "rejected"
+"""The receiver took the request, and left these spans of it out (partial success)."""
+
+TOO_LARGE = "too_large"
+"""The receiver does not take a request of this size, though it held one span only."""
+
+QUEUE_FULL = "queue_full"
+"""The exporter was slower than the program; the oldest waiting item went."""
+
+EXPORT_FAILED = "export_failed"
+"""An exporter that is not ours gave the batch up, or raised."""
+
+NOT_ENCODED = "not_encoded"
+"""The span has something that cannot be written as OTLP; it was left out of its batch."""
+
+AFTER_SHUTDOWN = "after_shutdown"
+"""The item came after the pipeline was shut down, or still waited when its time was over."""
+
+ARTIFACT_NOT_STORED = "artifact_not_stored"
+"""The store refused an artifact, cannot be used, or had not taken it when the process ended: its event may name a file
+that is not there."""
+
+ARTIFACT_STORE_FULL = "artifact_store_full"
+"""The store was slower than the program: the artifacts that wait for it are at their bound of bytes."""
+
+ARTIFACT_TOO_LARGE = "artifact_too_large"
+"""An artifact was larger than ``OTELFLOW_ARTIFACT_STORE_MAX_BYTES``, or took longer to write as JSON than allowed."""
+
+NOT_MEASURED = "metrics_queue_full"
+"""Runs ended faster than their durations could be recorded; the oldest notes went."""
 
 
 def after_end(what: str) -> str:
