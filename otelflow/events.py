@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any
 
 from otelflow._runtime import clock
-from otelflow._runtime.names import run_id
+from otelflow._runtime.run_ids import run_id
 
 __all__ = ["FlowRunEvent", "FlowRunEventData", "FlowRunEventType", "event_of", "record_of"]
 
@@ -127,7 +127,7 @@ def event_of(record: tuple[Any, ...]) -> FlowRunEvent:
     It is ``(type, ns, origin, payload, log level)``; in place of a STOP event's payload are the facts that it is made
     of: ``(status, duration in ns, return value, error)``. The origin, which the events of one run share, is
     ``(source, (flow's name, its run id), task's name, task's run, span context)``, where the task's run is an id, or
-    the number that :func:`otelflow._runtime.names.run_id` makes one of.
+    the number that :func:`otelflow._runtime.run_ids.run_id` makes one of.
     """
     event: FlowRunEvent = _new(FlowRunEvent)
     event._record = record

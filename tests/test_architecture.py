@@ -42,6 +42,7 @@ FLOORS = [
         "context",
         "_version",
         "_runtime.names",
+        "_runtime.run_ids",
         "_runtime.drop_counts",
         "_runtime.log_once",
         "_runs.callable_kind",

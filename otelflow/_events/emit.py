@@ -15,7 +15,7 @@ from opentelemetry.trace import Status, StatusCode
 from otelflow import attributes as wire
 from otelflow._events.run_memory import Journal
 from otelflow._metrics.measurements import measures
-from otelflow._runtime import clock, names
+from otelflow._runtime import clock, run_ids
 from otelflow._runtime.drop_counts import AFTER_FORK, VALUES, after_end, counts
 from otelflow._runtime.log_once import broken, log_once
 from otelflow._runtime.names import error_type
@@ -234,7 +234,7 @@ def origin_of(run: Emitter, what: str, at: At | None) -> Any:
         return None
     if at is not None:
         return (at[1], *origin[1:])
-    if names.forked and names.is_inherited(run._order):
+    if run_ids.forked and run_ids.is_inherited(run._order):
         counts.add(AFTER_FORK)
         return None
     inner: Any = get_current().get(RUN_KEY)

@@ -7,7 +7,7 @@ from collections import deque
 from typing import Any
 
 from otelflow._runtime.drop_counts import MESSAGES, TASKS, counts
-from otelflow._runtime.names import run_id
+from otelflow._runtime.run_ids import run_id
 from otelflow.records import Artifact, Message, Result
 
 __all__ = ["Journal", "artifact_of", "message_of", "result_of"]

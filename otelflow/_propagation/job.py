@@ -12,7 +12,7 @@ from otelflow._propagation.carrier import attached, inject_context
 from otelflow._propagation.replay import Submitter, replay
 from otelflow._propagation.worker import AsyncWorkerJob, Errand, Outcome, WorkerJob, describe, spans_like
 from otelflow._runs.callable_kind import Shape, shape_of
-from otelflow._runtime.names import next_order
+from otelflow._runtime.run_ids import next_order
 from otelflow._spans.tracer import current_source
 from otelflow.context import RUN_KEY, attach, get_current, give_back
 from otelflow.errors import ArgumentError

@@ -12,7 +12,7 @@ from otelflow._runs.definition import Spec
 from otelflow._runs.flow_and_task import Flow, Task
 from otelflow._runs.run import Run
 from otelflow._runtime.drop_counts import NO_LOCAL_SPAN, counts
-from otelflow._runtime.names import next_order
+from otelflow._runtime.run_ids import next_order
 from otelflow._values.text import whole
 from otelflow.config import DEFAULT_CONFIG, FlowRunConfig
 from otelflow.errors import NotShared, OtelflowError

@@ -24,7 +24,7 @@ from otelflow._runs.drivers import DRIVER_FOR, named
 from otelflow._runs.fast_path_failure import close_failed
 from otelflow._runs.flow_and_task import Task
 from otelflow._runs.outcome import DRIVERS
-from otelflow._runtime import clock, names
+from otelflow._runtime import clock, run_ids
 from otelflow._runtime.log_once import not_ended, not_started
 from otelflow._spans import tracer
 from otelflow._spans.span_events import settle
@@ -56,7 +56,7 @@ def _open(run: Any) -> Any:
     in_use, source = tracer.known
     if in_use is not (tracer.override or tracer.keeper._TRACER_PROVIDER):
         source = current_source()  # before the clock is read: the first time, it loads what a provider needs
-    spec, order, ns = run._spec, next(names._orders), clock.now()
+    spec, order, ns = run._spec, next(run_ids._orders), clock.now()
     span = ids = token = run._relay = None
     try:
         if source is not None:
@@ -117,7 +117,7 @@ def _ready(run: Any, is_open: bool, args: tuple[Any, ...], kwargs: dict[str, Any
 def _close(run: Any, value: Any, token: Any) -> None:
     """End ``run`` with ``value``, as ``Run._close`` does."""
     flow = run._flow
-    if run._cut or run._redacted or flow._talks or (flow._capturing and run._lines is not None) or names.forked:
+    if run._cut or run._redacted or flow._talks or (flow._capturing and run._lines is not None) or run_ids.forked:
         run._token = token
         run._close(value, None)
         return

@@ -10,7 +10,7 @@ from otelflow._events.exception import failure, stack_trace
 from otelflow._metrics.measurements import measures
 from otelflow._runs.callable_kind import Shape
 from otelflow._runs.outcome import came_from_inside
-from otelflow._runtime import clock, names
+from otelflow._runtime import clock, run_ids
 from otelflow._runtime.log_once import not_ended
 from otelflow._spans.span_events import settle
 from otelflow.context import UNRESETTABLE, reset
@@ -30,7 +30,7 @@ def close_failed(run: Any, error: BaseException, token: Any, shape: Shape = Shap
     flow, span = run._flow, run._span
     is_plain = isinstance(error, Exception) and hasattr(type(span), "finish")  # no mere stop; a lean span
     is_watched = flow_events.event_listeners or measures.on or flow._talks
-    if is_watched or not is_plain or (flow._capturing and run._lines is not None) or names.forked:
+    if is_watched or not is_plain or (flow._capturing and run._lines is not None) or run_ids.forked:
         run._token = token
         return run._close(None, error, shape)  # type: ignore[no-any-return]
     run.status, run.error = "failed", error

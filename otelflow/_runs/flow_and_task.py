@@ -20,7 +20,7 @@ from otelflow._runs.markers import markers
 from otelflow._runs.run import Run
 from otelflow._runtime import stdout_capture
 from otelflow._runtime.drop_counts import after_end, counts
-from otelflow._runtime.names import next_order, run_id
+from otelflow._runtime.run_ids import next_order, run_id
 from otelflow._spans.shared_attributes import Parts
 from otelflow._spans.tracer import Source
 from otelflow._values.text import cut

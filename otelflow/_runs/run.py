@@ -14,7 +14,7 @@ from otelflow._events.run_memory import Journal
 from otelflow._runs.callable_kind import Shape
 from otelflow._runs.definition import Spec
 from otelflow._runs.outcome import came_from_inside, status_of
-from otelflow._runtime import clock, names, stdout_capture
+from otelflow._runtime import clock, run_ids, stdout_capture
 from otelflow._runtime.log_once import not_ended, not_started
 from otelflow._spans.shared_attributes import Parts
 from otelflow._spans.span_events import settle
@@ -208,7 +208,7 @@ class Run:
             self._claim()
         context = get_current()
         try:
-            self._order = next(names._orders)
+            self._order = next(run_ids._orders)
             self._join(context.get(RUN_KEY))
             # before the clock is read: the first time, it loads what a provider needs
             source = current_source() if self._relay is None else self._relay.source
@@ -273,7 +273,7 @@ class Run:
 
         Never raises, but for a listener's KeyboardInterrupt.
         """
-        if names.forked and names.is_inherited(self._order):
+        if run_ids.forked and run_ids.is_inherited(self._order):
             self._close_inherited(value, error, shape)
             return error is not None and not self._tolerates(error)
         try:

@@ -18,7 +18,7 @@ from opentelemetry.trace import set_span_in_context
 from otelflow import attributes as wire
 from otelflow._runtime.drop_counts import EVENTS, VALUES, counts
 from otelflow._runtime.log_once import broken
-from otelflow._runtime.names import run_id
+from otelflow._runtime.run_ids import run_id
 from otelflow._spans.tracer import current_source
 from otelflow._values.text import cut, fit
 from otelflow.config import OTELFLOW_MAX_SPAN_BYTES, OTELFLOW_OVERFLOW, choice_from_environment, number_from_environment

@@ -17,7 +17,7 @@ from otelflow._runs.flow_and_task import current_flow
 from otelflow._runs.run import Run
 from otelflow._runtime import stdout_capture
 from otelflow._runtime.log_once import log_once
-from otelflow._runtime.names import next_order, run_id
+from otelflow._runtime.run_ids import next_order, run_id
 from otelflow._spans.shared_attributes import Parts
 from otelflow._values.text import safe_str, whole
 from otelflow.compat._collectors import Flow_Data, Flow_Logger, Flow_Stats

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from otelflow._runtime import clock, names
+from otelflow._runtime import clock, run_ids
 from otelflow.errors import OtelflowError
 
 __all__ = ["STEP_NS", "same_each_time", "stable_text"]
@@ -31,14 +31,14 @@ def same_each_time() -> Iterator[None]:
     global _is_on
     if _is_on:
         raise OtelflowError("A deterministic capture is active already. End it first, or make this one without.")
-    orders, now = names._orders, clock.now
-    names._orders = itertools.count(1)
+    orders, now = run_ids._orders, clock.now
+    run_ids._orders = itertools.count(1)
     clock.now = itertools.count(_START_NS, STEP_NS).__next__
     _is_on = True
     try:
         yield
     finally:
-        names._orders, clock.now, _is_on = orders, now, False
+        run_ids._orders, clock.now, _is_on = orders, now, False
 
 
 _FRAME = re.compile(r'File "(?:[^"]*[/\\])?([^"/\\]+)", line \d+')
