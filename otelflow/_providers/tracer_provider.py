@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry import trace
 
 from otelflow._export.batch_processor import Pipeline
-from otelflow._spans.log_records import ON_LOGS
+from otelflow._spans.span_events import ON_LOGS
 from otelflow.config import (
     OTELFLOW_QUEUE_BYTES,
     OTELFLOW_QUEUE_SIZE,
