@@ -16,7 +16,7 @@ from programs import run as program
 
 from otelflow import FlowRunConfig, flow, flow_events, stats, task
 from otelflow._instrument.argument_attributes import ArgumentPaths
-from otelflow._spans.event_overflow import MAX_EVENT_BYTES, weigh
+from otelflow._spans.span_limits import MAX_EVENT_BYTES, weigh
 from otelflow._spans.tracer import use_provider
 from otelflow._values import text as _values
 from otelflow._values.text import attribute, to_json

@@ -21,7 +21,7 @@ from programs import run as program
 from receiver import Sink, attributes_of
 
 from otelflow import FlowRunConfig, flow, stats, task
-from otelflow._spans.event_overflow import MAX_EVENT_BYTES, MAX_SPAN_BYTES, weigh
+from otelflow._spans.span_limits import MAX_EVENT_BYTES, MAX_SPAN_BYTES, weigh
 from otelflow._spans.tracer import use_provider
 from otelflow.testing import Capture
 

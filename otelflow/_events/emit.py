@@ -20,8 +20,8 @@ from otelflow._runtime.drop_counts import AFTER_FORK, VALUES, after_end, counts
 from otelflow._runtime.log_once import broken, log_once
 from otelflow._runtime.names import error_type
 from otelflow._runtime.stdout_capture import say
-from otelflow._spans.event_overflow import weigh
 from otelflow._spans.span_events import is_wanted, put_event
+from otelflow._spans.span_limits import weigh
 from otelflow._values.scrub import take_redacted
 from otelflow._values.text import MAX_VALUE_BYTES, attribute, cut, fit, is_plain, safe_str, whole, without_colours
 from otelflow.context import RUN_KEY, get_current

@@ -12,8 +12,8 @@ from otelflow._events.emit import Emitter, fitted, message, tell
 from otelflow._runtime import clock
 from otelflow._runtime.log_once import broken, log_once
 from otelflow._runtime.names import error_type
-from otelflow._spans.event_overflow import weigh
 from otelflow._spans.span_events import ON_LOGS, span_event
+from otelflow._spans.span_limits import weigh
 from otelflow._values.scrub import clean, stands_apart, take_redacted
 from otelflow._values.text import MAX_VALUE_BYTES, cut, fit, is_plain, plain_text, safe_str, whole
 from otelflow._values.traceback import format_error

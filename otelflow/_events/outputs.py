@@ -10,8 +10,8 @@ from otelflow import attributes as wire
 from otelflow._events.emit import At, Emitter, deliver, fitted, origin_of, short
 from otelflow._runtime import clock
 from otelflow._runtime.drop_counts import VALUES, after_end, counts
-from otelflow._spans.event_overflow import weigh
 from otelflow._spans.span_events import is_wanted, put_event, span_event
+from otelflow._spans.span_limits import weigh
 from otelflow._values.scrub import take_redacted
 from otelflow._values.text import is_plain, plain_json, sha256_of, to_json, whole
 from otelflow.config import OTELFLOW_ARTIFACT_STORE

@@ -15,7 +15,7 @@ from otelflow._runs.callable_kind import CACHE
 from otelflow._runtime.drop_counts import VALUES, counts
 from otelflow._runtime.log_once import log_once
 from otelflow._secrets.names import is_allowed, secret_in_name
-from otelflow._spans.event_overflow import MAX_EVENT_BYTES, bounded, weigh
+from otelflow._spans.span_limits import MAX_EVENT_BYTES, bounded, weigh
 from otelflow._values.scrub import clean_value
 from otelflow._values.text import MAX_VALUE_BYTES, attribute, safe_str
 

@@ -1,4 +1,4 @@
-"""What a span has no room for: the newest events wait until the run ends, or all go on in child spans.
+"""Keep the events that a span has no room for: the newest wait until the run ends, or all go on in child spans.
 
 The SDK's span keeps a number of events (128 by default, ``OTEL_SPAN_EVENT_COUNT_LIMIT``) and lets the oldest go without
 a word; of bytes it knows no limit at all. So the first half goes on the span as it comes, and what follows comes here.
@@ -19,90 +19,20 @@ from otelflow import attributes as wire
 from otelflow._runtime.drop_counts import EVENTS, VALUES, counts
 from otelflow._runtime.log_once import broken
 from otelflow._runtime.run_ids import run_id
+from otelflow._spans.span_limits import (
+    CARRIES,
+    DIRECT_BYTES,
+    END_BYTES,
+    MAX_EVENT_BYTES,
+    MAX_SPAN_BYTES,
+    bounded,
+    event_limit,
+    weigh,
+)
 from otelflow._spans.tracer import current_source
-from otelflow._values.text import cut, fit
-from otelflow.config import OTELFLOW_MAX_SPAN_BYTES, OTELFLOW_OVERFLOW, choice_from_environment, number_from_environment
+from otelflow._values.text import cut
 
-__all__ = [
-    "DIRECT_BYTES",
-    "MAX_EVENT_BYTES",
-    "MAX_SPAN_BYTES",
-    "Kept",
-    "add_event",
-    "bounded",
-    "direct_events",
-    "overflow_of",
-    "weigh",
-]
-
-MAX_SPAN_BYTES = int(number_from_environment(OTELFLOW_MAX_SPAN_BYTES, 65_536, least=4096))
-"""How many bytes of attributes and events we put on one span."""
-
-DIRECT_BYTES = MAX_SPAN_BYTES // 2
-"""How many bytes of events go on a span as they come."""
-
-MAX_EVENT_BYTES = MAX_SPAN_BYTES // 4
-"""How many bytes one event may have."""
-
-CARRIES = choice_from_environment(OTELFLOW_OVERFLOW, ("count", "spans")) == "spans"
-"""Whether what a span has no room for goes on in child spans."""
-
-_PREVIEW_BYTES = 256
-"""What is left of a large text where there is no room for it."""
-_SDK_EVENTS = 128
-_EVENT_BYTES, _ATTRIBUTE_BYTES, _END_BYTES = 32, 12, 1024
-"""What OTLP adds: to an event (time, name, lengths), to an attribute (tags and lengths); and what is set when a span
-ends, with its own fields."""
-
-
-def _limit(span: Any) -> int:
-    """How many events ``span`` keeps. A private name of the SDK's; where it is missing, the specification's default."""
-    limits = getattr(span, "_limits", None)
-    most: Any = getattr(limits, "max_events", _SDK_EVENTS)
-    return sys.maxsize if most is None else int(most)
-
-
-def direct_events(span: Any) -> int:
-    """How many events go on ``span`` as they come."""
-    global _known
-    limits = getattr(span, "_limits", None)
-    known = _known
-    if known[0] is not limits:  # spans of one tracer have the same
-        most = _limit(span)
-        number = most if most == sys.maxsize else most - most // 4 if CARRIES else most // 2
-        known = _known = (limits, number)
-    return known[1]
-
-
-_known: tuple[Any, int] = (object(), 0)
-
-
-def weigh(attributes: Any) -> int:
-    """About how many bytes attributes are on the wire."""
-    size = _EVENT_BYTES
-    for key, value in attributes.items():
-        size += _ATTRIBUTE_BYTES + len(key)
-        if type(value) is str:  # on the path of every artifact: no call for what is most of it
-            size += len(value) if value.isascii() else len(value.encode("utf-8", "replace"))
-        else:
-            size += sum(weigh({"": one}) for one in value) if isinstance(value, tuple) else 8
-    return size
-
-
-def bounded(given: dict[str, Any], most: int) -> tuple[dict[str, Any], int, int]:
-    """``given`` with a preview of each large text, and no more of it than ``most`` bytes; their number; and how many
-    values are shorter, or not there."""
-    made: dict[str, Any] = {}
-    size, number = weigh(made), 0
-    for key, value in given.items():
-        shorter = fit(value, _PREVIEW_BYTES)[0] if isinstance(value, str) else value
-        weight = weigh({key: shorter}) - weigh({})
-        if size + weight > most:
-            return made, size, number + len(given) - len(made)
-        made[key] = shorter
-        size += weight
-        number += shorter != value
-    return made, size, number
+__all__ = ["Kept", "add_event", "overflow_of"]
 
 
 class Kept:
@@ -144,9 +74,9 @@ class Ring:
         self._next = self._size = self._left_out = 0
         self._gap: Kept | None = None
         """The first event that was left out: what tells of the gap stands in its place."""
-        self._direct = min(run._events - 1, _limit(span))
-        self._capacity = _limit(span) - self._direct
-        own = MAX_SPAN_BYTES - _END_BYTES - run._weight - weigh(getattr(span, "attributes", None) or {})
+        self._direct = min(run._events - 1, event_limit(span))
+        self._capacity = event_limit(span) - self._direct
+        own = MAX_SPAN_BYTES - END_BYTES - run._weight - weigh(getattr(span, "attributes", None) or {})
         self._room = max(own, MAX_SPAN_BYTES // 8)
         self._is_closed = False
 
@@ -198,7 +128,7 @@ class Ring:
         """Put all on ``span``, which is about to end, with a mark where something is missing; returns how much is."""
         with self._lock:
             self._is_closed = True
-            room = max(0, _limit(span) - len(getattr(span, "events", None) or range(self._direct)))
+            room = max(0, event_limit(span) - len(getattr(span, "events", None) or range(self._direct)))
             self._fit(room, run)
             if self._left_out and room > 1:
                 self._fit(room - 1, run)
@@ -222,7 +152,7 @@ class Continuations:
         self._lock = threading.RLock()
         self._span, self._relay = span, run._relay
         self._name = f"{getattr(span, 'name', None) or cut(run.name)[0]} (continued)"
-        self._most = _limit(span)
+        self._most = event_limit(span)
         self._reserve = 0 if self._most == sys.maxsize else (self._most - run._events + 2) // 2
         """Room on the run's own span for what should be there: above all its exception."""
         self._waiting: list[Kept] = []
@@ -242,7 +172,7 @@ class Continuations:
                 run._weight += kept.size
             else:
                 if self._waiting and (
-                    len(self._waiting) >= self._most or self._size + kept.size > MAX_SPAN_BYTES - 2 * _END_BYTES
+                    len(self._waiting) >= self._most or self._size + kept.size > MAX_SPAN_BYTES - 2 * END_BYTES
                 ):
                     full = self._taken()
                 self._waiting.append(kept)
@@ -321,7 +251,7 @@ def overflow_of(run: Any, span: Any) -> Ring | Continuations:
     may come at once."""
     found: Any = run.__dict__.get("_overflow")
     if found is None:
-        kind = Continuations if CARRIES and _limit(span) > 0 else Ring
+        kind = Continuations if CARRIES and event_limit(span) > 0 else Ring
         found = run.__dict__.setdefault("_overflow", kind(run, span))
         run._direct = 0
     return found  # type: ignore[no-any-return]

@@ -14,15 +14,8 @@ from opentelemetry.trace import Span, set_span_in_context
 from otelflow import attributes as wire
 from otelflow._runtime.drop_counts import EVENTS, VALUES, counts
 from otelflow._runtime.log_once import broken
-from otelflow._spans.event_overflow import (
-    DIRECT_BYTES,
-    MAX_EVENT_BYTES,
-    Kept,
-    add_event,
-    direct_events,
-    overflow_of,
-    weigh,
-)
+from otelflow._spans.event_overflow import Kept, add_event, overflow_of
+from otelflow._spans.span_limits import DIRECT_BYTES, MAX_EVENT_BYTES, direct_events, weigh
 from otelflow._spans.tracer import SCOPE
 from otelflow._values.scrub import take_redacted
 from otelflow._version import __version__
