@@ -178,7 +178,7 @@ def _measure(wanted: bool | None, provider: Any, endpoint: str | None, headers: 
         # As the SDK's own processor does, on the global meter provider, whoever sets it, before or after.
         from opentelemetry.metrics import get_meter
 
-        from otelflow._metrics.export_instruments import AccountMeters
+        from otelflow._metrics.instruments import AccountMeters
 
         AccountMeters(get_meter(SCOPE, __version__), pipelines)
 

@@ -81,7 +81,7 @@ FLOORS = [
     ],
     ["_otlp.exporter", "_spans.span_limits", "_spans.event_overflow", "_export.batch_processor"],
     ["_export.processors", "_spans.span_events", "_providers.exporters"],
-    ["_metrics.export_instruments", "_metrics.instruments", "_providers.tracer_provider"],
+    ["_metrics.instruments", "_providers.tracer_provider"],
     ["_providers.meter_provider"],
     [
         "_values.traceback",

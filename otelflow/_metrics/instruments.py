@@ -1,4 +1,8 @@
-"""Metrics of flows and tasks: the instruments."""
+"""Measure runs and exports: the instruments, on the meter provider in use.
+
+The names of the numbers of exports are those of OpenTelemetry's semantic conventions for the telemetry of an SDK:
+https://opentelemetry.io/docs/specs/semconv/otel/sdk-metrics/
+"""
 
 from __future__ import annotations
 
@@ -12,13 +16,13 @@ from opentelemetry.trace import NonRecordingSpan, set_span_in_context
 
 from otelflow import attributes as wire
 from otelflow._export.batch_processor import Pipeline
-from otelflow._metrics.export_instruments import AccountMeters, of_component
 from otelflow._metrics.measurements import Note, measures
+from otelflow._runtime.drop_counts import AFTER_SHUTDOWN, LISTENER_ERRORS, QUEUE_FULL, counts
 from otelflow._runtime.fork import after_fork_in_child
 from otelflow._spans.tracer import SCOPE
 from otelflow._version import __version__
 
-__all__ = ["Meters", "in_use", "prepare", "use"]
+__all__ = ["AccountMeters", "Meters", "in_use", "of_component", "prepare", "use"]
 
 _TO_A_SECOND = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 BOUNDS = (*_TO_A_SECOND, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0, 14400.0)
@@ -28,6 +32,57 @@ MOST_SERIES = 2_000
 """Sets of attributes of one instrument; what comes beyond is one series more, marked as OpenTelemetry has it."""
 
 _OVERFLOW = {"otel.metric.overflow": True}
+
+
+class AccountMeters:
+    """The numbers of ``stats()`` on a meter, asked for when metrics are collected."""
+
+    def __init__(self, meter: Any, pipelines: Sequence[Pipeline]) -> None:
+        self.pipelines = pipelines
+        """Whose spans are told of."""
+        observed: list[tuple[Any, str, Callable[[Any], Iterable[Observation]], str, str]] = [
+            (meter.create_observable_counter, wire.DROPPED, self._dropped, "{item}", "What was left out."),
+            (meter.create_observable_counter, wire.SPANS_PROCESSED, self._processed, "{span}", "Spans that ended."),
+            (meter.create_observable_up_down_counter, wire.SPANS_WAITING, self._waiting, "{span}", "Spans that wait."),
+            (meter.create_observable_counter, wire.SPANS_EXPORTED, self._exported, "{span}", "Spans sent, or not."),
+        ]
+        for create, name, callback, unit, description in observed:
+            create(name, [callback], unit, description)
+
+    def _dropped(self, _: Any) -> Iterable[Observation]:
+        numbers = counts.snapshot()
+        numbers.pop(LISTENER_ERRORS, None)
+        for pipeline in self.pipelines:
+            for reason, number in pipeline.account().lost.items():
+                numbers[reason] = numbers.get(reason, 0) + number
+        return [Observation(number, {wire.DROPPED_REASON: reason}) for reason, number in numbers.items()]
+
+    def _processed(self, _: Any) -> Iterable[Observation]:
+        for pipeline in self.pipelines:
+            account = pipeline.account()
+            lost = {reason: account.lost.get(reason, 0) for reason in (QUEUE_FULL, AFTER_SHUTDOWN)}
+            yield self._of(pipeline, account.produced - sum(lost.values()))
+            yield from (self._of(pipeline, number, reason) for reason, number in lost.items() if number)
+
+    def _waiting(self, _: Any) -> Iterable[Observation]:
+        return [self._of(pipeline, pipeline.account().pending) for pipeline in self.pipelines]
+
+    def _exported(self, _: Any) -> Iterable[Observation]:
+        for pipeline in self.pipelines:
+            account = pipeline.account()
+            yield self._of(pipeline, account.delivered)
+            for reason, number in account.lost.items():
+                if reason not in (QUEUE_FULL, AFTER_SHUTDOWN):
+                    yield self._of(pipeline, number, reason)
+
+    def _of(self, pipeline: Pipeline, number: int, error: str | None = None) -> Observation:
+        return Observation(number, of_component(pipeline.name, pipeline.kind, error))
+
+
+def of_component(name: str, kind: str, error: str | None) -> dict[str, Any]:
+    """Attributes of an exporter's numbers, by the semantic conventions."""
+    made = {wire.COMPONENT_NAME: name, wire.COMPONENT_TYPE: kind}
+    return made if error is None else {**made, wire.ERROR_TYPE: error}
 
 
 class Meters:
