@@ -7,7 +7,7 @@ https://opentelemetry.io/docs/specs/semconv/otel/sdk-metrics/
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from opentelemetry import metrics
 from opentelemetry.context import Context
@@ -15,7 +15,6 @@ from opentelemetry.metrics import Observation
 from opentelemetry.trace import NonRecordingSpan, set_span_in_context
 
 from otelflow import attributes as wire
-from otelflow._export.batch_processor import Pipeline
 from otelflow._metrics.measurements import Note, measures
 from otelflow._runtime.drop_counts import AFTER_SHUTDOWN, LISTENER_ERRORS, QUEUE_FULL, counts
 from otelflow._runtime.fork import after_fork_in_child
@@ -34,10 +33,21 @@ MOST_SERIES = 2_000
 _OVERFLOW = {"otel.metric.overflow": True}
 
 
+class MeasuredPipeline(Protocol):
+    """What this module needs of a pipeline; :class:`otelflow._export.batch_processor.Pipeline` is one."""
+
+    name: str
+    kind: str
+    """As ``otel.component.type`` has it."""
+
+    def account(self) -> Any:
+        """An :class:`otelflow._export.batch_processor.Account`."""
+
+
 class AccountMeters:
     """The numbers of ``stats()`` on a meter, asked for when metrics are collected."""
 
-    def __init__(self, meter: Any, pipelines: Sequence[Pipeline]) -> None:
+    def __init__(self, meter: Any, pipelines: Sequence[MeasuredPipeline]) -> None:
         self.pipelines = pipelines
         """Whose spans are told of."""
         observed: list[tuple[Any, str, Callable[[Any], Iterable[Observation]], str, str]] = [
@@ -75,7 +85,7 @@ class AccountMeters:
                 if reason not in (QUEUE_FULL, AFTER_SHUTDOWN):
                     yield self._of(pipeline, number, reason)
 
-    def _of(self, pipeline: Pipeline, number: int, error: str | None = None) -> Observation:
+    def _of(self, pipeline: MeasuredPipeline, number: int, error: str | None = None) -> Observation:
         return Observation(number, of_component(pipeline.name, pipeline.kind, error))
 
 
@@ -89,7 +99,7 @@ class Meters:
     """The instruments on one meter provider. What is asked for when metrics are collected works off the notes first, so
     that a collection is whole."""
 
-    def __init__(self, provider: Any, pipelines: Sequence[Pipeline] = ()) -> None:
+    def __init__(self, provider: Any, pipelines: Sequence[MeasuredPipeline] = ()) -> None:
         meter = provider.get_meter(SCOPE, __version__)
         self.account = AccountMeters(meter, pipelines)
         self._active: dict[str, int] = {}
