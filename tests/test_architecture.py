@@ -58,7 +58,7 @@ FLOORS = [
         "_otlp.grpc_sender",
         "_otlp.attribute_encoder",
     ],
-    ["_spans.lazy_span", "_spans.shared_attributes", "_runs.outcome"],
+    ["_spans.lazy_span", "_spans.shared_attributes"],
     [
         "config",
         "events",
@@ -92,7 +92,7 @@ FLOORS = [
         "_propagation.span_pickling",
     ],
     ["_artifacts.storage", "_artifacts.json_writer", "_artifacts.store"],
-    ["_runs.markers", "_doctor.report"],
+    ["_runs.markers", "_runs.outcome", "_doctor.report"],
     ["_otlp.endpoint", "_doctor.check_variables"],
     ["_doctor.check_headers", "_doctor.check_settings", "_doctor.check_network"],
     ["_doctor.check_endpoint", "_doctor.canary"],

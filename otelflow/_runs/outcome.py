@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
 from otelflow._runs.callable_kind import Shape
+from otelflow._values.traceback import cause_of
 
-__all__ = ["DRIVERS", "came_from_inside", "cause_of", "status_of"]
-
-cause_of: Callable[[BaseException], Any] = vars(BaseException)["__cause__"].__get__
-"""The cause of an exception, whatever its class makes of that name."""
+__all__ = ["DRIVERS", "came_from_inside", "status_of"]
 
 DRIVERS: set[Any] = set()
 """Code objects of the functions that drive runs. Each has its run in a local variable named ``run``, and puts the run's

@@ -11,16 +11,18 @@ from __future__ import annotations
 import linecache
 import os
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
-from otelflow._runs.outcome import cause_of
 from otelflow._runtime.names import error_type
 from otelflow._values.scrub import clean_source
 from otelflow._values.text import MAX_VALUE_BYTES, cut, plain_text, safe_str
 
-__all__ = ["format_error"]
+__all__ = ["cause_of", "format_error"]
+
+cause_of: Callable[[BaseException], Any] = vars(BaseException)["__cause__"].__get__
+"""The cause of an exception, whatever its class makes of that name."""
 
 _OWN_FILES = os.path.dirname(os.path.dirname(__file__)) + os.sep
 """Frames of otelflow itself are left out: they are in every traceback, and say nothing to whoever reads it."""
