@@ -46,7 +46,6 @@ FLOORS = [
         "_runtime.drop_counts",
         "_runtime.log_once",
         "_runs.callable_kind",
-        "_runs.event_loop",
     ],
     ["_runtime.waiting", "_otlp.response", "_otlp.grpc_fork", "_export.loss_log"],
     ["_runtime.watchdog"],
