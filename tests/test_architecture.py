@@ -104,7 +104,6 @@ FLOORS = [
     ["_runs.drivers", "_runs.run_api"],
     ["_runs.executable"],
     ["_runs.flow_and_task"],
-    ["_runs.fast_path_failure"],
     ["_runs.fast_path"],
     ["_instrument.targets"],
     ["_instrument.argument_attributes", "_instrument.config_file", "_instrument.lookup", "_instrument.import_hook"],

@@ -1,7 +1,7 @@
-"""A call of a decorated function as a task: the lifecycle of ``_run`` in one breath, for what nearly all calls are.
+"""Call a decorated function as a task, on the fast path: the lifecycle of ``Run``, inlined for nearly all calls.
 
-A task as it usually comes is no subclass, belongs to a flow of this process, has a lean span or none, and ends with a
-value. Its way from call to value is here, in few steps: a step that Python makes costs as much as an attribute of a
+A task as it usually comes is no subclass, belongs to a flow of this process, and has a lean span or none. Its way from
+call to value, or to its exception, is here, in few steps: a step that Python makes costs as much as an attribute of a
 span. What is not usual goes to the methods of :class:`otelflow._runs.run.Run`, from its beginning or from its end on;
 ``tests/test_task_call.py`` holds both ways to the same account.
 """
@@ -16,14 +16,14 @@ from typing import Any
 from opentelemetry.context import Context
 
 from otelflow import attributes as wire
-from otelflow._events.emit import begun, tell_completed
+from otelflow._events.emit import begun, ended_with, tell_completed, tell_stop
+from otelflow._events.exception import failure, stack_trace
 from otelflow._metrics.measurements import measures
 from otelflow._runs.callable_kind import Shape
 from otelflow._runs.definition import Spec
 from otelflow._runs.drivers import DRIVER_FOR, named
-from otelflow._runs.fast_path_failure import close_failed
 from otelflow._runs.flow_and_task import Task
-from otelflow._runs.outcome import DRIVERS
+from otelflow._runs.outcome import DRIVERS, came_from_inside
 from otelflow._runtime import clock, run_ids
 from otelflow._runtime.log_once import not_ended, not_started
 from otelflow._spans import tracer
@@ -39,7 +39,7 @@ __all__ = ["task_call"]
 Call = Callable[[Any, Any, "tuple[Any, ...]", "dict[str, Any]"], Any]
 """What wrapt calls: the function, its object, and the arguments."""
 
-_START, _INFO = FlowRunEventType.TASK_START, 20
+_START, _STOP, _INFO = FlowRunEventType.TASK_START, FlowRunEventType.TASK_STOP, 20
 _NOTHING: dict[str, Any] = {}
 _COMPLETED = {wire.STATUS: "completed"}
 _new = object.__new__
@@ -145,6 +145,48 @@ def _close(run: Any, value: Any, token: Any) -> None:
                 span.finish(_COMPLETED, run._ended_ns)
             except Exception as error:  # a processor of the user's
                 not_ended(error)
+
+
+def close_failed(run: Any, error: BaseException, token: Any, shape: Shape = Shape.CALL) -> bool:
+    """End ``run`` with ``error``, as ``Run._close`` does; returns whether that has to reach the caller. ``token`` is
+    what takes back that ``run`` is the current one."""
+    flow, span = run._flow, run._span
+    is_plain = isinstance(error, Exception) and hasattr(type(span), "finish")  # no mere stop; a lean span
+    is_watched = flow_events.event_listeners or measures.on or flow._talks
+    if is_watched or not is_plain or (flow._capturing and run._lines is not None) or run_ids.forked:
+        run._token = token
+        return run._close(None, error, shape)  # type: ignore[no-any-return]
+    run.status, run.error = "failed", error
+    made: tuple[dict[str, Any], str | None] = _NOTHING, None
+    try:
+        try:
+            if not came_from_inside(run._order, error):
+                failure(run, error)
+                if flow.flow_config.print_error_stack_trace:
+                    stack_trace(error)
+            flow._memory.task_failed()
+        finally:
+            run._ended_ns = ended = clock.now()
+            known = run._failure
+            if known is None or known[2] is None or run._cut or run._redacted:
+                made = ended_with(run)
+                tell_stop(run)
+            else:
+                made = {wire.STATUS: "failed", wire.ERROR_TYPE: known[0]}, known[1]
+                _remember((_STOP, ended, run._origin, ("failed", ended - run._started_ns, None, known[2]), _INFO))
+    finally:
+        try:
+            reset(token)
+        except UNRESETTABLE:  # another execution context: see give_back
+            pass
+        run._flow = run._origin = run._span = None
+        try:
+            if run._events or span._said:
+                settle(run, span)
+            span.finish(made[0], run._ended_ns, made[1])
+        except Exception as problem:  # a processor of the user's
+            not_ended(problem)
+    return run.raise_on_error  # type: ignore[no-any-return]
 
 
 def task_call(spec: Spec) -> Call:
