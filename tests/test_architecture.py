@@ -88,7 +88,6 @@ FLOORS = [
         "_runs.baggage",
         "providers",
         "_propagation.pickling",
-        "_propagation.span_pickling",
     ],
     ["_artifacts.storage", "_artifacts.json_writer", "_artifacts.store"],
     ["_runs.markers", "_runs.outcome", "_doctor.report"],

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, NamedTuple
 
-from otelflow._propagation.pickling import JOBS_OWN, Packed, pack_data, pack_error, pack_value
-from otelflow._propagation.span_pickling import Ids, ids_of, parts_of
+from otelflow._propagation.pickling import JOBS_OWN, Ids, Packed, ids_of, pack_data, pack_error, pack_value, parts_of
 from otelflow._runtime.drop_counts import AFTER_JOB, RELAY_FULL, counts
 from otelflow._values.text import attribute
 from otelflow.config import OTELFLOW_QUEUE_SIZE, number_from_environment

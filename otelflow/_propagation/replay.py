@@ -10,10 +10,9 @@ from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, Span
 
 from otelflow._events import emit, exception, outputs
-from otelflow._propagation.pickling import unpack
+from otelflow._propagation.pickling import context_from, live_again, unpack
 from otelflow._propagation.recorder import HANDLE, JobReport, Linked, Said, Started, Stopped
 from otelflow._propagation.remote_flow import NoFlow
-from otelflow._propagation.span_pickling import context_from, live_again
 from otelflow._runs.definition import Spec
 from otelflow._runs.flow_and_task import Flow, Task
 from otelflow._runtime.drop_counts import NO_RELAY_DOOR, counts

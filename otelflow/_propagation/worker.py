@@ -11,11 +11,10 @@ from typing import Any, NamedTuple
 from opentelemetry.context import Context
 
 from otelflow._propagation.carrier import context_from
-from otelflow._propagation.pickling import Packed, pack_data, pack_error, unpack
+from otelflow._propagation.pickling import Ids, Packed, ids_of, pack_data, pack_error, unpack
+from otelflow._propagation.pickling import context_from as span_context_from
 from otelflow._propagation.recorder import JobReport, Recorder
 from otelflow._propagation.remote_flow import NoFlow, RemoteFlow
-from otelflow._propagation.span_pickling import Ids, ids_of
-from otelflow._propagation.span_pickling import context_from as span_context_from
 from otelflow._runtime import clock, stdout_capture
 from otelflow._runtime.drop_counts import WORKER_LOST
 from otelflow._spans.tracer import SCOPE, Source
