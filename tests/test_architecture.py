@@ -108,7 +108,7 @@ FLOORS = [
     ["_instrument.argument_attributes", "_instrument.config_file", "_instrument.lookup", "_instrument.import_hook"],
     ["_instrument.wrapped_call", "_instrument.rebinding"],
     ["_instrument.registry"],
-    ["_instrument.api", "_instrument.main_module", "_instrument.holders"],
+    ["_instrument.api", "_instrument.main_module"],
     ["_instrument.call_profile", "_instrument.dry_run", "_instrument.bootstrap", "instrumentation"],
     ["_instrument._site.sitecustomize"],
     ["_propagation.remote_flow", "decorators"],

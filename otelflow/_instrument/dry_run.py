@@ -1,17 +1,18 @@
-"""What a configuration would do to the installed code: which functions each target means, and what is in its way."""
+"""Show what a configuration would do to the installed code: what each target means, and what is in its way."""
 
 from __future__ import annotations
 
+import gc
 import importlib
 import logging
 import pkgutil
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from importlib.metadata import entry_points
-from types import ModuleType
+from types import FrameType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
-from otelflow._instrument.holders import holders
 from otelflow._instrument.lookup import Member, Refused, is_ours, members
 from otelflow._instrument.registry import Claim, enter, withdraw
 from otelflow._instrument.targets import Target, nearest
@@ -20,6 +21,7 @@ from otelflow._runtime.names import unwrapped
 __all__ = ["Finding", "load_contrib", "survey"]
 
 _CONTRIB = "opentelemetry.instrumentation"
+_CONTAINERS = (dict, list, tuple, set, frozenset)
 
 
 class Finding(NamedTuple):
@@ -153,3 +155,36 @@ def _no_module(name: str) -> str:
     beside = [info.name for info in pkgutil.iter_modules(path)]
     near = nearest(last, beside).replace("'", f"'{parent}." if parent else "'", 1)
     return f"there is no module {name!r}{near and '.' + near}"
+
+
+# --- what else holds a function: objects that call it without looking its name up do not see its replacement ----------
+
+
+def holders(functions: Iterable[Any]) -> dict[int, list[str]]:
+    """By the id of each function, the classes of the objects that hold it: a web framework's routes, a registry.
+
+    Modules and classes do not count, as their names are bound anew. One pass over all objects of the process.
+    """
+    wanted = {id(one): one for one in functions}
+    names = {id(vars(one)) for one in gc.get_objects() if isinstance(one, ModuleType)}
+    found: dict[int, Counter[str]] = {}
+    for holder in gc.get_referrers(*wanted.values()):
+        if holder is wanted or id(holder) in names or isinstance(holder, type | FrameType | FunctionType):
+            continue
+        kind = _kind(holder)
+        if kind is not None:
+            for held in gc.get_referents(holder):
+                if id(held) in wanted:
+                    found.setdefault(id(held), Counter())[kind] += 1
+    return {key: [kind for kind, _ in counted.most_common()] for key, counted in found.items()}
+
+
+def _kind(holder: Any) -> str | None:
+    """The class of an object, or of the object whose ``__dict__`` this is; None for what is of no interest."""
+    if isinstance(holder, dict):
+        owners = [one for one in gc.get_referrers(holder) if getattr(one, "__dict__", None) is holder]
+        holder = owners[0] if owners else None
+    if holder is None or isinstance(holder, _CONTAINERS) or type(holder).__module__ == "builtins":
+        return None
+    module = type(holder).__module__
+    return None if module.partition(".")[0] == "otelflow" else f"{module}.{type(holder).__qualname__}"
