@@ -74,6 +74,7 @@ FLOORS = [
     [
         "_values.small_json",
         "_values.text",
+        "_values.attribute",
         "_events.run_memory",
         "listeners",
         "_spans.id_generator",

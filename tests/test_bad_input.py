@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otelflow import Flow, flow, flow_events, stats, task
-from otelflow._values.text import MAX_VALUE_BYTES, attribute, cut, to_json
+from otelflow._values.attribute import attribute, to_json
+from otelflow._values.text import MAX_VALUE_BYTES, cut
 from otelflow.errors import ArgumentError, OtelflowError
 from otelflow.testing import Capture
 

@@ -19,7 +19,7 @@ from otelflow._instrument.argument_attributes import ArgumentPaths
 from otelflow._spans.span_limits import MAX_EVENT_BYTES, weigh
 from otelflow._spans.tracer import use_provider
 from otelflow._values import text as _values
-from otelflow._values.text import attribute, to_json
+from otelflow._values.attribute import attribute, to_json
 from otelflow.testing import Capture
 
 quiet = FlowRunConfig(capture_output=False, raise_flow_error=False)

@@ -46,7 +46,7 @@ from otelflow import stats
 from otelflow._spans import lean_span, lean_tracer
 from otelflow._spans.event_overflow import add_event
 from otelflow._spans.tracer import Source
-from otelflow._values.text import attribute
+from otelflow._values.attribute import attribute
 
 START = {"otelflow.kind": "task", "number": 3, "list": ("a", "b")}
 

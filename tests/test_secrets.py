@@ -17,8 +17,9 @@ from otelflow import FlowRunConfig, configure, flow, flow_events, stats, task
 from otelflow import attributes as wire
 from otelflow._secrets.detect import without_secrets
 from otelflow._secrets.names import secret_in_name
+from otelflow._values.attribute import attribute, to_json
 from otelflow._values.scrub import clean, use_callback
-from otelflow._values.text import attribute, cut, to_json
+from otelflow._values.text import cut
 from otelflow.errors import ArgumentError, ConfigError
 from otelflow.testing import Capture
 

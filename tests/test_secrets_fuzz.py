@@ -15,9 +15,10 @@ from otelflow._secrets import patterns
 from otelflow._secrets.detect import looks_secret, without_known, without_secrets
 from otelflow._secrets.names import STEMS, secret_in_name
 from otelflow._secrets.patterns import is_harmless
+from otelflow._values import attribute as _attribute
 from otelflow._values import scrub
-from otelflow._values import text as _values
-from otelflow._values.text import JsonText, attribute, cut, fit, is_plain, plain_json, to_json, whole
+from otelflow._values.attribute import JsonText, attribute, plain_json, to_json
+from otelflow._values.text import cut, fit, is_plain, whole
 
 WORD = st.text(string.ascii_letters + string.digits, min_size=8, max_size=30).map(lambda text: f"Zq{text}7")
 NAMES = st.sampled_from(
@@ -274,7 +275,7 @@ VALUES = st.recursive(
 @settings(max_examples=600, deadline=None)
 def test_json_of_plain_values_is_the_same_both_ways(value: Any, name: str, limit: int) -> None:
     """Text, whether something is left out, size and digest: of any value, with any room."""
-    short, long = to_json(value, limit, name), _values._to_json(value, limit, name)
+    short, long = to_json(value, limit, name), _attribute._to_json(value, limit, name)
     assert [getattr(short, fact) for fact in JsonText.__slots__] == [getattr(long, fact) for fact in JsonText.__slots__]
 
 

@@ -1,8 +1,8 @@
 """A whole value as JSON text, in pieces, within bounds of bytes and time.
 
-What JSON cannot say is said as in the preview (:func:`otelflow._values.text.to_json`): cycles, bytes, NaN, objects.
-What holds plain values only goes through the C encoder, a bounded number of values at once: so between any two pieces
-there is a look at the clock, and room for other threads.
+What JSON cannot say is said as in the preview (:func:`otelflow._values.attribute.to_json`): cycles, bytes, NaN,
+objects. What holds plain values only goes through the C encoder, a bounded number of values at once: so between any two
+pieces there is a look at the clock, and room for other threads.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from itertools import islice
 from time import monotonic
 from typing import Any
 
-from otelflow._values.text import plain_text, to_json
+from otelflow._values.attribute import to_json
+from otelflow._values.text import plain_text
 
 __all__ = ["OutOfBounds", "whole_json"]
 

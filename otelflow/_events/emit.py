@@ -22,8 +22,9 @@ from otelflow._runtime.names import error_type
 from otelflow._runtime.stdout_capture import say
 from otelflow._spans.span_events import is_wanted, put_event
 from otelflow._spans.span_limits import weigh
+from otelflow._values.attribute import attribute
 from otelflow._values.scrub import take_redacted
-from otelflow._values.text import MAX_VALUE_BYTES, attribute, cut, fit, is_plain, safe_str, whole, without_colours
+from otelflow._values.text import MAX_VALUE_BYTES, cut, fit, is_plain, safe_str, whole, without_colours
 from otelflow.context import RUN_KEY, get_current
 from otelflow.events import FlowRunEventType, event_of
 from otelflow.listeners import flow_events

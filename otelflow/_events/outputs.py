@@ -12,8 +12,9 @@ from otelflow._runtime import clock
 from otelflow._runtime.drop_counts import VALUES, after_end, counts
 from otelflow._spans.span_events import is_wanted, put_event, span_event
 from otelflow._spans.span_limits import weigh
+from otelflow._values.attribute import plain_json, sha256_of, to_json
 from otelflow._values.scrub import take_redacted
-from otelflow._values.text import is_plain, plain_json, sha256_of, to_json, whole
+from otelflow._values.text import is_plain, whole
 from otelflow.config import OTELFLOW_ARTIFACT_STORE
 from otelflow.events import FlowRunEventType
 

@@ -16,8 +16,9 @@ from otelflow._runtime.drop_counts import VALUES, counts
 from otelflow._runtime.log_once import log_once
 from otelflow._secrets.names import is_allowed, secret_in_name
 from otelflow._spans.span_limits import MAX_EVENT_BYTES, bounded, weigh
+from otelflow._values.attribute import attribute
 from otelflow._values.scrub import clean_value
-from otelflow._values.text import MAX_VALUE_BYTES, attribute, safe_str
+from otelflow._values.text import MAX_VALUE_BYTES, safe_str
 
 __all__ = ["ArgumentPaths"]
 

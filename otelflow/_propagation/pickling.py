@@ -28,7 +28,8 @@ from opentelemetry.trace import (
 from otelflow._runtime.drop_counts import VALUES_NOT_RELAYED, counts
 from otelflow._runtime.names import error_type
 from otelflow._spans.tracer import SCOPE
-from otelflow._values.text import MAX_VALUE_BYTES, safe_str, to_json
+from otelflow._values.attribute import to_json
+from otelflow._values.text import MAX_VALUE_BYTES, safe_str
 from otelflow._version import __version__
 from otelflow.errors import WorkerError
 

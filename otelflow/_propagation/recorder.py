@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from otelflow._propagation.pickling import JOBS_OWN, Ids, Packed, ids_of, pack_data, pack_error, pack_value, parts_of
 from otelflow._runtime.drop_counts import AFTER_JOB, RELAY_FULL, counts
-from otelflow._values.text import attribute
+from otelflow._values.attribute import attribute
 from otelflow.config import OTELFLOW_QUEUE_SIZE, number_from_environment
 from otelflow.context import current_run
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from otelflow._values.text import attribute
+from otelflow._values.attribute import attribute
 from otelflow.config import OTELFLOW_BAGGAGE_ATTRIBUTES, names_from_environment
 
 __all__ = ["incoming"]

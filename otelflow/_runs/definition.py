@@ -11,8 +11,9 @@ from otelflow._runs.callable_kind import Shape, shape_of
 from otelflow._runs.injection import NAMES, NO_PLAN, Plan, plan_for
 from otelflow._runtime.names import function_name, target_name
 from otelflow._spans.span_limits import MAX_EVENT_BYTES, bounded, weigh
+from otelflow._values.attribute import attribute
 from otelflow._values.scrub import take_redacted
-from otelflow._values.text import attribute, cut, whole
+from otelflow._values.text import cut, whole
 from otelflow.config import FlowRunConfig
 from otelflow.errors import ArgumentError
 

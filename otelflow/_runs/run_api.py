@@ -11,7 +11,8 @@ from otelflow._events.run_memory import Journal, artifact_of, message_of, result
 from otelflow._runs.run import Run
 from otelflow._runtime import clock
 from otelflow._runtime.log_once import log_once
-from otelflow._values.text import safe_str, to_json, whole
+from otelflow._values.attribute import to_json
+from otelflow._values.text import safe_str, whole
 from otelflow.config import FlowRunConfig
 from otelflow.records import Artifact, Keyed, Message, Result
 

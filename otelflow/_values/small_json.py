@@ -24,7 +24,7 @@ def small_json(value: object, name: str, room: int) -> str | None:
     """``value``, which stands under ``name``, as JSON text in ASCII, where it takes up less than ``room``.
 
     None where anything of it may be a secret, is no plain value, or may not fit:
-    :func:`otelflow._values.text.to_json` has another way for all that, which makes the same of what is plain.
+    :func:`otelflow._values.attribute.to_json` has another way for all that, which makes the same of what is plain.
     There a number takes up 8, a text 4 and its length.
     """
     if secret_in_name(name):

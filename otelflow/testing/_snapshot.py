@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from otelflow._values.text import to_json
+from otelflow._values.attribute import to_json
 from otelflow.testing._deterministic import stable_text
 
 __all__ = ["as_dict"]
