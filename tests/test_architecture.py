@@ -98,7 +98,7 @@ FLOORS = [
     ["_doctor.explain_response"],
     ["_doctor.diagnose"],
     ["_propagation.recorder"],
-    ["_events.emit"],
+    ["_events.emit", "_events.start_stop", "_events.message"],
     ["_events.exception", "_events.outputs"],
     ["_runs.run"],
     ["_runs.drivers", "_runs.run_api"],

@@ -68,7 +68,7 @@ def test_nothing_is_captured_for_a_span_that_is_not_recorded(monkeypatch: pytest
         raise AssertionError("looked at")
 
     monkeypatch.setattr("otelflow._events.outputs.to_json", never)
-    monkeypatch.setattr("otelflow._events.emit.attribute", never)
+    monkeypatch.setattr("otelflow._events.message.attribute", never)
     monkeypatch.setattr("otelflow._events.exception.format_error", never)
     before = dict(stats().dropped)
     heard = []

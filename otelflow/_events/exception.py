@@ -8,7 +8,8 @@ import traceback
 from typing import Any
 
 from otelflow import attributes as wire
-from otelflow._events.emit import Emitter, fitted, message, tell
+from otelflow._events.emit import Emitter, fitted
+from otelflow._events.message import message, tell
 from otelflow._runtime import clock
 from otelflow._runtime.log_once import broken, log_once
 from otelflow._runtime.names import error_type
@@ -94,7 +95,8 @@ def _is_recording(span: Any) -> bool:
 
 
 def _say(run: Emitter, text: str) -> None:
-    """The message of a failure, as :func:`otelflow._events.emit.message` makes it of a text that is clean and short."""
+    """The message of a failure, as :func:`otelflow._events.message.message` makes it of a text that is clean and
+    short."""
     config = run._settings
     if config.logging_enabled and config.log_level <= _ERROR:
         size = _MESSAGE_BYTES + len(text) if text.isascii() else 0

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, Span
 
-from otelflow._events import emit, exception, outputs
+from otelflow._events import emit, exception, outputs, start_stop
+from otelflow._events.message import message as emit_message
 from otelflow._propagation.pickling import context_from, live_again, unpack
 from otelflow._propagation.recorder import HANDLE, JobReport, Linked, Said, Started, Stopped
 from otelflow._propagation.remote_flow import NoFlow
@@ -109,7 +110,7 @@ def _start(runs: dict[int | None, Any], entry: Started, _: Any) -> None:
     made._origin = (entry.source, *made._make_origin()[1:])
     runs[entry.run] = made
     with _current(made):
-        emit.started(made)
+        start_stop.started(made)
 
 
 def _say(runs: dict[int | None, Any], entry: Said, _: Any) -> None:
@@ -126,7 +127,7 @@ def _artifact(run: Any, facts: tuple[Any, ...], at: emit.At) -> None:
 
 
 _SAID: dict[str, Callable[[Any, tuple[Any, ...], emit.At], None]] = {
-    "message": lambda run, facts, at: emit.message(run, facts[0], facts[1], facts[2], at),
+    "message": lambda run, facts, at: emit_message(run, facts[0], facts[1], facts[2], at),
     "artifact": _artifact,
     "result": lambda run, facts, at: outputs.result(run, facts[0], facts[1], at),
     "exception": lambda run, facts, at: exception.exception(run, facts[0], at[0]),
@@ -143,7 +144,7 @@ def _stop(runs: dict[int | None, Any], entry: Stopped, came_of_it: Any) -> None:
         run._flow._memory.task_failed()
     run._ended_ns = entry.ns
     with _current(run):
-        emit.stopped(run)
+        start_stop.stopped(run)
     run._flow = run._origin = run._span = None
 
 

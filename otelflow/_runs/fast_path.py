@@ -16,8 +16,8 @@ from typing import Any
 from opentelemetry.context import Context
 
 from otelflow import attributes as wire
-from otelflow._events.emit import begun, ended_with, tell_completed, tell_stop
 from otelflow._events.exception import failure, stack_trace
+from otelflow._events.start_stop import begun, ended_with, tell_completed, tell_stop
 from otelflow._metrics.measurements import measures
 from otelflow._runs.callable_kind import Shape
 from otelflow._runs.definition import Spec

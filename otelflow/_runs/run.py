@@ -9,7 +9,8 @@ from typing import Any, ClassVar, TypeVar
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanContext
 
-from otelflow._events import emit, exception
+from otelflow._events import exception, start_stop
+from otelflow._events.message import message as emit_message
 from otelflow._events.run_memory import Journal
 from otelflow._runs.callable_kind import Shape
 from otelflow._runs.definition import Spec
@@ -256,7 +257,7 @@ class Run:
     def _with_baggage(self, context: Context) -> Context:
         raise NotImplementedError
 
-    _begin = emit.started
+    _begin = start_stop.started
     """Say that the run has begun."""
 
     def _pause(self) -> None:
@@ -291,7 +292,7 @@ class Run:
                 self._ended_ns = clock.now()
                 if self._is_flow:  # after the end: a task of another thread that starts now is late, and counted so
                     self._settle()
-                emit.stopped(self)
+                start_stop.stopped(self)
         finally:
             try:
                 reset(self._token)
@@ -352,4 +353,4 @@ class Run:
             stdout_capture.flush_lines(self._lines, self._line)
 
     def _line(self, line: str) -> None:
-        emit.message(self, 20, line)
+        emit_message(self, 20, line)

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from otelflow import attributes as wire
-from otelflow._events import emit, outputs
+from otelflow._events import outputs
+from otelflow._events.message import message as emit_message
 from otelflow._events.run_memory import Journal, artifact_of, message_of, result_of
 from otelflow._runs.run import Run
 from otelflow._runtime import clock
@@ -30,19 +31,19 @@ class Account(Run):
 
     def log_debug(self, message: object, /, **attributes: Any) -> None:
         """Send a message at DEBUG. ``attributes`` go on its span event; values are cut to the largest size."""
-        emit.message(self, 10, message, attributes)
+        emit_message(self, 10, message, attributes)
 
     def log_info(self, message: object, /, **attributes: Any) -> None:
         """Send a message at INFO."""
-        emit.message(self, 20, message, attributes)
+        emit_message(self, 20, message, attributes)
 
     def log_warning(self, message: object, /, **attributes: Any) -> None:
         """Send a message at WARNING."""
-        emit.message(self, 30, message, attributes)
+        emit_message(self, 30, message, attributes)
 
     def log_error(self, message: object, /, **attributes: Any) -> None:
         """Send a message at ERROR. The run does not fail for it."""
-        emit.message(self, 40, message, attributes)
+        emit_message(self, 40, message, attributes)
 
     def add_artifact(
         self,

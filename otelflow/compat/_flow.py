@@ -10,6 +10,7 @@ from opentelemetry.context import Context
 
 from otelflow import attributes as wire
 from otelflow._events import emit
+from otelflow._events.message import message as emit_message
 from otelflow._runs.callable_kind import Shape
 from otelflow._runs.flow_and_task import Flow as MainFlow
 from otelflow._runs.flow_and_task import Task as MainTask
@@ -71,9 +72,9 @@ class _Talkative(Run):
     def _say_end(self, config: Any, kind: str, what: str) -> None:
         value = self.return_value
         if self.status == "completed" and (value is not None or config.print_none_return_value):
-            emit.message(self, 10, f"{kind} return value: {safe_str(value)}")
+            emit_message(self, 10, f"{kind} return value: {safe_str(value)}")
         if config.print_finished_message:
-            emit.message(self, 10, f"Finished {what}")
+            emit_message(self, 10, f"Finished {what}")
 
     def _closed_by(self, error: BaseException, shape: Shape) -> None:
         super()._closed_by(error, shape)
@@ -81,7 +82,7 @@ class _Talkative(Run):
             return
         text = whole(f"Error executing {self._title()}: {safe_str(error)}")
         if not any(str(message) == text for message in self.messages):  # type: ignore[attr-defined]
-            emit.message(self, 40, text)  # otelflow says it once, where the error began; the original at each level
+            emit_message(self, 40, text)  # otelflow says it once, where the error began; the original at each level
         _print_red(text)
 
 
@@ -234,13 +235,13 @@ class Flow(_Talkative, MainFlow[Any]):
     # --- logging -----------------------------------------------------------------------------------------------------
 
     def log_debug(self, message: object, /, task_run_id: str | None = None, **attributes: Any) -> None:
-        emit.message(self, 10, message, attributes)
+        emit_message(self, 10, message, attributes)
 
     def log_info(self, message: object, /, task_run_id: str | None = None, **attributes: Any) -> None:
-        emit.message(self, 20, message, attributes)
+        emit_message(self, 20, message, attributes)
 
     def log_error(self, message: object, /, task_run_id: str | None = None, **attributes: Any) -> None:
-        emit.message(self, 40, message, attributes)
+        emit_message(self, 40, message, attributes)
 
     def log_messages_with_colors(self) -> list[str]:
         """The messages as they were given, without the 'Created flow run' line."""
