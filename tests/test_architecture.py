@@ -79,7 +79,7 @@ FLOORS = [
         "listeners",
         "_spans.id_generator",
     ],
-    ["_otlp.exporter", "_spans.span_limits", "_spans.event_overflow", "_export.batch_processor"],
+    ["_otlp.exporter", "_spans.span_limits", "_spans.event_overflow", "_export.batch_processor", "_export.registry"],
     ["_export.processors", "_spans.span_events", "_providers.exporters"],
     ["_metrics.instruments", "_providers.tracer_provider"],
     ["_providers.meter_provider"],

@@ -642,7 +642,7 @@ def test_an_exporter_that_can_be_told(tmp_path: Path) -> None:
     (about / "entry_points.txt").write_text("[opentelemetry_traces_exporter]\nown = own_kind:Own\n")
     (tmp_path / "own_kind.py").write_text(OWN_KIND)
     there = {"PYTHONPATH": str(tmp_path), "OTEL_TRACES_EXPORTER": "own"}
-    show = "from otelflow._providers.tracer_provider import pipelines; say(given=pipelines[0].exporter.given)"
+    show = "from otelflow._export.registry import pipelines; say(given=pipelines[0].exporter.given)"
     both = said(f"configure(endpoint='http://a:4318', headers={{'key': 'x'}}); {show}", **there)
     assert (both["given"], both["stderr"]) == (["http://a:4318", {"key": "x"}], "")
     assert said(f"configure(headers={{'key': 'x'}}); {show}", **there)["given"] == [None, {"key": "x"}]

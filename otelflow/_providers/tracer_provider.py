@@ -25,17 +25,12 @@ from otelflow.errors import ArgumentError, ConfigError
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
     from opentelemetry.sdk.trace.sampling import Sampler
+from otelflow._export.registry import log_pipelines, pipelines
 from otelflow._runtime.exit_hooks import end_with_celery, end_with_multiprocessing
 
-__all__ = ["forget_wrong_limits", "log_pipelines", "new_provider", "pipelines", "queue_settings", "wanted_exporters"]
+__all__ = ["forget_wrong_limits", "new_provider", "queue_settings", "wanted_exporters"]
 
 _logger = logging.getLogger("otelflow")
-
-pipelines: list[Pipeline] = []
-"""To each span exporter in use, one."""
-
-log_pipelines: list[Pipeline] = []
-"""The same of log records."""
 
 _SPOOL = "otelflow_spool"
 """The exporter that keeps spans on disk: of the distribution otelflow-exporters."""
