@@ -13,9 +13,9 @@ from importlib.metadata import PackageNotFoundError, entry_points, version
 from typing import Any
 
 from otelflow._doctor.report import DISABLED, MINOR, UNUSABLE, Report, Secrets
+from otelflow._export.settings import queue_settings
 from otelflow._otlp.endpoint import setting
 from otelflow._providers.exporters import GROUP, exporter_names
-from otelflow._providers.tracer_provider import queue_settings
 from otelflow._secrets.detect import REDACTED, looks_secret
 from otelflow._spans.tracer import global_provider
 from otelflow._version import __version__

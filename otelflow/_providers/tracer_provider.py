@@ -13,8 +13,6 @@ from opentelemetry import trace
 from otelflow._export.batch_processor import Pipeline
 from otelflow._spans.span_events import ON_LOGS
 from otelflow.config import (
-    OTELFLOW_QUEUE_BYTES,
-    OTELFLOW_QUEUE_SIZE,
     OTELFLOW_WAIT_SECONDS,
     OTELFLOW_WHEN_FULL,
     choice_from_environment,
@@ -26,9 +24,10 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
     from opentelemetry.sdk.trace.sampling import Sampler
 from otelflow._export.registry import log_pipelines, pipelines
+from otelflow._export.settings import queue_settings
 from otelflow._runtime.exit_hooks import end_with_celery, end_with_multiprocessing
 
-__all__ = ["forget_wrong_limits", "new_provider", "queue_settings", "wanted_exporters"]
+__all__ = ["forget_wrong_limits", "new_provider", "wanted_exporters"]
 
 _logger = logging.getLogger("otelflow")
 
@@ -187,24 +186,6 @@ def _set_up_logs(resource: Any) -> None:
         log_pipelines.append(pipeline)
         provider.add_log_record_processor(LogDoor(pipeline))
     _logs.set_logger_provider(provider)
-
-
-def queue_settings(exporter: Any = None) -> dict[str, Any]:
-    """From the environment; an exporter that somebody watches says by ``schedule_delay`` that it waits less, in
-    seconds."""
-    size = number_from_environment(
-        OTELFLOW_QUEUE_SIZE, number_from_environment("OTEL_BSP_MAX_QUEUE_SIZE", 100_000, 1), 1
-    )
-    batch = number_from_environment("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 0, 1)
-    return {
-        "queue_size": int(size),
-        "queue_bytes": int(number_from_environment(OTELFLOW_QUEUE_BYTES, 256_000_000, 1)),
-        "batch_size": int(batch) or None,
-        "delay": min(
-            number_from_environment("OTEL_BSP_SCHEDULE_DELAY", 5000, 1) / 1000,
-            getattr(exporter, "schedule_delay", float("inf")),
-        ),
-    }
 
 
 def _when_full(name: str, endpoint: str | None, headers: Mapping[str, str] | None) -> dict[str, Any]:

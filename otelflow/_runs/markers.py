@@ -174,7 +174,7 @@ def _send(flow: Any, kind: str, ns: int, first: dict[str, Any]) -> None:
     except Exception as error:  # a sampler or processor of the user's
         log_once(f"marker {type(error).__name__}", "A marker of a running flow could not be sent.", exc_info=True)
         return
-    from otelflow._export.registry import pipelines
+    from otelflow._export.registry import pipelines  # loaded where there are any
 
     for pipeline in pipelines:
         pipeline.hurry()
