@@ -15,8 +15,9 @@ from opentelemetry import trace
 
 from otelflow._export.registry import log_pipelines, pipelines
 from otelflow._metrics.measurements import measures
+from otelflow._providers.exporters import wanted_exporters
 from otelflow._providers.meter_provider import flush_metrics, metrics_not_sent, set_up_metrics, shut_metrics_down
-from otelflow._providers.tracer_provider import forget_wrong_limits, new_provider, wanted_exporters
+from otelflow._providers.tracer_provider import forget_wrong_limits, new_provider
 from otelflow._runtime.drop_counts import LISTENER_ERRORS, counts
 from otelflow._runtime.exit_hooks import drain_before_exec, drain_on_signals, is_something_to_send
 from otelflow._runtime.fork import FreshLock

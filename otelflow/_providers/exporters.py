@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from importlib.metadata import entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from otelflow._otlp.exporter import make_otlp, otlp_setting
 from otelflow._secrets.detect import hide
 from otelflow._values.scrub import guard_log
-from otelflow.errors import ConfigError
+from otelflow.errors import ArgumentError, ConfigError
 
-__all__ = ["GROUP", "check_endpoint", "exporter_names", "make_exporter"]
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace.export import SpanExporter
+
+__all__ = ["GROUP", "check_endpoint", "exporter_names", "made_or_unusable", "make_exporter", "wanted_exporters"]
+
+_logger = logging.getLogger("otelflow")
 
 GROUP = "opentelemetry_traces_exporter"
 """The entry-point group under which every OpenTelemetry span exporter registers."""
@@ -161,3 +167,53 @@ def _entry_point(name: str, signal: str) -> Any:
         hint = " Install the distribution otelflow-exporters for it."
     names = ", ".join(sorted({"otlp", *known}))
     raise ConfigError(f"No exporter is installed under the name {name!r}.{hint} There are: {names}.", setting=group)
+
+
+def wanted_exporters(
+    exporters: Iterable[str | SpanExporter] | str | None, endpoint: str | None, headers: Mapping[str, str] | None
+) -> list[tuple[str, Any]]:
+    """The exporters to use, with their names. Those that the environment asks for never raise."""
+    if exporters is None and endpoint is None:
+        return [(name, made_or_unusable(name, None, headers)) for name in exporter_names()]
+    named = exporter_names() if exporters is None else [exporters] if isinstance(exporters, str) else list(exporters)
+    made: list[tuple[str, Any]] = []
+    is_told = False
+    for item in named:
+        if isinstance(item, str):
+            exporter = make_exporter(item, endpoint, headers)
+            made.append((item, exporter))
+            is_told = is_told or "otlp" in item or hasattr(exporter, "sending_to")
+        elif hasattr(item, "export") and hasattr(item, "shutdown"):
+            made.append((type(item).__name__, item))
+            is_told = is_told or hasattr(item, "endpoint")
+        else:
+            raise ArgumentError(
+                f"configure(exporters=...) got {item!r}. Use entry-point names or SpanExporter objects."
+            )
+    if endpoint and made and not is_told:
+        _logger.warning(
+            "configure(endpoint=...) has no effect: %s sends where its environment variables say.",
+            ", ".join(name for name, _ in made),
+        )
+    return made
+
+
+class _Unusable:
+    """Stands for an exporter that could not be made: it refuses everything, so that the account shows the loss."""
+
+    def export(self, spans: Any) -> Any:
+        from opentelemetry.sdk.trace.export import SpanExportResult
+
+        return SpanExportResult.FAILURE
+
+    def shutdown(self) -> None:
+        pass
+
+
+def made_or_unusable(name: str, endpoint: str | None, headers: Mapping[str, str] | None, signal: str = "traces") -> Any:
+    """The exporter, or where it cannot be made what stands for it."""
+    try:
+        return make_exporter(name, endpoint, headers, signal)
+    except ConfigError as error:
+        _logger.error("%s Spans are counted as lost until it is mended.", error)
+        return _Unusable()

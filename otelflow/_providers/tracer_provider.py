@@ -5,29 +5,23 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
 
 from otelflow._export.batch_processor import Pipeline
-from otelflow._spans.span_events import ON_LOGS
-from otelflow.config import (
-    OTELFLOW_WAIT_SECONDS,
-    OTELFLOW_WHEN_FULL,
-    choice_from_environment,
-    number_from_environment,
-)
-from otelflow.errors import ArgumentError, ConfigError
-
-if TYPE_CHECKING:
-    from opentelemetry.sdk.trace.export import SpanExporter
-    from opentelemetry.sdk.trace.sampling import Sampler
 from otelflow._export.registry import log_pipelines, pipelines
 from otelflow._export.settings import queue_settings
+from otelflow._providers.exporters import made_or_unusable
 from otelflow._runtime.exit_hooks import end_with_celery, end_with_multiprocessing
+from otelflow._spans.span_events import ON_LOGS
+from otelflow.config import OTELFLOW_WAIT_SECONDS, OTELFLOW_WHEN_FULL, choice_from_environment, number_from_environment
 
-__all__ = ["forget_wrong_limits", "new_provider", "wanted_exporters"]
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace.sampling import Sampler
+
+__all__ = ["forget_wrong_limits", "new_provider"]
 
 _logger = logging.getLogger("otelflow")
 
@@ -55,64 +49,6 @@ def forget_wrong_limits() -> None:
         if is_wrong:
             _logger.error("%s is %.80r, which is no whole number from 0 up. It is left out of account.", name, text)
             del os.environ[name]
-
-
-def wanted_exporters(
-    exporters: Iterable[str | SpanExporter] | str | None, endpoint: str | None, headers: Mapping[str, str] | None
-) -> list[tuple[str, Any]]:
-    """The exporters to use, with their names. Those that the environment asks for never raise."""
-    from otelflow._providers.exporters import (  # importlib.metadata: 10 ms that few programs need
-        exporter_names,
-        make_exporter,
-    )
-
-    if exporters is None and endpoint is None:
-        return [(name, _made_or_unusable(name, None, headers)) for name in exporter_names()]
-    named = exporter_names() if exporters is None else [exporters] if isinstance(exporters, str) else list(exporters)
-    made: list[tuple[str, Any]] = []
-    is_told = False
-    for item in named:
-        if isinstance(item, str):
-            exporter = make_exporter(item, endpoint, headers)
-            made.append((item, exporter))
-            is_told = is_told or "otlp" in item or hasattr(exporter, "sending_to")
-        elif hasattr(item, "export") and hasattr(item, "shutdown"):
-            made.append((type(item).__name__, item))
-            is_told = is_told or hasattr(item, "endpoint")
-        else:
-            raise ArgumentError(
-                f"configure(exporters=...) got {item!r}. Use entry-point names or SpanExporter objects."
-            )
-    if endpoint and made and not is_told:
-        _logger.warning(
-            "configure(endpoint=...) has no effect: %s sends where its environment variables say.",
-            ", ".join(name for name, _ in made),
-        )
-    return made
-
-
-class _Unusable:
-    """Stands for an exporter that could not be made: it refuses everything, so that the account shows the loss."""
-
-    def export(self, spans: Any) -> Any:
-        from opentelemetry.sdk.trace.export import SpanExportResult
-
-        return SpanExportResult.FAILURE
-
-    def shutdown(self) -> None:
-        pass
-
-
-def _made_or_unusable(
-    name: str, endpoint: str | None, headers: Mapping[str, str] | None, signal: str = "traces"
-) -> Any:
-    from otelflow._providers.exporters import make_exporter
-
-    try:
-        return make_exporter(name, endpoint, headers, signal)
-    except ConfigError as error:
-        _logger.error("%s Spans are counted as lost until it is mended.", error)
-        return _Unusable()
 
 
 def new_provider(
@@ -182,7 +118,7 @@ def _set_up_logs(resource: Any) -> None:
         return
     provider = LoggerProvider(resource=resource, shutdown_on_exit=False)
     for name in exporter_names("logs"):
-        pipeline = Pipeline(_made_or_unusable(name, None, None, "logs"), f"{name}-logs", **queue_settings())
+        pipeline = Pipeline(made_or_unusable(name, None, None, "logs"), f"{name}-logs", **queue_settings())
         log_pipelines.append(pipeline)
         provider.add_log_record_processor(LogDoor(pipeline))
     _logs.set_logger_provider(provider)
@@ -196,5 +132,5 @@ def _when_full(name: str, endpoint: str | None, headers: Mapping[str, str] | Non
         return {"wait": seconds}
     if wanted == "drop" or name == _SPOOL:
         return {}
-    spool = _made_or_unusable(_SPOOL, endpoint, headers)
+    spool = made_or_unusable(_SPOOL, endpoint, headers)
     return {"overflow": Pipeline(spool, _SPOOL, **queue_settings(spool), wait=seconds)}  # a disk is waited for
