@@ -88,7 +88,7 @@ FLOORS = [
         "_export.settings",
     ],
     ["_export.processors", "_spans.span_events", "_providers.exporters"],
-    ["_metrics.instruments", "_providers.tracer_provider"],
+    ["_metrics.instruments", "_providers.logger_provider", "_providers.tracer_provider"],
     ["_providers.meter_provider"],
     [
         "_values.traceback",

@@ -1,4 +1,4 @@
-"""A tracer provider as the environment and ``configure()`` say; a logger provider where events are log records."""
+"""Make a tracer provider, as the environment and ``configure()`` say."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry import trace
 
 from otelflow._export.batch_processor import Pipeline
-from otelflow._export.registry import log_pipelines, pipelines
+from otelflow._export.registry import pipelines
 from otelflow._export.settings import queue_settings
 from otelflow._providers.exporters import made_or_unusable
 from otelflow._runtime.exit_hooks import end_with_celery, end_with_multiprocessing
@@ -86,7 +86,9 @@ def new_provider(
             if processor is not None:
                 provider.add_span_processor(processor)
     if ON_LOGS:
-        _set_up_logs(provider.resource)
+        from otelflow._providers.logger_provider import set_up_logs
+
+        set_up_logs(provider.resource)
     atexit.register(at_exit)
     end_with_multiprocessing(provider, at_exit)
     end_with_celery(at_exit)
@@ -104,24 +106,6 @@ def _own_processor(exporter: Any) -> Any:
     except Exception:
         _logger.warning("%s makes no span processor; what it exports is not touched by that.", exporter, exc_info=True)
         return None
-
-
-def _set_up_logs(resource: Any) -> None:
-    """A logger provider for events as log records, unless a global one is set already."""
-    from opentelemetry import _logs
-    from opentelemetry.sdk._logs import LoggerProvider
-
-    from otelflow._export.processors import LogDoor
-    from otelflow._providers.exporters import exporter_names
-
-    if isinstance(_logs.get_logger_provider(), LoggerProvider):
-        return
-    provider = LoggerProvider(resource=resource, shutdown_on_exit=False)
-    for name in exporter_names("logs"):
-        pipeline = Pipeline(made_or_unusable(name, None, None, "logs"), f"{name}-logs", **queue_settings())
-        log_pipelines.append(pipeline)
-        provider.add_log_record_processor(LogDoor(pipeline))
-    _logs.set_logger_provider(provider)
 
 
 def _when_full(name: str, endpoint: str | None, headers: Mapping[str, str] | None) -> dict[str, Any]:
