@@ -63,10 +63,20 @@ class WorkerError(OtelflowError):
 
 def unknown_argument(where: str, given: Iterable[str], known: Iterable[str]) -> ArgumentError:
     """The error for keyword arguments ``given`` to ``where`` that are not among ``known``, with the nearest name."""
-    from difflib import get_close_matches  # only on the way to an error: not worth its import time before
-
     names = sorted(known)
     wrong = next(name for name in given if name not in names)
-    near = get_close_matches(wrong, names, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return ArgumentError(f"{where} has no argument {wrong!r}.{hint} It takes: {', '.join(names)}.")
+    return ArgumentError(f"{where} has no argument {wrong!r}.{nearest(wrong, names)} It takes: {', '.join(names)}.")
+
+
+def nearest(wrong: str, names: Iterable[object]) -> str:
+    """``" Did you mean 'reserve'?"``, or nothing."""
+    near = near_names(wrong, names)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def near_names(wrong: str, names: Iterable[object], most: int = 1, cutoff: float = 0.6) -> list[str]:
+    """Those of ``names`` that are most like ``wrong``, the nearest first. ``cutoff`` is their least likeness, from 0 to
+    1."""
+    from difflib import get_close_matches  # only on the way to an error: not worth its import time before
+
+    return get_close_matches(wrong, [name for name in names if isinstance(name, str)], most, cutoff)

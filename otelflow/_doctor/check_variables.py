@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 import sys
-from difflib import SequenceMatcher, get_close_matches
+from difflib import SequenceMatcher
 from importlib import import_module
 from importlib.metadata import entry_points
 
 from otelflow._doctor.report import MINOR, MISSPELT, Report
 from otelflow._providers.exporters import GROUP
+from otelflow.errors import near_names
 
 __all__ = ["check_names", "known_names"]
 
@@ -112,7 +113,7 @@ def _nearest(name: str, known: set[str]) -> str | None:
     if upper in known:
         return upper
     cutoff = _VERY_NEAR if name.startswith(_FAMILIES) else _NEAR
-    near = get_close_matches(upper, known, n=3, cutoff=cutoff)
+    near = near_names(upper, known, 3, cutoff)
     # Of equally near ones, the shorter: the specific ones (…_TRACES_…, …_LOGS_…) are longer than the general.
     return min(near, key=lambda one: (-round(SequenceMatcher(None, upper, one).ratio(), 2), len(one)), default=None)
 

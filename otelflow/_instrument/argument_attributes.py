@@ -10,7 +10,6 @@ from enum import Enum
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from otelflow._instrument.targets import nearest
 from otelflow._runs.callable_kind import CACHE
 from otelflow._runtime.drop_counts import VALUES, counts
 from otelflow._runtime.log_once import log_once
@@ -19,6 +18,7 @@ from otelflow._spans.span_limits import MAX_EVENT_BYTES, bounded, weigh
 from otelflow._values.attribute import attribute
 from otelflow._values.scrub import clean_value
 from otelflow._values.text import MAX_VALUE_BYTES, safe_str
+from otelflow.errors import nearest
 
 __all__ = ["ArgumentPaths"]
 

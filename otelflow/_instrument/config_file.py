@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from otelflow._instrument.targets import KEYS, Kind, Place, Problem, Target, nearest, parse
+from otelflow._instrument.targets import KEYS, Kind, Place, Problem, Target, parse
 from otelflow.config import OTELFLOW_CONFIG
+from otelflow.errors import nearest
 
 if sys.version_info >= (3, 11):
     import tomllib

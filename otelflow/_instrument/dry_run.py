@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 
 from otelflow._instrument.lookup import Member, Refused, is_ours, members
 from otelflow._instrument.registry import Claim, enter, withdraw
-from otelflow._instrument.targets import Target, nearest
+from otelflow._instrument.targets import Target
 from otelflow._runtime.names import unwrapped
+from otelflow.errors import nearest
 
 __all__ = ["Finding", "load_contrib", "survey"]
 

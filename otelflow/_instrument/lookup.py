@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 import wrapt
 
-from otelflow._instrument.targets import Target, fits_part, nearest
+from otelflow._instrument.targets import Target, fits_part
 from otelflow._runs.callable_kind import CACHE
 from otelflow._runs.wrapper import BoundWrapper, Wrapper
+from otelflow.errors import nearest
 
 __all__ = ["Member", "Refused", "is_ours", "members", "namespace", "replacement", "through_super"]
 

@@ -7,10 +7,9 @@ import functools
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any, Literal, NamedTuple
 
-from otelflow.errors import ConfigError
+from otelflow.errors import ConfigError, nearest
 
 __all__ = [
     "KEYS",
@@ -21,7 +20,6 @@ __all__ = [
     "Problem",
     "Target",
     "fits_part",
-    "nearest",
     "parse",
     "raise_problems",
 ]
@@ -65,12 +63,6 @@ def raise_problems(problems: list[Problem]) -> None:
     if problems:
         file, line = problems[0].place
         raise ConfigError("\n".join(map(str, problems)), file=file, line=line)
-
-
-def nearest(wrong: str, names: Any) -> str:
-    """``" Did you mean 'reserve'?"``, or nothing."""
-    near = get_close_matches(wrong, [name for name in names if isinstance(name, str)], n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def _is_glob(text: str) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from difflib import get_close_matches
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -13,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 from otelflow._otlp.exporter import make_otlp, otlp_setting
 from otelflow._secrets.detect import hide
 from otelflow._values.scrub import guard_log
-from otelflow.errors import ArgumentError, ConfigError
+from otelflow.errors import ArgumentError, ConfigError, nearest
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
@@ -161,9 +160,8 @@ def _entry_point(name: str, signal: str) -> Any:
     known = {entry.name: entry for entry in entry_points(group=group)}
     if name in known:
         return known[name]
-    near = get_close_matches(name, known, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    if name.startswith("otelflow_") and not near:
+    hint = nearest(name, known)
+    if name.startswith("otelflow_") and not hint:
         hint = " Install the distribution otelflow-exporters for it."
     names = ", ".join(sorted({"otlp", *known}))
     raise ConfigError(f"No exporter is installed under the name {name!r}.{hint} There are: {names}.", setting=group)
