@@ -18,6 +18,7 @@ from otelflow import FlowRunConfig, flow, flow_events, stats, task
 from otelflow._instrument.argument_attributes import ArgumentPaths
 from otelflow._spans.span_limits import MAX_EVENT_BYTES, weigh
 from otelflow._spans.tracer import use_provider
+from otelflow._values import attribute as _attribute
 from otelflow._values import text as _values
 from otelflow._values.attribute import attribute, to_json
 from otelflow.testing import Capture
@@ -163,7 +164,7 @@ def test_the_time_for_a_preview_is_bounded(wrap: Any) -> None:
 
 def test_one_slow_repr_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
     """It cannot be interrupted; nothing more of that value is shown afterwards."""
-    monkeypatch.setattr(_values, "_SECONDS", 0.005)
+    monkeypatch.setattr(_attribute, "_SECONDS", 0.005)
     Slow.shown = 0
     assert to_json([Slow(), Slow(), [Slow()], {"a": Slow()}]).was_cut
     assert Slow.shown == 1
