@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
+from otelflow._secrets.urls import url_without_credentials
+
 __all__ = ["Missing", "Place", "place_of", "shown"]
 
 
@@ -40,9 +42,7 @@ def shown(url: str) -> str:
     """The URL as it may be seen: without a user's name and password."""
     if "://" not in url:
         return Path(url).absolute().as_uri()
-    scheme, _, rest = url.rstrip("/").partition("://")
-    place, slash, path = rest.partition("/")
-    return f"{scheme}://{place.rpartition('@')[2]}{slash}{path}"
+    return url_without_credentials(url.rstrip("/"), keep_query=True)
 
 
 class _Folder:
