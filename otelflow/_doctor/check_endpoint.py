@@ -6,20 +6,21 @@ import os
 from urllib.parse import urlsplit
 
 from otelflow._doctor.check_headers import check_headers
-from otelflow._doctor.report import MINOR, UNUSABLE, Report, Secrets, shown_url
-from otelflow._otlp.endpoint import GRPC, GRPC_PORT, HTTP, HTTP_PORT, PATH, Target, setting
+from otelflow._doctor.report import MINOR, UNUSABLE, Report, Secrets
+from otelflow._otlp.endpoint import GRPC, GRPC_PORT, HTTP, HTTP_PORT, Endpoint, otlp_setting, signal_path
+from otelflow._secrets.urls import redacted_url
 
-__all__ = ["check_endpoint_settings", "path_advice", "proxy_of", "swap_advice"]
+__all__ = ["OPTION", "check_endpoint_settings", "path_advice", "proxy_of", "swap_advice"]
 
-_CERTIFICATES = {
-    "CERTIFICATE": "the certificates to trust",
-    "CLIENT_CERTIFICATE": "the client's certificate",
-    "CLIENT_KEY": "the client's key",
-}
+OPTION = "--endpoint"
+"""Source of an endpoint that the command's option gives."""
+
+PATH = signal_path("traces")
+
 _LONG_SECONDS = 600
 
 
-def check_endpoint_settings(report: Report, target: Target, secrets: Secrets) -> None:
+def check_endpoint_settings(report: Report, target: Endpoint, secrets: Secrets) -> None:
     """Say what will be called and how; warn of what is likely to be wrong with it."""
     _shadowed(report, target)
     _protocol(report, target)
@@ -28,22 +29,22 @@ def check_endpoint_settings(report: Report, target: Target, secrets: Secrets) ->
     _tls(report, target)
     check_headers(report, target, secrets)
     _compression(report, target)
-    _timeout(report)
+    _timeout(report, target)
     _proxy(report, target, secrets)
 
 
-def _shadowed(report: Report, target: Target) -> None:
+def _shadowed(report: Report, target: Endpoint) -> None:
     for name in ("ENDPOINT", "PROTOCOL", "HEADERS", "COMPRESSION", "TIMEOUT", "CERTIFICATE", "INSECURE"):
         general, own = f"OTEL_EXPORTER_OTLP_{name}", f"OTEL_EXPORTER_OTLP_TRACES_{name}"
         if name == "PROTOCOL" and target.protocol_source.startswith("--"):
             continue
         if os.environ.get(general) and os.environ.get(own):
             report.warn("no effect", f"{general} has no effect on traces: {own} is set, and is used instead")
-    if target.given and setting("ENDPOINT")[0]:
-        report.skip("endpoint", f"{setting('ENDPOINT')[1]} is not looked at: --endpoint is given")
+    if target.source == OPTION and otlp_setting("ENDPOINT").text:
+        report.skip("endpoint", f"{otlp_setting('ENDPOINT').source} is not looked at: --endpoint is given")
 
 
-def _protocol(report: Report, target: Target) -> None:
+def _protocol(report: Report, target: Endpoint) -> None:
     other, usual = (HTTP, HTTP_PORT) if target.is_grpc else (GRPC, GRPC_PORT)
     if target.port == usual:
         report.warn(
@@ -56,7 +57,7 @@ def _protocol(report: Report, target: Target) -> None:
         report.ok("protocol", target.protocol, target.protocol_source)
 
 
-def swap_advice(target: Target) -> str:
+def swap_advice(target: Endpoint) -> str:
     """How to speak the other protocol, by variable or by port."""
     other, port = (HTTP, HTTP_PORT) if target.is_grpc else (GRPC, GRPC_PORT)
     own_port = GRPC_PORT if target.is_grpc else HTTP_PORT
@@ -68,7 +69,7 @@ def swap_advice(target: Target) -> str:
     )
 
 
-def _url(report: Report, target: Target) -> None:
+def _url(report: Report, target: Endpoint) -> None:
     parts = urlsplit(target.url if "://" in target.url else f"//{target.url}")
     general = "OTEL_EXPORTER_OTLP_ENDPOINT"
     if target.is_grpc:
@@ -91,7 +92,7 @@ def _url(report: Report, target: Target) -> None:
                 path_advice(target),
                 source=target.source,
             )
-    elif target.source == "--endpoint":
+    elif target.source == OPTION:
         report.ok("url", target.shown, target.source)
     else:
         report.ok("url", f"{target.shown} ({PATH} is appended)", target.source)
@@ -99,7 +100,7 @@ def _url(report: Report, target: Target) -> None:
         report.warn("url", f"no port: {target.port} is called (OTLP over HTTP usually has {HTTP_PORT})")
 
 
-def _grpc_url(report: Report, target: Target, scheme: str, path: str, has_user: bool) -> None:
+def _grpc_url(report: Report, target: Endpoint, scheme: str, path: str, has_user: bool) -> None:
     general = "OTEL_EXPORTER_OTLP_ENDPOINT"
     if target.source == "default" and general in os.environ:
         report.wrong(
@@ -132,24 +133,27 @@ def _grpc_url(report: Report, target: Target, scheme: str, path: str, has_user: 
         report.warn("url", f"no port: {target.port} is called (OTLP over gRPC usually has {GRPC_PORT})")
 
 
-def path_advice(target: Target) -> str:
+def path_advice(target: Endpoint) -> str:
     """How to come by the path for traces."""
     if target.source == "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT":
-        base = shown_url(target.url).rstrip("/")
+        base = redacted_url(target.url).rstrip("/")
         return f"Set OTEL_EXPORTER_OTLP_TRACES_ENDPOINT={base}{PATH}, or OTEL_EXPORTER_OTLP_ENDPOINT={base}."
     return "Set OTEL_EXPORTER_OTLP_TRACES_ENDPOINT to the whole URL that the receiver's documentation gives for traces."
 
 
-def _host(report: Report, target: Target) -> None:
+def _host(report: Report, target: Endpoint) -> None:
     if target.host in ("0.0.0.0", "::"):
         report.warn(
             "host", f"{target.host} is where a server listens, not where it is called", "Call localhost, or its name."
         )
 
 
-def _tls(report: Report, target: Target) -> None:
-    for name, what in _CERTIFICATES.items():
-        path, variable = setting(name)
+def _tls(report: Report, target: Endpoint) -> None:
+    for what, (path, variable) in {
+        "the certificates to trust": target.certificate,
+        "the client's certificate": target.client_certificate,
+        "the client's key": target.client_key,
+    }.items():
         if not path:
             continue
         if not target.tls:
@@ -164,9 +168,9 @@ def _tls(report: Report, target: Target) -> None:
             )
         else:
             report.ok("tls", f"{what}: {path}", variable)
-    if bool(setting("CLIENT_KEY")[0]) and not setting("CLIENT_CERTIFICATE")[0]:
-        report.warn("tls", f"{setting('CLIENT_KEY')[1]} has no effect without OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE")
-    insecure, variable = setting("INSECURE")
+    if target.client_key.text and not target.client_certificate.text:
+        report.warn("tls", f"{target.client_key.source} has no effect without OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE")
+    insecure, variable = target.insecure
     if insecure and (not target.is_grpc or target.url.startswith("https")):
         report.warn("tls", f"{variable} has no effect here: {target.url.partition(':')[0]}:// decides")
     elif insecure and target.tls and target.url.startswith("http:"):
@@ -183,8 +187,8 @@ def _unreadable(path: str) -> str:
         return f"cannot be read: {error.strerror}"
 
 
-def _compression(report: Report, target: Target) -> None:
-    said, source = setting("COMPRESSION")
+def _compression(report: Report, target: Endpoint) -> None:
+    said, source = target.compression
     takes = ("none", "gzip") if target.is_grpc else ("none", "gzip", "deflate")
     if said.strip().lower() in ("", *takes):
         report.ok("compression", said or "none", source)
@@ -198,8 +202,8 @@ def _compression(report: Report, target: Target) -> None:
         )
 
 
-def _timeout(report: Report) -> None:
-    said, source = setting("TIMEOUT")
+def _timeout(report: Report, target: Endpoint) -> None:
+    said, source = target.timeout
     try:
         seconds = float(said or 10)
     except ValueError:
@@ -227,7 +231,7 @@ def _timeout(report: Report) -> None:
         report.ok("timeout", f"{seconds:g} s for one request with all its retries", source)
 
 
-def proxy_of(target: Target) -> tuple[str, str]:
+def proxy_of(target: Endpoint) -> tuple[str, str]:
     """The proxy that catches the requests and the variable that names it; "" for none."""
     if not target.is_grpc:
         from requests.utils import get_environ_proxies, select_proxy
@@ -245,14 +249,14 @@ def proxy_of(target: Target) -> tuple[str, str]:
     return "", ""
 
 
-def _proxy(report: Report, target: Target, secrets: Secrets) -> None:
+def _proxy(report: Report, target: Endpoint, secrets: Secrets) -> None:
     proxy, variable = proxy_of(target)
     if not proxy:
         return
     secrets.add_url(proxy)
     report.warn(
         "proxy",
-        f"requests go through {shown_url(proxy)}",
+        f"requests go through {redacted_url(proxy)}",
         f"Add {target.host} to NO_PROXY (gRPC reads no_proxy only) to call it directly.",
         source=variable,
         rank=MINOR,

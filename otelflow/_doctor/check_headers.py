@@ -5,20 +5,19 @@ from __future__ import annotations
 from opentelemetry.util.re import parse_env_headers
 
 from otelflow._doctor.report import UNUSABLE, Report, Secrets
-from otelflow._otlp.endpoint import Target, setting
+from otelflow._otlp.endpoint import Endpoint
 
 __all__ = ["check_headers", "header_names"]
 
 
-def header_names() -> list[str]:
+def header_names(target: Endpoint) -> list[str]:
     """The names of the headers that the environment adds."""
-    text, _ = setting("HEADERS")
-    return [name for entry in text.split(",") for name in parse_env_headers(entry, liberal=True)]
+    return [name for entry in target.headers.text.split(",") for name in parse_env_headers(entry, liberal=True)]
 
 
-def check_headers(report: Report, target: Target, secrets: Secrets) -> None:
+def check_headers(report: Report, target: Endpoint, secrets: Secrets) -> None:
     """Say which headers are sent, never their values, and which entries are left out or incomplete."""
-    text, variable = setting("HEADERS")
+    text, variable = target.headers
     _netrc(report, target)
     if not text:
         report.ok("headers", "none", variable)
@@ -54,7 +53,7 @@ def _value(report: Report, name: str, value: str, entry: str, variable: str) -> 
         report.warn("headers", f"{name} has a space that is not %20: Python takes it, other SDKs may not")
 
 
-def _netrc(report: Report, target: Target) -> None:
+def _netrc(report: Report, target: Endpoint) -> None:
     """requests puts what a netrc file has for the host over an authorization header of ours."""
     if target.is_grpc:
         return

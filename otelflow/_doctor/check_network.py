@@ -14,8 +14,9 @@ from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
-from otelflow._doctor.report import Report, shown_url
-from otelflow._otlp.endpoint import Target, requests_bundle, setting
+from otelflow._doctor.report import Report
+from otelflow._otlp.endpoint import Endpoint
+from otelflow._secrets.urls import redacted_url
 
 __all__ = ["HTTP1", "HTTP2", "NOTHING", "TLS", "check_way", "spoken_at", "within"]
 
@@ -58,13 +59,13 @@ class _Attempt(NamedTuple):
     error: OSError | None
 
 
-def check_way(report: Report, target: Target, proxy: str, timeout: float) -> bool:
+def check_way(report: Report, target: Endpoint, proxy: str, timeout: float) -> bool:
     """Resolve, connect and shake hands with the receiver, or with the proxy before it. False where there is no way."""
     host, port = target.host, target.port
     if proxy:
         parts = urlsplit(proxy if "//" in proxy else f"//{proxy}")
         host, port = parts.hostname or "", parts.port or 80
-        report.skip("way", f"through the proxy {shown_url(proxy)}: the receiver itself cannot be looked at")
+        report.skip("way", f"through the proxy {redacted_url(proxy)}: the receiver itself cannot be looked at")
     addresses = _resolve(report, host, port, timeout)
     if not addresses or not _connect(report, addresses, host, port, timeout, bool(proxy)):
         return False
@@ -168,9 +169,9 @@ def _unreachable_advice(failed: list[_Attempt], host: str, port: int, is_proxy: 
 # --- TLS ----------------------------------------------------------------------------------------------------------
 
 
-def _context(target: Target) -> ssl.SSLContext:
+def _context(target: Endpoint) -> ssl.SSLContext:
     """As the exporter verifies: requests with certifi's certificates, gRPC with its own, unless they are named."""
-    trusted, _ = setting("CERTIFICATE")
+    trusted = target.certificate.text
     if target.is_grpc:
         import grpc  # type: ignore[import-untyped,unused-ignore]  # its stubs are a package of their own
 
@@ -179,22 +180,22 @@ def _context(target: Target) -> ssl.SSLContext:
     else:
         import certifi
 
-        trusted = os.environ.get(requests_bundle()) or trusted or certifi.where()
+        bundles = (os.environ.get(name, "") for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"))
+        trusted = trusted or next(filter(None, bundles), "") or certifi.where()
     is_folder = bool(trusted) and Path(trusted).is_dir()
     context = ssl.create_default_context(
         cafile=trusted if trusted and not is_folder else None, capath=trusted if is_folder else None
     )
     # Python 3.13 asks more of certificates than the exporters do.
     context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
-    certificate, key = setting("CLIENT_CERTIFICATE")[0], setting("CLIENT_KEY")[0]
-    if certificate:
-        context.load_cert_chain(certificate, key or None)
+    if target.client_certificate.text:
+        context.load_cert_chain(target.client_certificate.text, target.client_key.text or None)
     if target.is_grpc:
         context.set_alpn_protocols(["h2"])
     return context
 
 
-def _shake_hands(report: Report, target: Target, timeout: float) -> None:
+def _shake_hands(report: Report, target: Endpoint, timeout: float) -> None:
     try:
         context = _context(target)
     except (OSError, ssl.SSLError) as error:
@@ -216,7 +217,7 @@ def _shake_hands(report: Report, target: Target, timeout: float) -> None:
         report.wrong("tls", text, advice)
 
 
-def _secured(report: Report, target: Target, secure: ssl.SSLSocket, begun: float) -> None:
+def _secured(report: Report, target: Endpoint, secure: ssl.SSLSocket, begun: float) -> None:
     ends = (secure.getpeercert() or {}).get("notAfter")
     until = ""
     if isinstance(ends, str):
@@ -246,7 +247,7 @@ _VERIFY = {
 """OpenSSL's numbers of what is wrong with a certificate, in words, and what to do."""
 
 
-def _tls_failure(target: Target, error: OSError) -> tuple[str, str]:
+def _tls_failure(target: Endpoint, error: OSError) -> tuple[str, str]:
     if isinstance(error, ssl.SSLCertVerificationError):
         what, advice = _VERIFY.get(error.verify_code, (f"is not accepted: {error.verify_message}", ""))
         return f"the certificate of {target.place} {what}", advice or _TRUST
@@ -266,7 +267,7 @@ def _tls_failure(target: Target, error: OSError) -> tuple[str, str]:
 _TRUST = "Set OTEL_EXPORTER_OTLP_CERTIFICATE to a PEM file with the certificate of the receiver, or of its authority."
 
 
-def _plain_advice(target: Target) -> str:
+def _plain_advice(target: Endpoint) -> str:
     return f"Write http:// instead of https://, if {target.place} takes plain text; else call the port that speaks TLS."
 
 

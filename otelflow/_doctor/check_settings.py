@@ -14,7 +14,7 @@ from typing import Any
 
 from otelflow._doctor.report import DISABLED, MINOR, UNUSABLE, Report, Secrets
 from otelflow._export.settings import queue_settings
-from otelflow._otlp.endpoint import setting
+from otelflow._otlp.endpoint import otlp_setting
 from otelflow._providers.exporters import GROUP, exporter_names
 from otelflow._secrets.detect import REDACTED, looks_secret
 from otelflow._spans.tracer import global_provider
@@ -126,7 +126,7 @@ def _versions(report: Report) -> None:
         report.ok("opentelemetry", f"{versions['api']} ({', '.join(versions)})")
     else:
         report.ok("opentelemetry", ", ".join(f"{label} {number}" for label, number in versions.items()))
-    if _installed("opentelemetry-distro") and not setting("PROTOCOL")[0]:
+    if _installed("opentelemetry-distro") and not otlp_setting("PROTOCOL").text:
         # opentelemetry-distro sets OTEL_EXPORTER_OTLP_PROTOCOL=grpc where nothing is said.
         text = "opentelemetry-instrument would use grpc, as OTEL_EXPORTER_OTLP_PROTOCOL is not set"
         report.skip("starter", text)

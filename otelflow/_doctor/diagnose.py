@@ -5,19 +5,21 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 from otelflow._doctor.canary import Answer, make_batch, send
-from otelflow._doctor.check_endpoint import check_endpoint_settings, proxy_of
+from otelflow._doctor.check_endpoint import OPTION, check_endpoint_settings, proxy_of
 from otelflow._doctor.check_network import HTTP1, HTTP2, TLS, check_way, spoken_at
 from otelflow._doctor.check_settings import OTLP_NAMES, captured_logs, check_settings
 from otelflow._doctor.check_variables import check_names, known_names
 from otelflow._doctor.explain_response import Verdict, clock_skew, is_refusal_of_the_way, judge
-from otelflow._doctor.report import ERROR, UNUSABLE, Report, Secrets, shown_url
-from otelflow._otlp.endpoint import Target, find_target
-from otelflow._providers.exporters import exporter_names, make_exporter
+from otelflow._doctor.report import ERROR, UNUSABLE, Report, Secrets
+from otelflow._otlp.endpoint import Endpoint
+from otelflow._providers.exporters import exporter_names, find_exporter_endpoint, make_exporter
 from otelflow._secrets.detect import REDACTED
+from otelflow._secrets.urls import redacted_url
 from otelflow.errors import ConfigError
 
 __all__ = ["Options", "diagnose"]
@@ -78,10 +80,13 @@ def _environment(options: Options) -> Iterator[None]:
 def _target(report: Report, name: str, options: Options, resource: Any, secrets: Secrets) -> None:
     report.begin("endpoint" if name == "otlp" else f"endpoint of {name}")
     try:
-        target = find_target(name, options.endpoint, bool(options.protocol))
+        target = find_exporter_endpoint(name, options.endpoint, source=OPTION)
     except ConfigError as error:
         _unusable(report, "url", error, secrets, "--endpoint" if options.endpoint else "")
         return
+    assert target is not None, name  # each of OTLP_NAMES has one
+    if options.protocol:
+        target = target._replace(protocol_source="--protocol")
     secrets.add_url(target.url)
     check_endpoint_settings(report, target, secrets)
     if resource is None:
@@ -99,7 +104,8 @@ def _target(report: Report, name: str, options: Options, resource: Any, secrets:
         exporter.shutdown()
         _not_sent(report, target, options, proxy, is_reached)
         return
-    _canary(report, target, exporter, resource, options, proxy, secrets)
+    again = partial(make_exporter, name, options.endpoint)
+    _canary(report, target, exporter, again, resource, options, proxy, secrets)
 
 
 def _unusable(report: Report, name: str, error: ConfigError, secrets: Secrets, option: str = "") -> None:
@@ -112,7 +118,7 @@ def _unusable(report: Report, name: str, error: ConfigError, secrets: Secrets, o
     report.wrong(name, shown, secrets.without(" ".join(advice)), source=option or error.setting, rank=UNUSABLE)
 
 
-def _not_sent(report: Report, target: Target, options: Options, proxy: str, is_reached: bool) -> None:
+def _not_sent(report: Report, target: Endpoint, options: Options, proxy: str, is_reached: bool) -> None:
     if not is_reached:
         report.skip("canary", "not sent: there is no way to the receiver")
     else:
@@ -122,7 +128,7 @@ def _not_sent(report: Report, target: Target, options: Options, proxy: str, is_r
         report.closing = "Run it without --no-send: a canary span tells whether the receiver takes spans."
 
 
-def _spoken(report: Report, target: Target, timeout: float) -> None:
+def _spoken(report: Report, target: Endpoint, timeout: float) -> None:
     """In place of a canary: whether the port speaks what would be spoken to it."""
     spoken = spoken_at(target.host, target.port, timeout)
     verdict = judge(target, Answer(0.0, error=TimeoutError()), spoken, 0, Secrets())
@@ -135,7 +141,14 @@ def _spoken(report: Report, target: Target, timeout: float) -> None:
 
 
 def _canary(
-    report: Report, target: Target, exporter: Any, resource: Any, options: Options, proxy: str, secrets: Secrets
+    report: Report,
+    target: Endpoint,
+    exporter: Any,
+    again: Callable[[], Any],
+    resource: Any,
+    options: Options,
+    proxy: str,
+    secrets: Secrets,
 ) -> None:
     batch, trace_id = make_batch(resource)
     answer, verdict = _sent(target, exporter, batch, options.timeout, proxy, 0, secrets)
@@ -144,7 +157,7 @@ def _canary(
         report.skip("canary", "not accepted: TLS fails, as said above")
     elif not verdict.accepted:
         is_proxy = proxy and (answer.error is not None or answer.status in (403, 502, 503, 504))
-        way = f"Check the proxy {shown_url(proxy)}, or add {target.host} to NO_PROXY to go without it."
+        way = f"Check the proxy {redacted_url(proxy)}, or add {target.host} to NO_PROXY to go without it."
         report.wrong("canary", verdict.text, way if is_proxy else verdict.advice)
     else:
         report.trace_id = trace_id
@@ -159,11 +172,11 @@ def _canary(
     if verdict.accepted or answer.status is not None:
         _clock(report, target, answer)
     if verdict.accepted and options.size:
-        _large(report, target, resource, options, proxy, secrets)
+        _large(report, target, again(), resource, options, proxy, secrets)
 
 
 def _sent(
-    target: Target, exporter: Any, batch: list[Any], timeout: float, proxy: str, size: int, secrets: Secrets
+    target: Endpoint, exporter: Any, batch: list[Any], timeout: float, proxy: str, size: int, secrets: Secrets
 ) -> tuple[Answer, Verdict]:
     answer = send(exporter, batch, timeout)
     spoken = ""
@@ -172,13 +185,14 @@ def _sent(
     return answer, judge(target, answer, spoken, size, secrets)
 
 
-def _large(report: Report, target: Target, resource: Any, options: Options, proxy: str, secrets: Secrets) -> None:
-    """A second request, for a limit of the size; a new exporter, as the first was shut down."""
+def _large(
+    report: Report, target: Endpoint, exporter: Any, resource: Any, options: Options, proxy: str, secrets: Secrets
+) -> None:
+    """A second request, for a limit of the size; by a new exporter, as the first was shut down."""
     from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
     batch, trace_id = make_batch(resource, options.size)
     size = encode_spans(batch).ByteSize()
-    exporter = make_exporter(target.exporter, options.endpoint)
     _, verdict = _sent(target, exporter, batch, options.timeout, proxy, size, secrets)
     what = f"{size:,} bytes in {len(batch)} spans (trace {trace_id})"
     if verdict.accepted:
@@ -187,7 +201,7 @@ def _large(report: Report, target: Target, resource: Any, options: Options, prox
         report.wrong("size", f"{what}: {verdict.text}", verdict.advice)
 
 
-def _clock(report: Report, target: Target, answer: Answer) -> None:
+def _clock(report: Report, target: Endpoint, answer: Answer) -> None:
     skew = clock_skew(answer)
     if target.is_grpc:
         report.skip("clock", "not known: gRPC answers do not say the time")

@@ -14,7 +14,7 @@ from otelflow._doctor.check_endpoint import path_advice, swap_advice
 from otelflow._doctor.check_headers import header_names
 from otelflow._doctor.check_network import HTTP1, HTTP2, NOTHING, TLS
 from otelflow._doctor.report import Secrets
-from otelflow._otlp.endpoint import GRPC_PORT, HTTP_PORT, Target
+from otelflow._otlp.endpoint import GRPC_PORT, HTTP_PORT, Endpoint
 from otelflow.config import number_from_environment
 
 __all__ = ["Verdict", "clock_skew", "is_refusal_of_the_way", "judge"]
@@ -30,7 +30,7 @@ class Verdict(NamedTuple):
     """Accepted, but the receiver has something to say."""
 
 
-def judge(target: Target, answer: Answer, spoken: str, size: int, secrets: Secrets) -> Verdict:
+def judge(target: Endpoint, answer: Answer, spoken: str, size: int, secrets: Secrets) -> Verdict:
     """Put an answer into words. ``spoken``: what the port was found to speak, where the request failed; "" elsewhere.
     ``size``: bytes of the request, where it was a large one."""
     took = f" in {answer.seconds * 1000:.0f} ms"
@@ -61,7 +61,7 @@ def is_refusal_of_the_way(answer: Answer) -> bool:
     )
 
 
-def _wrong_protocol(target: Target, spoken: str) -> Verdict | None:
+def _wrong_protocol(target: Endpoint, spoken: str) -> Verdict | None:
     if spoken == TLS and not target.tls:
         return Verdict(
             False,
@@ -82,7 +82,7 @@ def _wrong_protocol(target: Target, spoken: str) -> Verdict | None:
 # --- accepted -----------------------------------------------------------------------------------------------------
 
 
-def _success(target: Target, answer: Answer, took: str, secrets: Secrets) -> Verdict:
+def _success(target: Endpoint, answer: Answer, took: str, secrets: Secrets) -> Verdict:
     kind = secrets.without(answer.headers.get("Content-Type", "").partition(";")[0].strip().lower())
     if kind == "text/html" or answer.body.lstrip()[:1] == b"<":
         return Verdict(
@@ -192,8 +192,8 @@ _GRPC = {
 }
 
 
-def _fill(advice: str, target: Target, size: int) -> str:
-    sent = header_names()
+def _fill(advice: str, target: Endpoint, size: int) -> str:
+    sent = header_names(target)
     return advice.format(
         place=target.place,
         protocol=target.protocol,
@@ -206,7 +206,7 @@ def _fill(advice: str, target: Target, size: int) -> str:
     )
 
 
-def _check_it(target: Target) -> str:
+def _check_it(target: Endpoint) -> str:
     usual = GRPC_PORT if target.is_grpc else HTTP_PORT
     return (
         f"Check that an OTLP receiver for {target.protocol} is running and healthy at {target.place} (its port usually "
@@ -214,7 +214,7 @@ def _check_it(target: Target) -> str:
     )
 
 
-def _smaller(target: Target, size: int) -> str:
+def _smaller(target: Endpoint, size: int) -> str:
     limit = "max_recv_msg_size_mib" if target.is_grpc else "max_request_body_size"
     if not size:
         return f"Raise the receiver's limit ({limit} of a Collector): it does not even take one span."
@@ -225,7 +225,7 @@ def _smaller(target: Target, size: int) -> str:
     )
 
 
-def _http_failure(target: Target, answer: Answer, spoken: str, size: int, secrets: Secrets) -> Verdict:
+def _http_failure(target: Endpoint, answer: Answer, spoken: str, size: int, secrets: Secrets) -> Verdict:
     status = answer.status or 0
     wrong = _wrong_protocol(target, spoken) if is_refusal_of_the_way(answer) else None
     if wrong:
@@ -277,7 +277,7 @@ def _page(body: bytes) -> str:
     return f"a web page ({title[:60]!r})" if title else "a web page"
 
 
-def _grpc_failure(target: Target, answer: Answer, spoken: str, size: int, secrets: Secrets) -> Verdict:
+def _grpc_failure(target: Endpoint, answer: Answer, spoken: str, size: int, secrets: Secrets) -> Verdict:
     text, advice = _GRPC.get(answer.code, ("refused", "Look at the receiver's log."))
     said = secrets.without(answer.detail)
     # A receiver that is full has the same code: the texts of gRPC for Go and C and of tonic tell what is too long.
@@ -304,7 +304,7 @@ def _innermost(error: BaseException) -> BaseException:
         error = inside
 
 
-def _no_answer(target: Target, error: BaseException, spoken: str, secrets: Secrets) -> Verdict:
+def _no_answer(target: Endpoint, error: BaseException, spoken: str, secrets: Secrets) -> Verdict:
     name = type(error).__name__
     said = secrets.without(_innermost(error))
     if isinstance(error, TimeoutError) or "Timeout" in name:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
-from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
+from urllib.parse import unquote
 
 from otelflow._secrets.detect import REDACTED, looks_secret
+from otelflow._secrets.urls import url_secrets
 
 __all__ = [
     "DISABLED",
@@ -22,7 +22,6 @@ __all__ = [
     "Finding",
     "Report",
     "Secrets",
-    "shown_url",
 ]
 
 OK, WARNING, ERROR, SKIPPED = "ok", "warning", "error", "skipped"
@@ -128,9 +127,7 @@ class Secrets:
 
     def add_url(self, url: str) -> None:
         """Remember what stands before the @ of a URL, and the values of its query."""
-        for match in re.finditer(r"//([^/?#@]*)@", url):
-            self.add([match[1], *match[1].split(":")[1:]])
-        self.add(re.findall(r"[?&][^=&#]*=([^&#]+)", url))
+        self.add(url_secrets(url))
 
     def without(self, text: object) -> str:
         """A text from outside in one line, cut, without the values known, without what looks like a secret, and without
@@ -141,19 +138,3 @@ class Secrets:
         if looks_secret("", line):
             return REDACTED
         return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"
-
-
-def shown_url(url: str) -> str:
-    """A URL as it may be shown: no user and password, no values of a query. Without a scheme, too."""
-    bare = "//" not in url
-    try:
-        parts = urlsplit(f"//{url}" if bare else url)
-    except ValueError:
-        return REDACTED
-    host = parts.netloc.rpartition("@")[2]
-    netloc = f"{REDACTED}@{host}" if "@" in parts.netloc else host
-    query = "&".join(f"{pair.partition('=')[0]}={REDACTED}" for pair in parts.query.split("&") if pair)
-    shown = urlunsplit(SplitResult(parts.scheme, netloc, parts.path, query, ""))
-    if looks_secret("", shown.replace(REDACTED, "")):
-        return REDACTED
-    return shown.removeprefix("//") if bare else shown

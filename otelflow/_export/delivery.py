@@ -1,4 +1,4 @@
-"""Getting a batch of spans to a receiver: in requests that it can take, again while it is away, and with an account."""
+"""Deliver a batch of spans: in requests that a receiver accepts, again while it is away, each span accounted for."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
-from otelflow._otlp.response import Answer, Verdict
-from otelflow._runtime.drop_counts import REFUSED, REJECTED, TOO_LARGE
+from otelflow._otlp.partition import Part, Partition
+from otelflow._otlp.response import Outcome, Response
 
 __all__ = ["Delivery", "Exporter"]
 
@@ -18,7 +18,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 8.0
 _LONGEST_WISH = 300.0
 """Seconds that a receiver is left alone at most, whatever it asks for."""
 
-_DOUBTFUL_TRIES = 5
+_MAX_SERVER_ERRORS = 5
 """How often a request is tried that the receiver answers with an error of its own. It holds up all that wait behind."""
 
 
@@ -26,20 +26,23 @@ class Exporter(Protocol):
     """What a delivery needs: :class:`otelflow._otlp.exporter.OtlpExporter` is one."""
 
     def requests(self, spans: Sequence[Any]) -> Iterator[tuple[bytes, Sequence[Any]]]:
-        """The spans in requests that a receiver can take, in order."""
+        """Yield the spans in requests that a receiver can take, in order."""
         ...
 
-    def send(self, body: bytes) -> Answer:
+    def send(self, body: bytes) -> Response:
         """Send one of them."""
         ...
 
 
+_Request = tuple[bytes, Sequence[Any]]
+
+
 class Delivery:
-    """Delivers batches by one exporter, on the thread that calls.
+    """Deliver batches by one exporter, on the thread that calls.
 
     ``pause(seconds, firmly)`` waits, less where somebody hurries unless ``firmly``; it returns False where there is no
-    more time. ``settled(number, reason)`` is told of spans that arrived (reason None) or are lost. ``answered(seconds,
-    error)`` is told of each answer.
+    more time. ``settled(number, reason, detail)`` is told of spans that arrived (reason None) or are lost.
+    ``answered(seconds, error)`` is told of each response.
     """
 
     def __init__(
@@ -52,48 +55,42 @@ class Delivery:
         waiting: Callable[[str], None],
     ) -> None:
         self._exporter = exporter
-        self._pause, self._settled, self._answered, self._waiting = pause, settled, answered, waiting
+        self._pause, self._answered, self._waiting = pause, answered, waiting
+        self._partition = Partition(self._send, self._halve, settled)
 
     def deliver(self, spans: Sequence[Any]) -> bool:
-        """Deliver ``spans``. False where the time was over before all were settled."""
-        return all(self._request(body, part) for body, part in self._exporter.requests(spans))
+        """Deliver ``spans``. Return False where the time was over before all were settled."""
+        return all(
+            self._partition.deliver(Part(request, len(request[1]), True)) for request in self._exporter.requests(spans)
+        )
 
-    def _request(self, body: bytes, spans: Sequence[Any]) -> bool:
-        pauses, doubtful = _pauses(), 0
+    def _send(self, part: Part) -> Response | None:
+        """Send a request until there is an answer that another try would not change; None if the time is over."""
+        pauses, server_errors = _pauses(), 0
         while True:
-            answer = self._send(body)
-            verdict = answer.verdict
-            doubtful += verdict is Verdict.DOUBTFUL
-            if verdict is Verdict.ACCEPTED:
-                return self._accepted(answer, len(spans))
-            if verdict is Verdict.TOO_LARGE and len(spans) > 1:
-                return self._in_halves(spans)
-            if verdict in (Verdict.TOO_LARGE, Verdict.REFUSED) or doubtful >= _DOUBTFUL_TRIES:
-                self._settled(len(spans), TOO_LARGE if verdict is Verdict.TOO_LARGE else REFUSED, answer.what)
-                return True
-            self._waiting(answer.what)
+            response = self._try(part.payload[0])
+            server_errors += response.outcome is Outcome.SERVER_ERROR
+            if server_errors >= _MAX_SERVER_ERRORS or response.outcome not in (Outcome.RETRY, Outcome.SERVER_ERROR):
+                return response
+            self._waiting(response.detail)
             pause = next(pauses)
-            if answer.after:  # 0, or a time that is over, would be asked again and again without a rest
-                pause = min(max(answer.after, _FIRST_PAUSE), _LONGEST_WISH)
-            if not self._pause(pause, bool(answer.after)):
-                return False
+            if response.retry_after:  # 0, or a time that is over, would be asked again and again without a rest
+                pause = min(max(response.retry_after, _FIRST_PAUSE), _LONGEST_WISH)
+            if not self._pause(pause, bool(response.retry_after)):
+                return None
 
-    def _send(self, body: bytes) -> Answer:
+    def _try(self, body: bytes) -> Response:
         began = time.perf_counter()
-        answer = self._exporter.send(body)
-        self._answered(time.perf_counter() - began, None if answer.verdict is Verdict.ACCEPTED else answer.what)
-        return answer
+        response = self._exporter.send(body)
+        is_accepted = response.outcome is Outcome.ACCEPTED
+        self._answered(time.perf_counter() - began, None if is_accepted else response.detail)
+        return response
 
-    def _accepted(self, answer: Answer, number: int) -> bool:
-        rejected = min(max(0, answer.rejected), number)
-        self._settled(number - rejected, None, "")
-        if rejected:
-            self._settled(rejected, REJECTED, answer.what)
-        return True
-
-    def _in_halves(self, spans: Sequence[Any]) -> bool:
-        middle = len(spans) // 2
-        return self.deliver(spans[:middle]) and self.deliver(spans[middle:])
+    def _halve(self, request: _Request) -> tuple[_Request, _Request] | None:
+        spans = request[1]
+        halves = [list(self._exporter.requests(part)) for part in (spans[: len(spans) // 2], spans[len(spans) // 2 :])]
+        first, second = halves
+        return (first[0], second[0]) if len(first) == len(second) == 1 else None
 
 
 def _pauses() -> Iterator[float]:

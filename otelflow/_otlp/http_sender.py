@@ -1,75 +1,71 @@
-"""OTLP over HTTP: one request, one answer."""
+"""HTTP sender: one OTLP request, one response."""
 
 from __future__ import annotations
 
 import gzip
 import time
 import zlib
-from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 import requests
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-from otelflow._otlp.response import Answer, Verdict, http_verdict
+from otelflow._otlp.endpoint import Endpoint
+from otelflow._otlp.response import Outcome, Response, http_outcome
 from otelflow._runtime.fork import renew_in_child
 from otelflow._version import __version__
 
 __all__ = ["HttpSender"]
 
 _GZIP_LEVEL = 1
-"""The fastest: of spans it leaves a tenth more than the default level, in a quarter of the time."""
+"""The fastest: its output is a tenth larger for spans than at the default level, in a quarter of the time."""
 
 
 class HttpSender:
-    """Sends to one endpoint over connections that stay open. ``certificate`` is the path of the CA's to trust,
-    ``client_certificate`` a path, or a pair of paths with that of the key."""
+    """Send to one endpoint over connections that stay open.
+
+    Raises:
+        ValueError: The endpoint's timeout or compression cannot be used.
+    """
 
     component_type = "otlp_http_span_exporter"
 
-    def __init__(
-        self,
-        endpoint: str,
-        headers: Mapping[str, str],
-        *,
-        timeout: float,
-        compression: str,
-        certificate: str | None = None,
-        client_certificate: str | tuple[str, str] | None = None,
-    ) -> None:
-        self.endpoint = endpoint
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint.url
+        self._timeout, self._compression = endpoint.timeout_seconds(), endpoint.compression_name()
         self._headers = {
             "Content-Type": "application/x-protobuf",
             "User-Agent": f"otelflow/{__version__}",
-            **headers,
-            **({} if compression == "none" else {"Content-Encoding": compression}),
+            **endpoint.header_values(),
+            **({} if self._compression == "none" else {"Content-Encoding": self._compression}),
         }
-        self._timeout, self._compression = timeout, compression
-        self._verify: Any = certificate or True
-        self._client_certificate = client_certificate
+        self._verify: Any = endpoint.certificate.text or True
+        certificate, key = endpoint.client_certificate.text or None, endpoint.client_key.text
+        self._client_certificate = (certificate, key) if certificate and key else certificate
         self._connect()
-        # A child that used its parent's connections would write into the midst of its parent's requests.
+        # A child that used its parent's connections would write into the middle of its parent's requests.
         renew_in_child(self._connect)
 
     def _connect(self) -> None:
         self._session = requests.Session()
 
-    def send(self, body: bytes) -> Answer:
+    def send(self, body: bytes) -> Response:
         """Send one request. Raises nothing that a receiver or a network can cause."""
         try:
             response = self.post(body, self._timeout)
-        except (requests.exceptions.InvalidURL, requests.exceptions.InvalidHeader) as error:
-            return Answer(Verdict.REFUSED, type(error).__name__)
+        except (requests.exceptions.InvalidURL, requests.exceptions.InvalidHeader, UnicodeError) as error:
+            return Response(Outcome.UNSENDABLE, type(error).__name__)
         except (requests.exceptions.RequestException, OSError) as error:  # OSError: a certificate that is not there
-            return Answer(Verdict.AGAIN, type(error).__name__)
-        if response.status_code == 200:
+            return Response(Outcome.RETRY, type(error).__name__)
+        outcome = http_outcome(response.status_code, response.text if response.status_code == 400 else "")
+        if outcome is Outcome.ACCEPTED:
             return _accepted(response.content)
-        verdict = http_verdict(response.status_code, response.text if response.status_code == 400 else "")
-        return Answer(verdict, f"HTTP {response.status_code}", after=_seconds(response.headers.get("Retry-After")))
+        retry_after = _seconds(response.headers.get("Retry-After"))
+        return Response(outcome, f"HTTP {response.status_code}", retry_after=retry_after)
 
     def post(self, body: bytes, timeout: float) -> requests.Response:
-        """Send one request, and hand the answer on as it is. Raises what :mod:`requests` does."""
+        """Send one request and return the response as it is. Raises what :mod:`requests` raises."""
         return self._session.post(
             self.endpoint,
             self._compressed(body),
@@ -90,18 +86,18 @@ class HttpSender:
         self._session.close()
 
 
-def _accepted(content: bytes) -> Answer:
-    if not content:  # most answers
-        return Answer(Verdict.ACCEPTED)
+def _accepted(content: bytes) -> Response:
+    if not content:  # the usual response
+        return Response(Outcome.ACCEPTED)
     try:
         partial = ExportTraceServiceResponse.FromString(content).partial_success
-    except Exception:  # a success all the same: some gateways answer with words of their own
-        return Answer(Verdict.ACCEPTED)
-    return Answer(Verdict.ACCEPTED, partial.error_message, partial.rejected_spans)
+    except Exception:  # a success all the same: some gateways answer in words of their own
+        return Response(Outcome.ACCEPTED)
+    return Response(Outcome.ACCEPTED, partial.error_message, max(0, partial.rejected_spans))
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    """The header's seconds, or its date in seconds from now. https://www.rfc-editor.org/rfc/rfc9110#name-retry-after"""
+    """Return the header's seconds, or those until its date. https://www.rfc-editor.org/rfc/rfc9110#name-retry-after"""
     if retry_after is None:
         return None
     try:

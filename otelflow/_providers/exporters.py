@@ -7,17 +7,26 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
-from otelflow._otlp.exporter import make_otlp, otlp_setting
+from otelflow._otlp.endpoint import GRPC, HTTP, Endpoint, Setting, check_endpoint, find_endpoint, otlp_setting
+from otelflow._otlp.exporter import make_otlp
 from otelflow._secrets.detect import hide
+from otelflow._secrets.urls import url_secrets
 from otelflow._values.scrub import guard_log
 from otelflow.errors import ArgumentError, ConfigError, nearest
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
 
-__all__ = ["GROUP", "check_endpoint", "exporter_names", "made_or_unusable", "make_exporter", "wanted_exporters"]
+__all__ = [
+    "GROUP",
+    "exporter_names",
+    "find_exporter_endpoint",
+    "made_or_unusable",
+    "make_exporter",
+    "wanted_exporters",
+]
 
 _logger = logging.getLogger("otelflow")
 
@@ -32,7 +41,9 @@ _TALKATIVE = (
     "opentelemetry.exporter.otlp.proto.grpc.exporter",
 )
 """Loggers of OpenTelemetry that show a header or an endpoint when it cannot be used."""
-_OTLP = {"grpc": "otlp_proto_grpc", "http/protobuf": "otlp_proto_http"}
+
+_PROTOCOLS = {"otlp_proto_grpc": GRPC, "otlp_proto_http": HTTP}
+"""The exporters of OTLP that are registered under the name of a protocol."""
 
 
 def exporter_names(signal: str = "traces") -> list[str]:
@@ -53,25 +64,16 @@ def make_exporter(
 
     Raises :class:`otelflow.errors.ConfigError` for a name that nothing registers and for an endpoint that is no URL.
     """
-    where = endpoint or otlp_setting("ENDPOINT", signal)
-    hide((*(headers or {}).values(), *_header_values(), *_url_secrets(where)))
+    url = endpoint or otlp_setting("ENDPOINT", signal).text
+    hide((*(headers or {}).values(), *_header_values(), *url_secrets(url)))
     for logger in _TALKATIVE:
         guard_log(logger)
-    entry = _OTLP[_protocol(where, signal)] if name == "otlp" else name
-    given: dict[str, Any] = {}
-    is_otlp, is_http = entry in _OTLP.values(), entry == _OTLP["http/protobuf"]
-    if is_otlp:
-        if where:
-            check_endpoint(where, is_http)
-        if endpoint:
-            given["endpoint"] = _with_path(endpoint, signal) if is_http else endpoint
-        if headers:
-            given["headers"] = dict(headers)
-        if not is_http and otlp_setting("COMPRESSION", signal).lower() == "none":
-            given["compression"] = _no_grpc_compression()
     try:
-        ours = make_otlp(is_http, given.get("endpoint"), headers) if is_otlp and signal == "traces" else None
-        return ours or _made(_entry_point(entry, signal).load(), endpoint, headers, given)
+        target = find_exporter_endpoint(name, endpoint, headers, signal)
+        if target is None:
+            return _made(_entry_point(name, signal).load(), endpoint, headers)
+        ours = make_otlp(target) if signal == "traces" else None
+        return ours or _upstream(target, endpoint, headers, signal)
     except ConfigError:
         raise
     except Exception as error:
@@ -81,13 +83,46 @@ def make_exporter(
         ) from error
 
 
-def _made(kind: Any, endpoint: str | None, headers: Mapping[str, str] | None, given: dict[str, Any]) -> Any:
+def find_exporter_endpoint(
+    name: str,
+    endpoint: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    signal: str = "traces",
+    source: str = "configure(endpoint=...)",
+) -> Endpoint | None:
+    """Return where the exporter ``name`` sends to; None for one that is not OTLP's.
+
+    Args:
+        source: Where ``endpoint`` comes from.
+
+    Raises:
+        ConfigError: The URL cannot be called, or the environment asks for an unknown protocol.
+    """
+    if name != "otlp" and name not in _PROTOCOLS:
+        return None
+    protocol = None if name == "otlp" else Setting(_PROTOCOLS[name], f"the exporter's name, {name}")
+    return find_endpoint(signal, url=Setting(endpoint or "", source), protocol=protocol, headers=headers)
+
+
+def _upstream(target: Endpoint, endpoint: str | None, headers: Mapping[str, str] | None, signal: str) -> Any:
+    """OpenTelemetry's own exporter to the same endpoint. It reads the environment by itself."""
+    given: dict[str, Any] = {}
+    if endpoint:
+        given["endpoint"] = target.url
+    if headers:
+        given["headers"] = dict(headers)
+    if target.is_grpc and target.compression.text.lower() == "none":
+        given["compression"] = _no_grpc_compression()
+    return _entry_point("otlp_proto_grpc" if target.is_grpc else "otlp_proto_http", signal).load()(**given)
+
+
+def _made(kind: Any, endpoint: str | None, headers: Mapping[str, str] | None) -> Any:
     """An exporter of that kind. One that sends somewhere by itself may have a class method ``sending_to(endpoint,
     headers)``, which makes one that sends there instead of where its environment variables say; what was not given is
     None."""
     sending_to = getattr(kind, "sending_to", None)
     if sending_to is None or not (endpoint or headers):
-        return kind(**given)
+        return kind()
     if endpoint:
         check_endpoint(endpoint, "://" in endpoint)
     return sending_to(endpoint, dict(headers) if headers else None)
@@ -101,58 +136,11 @@ def _header_values() -> Iterator[str]:
             yield from (entry.partition("=")[2].strip(), value, value.rpartition(" ")[2])
 
 
-def _url_secrets(url: str) -> Iterator[str]:
-    """Password and query values of an endpoint: errors of a connection name it whole."""
-    rest = url.rpartition("//")[2]
-    yield rest.partition("/")[0].rpartition("@")[0].rpartition(":")[2]
-    yield from (pair.partition("=")[2] for pair in rest.partition("?")[2].partition("#")[0].split("&"))
-
-
 def _no_grpc_compression() -> Any:
     """The specification's ``none``, which the gRPC exporter refuses as an environment variable's value."""
     from grpc import Compression  # type: ignore[import-untyped,unused-ignore]  # its stubs are a package of their own
 
     return Compression.NoCompression
-
-
-def _protocol(endpoint: str, signal: str) -> str:
-    said = otlp_setting("PROTOCOL", signal).lower()
-    if not said:
-        return "grpc" if _port(endpoint) == 4317 else "http/protobuf"
-    if said not in _OTLP:
-        raise ConfigError(
-            f"OTEL_EXPORTER_OTLP_PROTOCOL is {said!r}. Use one of: {', '.join(sorted(_OTLP))}.",
-            setting="OTEL_EXPORTER_OTLP_PROTOCOL",
-        )
-    return said
-
-
-def _port(endpoint: str) -> int | None:
-    try:
-        return urlsplit(endpoint if "//" in endpoint else f"//{endpoint}").port
-    except ValueError:
-        return None
-
-
-def check_endpoint(endpoint: str, is_http: bool) -> None:
-    """Raise :class:`otelflow.errors.ConfigError` unless ``endpoint`` is one that an exporter can call."""
-    try:
-        parts = urlsplit(endpoint if "://" in endpoint or is_http else f"http://{endpoint}")
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number, brackets that do not close
-        usable = False
-    if not usable:
-        example = "http://localhost:4318" if is_http else "http://localhost:4317"
-        raise ConfigError(
-            f"The OTLP endpoint {endpoint!r} is no URL that can be called. Use one like {example} "
-            "(OTEL_EXPORTER_OTLP_ENDPOINT, or configure(endpoint=...)).",
-            setting="OTEL_EXPORTER_OTLP_ENDPOINT",
-        )
-
-
-def _with_path(endpoint: str, signal: str) -> str:
-    """A base URL with the path for the signal, as the exporter does by itself for the environment variable only."""
-    return endpoint if urlsplit(endpoint).path.strip("/") else f"{endpoint.rstrip('/')}/v1/{signal}"
 
 
 def _entry_point(name: str, signal: str) -> Any:

@@ -13,8 +13,7 @@ import click
 
 from otelflow._doctor.diagnose import Options, diagnose
 from otelflow._doctor.report import ERROR, OK, SKIPPED, WARNING, Report
-from otelflow._otlp.endpoint import GRPC, HTTP
-from otelflow._providers.exporters import check_endpoint
+from otelflow._otlp.endpoint import GRPC, HTTP, check_endpoint
 from otelflow._version import __version__
 from otelflow.errors import ConfigError
 
