@@ -14,10 +14,10 @@ from urllib.parse import quote, unquote
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
+from otelflow._otlp.request_encoder import encode_parts
 from otelflow_exporters._settings import number, setting, suppressed, sync_policy
-from otelflow_exporters._spool.delivery import encode_parts
+from otelflow_exporters._spool.destination import OTELFLOW_EXPORTER_SPOOL_ENDPOINTS, Destination, destinations
 from otelflow_exporters._spool.spool import Account, Settings, Spool
-from otelflow_exporters._spool.target import Target, targets
 
 __all__ = [
     "OTELFLOW_EXPORTER_SPOOL_DIR",
@@ -47,10 +47,6 @@ OTELFLOW_EXPORTER_SPOOL_FSYNC = "OTELFLOW_EXPORTER_SPOOL_FSYNC"
 default: at ``force_flush``, at ``shutdown``, and when a segment ends) or ``never``. What was exported outlives the
 process with any of them."""
 
-OTELFLOW_EXPORTER_SPOOL_ENDPOINTS = "OTELFLOW_EXPORTER_SPOOL_ENDPOINTS"
-"""Environment: several endpoints, separated by commas, instead of ``OTEL_EXPORTER_OTLP_ENDPOINT``. Each gets all spans;
-one that is down holds up none of the others. They share headers, certificates, timeout and compression."""
-
 OTELFLOW_EXPORTER_SPOOL_EXIT = "OTELFLOW_EXPORTER_SPOOL_EXIT"
 """Environment: seconds that ``shutdown`` goes on sending at most, 2 if unset. It returns at once when all is sent, and
 when the endpoint does not take it: the folder keeps it."""
@@ -76,17 +72,17 @@ class SpoolSpanExporter(SpanExporter):
     ``configure()`` reads it."""
 
     def __init__(self) -> None:
-        self._begin(targets(os.environ.get(OTELFLOW_EXPORTER_SPOOL_ENDPOINTS, "")))
+        self._begin(destinations())
 
     @classmethod
     def sending_to(cls, endpoint: str | None = None, headers: Mapping[str, str] | None = None) -> SpoolSpanExporter:
         """One that sends to ``endpoint``, and with ``headers``, instead of what the environment says of these; None:
         as there. ``otelflow.configure()`` hands on what it is given."""
         made = cls.__new__(cls)
-        made._begin(targets(os.environ.get(OTELFLOW_EXPORTER_SPOOL_ENDPOINTS, ""), endpoint, headers))
+        made._begin(destinations(endpoint, headers))
         return made
 
-    def _begin(self, where: list[Target]) -> None:
+    def _begin(self, where: list[Destination]) -> None:
         self._is_down = False
         self._losses_told = 0
         self._spool = Spool(

@@ -28,6 +28,7 @@ __all__ = [
     "find_endpoint",
     "find_protocol",
     "otlp_setting",
+    "protocol_of_port",
     "signal_path",
 ]
 
@@ -168,6 +169,7 @@ def find_endpoint(
     is_base: bool = False,
     protocol: Setting | None = None,
     headers: Mapping[str, str] | None = None,
+    is_checked: bool = True,
 ) -> Endpoint:
     """Return the endpoint that the environment and the arguments describe.
 
@@ -177,13 +179,14 @@ def find_endpoint(
         is_base: ``url`` always gets the signal's path, as OTEL_EXPORTER_OTLP_ENDPOINT does.
         protocol: :data:`GRPC` or :data:`HTTP`, in the place of the environment's.
         headers: Sent in the place of the environment's.
+        is_checked: Raise where the URL cannot be called.
 
     Raises:
         ConfigError: The URL cannot be called, or the environment asks for an unknown protocol.
     """
     address = url if url and url.text else otlp_setting("ENDPOINT", signal)
     chosen = protocol or find_protocol(address.text, signal)
-    if address.text:
+    if address.text and is_checked:
         check_endpoint(address.text, chosen.text == HTTP)
     return Endpoint(
         _whole_url(address, chosen.text, signal, is_base or address is not url),

@@ -6,17 +6,19 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from queue import Empty, SimpleQueue
 from random import SystemRandom
 from typing import Any, NamedTuple
 
 from filelock import Timeout
 
+from otelflow._otlp.partition import Part
+from otelflow._otlp.response import Outcome, Response, Sender
+from otelflow._runtime.waiting import Bell
 from otelflow_exporters._settings import suppressed
-from otelflow_exporters._spool.delivery import deliver_parts, new_sender
+from otelflow_exporters._spool.delivery import deliver, new_sender
+from otelflow_exporters._spool.destination import Destination
 from otelflow_exporters._spool.folder import Folder, Segment, forget_lock, lock_at
 from otelflow_exporters._spool.record_format import START, Damage
-from otelflow_exporters._spool.target import Answer, Kind, Sender, Target
 
 __all__ = ["DAMAGED", "EXPIRED", "Courier", "Reports"]
 
@@ -50,26 +52,6 @@ class _Batch(NamedTuple):
     spans: int
 
 
-class _Bell:
-    """What a thread waits for, and a signal handler may ring at any moment: the lock of a threading.Event could be
-    the very one that is held where it came in between."""
-
-    def __init__(self) -> None:
-        self._rung: SimpleQueue[None] = SimpleQueue()
-
-    def ring(self) -> None:
-        if self._rung.empty():
-            self._rung.put(None)
-
-    def wait(self, seconds: float) -> bool:
-        """Whether it was rung since the last call, or is within so many seconds."""
-        try:
-            self._rung.get(timeout=max(0.0, seconds))
-        except Empty:
-            return False
-        return True
-
-
 class Reports(NamedTuple):
     """Whom a courier tells what."""
 
@@ -86,18 +68,18 @@ class Reports(NamedTuple):
 
 
 class Courier:
-    """Delivers to ``target``. One process at a time does, which holds a lock of the folder for that endpoint."""
+    """Delivers to ``destination``. One process at a time does, which holds a lock of the folder for that endpoint."""
 
-    def __init__(self, folder: Folder, target: Target, max_age: int, reports: Reports) -> None:
-        self.target = target
+    def __init__(self, folder: Folder, destination: Destination, max_age: int, reports: Reports) -> None:
+        self.destination = destination
         self._folder, self._max_age, self._tell = folder, max_age, reports
-        self._sender: Sender = new_sender(target)
+        self._sender: Sender = new_sender(destination)
         self._is_down = False
         self._begin()
 
     def _begin(self) -> None:
-        self._lock = lock_at(self._folder.at(f"sender-{self.target.key}.lock"))
-        self._news, self._hurry = _Bell(), _Bell()
+        self._lock = lock_at(self._folder.at(f"sender-{self.destination.key}.lock"))
+        self._news, self._hurry = Bell(), Bell()
         self._stopping = False
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
@@ -115,7 +97,7 @@ class Courier:
         """Start anew in a forked child. What is returned must be kept: closing it would disturb the parent."""
         forget_lock(self._lock)
         left = self._sender, self._lock, self._thread
-        self._sender = new_sender(self.target)
+        self._sender = new_sender(self.destination)
         self._begin()
         return left
 
@@ -158,7 +140,7 @@ class Courier:
                     is_free = self._round()
                 except Exception as error:  # the folder was taken away, the disk is full, a bug of ours
                     is_free = True
-                    self._failed(Answer(Kind.LATER, repr(error)))
+                    self._failed(Response(Outcome.RETRY, repr(error)))
                 self._tell.changed()
                 if self._stopping:
                     return
@@ -178,7 +160,7 @@ class Courier:
     def _round(self) -> bool:
         """Send all that waits; False if another process is at it."""
         self._tell.before()
-        if not self._folder.waiting([self.target.key]):
+        if not self._folder.waiting([self.destination.key]):
             self._failures, self.is_failing = 0, False
             self._tell.sweep()
             return True
@@ -188,7 +170,7 @@ class Courier:
             self._failures, self.is_failing = 0, False  # now it is another's to try
             return False
         try:
-            progress = self._folder.progress(self.target.key)
+            progress = self._folder.progress(self.destination.key)
             for segment in self._folder.segments():
                 for batch in self._batches(segment, progress.get(segment.stem, START)):
                     if not self._bring(batch, progress):
@@ -202,7 +184,7 @@ class Courier:
         """Deliver it and note that; whether to go on."""
         if self._stopping:
             return False
-        stem, key = batch.segment.stem, self.target.key
+        stem, key = batch.segment.stem, self.destination.key
         self.is_delivering = True
         try:
             if not self._deliver(batch):
@@ -211,7 +193,7 @@ class Courier:
         finally:
             self.is_delivering = False
         progress[stem] = batch.end
-        self._folder.save_progress(key, self.target.shown, progress)
+        self._folder.save_progress(key, self.destination.shown, progress)
         self._tell.changed()
         return True
 
@@ -245,52 +227,58 @@ class Courier:
         if not batch.payload:
             return True
         owner = batch.segment.identity
-        kind = deliver_parts(
-            batch.payload, batch.spans, self._send, lambda reason, spans: self._tell.lose(owner, reason, spans)
-        )
-        return kind is not Kind.LATER
 
-    def _send(self, payload: bytes, is_part: bool) -> Answer:
+        def settled(number: int, reason: str | None, _: str) -> None:
+            if reason is not None:
+                self._tell.lose(owner, reason, number)
+
+        return deliver(batch.payload, batch.spans, self._send, settled)
+
+    def _send(self, part: Part) -> Response | None:
+        """Send a part, again until it is settled; the whole batch once: it is read from the folder again."""
         while True:
-            answer = self._ask(payload)
-            if answer.kind is not Kind.LATER:
+            response = self._ask(part.payload)
+            if response.outcome not in (Outcome.RETRY, Outcome.UNSENDABLE):
                 self._worked()
-                return answer
-            self._failed(answer)
-            if not is_part or self._stopping:
-                return answer
+                return response
+            self._failed(response)
+            # A receiver that takes one request at a time would be sent the first half for ever.
+            if part.is_whole or self._stopping:
+                return None
             self._back_off()
 
-    def _ask(self, payload: bytes) -> Answer:
-        """What the endpoint says. An error of its own is LATER a few times, and then a refusal."""
+    def _ask(self, payload: bytes) -> Response:
+        """What the endpoint says. An error of its own is to be retried a few times, and then a refusal."""
         self._asking_since = time.monotonic()
         try:
-            answer = self._sender.send(payload)
+            response = self._sender.send(payload)
         finally:
             self._asking_since = None
-        if answer.kind is not Kind.DOUBTFUL:
-            return answer
+        if response.outcome is not Outcome.SERVER_ERROR:
+            return response
         self._doubts += 1
-        return answer._replace(kind=Kind.LATER if self._doubts <= _MOST_DOUBTS else Kind.REFUSED)
+        return response._replace(outcome=Outcome.RETRY if self._doubts <= _MOST_DOUBTS else Outcome.REFUSED)
 
     def has_waited(self, seconds: float) -> bool:
         """Whether it has waited so long for an answer."""
         since = self._asking_since
         return since is not None and time.monotonic() - since >= seconds
 
-    def _failed(self, answer: Answer) -> None:
+    def _failed(self, response: Response) -> None:
         self._failures += 1
         backoff = min(_LONGEST_WAIT, 0.25 * 2 ** min(self._failures, 10)) * _random.uniform(0.8, 1.2)
-        self._is_asked_to_wait = answer.wait is not None
-        self._not_before = time.monotonic() + (backoff if answer.wait is None else max(_SHORTEST_WAIT, answer.wait))
+        self._is_asked_to_wait = response.retry_after is not None
+        self._not_before = time.monotonic() + (
+            backoff if response.retry_after is None else max(_SHORTEST_WAIT, response.retry_after)
+        )
         self.is_failing = True
         self._tell.changed()
         if not self._is_down:
             self._is_down = True
             _logger.warning(
                 "otelflow_spool cannot send to %s (%s); spans are kept in %s until it can.",
-                self.target.shown,
-                answer.detail,
+                self.destination.shown,
+                response.detail,
                 self._folder.path,
             )
 
@@ -299,4 +287,4 @@ class Courier:
         self._doubts = 0
         if self._is_down:
             self._is_down = False
-            _logger.warning("otelflow_spool sends to %s again.", self.target.shown)
+            _logger.warning("otelflow_spool sends to %s again.", self.destination.shown)

@@ -12,14 +12,17 @@ from typing import Any
 
 from filelock import Timeout
 
+from otelflow._otlp.partition import Part
+from otelflow._otlp.response import Outcome, Response, Sender
+from otelflow._runtime.drop_counts import TOO_LARGE
 from otelflow_exporters._settings import Sync, suppressed
 from otelflow_exporters._spool.acknowledgements import Ledger
-from otelflow_exporters._spool.delivery import TOO_LARGE, deliver_parts, new_sender
+from otelflow_exporters._spool.delivery import deliver, new_sender
 from otelflow_exporters._spool.delivery_thread import DAMAGED, Courier, Reports
+from otelflow_exporters._spool.destination import Destination
 from otelflow_exporters._spool.folder import Folder, Segment
 from otelflow_exporters._spool.open_flows import FlowJournal, closed_flows
 from otelflow_exporters._spool.segment_writer import NoRoom, Writer, writing
-from otelflow_exporters._spool.target import Kind, Target
 
 __all__ = ["FULL", "REMOVED", "UNWRITABLE", "Account", "Settings", "Spool"]
 
@@ -72,11 +75,11 @@ class Spool:
     """The spool of a process in one folder. Nothing here raises but the constructor: ImportError, where a library for
     sending is missing."""
 
-    def __init__(self, settings: Settings, targets: list[Target]) -> None:
+    def __init__(self, settings: Settings, where: list[Destination]) -> None:
         self.settings = settings
         self.folder = Folder(settings.folder)
-        self.keys = [target.key for target in targets]
-        self._targets = targets
+        self.keys = [destination.key for destination in where]
+        self._destinations = where
         self._ledger = Ledger(self.folder, self.keys)
         self.journal = FlowJournal(self._journal_path, self._complain)
         self._writer = Writer(
@@ -89,7 +92,7 @@ class Spool:
             entered_anew=self.journal.renew,
         )
         reports = Reports(self._lose_spooled, self._look_after, self._notify, self._ledger.sent, self._sweep)
-        self._couriers = [Courier(self.folder, target, settings.max_age, reports) for target in targets]
+        self._couriers = [Courier(self.folder, each, settings.max_age, reports) for each in where]
         self._begin()
         _spools.add(self)
         if self.folder.segments() or self.folder.identities():  # what was left by those before us
@@ -104,14 +107,14 @@ class Spool:
         self._lost_spooled = self._removed = 0
         self._known_losses: tuple[object, dict[str, int]] = (None, {})
         self._sent_directly = 0
-        self._direct = [new_sender(target) for target in self._targets]
+        self._direct = [new_sender(destination) for destination in self._destinations]
         self._sending_directly = threading.RLock()
         self._buried = 0.0
         self.losses = 0
         """Spans that this process saw getting lost, whoever's they were."""
 
     def __repr__(self) -> str:
-        return f"<spool {self.settings.folder!r} to {', '.join(target.shown for target in self._targets)}>"
+        return f"<spool {self.settings.folder!r} to {', '.join(each.shown for each in self._destinations)}>"
 
     # --- in -----------------------------------------------------------------------------------------------------
 
@@ -133,12 +136,26 @@ class Spool:
         lost_before = sum(self._lost.values())
         with self._sending_directly, suppressed():
             for sender in self._direct:
-                kind = deliver_parts(payload, spans, lambda part, _: sender.send(part), self._lose)  # noqa: B023
-                if kind is Kind.LATER:
-                    self._lose(UNWRITABLE, spans)
+                self._send_once(sender, payload, spans)
         lost = sum(self._lost.values()) - lost_before
         self._sent_directly += max(0, spans - lost)
         return not lost
+
+    def _send_once(self, sender: Sender, payload: bytes, spans: int) -> None:
+        unsettled = spans
+
+        def send(part: Part) -> Response | None:
+            response = sender.send(part.payload)
+            return None if response.outcome in (Outcome.RETRY, Outcome.UNSENDABLE) else response
+
+        def settled(number: int, reason: str | None, _: str) -> None:
+            nonlocal unsettled
+            unsettled -= number
+            if reason is not None:
+                self._lose(reason, number)
+
+        if not deliver(payload, spans, send, settled):
+            self._lose(UNWRITABLE, unsettled)
 
     def wake(self, hurry: bool = False) -> None:
         """See to it that what waits is sent."""

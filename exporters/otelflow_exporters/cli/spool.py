@@ -10,12 +10,12 @@ from typing import Any
 
 import click
 
+from otelflow_exporters._spool.destination import destinations
 from otelflow_exporters._spool.folder import Folder, Segment
 from otelflow_exporters._spool.open_flows import closed_flows
 from otelflow_exporters._spool.spool import Settings, Spool
-from otelflow_exporters._spool.target import targets
 from otelflow_exporters._terminal.text import duration
-from otelflow_exporters.spool import OTELFLOW_EXPORTER_SPOOL_ENDPOINTS, folder_of_environment
+from otelflow_exporters.spool import folder_of_environment
 
 __all__ = ["spool"]
 
@@ -164,7 +164,7 @@ def flush(path: str | None, timeout: float) -> None:
     try:
         at_work = Spool(
             Settings(folder.path, 0, 0, "flush", 0.0),
-            targets(os.environ.get(OTELFLOW_EXPORTER_SPOOL_ENDPOINTS, "")),
+            destinations(),
         )
     except ImportError as error:
         raise click.ClickException(str(error)) from None
