@@ -21,7 +21,7 @@ __all__ = ["Backends", "missing_backend", "missing_loki", "running_backends"]
 JAEGER_VERSION = "1.76.0"
 LOKI_VERSION = "3.7.8"
 PROMETHEUS_VERSION = "3.16.0"
-FOLDER = Path(__file__).parent.parent / "dashboards"
+FOLDER = Path(__file__).parents[2] / "dashboards"
 BINARIES = {
     "collector": f"otelcol-{COLLECTOR_VERSION}",
     "jaeger": f"jaeger-{JAEGER_VERSION}",

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-FOLDER = Path(__file__).parent.parent / "dashboards"
+FOLDER = Path(__file__).parents[2] / "dashboards"
 FILES = sorted((FOLDER / "grafana" / "dashboards").glob("*.json"))
 
 FILLED = {

@@ -24,7 +24,7 @@ from receiver import Sink, attributes_of
 
 T = TypeVar("T")
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 # Both ways to start a service that knows nothing of tracing.
 STARTERS = {
