@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import threading
 from collections.abc import Iterator
@@ -13,36 +12,11 @@ from typing import Any
 import bad_receivers as bad
 import pytest
 import receiver as receivers
+from diagnosis import ENDPOINT, OWN, PROTOCOL, Diagnosis, local
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from programs import command
 
 from otelflow._doctor.check_network import within
-
-ENDPOINT, PROTOCOL = "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_PROTOCOL"
-OWN = {
-    name: ""
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-    for name in (name, name.lower())
-}
-"""What a machine may have set, and would answer for what is tested."""
-
-
-class Diagnosis:
-    """What one run of the command found."""
-
-    def __init__(self, *words: str, **environment: str) -> None:
-        done = command("doctor", "--json", *words, **{"OTEL_SERVICE_NAME": "doctor-test", **OWN, **environment})
-        assert done.stderr == ""
-        self.status = done.returncode
-        self.said = done.stdout
-        found = json.loads(done.stdout)
-        self.next, self.trace_id = found["next"], found["trace_id"]
-        self.findings = found["findings"]
-        assert self.status == (0 if found["ok"] else 1)
-
-    def of(self, name: str) -> str:
-        """The findings of this name, a line each: the sign, and what it says."""
-        return "\n".join(f"{one['sign']}: {one['text']}" for one in self.findings if one["name"] == name)
 
 
 @pytest.fixture(scope="module", params=["collector", "rotel"])
@@ -61,10 +35,6 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     if shutil.which("openssl") is None:
         pytest.skip("openssl makes the certificate, and is not on this machine")
     return bad.certificate(tmp_path_factory.mktemp("certificate"))
-
-
-def local(port: int, scheme: str = "http") -> str:
-    return f"{scheme}://localhost:{port}"
 
 
 # --- real receivers ---------------------------------------------------------------------------------------------------

@@ -12,8 +12,8 @@ from pathlib import Path
 import bad_receivers as bad
 import pytest
 from click.testing import CliRunner
+from diagnosis import ENDPOINT, OWN, PROTOCOL, Diagnosis, local
 from programs import clean_environment, command, python
-from test_doctor import ENDPOINT, OWN, PROTOCOL, Diagnosis, local
 
 from otelflow.cli._doctor import doctor
 

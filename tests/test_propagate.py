@@ -14,9 +14,9 @@ from conftest import texts
 from opentelemetry import baggage
 from opentelemetry.context import attach, detach
 from opentelemetry.trace import get_current_span
+from pool_programs import HEAD
 from programs import run
 from receiver import Sink
-from test_pools import HEAD
 
 from otelflow import Flow, current_flow, current_task, flow, stats, task
 from otelflow._runtime.drop_counts import counts

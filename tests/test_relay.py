@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import pickle
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed, wait
+from collections.abc import Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor, as_completed, wait
 from typing import Any
 
 import pool_work
@@ -19,6 +19,7 @@ from conftest import texts
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from pickling import Pickling, one
 
 from otelflow import FlowRunConfig, FlowRunEvent, current_flow, current_task, flow, flow_events, stats, task
 from otelflow._propagation.recorder import Recorder
@@ -27,28 +28,6 @@ from otelflow._spans.tracer import use_provider
 from otelflow.errors import ArgumentError, WorkerError
 from otelflow.propagate import propagating
 from otelflow.testing import Capture
-
-
-class Pickling(Executor):
-    """Runs what it is given as another process would: after a trip through pickle, in an empty context."""
-
-    def __init__(self) -> None:
-        self.threads = ThreadPoolExecutor(2)
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        return self.threads.submit(_there_and_back, pickle.dumps((fn, args, kwargs)))
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        self.threads.shutdown(wait, cancel_futures=cancel_futures)
-
-
-def _there_and_back(job: bytes) -> Any:
-    function, args, kwargs = pickle.loads(job)
-    try:
-        value = function(*args, **kwargs)
-    except BaseException as error:
-        raise pickle.loads(pickle.dumps(error)) from None
-    return pickle.loads(pickle.dumps(value))
 
 
 @pytest.fixture
@@ -67,12 +46,6 @@ def dropped() -> dict[str, int]:
 def counted_from_zero() -> None:
     """Each test counts its own losses."""
     counts.clear()
-
-
-@flow
-def one(pool: Executor, job: Callable[..., Any], *args: Any) -> Any:
-    """A flow that submits one job."""
-    return pool.submit(job, *args).result(20)
 
 
 # --- jobs -----------------------------------------------------------------------------------------------------------

@@ -18,8 +18,8 @@ from opentelemetry.sdk.trace import SpanLimits, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler
-from test_pools import program
-from test_relay import Pickling, one
+from pickling import Pickling, one
+from pool_programs import program
 
 from otelflow import FlowRunConfig, FlowRunEvent, current_task, flow, flow_events, stats, task
 from otelflow._runtime.drop_counts import counts
