@@ -27,7 +27,7 @@ lint: $(VENV)/.with-lint
 # The fuzz with many examples, then everything at once for ten minutes: SECONDS=60 make soak for a look.
 soak: SECONDS ?= 600
 soak: $(VENV)/.with-test
-	FUZZ_EXAMPLES=$(SECONDS) $(BIN)/python -m pytest -n 2 tests/test_fuzz.py
+	FUZZ_EXAMPLES=$(SECONDS) $(BIN)/python -m pytest -n 2 tests/values/test_fuzz.py
 	$(BIN)/python tests/soak.py $(SECONDS)
 
 # What survives: each case with the bare SDK and with ours, outages as long as real ones.
