@@ -16,7 +16,7 @@ test: $(VENV)/.with-test
 # With the real servers; they are built where they are missing, which takes minutes and needs Go.
 e2e: $(VENV)/.with-test
 	for server in collector jaeger prometheus; do .ci/$$server >/dev/null || exit 1; done
-	$(BIN)/python -m pytest -n auto tests/test_e2e.py tests/test_e2e_metrics.py tests/test_dashboards.py $(ARGS)
+	$(BIN)/python -m pytest -n auto tests/integration/test_e2e.py tests/integration/test_e2e_metrics.py tests/integration/test_dashboards.py $(ARGS)
 
 lint: $(VENV)/.with-lint
 	$(BIN)/ruff check .

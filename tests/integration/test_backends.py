@@ -22,7 +22,7 @@ from programs import clean_environment, run
 from receiver import free_ports, tool, wait_for_port
 from services import until
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 SECTION = README.partition("## Any OTLP backend\n")[2].partition("\n## ")[0]
 ROWS = re.findall(r"^\| \[([^\]]+)\]\((https://[^)]+)\) \| ((?:`[^`]+` ?)+) \|", SECTION, re.MULTILINE)
 BACKENDS = {name: dict(one.split("=", 1) for one in re.findall(r"`([^`]+)`", variables)) for name, _, variables in ROWS}

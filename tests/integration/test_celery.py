@@ -16,7 +16,7 @@ import programs
 import pytest
 from receiver import Sink, attributes_of
 
-EXAMPLE = Path(__file__).parent.parent / "examples" / "celery_tasks.py"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "celery_tasks.py"
 
 CHAIN = """
 from celery import chain

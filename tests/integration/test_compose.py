@@ -15,7 +15,7 @@ import pytest
 from backends import JAEGER_VERSION, LOKI_VERSION
 from receiver import COLLECTOR_VERSION, tool
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def compose(*words: str, **environment: str) -> str:

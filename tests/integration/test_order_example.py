@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-EXAMPLE = Path(__file__).parent.parent / "examples" / "testing"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "testing"
 STRICT = ("-W", "error", "-W", "ignore:SelectableGroups dict interface:DeprecationWarning")
 
 
