@@ -16,7 +16,7 @@ from programs import command
 from otelflow import FlowRunConfig, config
 from otelflow._instrument.config_file import read
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 EVALUATE = """

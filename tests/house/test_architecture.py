@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-TOP = Path(__file__).parent.parent
+TOP = Path(__file__).parents[2]
 ROOT = TOP / "otelflow"
 HOUSES = {"otelflow": ROOT, "otelflow_exporters": TOP / "exporters" / "otelflow_exporters"}
 """The packages, each with its folder."""
