@@ -88,7 +88,7 @@ def test_the_demo(backends: Backends, tmp_path: Path) -> None:
     """Scanned, parsed, summed up: every span with its messages, artifacts and results."""
     path = tmp_path / "sent.jsonl"
     done = python(
-        *("-m", "otelflow.cli", "demo", str(Path(__file__).parent)),
+        *("-m", "otelflow.cli", "demo", str(Path(__file__).parents[1])),
         OTEL_EXPORTER_OTLP_ENDPOINT=backends.otlp,
         OTELFLOW_EXPORTER_JSONFILE_PATH=str(path),
         OTELFLOW_METRICS="true",
