@@ -104,14 +104,6 @@ def attaches(carrier: dict[str, str], this_flow: Any = None) -> bool:
         return handle is this_flow
 
 
-@task
-def many(this_task: Any = None) -> None:
-    """More events than a span keeps, and an artifact that does not travel."""
-    for number in range(200):
-        this_task.log_info(str(number))
-    this_task.add_artifact(key="function", data=lambda: None)
-
-
 def prints_without_end() -> None:
     """No line end."""
     print("100 %", end="")
@@ -139,12 +131,6 @@ class Shop:
     def static(number: int) -> int:
         """Decorated below."""
         return number
-
-
-@task
-async def waits(number: int) -> int:
-    """A coroutine function."""
-    return number
 
 
 def slow_step(number: int) -> int:
@@ -316,7 +302,7 @@ def test_processors_see_a_span_begin_and_end(pool: Executor) -> None:
     provider.add_span_processor(Pairs())
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     with use_provider(provider):
-        one(pool, many).execute()
+        one(pool, pool_work.many).execute()
     assert seen == []
     (made,) = [span for span in exporter.get_finished_spans() if span.name == "many"]
     attributes = dict(made.attributes or {})
@@ -328,7 +314,7 @@ def test_what_a_worker_leaves_out_is_counted_here() -> None:
     """In the process that submits, as if it had been left out there."""
     done = program("""
         provide()
-        from test_relay_edges import many, one
+        from pickling import one
         with pool_of("spawn") as pool:
             one(pool, many).execute()
         say(dropped=stats().dropped)
@@ -345,7 +331,7 @@ def test_a_forked_process_that_submits() -> None:
             os.waitpid(pid, 0)
         else:
             provide()
-            from test_relay import one
+            from pickling import one
             with pool_of("spawn") as pool:
                 made = one(pool, step, 1).execute()
             say(messages=made.messages, results=len(made.results), dropped=stats().dropped)
@@ -418,7 +404,6 @@ def test_dask_tries_again_and_awaits() -> None:
     done = program("""
         provide()
         import pathlib, tempfile
-        from test_relay_edges import tries, waits
         with pool_of("dask") as pool, tempfile.TemporaryDirectory() as folder:
             @flow
             def whole():
@@ -428,18 +413,6 @@ def test_dask_tries_again_and_awaits() -> None:
         """)
     assert done.said["value"] == [3, 4]
     assert done.said["tree"] == [["whole", "completed", [["tries", "completed", []], ["waits", "completed", []]]]]
-
-
-@task
-def tries(folder: str) -> int:
-    """Succeeds the third time."""
-    from pathlib import Path
-
-    number = len(list(Path(folder).iterdir())) + 1
-    Path(folder, str(number)).touch()
-    if number < 3:
-        raise OSError("not yet")
-    return number
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="new in Python 3.11")

@@ -197,3 +197,29 @@ def facts_of(pool: Executor, exporter: Any) -> dict[str, Any]:
         "sources": sorted({e.event_data.event_source for e in heard if e.event_data.event_source.startswith("pool")}),
         "durations": all((task.duration or 0) > 0 for task in run.tasks),
     }
+
+
+@task
+def many(this_task: Any = None) -> None:
+    """More events than a span keeps, and an artifact that does not travel."""
+    for number in range(200):
+        this_task.log_info(str(number))
+    this_task.add_artifact(key="function", data=lambda: None)
+
+
+@task
+async def waits(number: int) -> int:
+    """A coroutine function."""
+    return number
+
+
+@task
+def tries(folder: str) -> int:
+    """Succeeds the third time."""
+    from pathlib import Path
+
+    number = len(list(Path(folder).iterdir())) + 1
+    Path(folder, str(number)).touch()
+    if number < 3:
+        raise OSError("not yet")
+    return number
