@@ -28,11 +28,11 @@ lint: $(VENV)/.with-lint
 soak: SECONDS ?= 600
 soak: $(VENV)/.with-test
 	FUZZ_EXAMPLES=$(SECONDS) $(BIN)/python -m pytest -n 2 tests/values/test_fuzz.py
-	$(BIN)/python tests/soak.py $(SECONDS)
+	$(BIN)/python tests/long/soak.py $(SECONDS)
 
 # What survives: each case with the bare SDK and with ours, outages as long as real ones.
 lifecycle: $(VENV)/.with-test
-	cd tests && ../$(BIN)/python -m lifecycle $(ARGS)
+	cd tests/long && ../../$(BIN)/python -m lifecycle $(ARGS)
 
 # ONLY="recording,wire" measures some groups of rows; the others stay as they were.
 bench: $(VENV)/.with-bench

@@ -1,6 +1,6 @@
 """A hundred flows at once with a hundred tasks each: is every span there, once, below its own flow?
 
-    python tests/stress.py asyncio | threads | processes | dask
+    python tests/long/stress.py asyncio | threads | processes | dask
 
 prints what it found as JSON. Run by ``test_stress.py``; the table in the README has its figures.
 """
@@ -15,7 +15,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent / "support"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider

@@ -8,7 +8,7 @@ from pathlib import Path
 from lifecycle.cases import GROUPS
 from lifecycle.matrix import BARE, NONE, OURS, SPOOL, Case, Outcome
 
-README = Path(__file__).parents[2] / "README.md"
+README = Path(__file__).parents[3] / "README.md"
 BEGIN, END = "<!-- lifecycle:begin -->", "<!-- lifecycle:end -->"
 
 COLUMNS = (BARE, OURS, SPOOL)

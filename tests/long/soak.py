@@ -1,6 +1,6 @@
 """Ten minutes of everything at once, against a receiver that goes away and comes back: is anything left, is all told?
 
-    make soak            SECONDS=60 make soak            python tests/soak.py SECONDS
+    make soak            SECONDS=60 make soak            python tests/long/soak.py SECONDS
 
 Prints a table, and exits with 1 where something grew or the account does not add up.
 """
@@ -21,7 +21,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent / "support"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from programs import clean_environment

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "support"))
 
 from lifecycle.cases import CASES
 from lifecycle.matrix import BARE, NONE, OURS, SPOOL, Case, Outcome, run
