@@ -170,7 +170,9 @@ print(encode_spans(export()).SerializeToString().hex())
 def export_elsewhere(**settings: str) -> ExportTraceServiceRequest:
     """What another process exported to the file."""
     ours = {name: value for name, value in os.environ.items() if name.startswith("OTELFLOW_EXPORTER")}
-    done = run(PROGRAM, head="", PYTHONPATH=os.pathsep.join(sys.path), **ours, **settings)
+    done = run(
+        PROGRAM, head="", PYTHONPATH=os.pathsep.join([str(Path(__file__).parent), *sys.path]), **ours, **settings
+    )
     assert done.returncode == 0, done.stderr
     return ExportTraceServiceRequest.FromString(bytes.fromhex(done.stdout))
 
