@@ -23,6 +23,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 from opentelemetry.sdk.trace import TracerProvider
+from processes import free_ports
 from services import until
 
 from otelflow._export.batch_processor import Pipeline
@@ -163,7 +164,7 @@ def test_a_header_that_cannot_be_sent_is_refused(started: list[Any]) -> None:
 
 def test_an_outage_loses_nothing(started: list[Any]) -> None:
     """Nobody listens while the spans end; they arrive when somebody does."""
-    (port,) = receivers.free_ports(1)
+    (port,) = free_ports(1)
     sending = Sending(f"http://127.0.0.1:{port}")
     started.append(sending)
     sending.spans(20)
@@ -312,7 +313,7 @@ def test_a_full_queue_may_go_elsewhere(started: list[Any]) -> None:
     second = Scripted(lambda *_: OK)
     started.append(second)
     overflow = Pipeline(make_exporter("otlp", second.endpoint), "second", delay=60.0)
-    (port,) = receivers.free_ports(1)
+    (port,) = free_ports(1)
     sending = Sending(f"http://127.0.0.1:{port}", queue_size=100, batch_size=50, overflow=overflow)
     started.append(sending)
     sending.spans(1000)
@@ -421,7 +422,7 @@ def test_a_signal_handler_while_the_thread_starts(started: list[Any], monkeypatc
 
 def test_the_queue_is_bounded_in_bytes(started: list[Any]) -> None:
     """Large spans fill it sooner; what goes is counted."""
-    (port,) = receivers.free_ports(1)
+    (port,) = free_ports(1)
     sending = Sending(f"http://127.0.0.1:{port}", queue_bytes=1_000_000)
     started.append(sending)
     sending.spans(100, "x" * 100_000)
@@ -556,7 +557,7 @@ def test_spans_of_the_very_end_are_sent(sink: receivers.Sink) -> None:
 
 def test_a_flush_with_the_spool_waits_for_its_folder(tmp_path: Path) -> None:
     """True when, and only when, all that is on disk was taken; the numbers are those of the folder."""
-    (port,) = receivers.free_ports(1)
+    (port,) = free_ports(1)
     environment = {
         "OTEL_TRACES_EXPORTER": "otelflow_spool",
         "OTELFLOW_EXPORTER_SPOOL_DIR": str(tmp_path / "spool"),
@@ -584,7 +585,7 @@ def test_a_flush_after_the_end_does_not_wait_for_the_spool(tmp_path: Path) -> No
         """,
         OTEL_TRACES_EXPORTER="otelflow_spool",
         OTELFLOW_EXPORTER_SPOOL_DIR=str(tmp_path / "spool"),
-        OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{receivers.free_ports(1)[0]}",
+        OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{free_ports(1)[0]}",
     )
     assert (done.said["ok"], done.said["pending"]) == (False, 4), done.stderr
     assert done.said["took"] < 5

@@ -18,8 +18,8 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import urlopen
 
 import pytest
+from processes import free_ports, tool, wait_for_port
 from programs import clean_environment, run
-from receiver import free_ports, tool, wait_for_port
 from services import until
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")

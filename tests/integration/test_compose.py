@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 from backends import JAEGER_VERSION, LOKI_VERSION
-from receiver import COLLECTOR_VERSION, tool
+from processes import tool
+from receiver import COLLECTOR_VERSION
 
 ROOT = Path(__file__).parents[2]
 

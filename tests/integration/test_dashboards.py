@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 from backends import PROMETHEUS_VERSION, Backends, missing_backend, running_backends
+from processes import tool
 from programs import run
-from receiver import tool
 from services import until
 
 from dashboards import FILES, FOLDER, Query, panel_queries, panels, variable_queries

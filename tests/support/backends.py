@@ -14,7 +14,8 @@ from urllib.error import HTTPError
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
-from receiver import COLLECTOR_VERSION, free_ports, tool, wait_for_port
+from processes import end, free_ports, tool, wait_for_port
+from receiver import COLLECTOR_VERSION
 
 __all__ = ["Backends", "missing_backend", "missing_loki", "running_backends"]
 
@@ -126,13 +127,7 @@ class Backends:
 
     def stop(self, name: str) -> None:
         """End one as the end of a container does."""
-        process = self._processes.pop(name)
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(self._processes.pop(name), 20)
 
     def stop_all(self) -> None:
         for name in list(self._processes)[::-1]:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 import shutil
 import socket
-import ssl
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import receiver as receivers
+from http_receiver import Handler, HttpReceiver
+from processes import free_ports, started, wait_for_port
 
 GRPC_SERVER = """
 import sys
@@ -93,38 +92,13 @@ def http_server(
     the request's headers in it, as some gateways do."""
     taken = Requests()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            taken.append((dict(self.headers), self.rfile.read(int(self.headers["Content-Length"]))))
-            answer = str(self.headers).encode() if echo else body
-            self.send_response_only(status)
-            for name, value in {"Content-Length": str(len(answer)), **(headers or {})}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(answer)
+    def answer(request: Handler, sent: bytes) -> None:
+        taken.append((dict(request.headers), sent))
+        request.reply(status, headers, str(request.headers).encode() if echo else body)
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = _Quiet(("127.0.0.1", 0), Handler)
-    if pair is not None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(*pair)
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    taken.port = server.server_port
-    try:
+    with contextlib.closing(HttpReceiver(answer, pair=pair)) as server:
+        taken.port = server.port
         yield taken
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-class _Quiet(ThreadingHTTPServer):
-    def handle_error(self, *_: Any) -> None:
-        pass  # a client that speaks something else is what the tests are about
 
 
 @contextlib.contextmanager
@@ -181,21 +155,11 @@ service:
 @contextlib.contextmanager
 def limited_collector(folder: Path) -> Iterator[receivers.Receiver]:
     """A Collector that takes no more than 300 kB over HTTP and 1 MiB over gRPC."""
-    sink = receivers.Sink()
-    grpc, http = receivers.free_ports(2)
+    grpc, http = free_ports(2)
     config = folder / "limited.yaml"
-    config.write_text(_LIMITED.format(grpc=grpc, http=http, sink=sink.endpoint))
-    with (folder / "limited.log").open("wb") as log:
-        process = subprocess.Popen([str(receivers._collector()), "--config", str(config)], stdout=log, stderr=log)
-        try:
+    with contextlib.closing(receivers.Sink()) as sink:
+        config.write_text(_LIMITED.format(grpc=grpc, http=http, sink=sink.endpoint))
+        with started(receivers.collector(), "--config", config, log=folder / "limited.log") as process:
             for port in (grpc, http):
-                receivers.wait_for_port(port, process)
+                wait_for_port(port, process)
             yield receivers.Receiver("collector", grpc, http, sink)
-        finally:
-            process.terminate()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            sink.close()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from backends import JAEGER_VERSION
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.resources import Resource
@@ -24,11 +25,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import Link, SpanContext, SpanKind, StatusCode, TraceFlags, TraceState
 from otelflow_exporters._otlp_lines import MOST_BYTES
 from otelflow_exporters.jsonfile import JsonFileSpanExporter
+from processes import free_ports, started, tool
 from programs import run
-from receiver import Sink, free_ports, missing, running
-
-JAEGER_VERSION = "1.76.0"
-COLLECTOR_VERSION = "0.145.0"
+from receiver import Sink, collector, missing, running
 
 VALUES = {
     "text": 'é \U0001f600 \\ " \n \u2028',
@@ -82,10 +81,10 @@ def post(url: str, body: bytes) -> Any:
 def test_the_collector_reads_what_was_exported(written: Any, tmp_path: Path) -> None:
     """Its own reader of OTLP/JSON, to which its file receiver hands each line, finds all that upstream would send."""
     spans, lines = written
-    with running("collector", tmp_path) as collector:
+    with running("collector", tmp_path) as receiver:
         for line in lines:
-            post(collector.http + "/v1/traces", line)
-        arrived = collector.sink.wait_for(len(spans))
+            post(receiver.http + "/v1/traces", line)
+        arrived = receiver.sink.wait_for(len(spans))
     assert_same(arrived, encode_spans(spans))
 
 
@@ -102,28 +101,6 @@ def assert_same(arrived: list[Any], *sent: ExportTraceServiceRequest) -> None:
     by_id = {span.span_id: (span, resource, scope) for span, resource, scope in arrived}
     for span, resource, scope in wanted:
         assert by_id[span.span_id] == (span, resource, scope)
-
-
-def _tool(name: str) -> Path:
-    """Where a script in ``.ci`` puts what it builds."""
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(os.environ.get("OTELFLOW_TOOLS") or os.path.join(cache, "otelflow"), name)
-
-
-@contextlib.contextmanager
-def started(*words: Any, log: Path, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A program that is ended afterwards."""
-    with log.open("wb") as file:
-        process = subprocess.Popen(words, stdout=file, stderr=file, env={**os.environ, **environment})
-        try:
-            yield process
-        finally:
-            process.terminate()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
 
 
 # The name of the file would be one more attribute of each span.
@@ -151,8 +128,8 @@ service:
 @contextlib.contextmanager
 def following(path: Path, more: str = "") -> Iterator[Sink]:
     """A Collector that follows the file at ``path``, and where it sends what it reads, until the end of the block."""
-    binary = _tool(f"otelcol-{COLLECTOR_VERSION}")
-    if not os.access(binary, os.X_OK):
+    binary = collector()
+    if binary is None:
         pytest.skip("the OpenTelemetry Collector is not built: run .ci/collector (needs Go)")
     config = path.with_name("files.yaml")
     with contextlib.closing(Sink()) as sink:
@@ -280,8 +257,8 @@ exporters:
 @pytest.fixture
 def jaeger(tmp_path: Path) -> Iterator[str]:
     """Where a Jaeger answers that is ended afterwards."""
-    binary = _tool(f"jaeger-{JAEGER_VERSION}")
-    if not os.access(binary, os.X_OK):
+    binary = tool(f"jaeger-{JAEGER_VERSION}")
+    if binary is None:
         pytest.skip("Jaeger is not built: run .ci/jaeger (needs Go)")
     http, grpc, otlp = free_ports(3)
     config = tmp_path / "jaeger.yaml"
