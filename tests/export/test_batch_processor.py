@@ -10,7 +10,6 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import bad_receivers as bad
 import programs
 import pytest
 import receiver as receivers
+from http_receiver import Handler, HttpReceiver, spans_in
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
@@ -44,36 +44,21 @@ class Scripted:
         self.sizes: list[int] = []
         """Bytes of all requests."""
         self.times: list[float] = []
-        scripted = self
+        self._answer = answer
+        self._server = HttpReceiver(self._take, quiet=False)
+        self.endpoint = self._server.endpoint
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                scripted.sizes.append(len(body))
-                scripted.times.append(time.monotonic())
-                request = ExportTraceServiceRequest.FromString(body)
-                spans = [s for r in request.resource_spans for c in r.scope_spans for s in c.spans]
-                status, headers, content = answer(len(scripted.sizes), len(spans))
-                if status == 200:
-                    scripted.accepted += [span.name for span in spans]
-                self.send_response_only(status)
-                for name, value in {"Content-Length": str(len(content)), **headers}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(content)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever)
-        self._thread.start()
+    def _take(self, request: Handler, body: bytes) -> None:
+        self.sizes.append(len(body))
+        self.times.append(time.monotonic())
+        spans = [span for span, *_ in spans_in(ExportTraceServiceRequest.FromString(body))]
+        status, headers, content = self._answer(len(self.sizes), len(spans))
+        if status == 200:
+            self.accepted += [span.name for span in spans]
+        request.reply(status, headers, content)
 
     def close(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        self._server.close()
 
 
 class Sending:

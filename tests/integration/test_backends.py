@@ -9,15 +9,14 @@ import os
 import re
 import signal
 import subprocess
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 from urllib.request import urlopen
 
 import pytest
+from http_receiver import Handler, HttpReceiver
 from processes import free_ports, tool, wait_for_port
 from programs import clean_environment, run
 from services import until
@@ -32,24 +31,13 @@ BACKENDS = {name: dict(one.split("=", 1) for one in re.findall(r"`([^`]+)`", var
 def receiver() -> Iterator[Any]:
     """A server that keeps the path and the headers of each request."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            server.asked.append((self.path, {name.lower(): value for name, value in self.headers.items()}))  # type: ignore[attr-defined]
-            self.send_response(200)
-            self.end_headers()
+    def answer(request: Handler, _: bytes) -> None:
+        server.asked.append((request.path, {name.lower(): value for name, value in request.headers.items()}))  # type: ignore[attr-defined]
+        request.reply(200)
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.asked = []  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with contextlib.closing(HttpReceiver(answer, quiet=False)) as server:
+        server.asked = []  # type: ignore[attr-defined]
+        yield server
 
 
 def test_all_that_are_promised_are_there() -> None:

@@ -7,7 +7,6 @@ Prints a table, and exits with 1 where something grew or the account does not ad
 
 from __future__ import annotations
 
-import gzip
 import itertools
 import json
 import os
@@ -17,12 +16,12 @@ import sys
 import tempfile
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
+from http_receiver import Handler, HttpReceiver, KeepAliveHandler, spans_in, unpacked
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from programs import clean_environment
 from soak_grpc import GrpcReceiver
@@ -48,36 +47,16 @@ class Receiver:
         self._lock = threading.Lock()
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port: int = free.getsockname()[1]
-        self._server: Any = None
+        self._server: HttpReceiver | None = None
         self._listen()
 
     def _listen(self) -> None:
-        receiver = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                receiver.answer(self)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        class Server(ThreadingHTTPServer):
-            allow_reuse_address = True
-            daemon_threads = True
-
-            def handle_error(self, *_: Any) -> None:
-                pass
-
-        self._server = Server(("127.0.0.1", self.port), Handler)
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        self._server = HttpReceiver(self.answer, port=self.port, handler=KeepAliveHandler)
 
     def close(self) -> None:
         server, self._server = self._server, None
         if server is not None:
-            server.shutdown()
-            server.server_close()
+            server.close()
 
     def become(self, mode: str) -> None:
         """Answer like this from now on."""
@@ -87,8 +66,7 @@ class Receiver:
         elif self._server is None:
             self._listen()
 
-    def answer(self, request: BaseHTTPRequestHandler) -> None:
-        body = request.rfile.read(int(request.headers["Content-Length"]))
+    def answer(self, request: Handler, body: bytes) -> None:
         mode = self.mode
         if mode == "hang":
             while self.mode == "hang":
@@ -100,20 +78,11 @@ class Receiver:
             return
         status = 200 if mode == "up" else int(mode)
         if status == 200:
-            self._take(gzip.decompress(body) if request.headers["Content-Encoding"] == "gzip" else body)
-        request.send_response(status)
-        if status == 429:
-            request.send_header("Retry-After", "1")
-        request.send_header("Content-Length", "0")
-        request.end_headers()
+            self._take(unpacked(request.headers, body))
+        request.reply(status, {"Retry-After": "1"} if status == 429 else {})
 
     def _take(self, body: bytes) -> None:
-        spans = [
-            span.span_id
-            for resource in ExportTraceServiceRequest.FromString(body).resource_spans
-            for scope in resource.scope_spans
-            for span in scope.spans
-        ]
+        spans = [span.span_id for span, *_ in spans_in(ExportTraceServiceRequest.FromString(body))]
         with self._lock:
             self.secrets += body.count(SECRET.encode())
             self.twice += sum(span in self._seen for span in spans)

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import gzip
 import socket
-import ssl
-import threading
 import time
-import zlib
 from collections import Counter, deque
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from http_receiver import Handler, HttpReceiver, spans_in, unpacked
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
-
-_UNPACK = {"gzip": gzip.decompress, "deflate": zlib.decompress, None: bytes}
 
 
 def rejecting(spans: int) -> bytes:
@@ -41,7 +35,7 @@ class Backend:
         self.poison = ""
         """A request with a span of this name is answered by 400."""
         self._pair = pair
-        self._server: ThreadingHTTPServer | None = None
+        self._server: HttpReceiver | None = None
         self._bind(0)
         self.endpoint = f"{'http' if pair is None else 'https'}://127.0.0.1:{self.port}"
         if is_up:
@@ -54,33 +48,10 @@ class Backend:
         self.port = self._socket.getsockname()[1]
 
     def up(self) -> None:
-        backend = self
+        self._server = HttpReceiver(self._answer, bound=self._socket, pair=self._pair)
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                status, headers, body = backend.take(dict(self.headers), self.rfile.read(self.length()))
-                self.send_response_only(status)
-                for name, value in {"Content-Length": str(len(body)), **headers}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(body)
-
-            def length(self) -> int:
-                return int(self.headers["Content-Length"])
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self._server = _Quiet(("127.0.0.1", self.port), Handler, bind_and_activate=False)
-        self._server.socket.close()
-        self._server.socket = self._socket
-        self._server.server_activate()
-        if self._pair is not None:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(*self._pair)
-            self._server.socket = context.wrap_socket(self._socket, server_side=True)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
-        self._thread.start()
+    def _answer(self, request: Handler, body: bytes) -> None:
+        request.reply(*self.take(dict(request.headers), body))
 
     def down(self) -> None:
         self.close()
@@ -89,22 +60,14 @@ class Backend:
     def close(self) -> None:
         server, self._server = self._server, None
         if server is not None:
-            server.shutdown()
-            self._thread.join()
-            server.server_close()
+            server.close()
         self._socket.close()
 
     def take(self, headers: dict[str, str], body: bytes) -> tuple[int, dict[str, str], bytes]:
         self.requests.append(headers)
         if len(body) > self.most_bytes:
             return 413, {}, b""
-        request = ExportTraceServiceRequest.FromString(_UNPACK[headers.get("Content-Encoding")](body))
-        spans = [
-            (span, each.resource, scope.scope)
-            for each in request.resource_spans
-            for scope in each.scope_spans
-            for span in scope.spans
-        ]
+        spans = spans_in(ExportTraceServiceRequest.FromString(unpacked(headers, body)))
         if any(span.name == self.poison for span, _, _ in spans):
             return 400, {}, b""
         answer = self.answers.popleft() if self.answers else (200, {}, b"")
@@ -128,10 +91,3 @@ class Backend:
             if time.monotonic() > end:
                 raise AssertionError(f"{len(self.count())} of {number} spans came")
             time.sleep(0.02)
-
-
-class _Quiet(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, *_: Any) -> None:
-        pass  # a client that was killed

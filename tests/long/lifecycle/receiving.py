@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
 import socket
 import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
+from http_receiver import HttpReceiver, KeepAliveHandler, spans_in, unpacked
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
@@ -61,16 +59,13 @@ class Scripted:
         self._answers = list(answers) or self._answers
         if self._server is None:
             self._server = _Server(self)
-            self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
-            self._thread.start()
 
     def down(self) -> None:
         """Refuse, and break what is connected."""
         if self._server is not None:
             server, self._server = self._server, None
             server.gone.set()
-            server.shutdown()
-            self._thread.join()
+            server.stop()
             self.break_connections()
             server.server_close()
 
@@ -101,12 +96,7 @@ class Scripted:
         return answer, response.SerializeToString()
 
     def _take(self, request: ExportTraceServiceRequest, rejects: int) -> None:
-        spans = [
-            (span.trace_id, span.span_id)
-            for resource in request.resource_spans
-            for scope in resource.scope_spans
-            for span in scope.spans
-        ]
+        spans = [(span.trace_id, span.span_id) for span, *_ in spans_in(request)]
         self.spans.update(spans[rejects:])
 
     def hold(self, connection: socket.socket, held: bool) -> None:
@@ -122,24 +112,17 @@ def bound(port: int) -> socket.socket:
     return made
 
 
-class _Server(ThreadingHTTPServer):
+class _Server(HttpReceiver):
     daemon_threads = False  # server_close() waits for what is being answered
     request_queue_size = 128
 
     def __init__(self, receiver: Scripted) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler, bind_and_activate=False)
-        self.socket.close()
-        self.socket = bound(receiver.port)
         self.receiver = receiver
         self.gone = threading.Event()
-        self.server_activate()
-
-    def handle_error(self, *_: Any) -> None:
-        pass  # a client that dies in the middle is what the cases are about
+        super().__init__(_answer, bound=bound(receiver.port), handler=_Handler)
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"  # connections are kept, as by every real receiver
+class _Handler(KeepAliveHandler):
     server: _Server
 
     def setup(self) -> None:
@@ -151,23 +134,13 @@ class _Handler(BaseHTTPRequestHandler):
         with contextlib.suppress(OSError):
             super().finish()
 
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        if self.headers["Content-Encoding"] == "gzip":
-            body = gzip.decompress(body)
-        answer, said = self.server.receiver.answer_to(body)
-        if answer.hangs:
-            self.server.gone.wait()
-            self.close_connection = True
-            return
-        time.sleep(answer.seconds)
-        self.send_response_only(answer.status)
-        if answer.retry_after is not None:
-            self.send_header("Retry-After", str(answer.retry_after))
-        self.send_header("Content-Type", "application/x-protobuf")
-        self.send_header("Content-Length", str(len(said)))
-        self.end_headers()
-        self.wfile.write(said)
 
-    def log_message(self, *_: Any) -> None:
-        pass
+def _answer(request: _Handler, body: bytes) -> None:
+    answer, said = request.server.receiver.answer_to(unpacked(request.headers, body))
+    if answer.hangs:
+        request.server.gone.wait()
+        request.close_connection = True
+        return
+    time.sleep(answer.seconds)
+    retry_after = {} if answer.retry_after is None else {"Retry-After": str(answer.retry_after)}
+    request.reply(answer.status, {**retry_after, "Content-Type": "application/x-protobuf"}, said)
