@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import random
 from typing import Any
 
-import programs
 import pytest
 from conftest import texts
-from opentelemetry import baggage, trace
+from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -18,7 +16,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 from opentelemetry.trace import SpanKind, StatusCode
 
 import otelflow
-from otelflow import FlowRunConfig, Task, current_flow, current_task, flow, task
+from otelflow import FlowRunConfig, flow, task
 from otelflow._spans.tracer import use_provider
 from otelflow.testing import Capture
 
@@ -263,37 +261,6 @@ def test_an_orphan_task_is_an_ordinary_span(captured: Capture) -> None:
     assert "otelflow.flow.name" not in attributes
 
 
-def test_a_flow_is_in_baggage() -> None:
-    """Name and run id of the flow travel as baggage, and are gone after it."""
-
-    @flow
-    def carrying() -> Any:
-        return dict(baggage.get_all())
-
-    run = carrying().execute()
-    assert run.return_value == {"otelflow.flow.name": "carrying", "otelflow.flow.run_id": run.run_id}
-    assert dict(baggage.get_all()) == {}
-
-
-def test_everything_reads_the_same_context() -> None:
-    """current_flow, current_task, injection and the parent of a new span agree, and there is nothing afterwards."""
-    seen: list[Any] = []
-
-    @task
-    def look(this_task: Task | None = None, this_flow: Any = None) -> None:
-        context = trace.get_current_span().get_span_context()
-        seen.append((current_flow() is this_flow, current_task() is this_task, f"{context.span_id:016x}"))
-
-    @flow
-    def looking() -> None:
-        assert current_task() is None
-        look()
-
-    run = looking().execute()
-    assert seen == [(True, True, run.tasks[0].span_id)]
-    assert (current_flow(), current_task()) == (None, None)
-
-
 def test_sampled_out_runs_work_the_same(captured: Capture) -> None:
     """Sampled out, values, events and memory are as ever; ids are there; nothing is recorded."""
     exporter = InMemorySpanExporter()
@@ -342,29 +309,6 @@ def test_suppressed_instrumentation_makes_no_spans(captured: Capture) -> None:
     assert captured.spans == []
 
 
-def test_concurrent_tasks_are_children_of_their_own_flow(captured: Capture) -> None:
-    """Flows at once on one loop: each task is below its own flow, and in its tasks."""
-
-    @task
-    async def sleeps(number: int) -> int:
-        await asyncio.sleep(0.001)
-        return number
-
-    @flow
-    async def gathers(number: int) -> Any:
-        return await asyncio.gather(*(sleeps(number) for _ in range(5)))
-
-    async def main() -> list[Any]:
-        return await asyncio.gather(*(gathers(number).execute_async() for number in range(5)))
-
-    runs = asyncio.run(main())
-    assert [run.return_value for run in runs] == [[number] * 5 for number in range(5)]
-    captured.assert_tree("gathers  x5\n  sleeps  x5")
-    below = {(made.span_id, one.attributes["otelflow.flow.run_id"]) for made in captured.flows for one in made.children}
-    assert below == {(run.span_id, run.run_id) for run in runs}
-    assert [len(run.tasks) for run in runs] == [5] * 5
-
-
 def test_dropped_events_are_said_on_the_span(captured: Capture) -> None:
     """A span keeps 128 events, one of which says that some are missing: how many, the span and the stats say, too."""
     before = otelflow.stats().dropped.get("events_over_span_limit", 0)
@@ -380,37 +324,3 @@ def test_dropped_events_are_said_on_the_span(captured: Capture) -> None:
     assert attributes["otelflow.dropped.messages"] == 150
     assert otelflow.stats().dropped["events_over_span_limit"] == before + 73
     assert run.messages == [f"line {number}" for number in range(150, 200)]
-
-
-def test_a_context_implementation_of_the_users_own() -> None:
-    """OTEL_PYTHON_CONTEXT may name another one than contextvars: it is asked through the API."""
-    done = programs.run(
-        """
-        from opentelemetry import context
-        class Own:
-            current, log = context.Context(), []
-            def attach(self, new):
-                before, self.current = self.current, new
-                self.log.append("attach")
-                return (before,)
-            def get_current(self):
-                return self.current
-            def detach(self, token):
-                (self.current,) = token
-                self.log.append("detach")
-        context._RUNTIME_CONTEXT = own = Own()
-        import json
-        from otelflow import current_flow, flow, task
-        @task
-        def step(this_flow=None):
-            return this_flow is current_flow()
-        @flow
-        def work():
-            return step()
-        own.log.clear()
-        run = work().execute()
-        print("SAID " + json.dumps({"value": run.return_value, "log": own.log, "left": len(own.current)}))
-        """,
-        head="",
-    )
-    assert done.said == {"value": True, "log": ["attach", "attach", "detach", "detach"], "left": 0}, done.stderr
