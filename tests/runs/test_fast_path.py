@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import inspect
 import pickle
 import re
 import threading
-import types
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import programs
 import pytest
-import wrapt
 from opentelemetry import trace
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -334,48 +330,6 @@ def test_the_stack_trace_is_printed_where_nobody_listens(capsys: pytest.CaptureF
     assert capsys.readouterr().err.count("ValueError: no") == 1
 
 
-class Counter:
-    """Tasks as methods."""
-
-    def __init__(self) -> None:
-        self.number = 0
-
-    @task
-    def add(self, more: int, this_task: Any = None) -> int:
-        """Adds."""
-        self.number += more
-        return self.number if this_task is current_task() else -1
-
-    @task
-    async def later(self, more: int) -> int:
-        return self.number + more
-
-
-def test_a_method_binds_as_a_function_does() -> None:
-    """A task that is a method is a bound method of Python's: to inspect, to pickle, to hold weakly, to compare."""
-    counter = Counter()
-    bound: Any = counter.add
-    assert type(bound) is types.MethodType
-    assert bound == counter.add
-    assert (bound.__self__, bound.__name__, bound.__doc__) == (counter, "add", "Adds.")
-    assert list(inspect.signature(bound).parameters) == ["more", "this_task"]
-    assert inspect.iscoroutinefunction(counter.later)
-    assert weakref.WeakMethod(bound)() == bound
-    copied = pickle.loads(pickle.dumps(bound))
-    assert (copied.__self__.number, copied(3)) == (0, 3)
-    assert bound(1) == 1
-    assert Counter.add(counter, 2) == 3
-    assert asyncio.run(counter.later(1)) == 4
-    assert Counter.add is vars(Counter)["add"]
-
-    @flow
-    def root() -> None:
-        counter.add(1)
-
-    assert [one.name for one in root().execute().tasks] == ["add"]
-    assert counter.number == 4
-
-
 FREED = """
 import gc, weakref
 from otelflow import FlowRunConfig
@@ -423,30 +377,3 @@ def test_what_failed_is_freed_without_the_garbage_collector() -> None:
     """The traceback of an exception has the frames of the runs that it came through: they do not hold these runs. In a
     process of its own, as a capture keeps what it heard."""
     assert programs.run(FREED).said == {"sync": True, "coroutine": True}
-
-
-def test_a_decorator_below_that_asks_for_the_object_of_a_method_gets_it() -> None:
-    """As ``wrapt.synchronized`` does: told of none, all objects of a class would wait for one another."""
-    told: list[Any] = []
-
-    @wrapt.decorator
-    def tells(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
-        told.append((instance, args))
-        return wrapped(*args, **kwargs)
-
-    class Shop:
-        @task
-        @tells
-        def sell(self, count: int) -> int:
-            return count
-
-        @task
-        @task
-        @tells
-        async def buy(self, count: int) -> int:
-            return count
-
-    shop = Shop()
-    assert shop.sell(3) == 3
-    assert asyncio.run(shop.buy(4)) == 4
-    assert told == [(shop, (3,)), (shop, (4,))]
