@@ -1,4 +1,4 @@
-"""``otelflow doctor`` and TLS: certificates that are not trusted, missing or for another name, and what is not shown."""
+"""``otelflow doctor`` and TLS: certificates that are missing, not trusted or for another name, and secrets."""
 
 from __future__ import annotations
 
