@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import shopping
+from no_code_programs import OF_SCRIPT, SCRIPT, TARGETS
 
 
 @pytest.fixture(autouse=True)
@@ -16,3 +17,12 @@ def shop(tmp_path: Path) -> Iterator[Any]:
     shopping.write(tmp_path)
     with shopping.importable(tmp_path):
         yield shopping.load("stock")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a package, a script, and a configuration."""
+    shopping.write(tmp_path)
+    (tmp_path / "nightly.py").write_text(SCRIPT)
+    (tmp_path / "otelflow.toml").write_text(TARGETS + OF_SCRIPT)
+    return tmp_path
