@@ -11,7 +11,7 @@ import shopping
 from no_code_programs import OF_SCRIPT, SCRIPT, TARGETS
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def shop(tmp_path: Path) -> Iterator[Any]:
     """The package ``shop``, and its module ``stock``."""
     shopping.write(tmp_path)

@@ -15,6 +15,8 @@ from otelflow import flow, instrument, task
 from otelflow.errors import ConfigError
 from otelflow.testing import Capture
 
+pytestmark = pytest.mark.usefixtures("shop")
+
 # --- kinds of callables -----------------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,8 @@ import otelflow
 from otelflow import FlowRunConfig, current_flow, flow, instrument
 from otelflow.testing import Capture
 
+pytestmark = pytest.mark.usefixtures("shop")
+
 # --- names that other modules bound -----------------------------------------------------------------------------------
 
 
