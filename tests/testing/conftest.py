@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from kit_runs import nightly
+
+from otelflow.testing import Capture, capture
 
 SHOP = """
 import asyncio
@@ -53,3 +56,11 @@ def session(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Any:
         return pytester.runpytest_subprocess(*plugins, *arguments)
 
     return run
+
+
+@pytest.fixture
+def kit() -> Capture:
+    """One run of everything."""
+    with capture() as made:
+        nightly().execute()
+    return made
