@@ -23,29 +23,17 @@ from pickling import Pickling, one
 
 from otelflow import FlowRunConfig, FlowRunEvent, current_flow, current_task, flow, flow_events, stats, task
 from otelflow._propagation.recorder import Recorder
-from otelflow._runtime.drop_counts import counts
 from otelflow._spans.tracer import use_provider
 from otelflow.errors import ArgumentError, WorkerError
 from otelflow.propagate import propagating
 from otelflow.testing import Capture
 
-
-@pytest.fixture
-def pool() -> Iterator[Executor]:
-    """A propagating executor that pickles."""
-    with propagating(Pickling()) as made:
-        yield made
+pytestmark = pytest.mark.usefixtures("counted_from_zero")
 
 
 def dropped() -> dict[str, int]:
     """What was left out so far."""
     return stats().dropped
-
-
-@pytest.fixture(autouse=True)
-def counted_from_zero() -> None:
-    """Each test counts its own losses."""
-    counts.clear()
 
 
 # --- jobs -----------------------------------------------------------------------------------------------------------
