@@ -44,3 +44,14 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     yield spool
     for one in made:
         one.shutdown()
+
+
+@pytest.fixture
+def settings(backend: Backend, tmp_path: Path) -> dict[str, str]:
+    """The environment of the programs."""
+    return {
+        "OTELFLOW_EXPORTER_SPOOL_DIR": str(tmp_path / "spool"),
+        "OTEL_EXPORTER_OTLP_ENDPOINT": backend.endpoint,
+        "OTEL_SERVICE_NAME": "shop",
+        "OTEL_TRACES_EXPORTER": "otelflow_spool",
+    }
