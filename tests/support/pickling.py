@@ -7,8 +7,6 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any
 
-from pickling import Pickling, one
-
 from otelflow import FlowRunConfig, flow
 
 
