@@ -155,6 +155,9 @@ FLOORS_OF_EXPORTERS = [
 
 FACADES = {"otelflow:__init__", "otelflow:compat", "otelflow:testing"}
 
+TESTS = [path for folder in ("tests", "exporters/tests") for path in sorted((TOP / folder).rglob("*.py"))]
+"""The tests, and what supports them."""
+
 LONGEST_FILE = 400
 LONGEST_BODY = 40
 
@@ -227,6 +230,13 @@ def test_files_have_one_subject(name: str) -> None:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
             names = ast.literal_eval(node.value)
             assert names == sorted(names, key=lambda item: (item.upper() != item, not item[0].isupper(), item))
+
+
+def test_files_of_tests_can_be_read() -> None:
+    """No file of tests is longer than one of the packages may be."""
+    lengths = {str(path.relative_to(TOP)): len(path.read_text().splitlines()) for path in TESTS}
+    assert {name: length for name, length in lengths.items() if length > LONGEST_FILE} == {}
+    assert len(lengths) > 100
 
 
 @pytest.mark.parametrize("name", MODULES)
