@@ -10,6 +10,9 @@ import json
 import statistics
 import sys
 import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "harness"))
 
 from by_hand import add as hand_add
 from by_hand import set_up

@@ -12,7 +12,10 @@ import sys
 import time
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "harness"))
 
 from harness import yardstick
 from opentelemetry import trace

@@ -7,7 +7,10 @@ import os
 import statistics
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "harness"))
 
 from sinks import Sinks, running
 

@@ -10,7 +10,10 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "harness"))
 
 import by_hand
 from harness import Case, Sample, measure, row

@@ -18,7 +18,7 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "examples" / "shop"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "shop"))
 
 import shop.app
 from shop import jobs, orders, prices, stock

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-EXAMPLE = HERE.parent / "examples" / "shop"
+EXAMPLE = HERE.parents[1] / "examples" / "shop"
 CLIENTS = 8
 UVICORN = ["-m", "uvicorn", "--log-level", "warning", "--no-access-log", "--port"]
 VARIANTS: dict[str, list[str]] = {

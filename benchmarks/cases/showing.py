@@ -1,6 +1,7 @@
 """What looking costs: the tree exporter against the SDK's console exporter, and ``otelflow show`` of a large file.
 
-Run as ``python benchmarks/showing.py [--quick]``; prints JSON. CPU times of this process, interleaved rounds, medians.
+Run as ``python benchmarks/cases/showing.py [--quick]``; prints JSON. CPU times of this process, medians of interleaved
+rounds.
 """
 
 from __future__ import annotations

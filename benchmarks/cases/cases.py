@@ -1,7 +1,7 @@
 """What is measured: otelflow beside the same span written by hand, under one kind of telemetry.
 
 Run by ``bench.py`` in a process of its own for each mode, as a global provider can be set once:
-``python benchmarks/cases.py MODE [--quick] [NAME ...]`` prints one JSON object.
+``python benchmarks/cases/cases.py MODE [--quick] [NAME ...]`` prints one JSON object.
 """
 
 from __future__ import annotations
@@ -13,8 +13,11 @@ import json
 import sys
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
+from pathlib import Path
 from threading import Thread
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "harness"))
 
 import by_hand
 from harness import Case, Sample, measure, row
