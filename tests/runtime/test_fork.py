@@ -7,10 +7,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from lifecycle.receiving import Answer
-from lifecycle.receiving_grpc import ScriptedGrpc
 from programs import run
 from receiver import Sink
+from scripted_grpc_receiver import ScriptedGrpc
+from scripted_receiver import Answer
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import programs
-from lifecycle.receiving import Answer, Scripted
-from lifecycle.receiving_grpc import ScriptedGrpc
+from scripted_grpc_receiver import ScriptedGrpc
+from scripted_receiver import Answer, Scripted
 
 KIT = Path(__file__).parent / "kit"
 

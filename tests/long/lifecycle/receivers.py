@@ -7,7 +7,7 @@ import time
 
 from lifecycle.ends import WAITS, gets
 from lifecycle.matrix import Case, Running
-from lifecycle.receiving import Answer
+from scripted_receiver import Answer
 
 ENDS = "configure(); make(10); ending()"
 

@@ -11,7 +11,7 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 
-from lifecycle.receiving import Answer, bound
+from scripted_receiver import Answer, bound
 
 __all__ = ["ScriptedGrpc"]
 
@@ -49,7 +49,7 @@ server.stop(None).wait()
 
 
 class ScriptedGrpc:
-    """As :class:`lifecycle.receiving.Scripted`, of whose answers it knows ``hangs``."""
+    """As :class:`scripted_receiver.Scripted`, of whose answers it knows ``hangs``."""
 
     def __init__(self, answers: Sequence[Answer] = (), *, up: bool = True) -> None:
         self.spans: Counter[tuple[bytes, bytes]] = Counter()
