@@ -16,7 +16,7 @@ test: $(VENV)/.with-test
 # With the real servers; they are built where they are missing, which takes minutes and needs Go.
 e2e: $(VENV)/.with-test
 	for server in collector jaeger prometheus; do .ci/$$server >/dev/null || exit 1; done
-	$(BIN)/python -m pytest -n auto tests/test_e2e.py tests/test_e2e_metrics.py tests/test_dashboards.py $(ARGS)
+	$(BIN)/python -m pytest -n auto tests/integration/test_e2e.py tests/integration/test_e2e_metrics.py tests/integration/test_dashboards.py $(ARGS)
 
 lint: $(VENV)/.with-lint
 	$(BIN)/ruff check .
@@ -27,12 +27,12 @@ lint: $(VENV)/.with-lint
 # The fuzz with many examples, then everything at once for ten minutes: SECONDS=60 make soak for a look.
 soak: SECONDS ?= 600
 soak: $(VENV)/.with-test
-	FUZZ_EXAMPLES=$(SECONDS) $(BIN)/python -m pytest -n 2 tests/test_fuzz.py
-	$(BIN)/python tests/soak.py $(SECONDS)
+	FUZZ_EXAMPLES=$(SECONDS) $(BIN)/python -m pytest -n 2 tests/values/test_fuzz.py
+	$(BIN)/python tests/long/soak.py $(SECONDS)
 
 # What survives: each case with the bare SDK and with ours, outages as long as real ones.
 lifecycle: $(VENV)/.with-test
-	cd tests && ../$(BIN)/python -m lifecycle $(ARGS)
+	cd tests/long && ../../$(BIN)/python -m lifecycle $(ARGS)
 
 # ONLY="recording,wire" measures some groups of rows; the others stay as they were.
 bench: $(VENV)/.with-bench

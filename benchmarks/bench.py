@@ -16,6 +16,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parent / "harness"))
+
 import graph
 import report
 
@@ -36,7 +38,12 @@ def measured(group: str, quick: bool) -> dict[str, Any]:
     program, *words = PROGRAMS.get(group, (f"{group}.py",))
     command = [sys.executable, program, *words, *(["--quick"] if quick else [])]
     done = subprocess.run(
-        command, cwd=HERE, stdout=subprocess.PIPE, text=True, check=True, env={**os.environ, "PYTHONHASHSEED": "0"}
+        command,
+        cwd=HERE / "cases",
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONHASHSEED": "0"},
     )
     found = json.loads(done.stdout.splitlines()[-1])
     return {"on": machine(), **(found if "rows" in found else {"values": found})}

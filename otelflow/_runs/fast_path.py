@@ -3,7 +3,7 @@
 A task as it usually comes is no subclass, belongs to a flow of this process, and has a lean span or none. Its way from
 call to value, or to its exception, is here, in few steps: a step that Python makes costs as much as an attribute of a
 span. What is not usual goes to the methods of :class:`otelflow._runs.run.Run`, from its beginning or from its end on;
-``tests/test_task_call.py`` holds both ways to the same account.
+``tests/runs/test_fast_path.py`` holds both ways to the same account.
 """
 
 from __future__ import annotations

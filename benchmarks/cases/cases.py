@@ -1,0 +1,267 @@
+"""What is measured: otelflow beside the same span written by hand, under one kind of telemetry.
+
+Run by ``bench.py`` in a process of its own for each mode, as a global provider can be set once:
+``python benchmarks/cases/cases.py MODE [--quick] [NAME ...]`` prints one JSON object.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextvars
+import json
+import sys
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "harness"))
+
+import by_hand
+from harness import Case, Sample, measure, row
+
+from otelflow import FlowRunConfig, flow, flow_events, task
+from otelflow.propagate import propagating
+
+QUIET = FlowRunConfig(capture_output=False)
+
+
+@task
+def add(x: int) -> int:
+    return x + 1
+
+
+class Adder:
+    @task
+    def add(self, x: int) -> int:
+        return x + 1
+
+
+adder = Adder()
+
+
+@task
+async def async_add(x: int) -> int:
+    return x + 1
+
+
+@task(name="add")
+def add_raises(x: int) -> int:
+    raise ValueError(x)
+
+
+@task(name="add")
+def add_message(x: int, this_task: Any = None) -> int:
+    this_task.log_info("added")
+    return x + 1
+
+
+@task(name="add")
+def add_artifact(x: int, this_task: Any = None) -> int:
+    this_task.add_artifact(key="rows", data=by_hand.DATA, artifact_type="json")
+    return x + 1
+
+
+@flow(transparent=True)
+def transparent(x: int) -> int:
+    return x + 1
+
+
+@flow(flow_config=QUIET)
+def deferred(x: int) -> int:
+    return x + 1
+
+
+# --- ways to call it --------------------------------------------------------------------------------------------------
+
+
+def calls(function: Callable[[int], Any]) -> Sample:
+    def sample(number: int) -> None:
+        for x in range(number):
+            function(x)
+
+    return sample
+
+
+def in_hand_root(sample: Sample) -> Sample:
+    """Each sample within a root span of its own, by hand."""
+
+    def inside(number: int) -> None:
+        with by_hand.tracer.start_as_current_span("root"):
+            sample(number)
+
+    return inside
+
+
+def in_flow(sample: Sample, **config: Any) -> Sample:
+    """Each sample within a flow of its own."""
+    settings = FlowRunConfig(**{"capture_output": False, **config})
+
+    @flow(name="root", flow_config=settings)
+    def root(number: int) -> None:
+        sample(number)
+
+    return lambda number: root(number).execute() and None
+
+
+def catching(function: Callable[[int], Any]) -> Callable[[int], Any]:
+    def call(x: int) -> None:
+        try:
+            function(x)
+        except ValueError:
+            pass
+
+    return call
+
+
+def deep(sample: Sample, depth: int) -> Sample:
+    """``sample`` below ``depth`` more frames on the stack."""
+
+    def descend(number: int, left: int) -> None:
+        descend(number, left - 1) if left else sample(number)
+
+    return lambda number: descend(number, depth)
+
+
+def awaited(function: Callable[[int], Any]) -> Sample:
+    async def all_of(number: int) -> None:
+        for x in range(number):
+            await function(x)
+
+    loop = asyncio.new_event_loop()  # one for all samples: to make one takes as long as some dozens of spans
+    atexit.register(loop.close)
+    return lambda number: loop.run_until_complete(all_of(number))
+
+
+def listened(sample: Sample) -> Sample:
+    def with_listener(number: int) -> None:
+        with flow_events.listen(lambda event: None):
+            sample(number)
+
+    return with_listener
+
+
+def after(tasks: int) -> Sample:
+    """Tasks of one flow that has run ``tasks`` of them already: a generator flow, stepped once a sample. It begins
+    with the first sample."""
+
+    @flow(flow_config=FlowRunConfig(capture_output=False, max_tasks=10**7))
+    def long() -> Any:
+        for x in range(tasks):
+            add(x)
+        while True:
+            calls(add)((yield))
+
+    begun: list[Any] = []
+
+    def sample(number: int) -> None:
+        if not begun:
+            begun.append(iter(long()))
+            next(begun[0])
+        begun[0].send(number)
+
+    return sample
+
+
+def submitted(pool: Executor, function: Callable[[int], Any]) -> Sample:
+    """A job each in ``pool``, and all results."""
+
+    def sample(number: int) -> None:
+        for future in [pool.submit(function, x) for x in range(number)]:
+            future.result()
+
+    return sample
+
+
+def in_threads(function: Callable[[int], Any], threads: int) -> Sample:
+    """As many calls in all, in threads at once."""
+
+    def sample(number: int) -> None:
+        run = calls(function)
+        made = [Thread(target=contextvars.copy_context().run, args=(run, number // threads)) for _ in range(threads)]
+        for each in made:
+            each.start()
+        for each in made:
+            each.join()
+
+    return sample
+
+
+# --- pairs ------------------------------------------------------------------------------------------------------------
+
+Pair = tuple[str, Case, Case]
+
+
+def case(sample: Sample, times: int) -> Case:
+    return Case("", sample, times)
+
+
+def pairs(number: int) -> list[Pair]:
+    """What is compared: name, ours, by hand."""
+    few = max(12, number // 10)
+
+    def hand(function: Callable[[int], Any], times: int = number) -> Case:
+        return case(in_hand_root(calls(function)), times)
+
+    plain, asynchronous = hand(by_hand.add), case(in_hand_root(awaited(by_hand.async_add)), number)
+    root = case(calls(by_hand.root), number)
+
+    def ours(sample: Sample, times: int = number, **config: Any) -> Case:
+        return case(in_flow(sample, **config), times)
+
+    caught, hand_caught = catching(add_raises), catching(by_hand.add_raises)
+    pool = ThreadPoolExecutor(1)
+    return [
+        ("by hand", plain, plain),
+        ("the SDK's minimal form", hand(by_hand.minimal), plain),
+        ("task", ours(calls(add)), plain),
+        ("task, a method", ours(calls(lambda x: adder.add(x))), hand(lambda x: by_hand.adder.add(x))),
+        ("async task", ours(awaited(async_add)), asynchronous),
+        ("task, stack depth 5", ours(deep(calls(add), 5)), plain),
+        ("task, stack depth 500", ours(deep(calls(add), 500)), plain),
+        ("async task, stack depth 500", ours(deep(awaited(async_add), 500)), asynchronous),
+        ("task, number 10 of a flow", case(after(10), number), plain),
+        ("task, number 1,000,000 of a flow", case(after(1_000_000 if number > 500 else 10_000), number), plain),
+        ("task, not kept by its flow", ours(calls(add), add_task_to_self=False), plain),
+        ("task, one listener", ours(listened(calls(add))), plain),
+        ("task + message", ours(calls(add_message)), hand(by_hand.add_message)),
+        ("task + artifact", ours(calls(add_artifact)), hand(by_hand.add_artifact)),
+        ("task that raises", ours(calls(caught), few), hand(hand_caught, few)),
+        ("task in a pool of threads", *(case(of, few) for of in pooled(pool))),
+        ("task, 4 threads at once", ours(in_threads(add, 4)), case(in_hand_root(in_threads(by_hand.add, 4)), number)),
+        ("transparent flow", case(calls(transparent), number), root),
+        ("deferred flow", case(calls(lambda x: deferred(x).execute()), number), root),
+    ]
+
+
+def pooled(pool: Executor) -> tuple[Sample, Sample]:
+    return in_flow(submitted(propagating(pool), add)), in_hand_root(submitted(pool, by_hand.add))
+
+
+def main() -> None:
+    mode, *wanted = [word for word in sys.argv[1:] if not word.startswith("--")]
+    rounds, number = (5, 300) if "--quick" in sys.argv else (31, 1000)
+    by_hand.set_up(mode)
+    compared = pairs(number)
+    if mode != "recording":
+        wanted = ["by hand", "the SDK's minimal form", "task", "async task"]
+    if wanted:
+        compared = [pair for pair in compared if pair[0] in wanted]
+    measure(list({id(case): case for _, ours, hand in compared for case in (ours, hand)}.values()), rounds)
+    print(json.dumps({"rows": [*(row(*pair) for pair in compared), *heard(compared)]}))
+
+
+def heard(compared: list[Pair]) -> list[dict[str, Any]]:
+    """What one call of a listener adds: of a task it hears twice."""
+    found = {name: ours for name, ours, _ in compared}
+    with_one, without = found.get("task, one listener"), found.get("task")
+    if with_one is None or without is None:
+        return []
+    micros = (with_one.median - without.median) / 2 * 1e6
+    return [{"name": "what one call of a listener adds, µs (goal: < 1)", "value": f"{micros:.2f}"}]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""The formats that ``otelflow show`` reads: OTLP/JSON, Jaeger's JSON, and files with faults."""
+
+from __future__ import annotations
+
+import json
+from copy import copy
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import Link as SdkLink
+from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
+from otelflow_exporters._jsonfile.otlp_json import lines_of
+from otelflow_exporters._trace.file_index import Index, Source
+from otelflow_exporters._trace.from_json import from_json
+from otelflow_exporters._trace.from_sdk import from_sdk
+from otelflow_exporters._trace.span import Event, Link, Span
+from shown import NOON, shown
+
+
+def sdk_spans() -> list[Any]:
+    """Spans of the SDK with all that they can have."""
+    kept = InMemorySpanExporter()
+    provider = TracerProvider(resource=Resource({"service.name": "shop"}), shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(kept))
+    tracer = provider.get_tracer("any", "1.2")
+    elsewhere = SpanContext(5, 6, True, TraceFlags(1))
+    with tracer.start_as_current_span(
+        "root", kind=SpanKind.SERVER, links=[SdkLink(elsewhere, {"why": "cause"})]
+    ) as root:
+        root.set_attributes({"text": "é", "number": 2**53 + 1, "share": 0.5, "yes": True, "list": ["a", "b"]})
+        with tracer.start_as_current_span("child", record_exception=False) as child:
+            child.add_event("note", {"n": 1}, timestamp=NOON + 1)
+            child.set_status(Status(StatusCode.ERROR, "disk full"))
+    return list(kept.get_finished_spans())
+
+
+def test_otlp_json_is_read_as_it_was(tmp_path: Path) -> None:
+    """Each field; in lines, as one document, and as a list."""
+    spans = sdk_spans()
+    expected = sorted((from_sdk(one) for one in spans), key=lambda one: one.name)
+    lines, lost = lines_of(spans)
+    assert lost == 0
+    document = json.loads(lines)
+    for text in (lines, lines * 2, json.dumps(document, indent=2).encode(), json.dumps([document]).encode()):
+        path = tmp_path / "spans.json"
+        path.write_bytes(text)
+        index = Index([Source(str(path))])
+        index.read()
+        (trace,) = index.traces.values()
+        found = sorted(index.spans_of(trace), key=lambda one: one.name)
+        index.sources[0].close()
+        assert [plain(one) for one in found] == [plain(one) for one in expected]
+
+
+def plain(one: Span) -> Any:
+    """A span as JSON, without what the SDK says of itself."""
+    made = one.to_json()
+    made["resource"] = {"service.name": made["resource"].get("service.name")}
+    return made
+
+
+def test_ids_in_base64_are_read_as_well() -> None:
+    """As protobuf's own JSON has them."""
+    one = {"traceId": "AAAAAAAAAAAAAAAAAAAAAQ==", "spanId": "AAAAAAAAAAI=", "name": "x", "kind": "SPAN_KIND_SERVER"}
+    (found,) = from_json({"resourceSpans": [{"scopeSpans": [{"spans": [one]}]}]})
+    assert (found.trace_id, found.span_id, found.kind) == (f"{1:032x}", f"{2:016x}", "server")
+
+
+def jaegers() -> Any:
+    """What Jaeger's UI downloads: tags, logs, references, processes."""
+    spans = [
+        {
+            "traceID": "1",
+            "spanID": "a",
+            "operationName": "root",
+            "startTime": NOON // 1000,
+            "duration": 2_000_000,
+            "processID": "p1",
+            "tags": [{"key": "span.kind", "value": "server"}, {"key": "n", "value": 3}],
+            "logs": [{"timestamp": NOON // 1000 + 5, "fields": [{"key": "event", "value": "note"}]}],
+            "references": [],
+        },
+        {
+            "traceID": "1",
+            "spanID": "b",
+            "operationName": "child",
+            "startTime": NOON // 1000,
+            "duration": 1000,
+            "processID": "p1",
+            "tags": [{"key": "error", "value": True}, {"key": "otel.status_description", "value": "disk full"}],
+            "references": [
+                {"refType": "CHILD_OF", "traceID": "1", "spanID": "a"},
+                {"refType": "FOLLOWS_FROM", "traceID": "2", "spanID": "c"},
+            ],
+        },
+    ]
+    return {"data": [{"traceID": "1", "spans": spans, "processes": {"p1": {"serviceName": "shop", "tags": []}}}]}
+
+
+def test_json_of_jaegers(tmp_path: Path) -> None:
+    """The download of its UI."""
+    path = tmp_path / "jaeger.json"
+    path.write_text(json.dumps(jaegers(), indent=2))
+    root, child = from_json(json.loads(path.read_text()))
+    assert (root.kind, root.attributes, root.events) == ("server", {"n": 3}, [Event("note", NOON + 5000, {})])
+    assert (root.service, root.duration) == ("shop", 2.0)
+    assert (child.parent_id, child.failed, child.error) == (root.span_id, True, "disk full")
+    assert child.links == [Link(f"{2:032x}", f"{12:016x}")]
+    done = shown(str(path))
+    assert done.exit_code == 0
+    assert done.stdout.splitlines()[2].startswith("└─ child")
+    assert "✗ disk full" in done.stdout
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.sampled_from(["\ud800", "2026-01-01T00:00:00.²Z", "\x1b[2J", "9999-12-31T23:59:59Z"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def places(document: Any, *path: Any) -> list[tuple[Any, ...]]:
+    """The way to each value within a document."""
+    found = [path]
+    for key in document if isinstance(document, dict) else range(len(document)) if isinstance(document, list) else ():
+        found += places(document[key], *path, key)
+    return found
+
+
+def spoilt(document: Any, path: tuple[Any, ...], value: Any) -> Any:
+    """The document with another value in that place."""
+    if not path:
+        return value
+    made = copy(document)
+    made[path[0]] = spoilt(document[path[0]], path[1:], value)
+    return made
+
+
+def documents() -> list[Any]:
+    """One of each kind, with all that one can have."""
+    spans = sdk_spans()
+    lines, _ = lines_of(spans)
+    return [json.loads(lines), from_sdk(spans[0]).to_json(), jaegers(), {"result": json.loads(lines)}]
+
+
+WITH_A_FAULT = st.sampled_from(documents()).flatmap(
+    lambda whole: st.tuples(st.just(whole), st.sampled_from(places(whole)), JSON)
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(WITH_A_FAULT, st.sampled_from([(), ("--json",), ("--list",), ("--messages", "--artifacts")]))
+def test_no_value_breaks_the_reader(fault: tuple[Any, tuple[Any, ...], Any], how: tuple[str, ...]) -> None:
+    """Whatever stands in one place of a document: it is shown without it, or said to hold no spans."""
+    done = shown(*how, "-", stdin=json.dumps(spoilt(*fault)).encode())
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exc_info
+    assert "\x1b" not in done.output

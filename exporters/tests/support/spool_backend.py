@@ -1,0 +1,93 @@
+"""A backend for tests of the spool: it goes down and comes back on its port, and answers as it is told."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections import Counter, deque
+from pathlib import Path
+from typing import Any
+
+from http_receiver import Handler, HttpReceiver, spans_in, unpacked
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+
+
+def rejecting(spans: int) -> bytes:
+    """The body of an answer that says that so many were left out."""
+    response = ExportTraceServiceResponse()
+    response.partial_success.rejected_spans = spans
+    return response.SerializeToString()
+
+
+class Backend:
+    """Takes OTLP over HTTP on a port of loopback that stays its own."""
+
+    def __init__(self, *, is_up: bool = True, pair: tuple[Path, Path] | None = None) -> None:
+        self.spans: list[Any] = []
+        self.requests: list[dict[str, str]] = []
+        self.answers: deque[tuple[int, dict[str, str], bytes]] = deque()
+        """For the next requests; after them, all are taken."""
+        self.most_bytes = 1 << 40
+        """A request above it is answered by 413."""
+        self.poison = ""
+        """A request with a span of this name is answered by 400."""
+        self._pair = pair
+        self._server: HttpReceiver | None = None
+        self._bind(0)
+        self.endpoint = f"{'http' if pair is None else 'https'}://127.0.0.1:{self.port}"
+        if is_up:
+            self.up()
+
+    def _bind(self, port: int) -> None:
+        self._socket = socket.socket()
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._socket.bind(("127.0.0.1", port))  # bound, and listening to nobody: connections are refused
+        self.port = self._socket.getsockname()[1]
+
+    def up(self) -> None:
+        self._server = HttpReceiver(self._answer, bound=self._socket, pair=self._pair)
+
+    def _answer(self, request: Handler, body: bytes) -> None:
+        request.reply(*self.take(dict(request.headers), body))
+
+    def down(self) -> None:
+        self.close()
+        self._bind(self.port)
+
+    def close(self) -> None:
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()
+        self._socket.close()
+
+    def take(self, headers: dict[str, str], body: bytes) -> tuple[int, dict[str, str], bytes]:
+        self.requests.append(headers)
+        if len(body) > self.most_bytes:
+            return 413, {}, b""
+        spans = spans_in(ExportTraceServiceRequest.FromString(unpacked(headers, body)))
+        if any(span.name == self.poison for span, _, _ in spans):
+            return 400, {}, b""
+        answer = self.answers.popleft() if self.answers else (200, {}, b"")
+        if answer[0] == 200:
+            self.spans.extend(spans)
+        return answer
+
+    @property
+    def names(self) -> list[str]:
+        """The spans' names, as they came."""
+        return [span.name for span, _, _ in self.spans]
+
+    def count(self) -> Counter[bytes]:
+        """How often each span came, by its id."""
+        return Counter(span.span_id for span, _, _ in list(self.spans))
+
+    def wait_for(self, number: int, seconds: float = 20) -> None:
+        """Wait until that many different spans are here; raises where they do not come."""
+        end = time.monotonic() + seconds
+        while len(self.count()) < number:
+            if time.monotonic() > end:
+                raise AssertionError(f"{len(self.count())} of {number} spans came")
+            time.sleep(0.02)

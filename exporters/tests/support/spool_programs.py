@@ -1,0 +1,38 @@
+"""Programs with a spool, each in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+
+from programs import clean_environment
+
+HEAD = """
+import os, signal, sys, time, threading
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
+from otelflow_exporters.spool import SpoolSpanExporter
+exporter = SpoolSpanExporter()
+provider = TracerProvider(shutdown_on_exit=False)
+provider.add_span_processor(exporter.span_processor())
+provider.add_span_processor(SimpleSpanProcessor(exporter))
+tracer = provider.get_tracer("any")
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def a_flow(name, **more):
+    return tracer.start_span(name, attributes={"otelflow.kind": "flow", **more})
+"""
+
+
+def start(source: str, settings: dict[str, str], head: str = HEAD) -> subprocess.Popen[str]:
+    """A program that runs beside."""
+    return subprocess.Popen(
+        [sys.executable, "-c", head + textwrap.dedent(source)],
+        env=clean_environment(**settings),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )

@@ -1,0 +1,28 @@
+"""Fixtures of the tests of instrumenting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import shopping
+from no_code_programs import OF_SCRIPT, SCRIPT, TARGETS
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Any]:
+    """The package ``shop``, and its module ``stock``."""
+    shopping.write(tmp_path)
+    with shopping.importable(tmp_path):
+        yield shopping.load("stock")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a package, a script, and a configuration."""
+    shopping.write(tmp_path)
+    (tmp_path / "nightly.py").write_text(SCRIPT)
+    (tmp_path / "otelflow.toml").write_text(TARGETS + OF_SCRIPT)
+    return tmp_path

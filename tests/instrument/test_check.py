@@ -1,0 +1,195 @@
+"""``otelflow check``: what a configuration would instrument, and what is wrong with it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+import shopping
+from no_code_programs import TARGETS, otelflow
+
+# --- otelflow check ---------------------------------------------------------------------------------------------------
+
+
+def checked(folder: Path, text: str, *words: str, **environment: str) -> tuple[int, list[str]]:
+    """Exit status and lines of ``otelflow check`` for a configuration."""
+    (folder / "otelflow.toml").write_text(textwrap.dedent(text))
+    done = otelflow(folder, "check", *words, **environment)
+    assert done.stderr == ""
+    return done.returncode, done.stdout.splitlines()
+
+
+def test_check_of_what_is_right(folder: Path) -> None:
+    """Each target with its line and what it matches; exit status 0."""
+    text = TARGETS + '[[task]]\ntarget = "shop.*:f*"\n[[task]]\ntarget = "__main__:main"\n'
+    assert checked(folder, text) == (
+        0,
+        [
+            "✓    3  flow  shop.use:both",
+            "✓    5  task  shop.stock:reserve",
+            "✓    8  task  shop.*:f*  2 functions: shop.stock:fail, shop.stock:fetch",
+            "✓   10  task  __main__:main  of the program's own file: seen by `otelflow run` only",
+            "otelflow.toml: 4 targets, 4 functions",
+        ],
+    )
+
+
+def test_check_of_what_is_wrong(folder: Path) -> None:
+    """The reason under each target, the nearest right name in it; exit status 1."""
+    shopping.write(folder, broken="raise RuntimeError('as ever')\n", leaves="raise SystemExit(3)\n")
+    status, lines = checked(
+        folder,
+        """
+        [[task]]
+        target = "shop.stok:reserve"
+        [[task]]
+        target = "shoop.stock:reserve"
+        [[task]]
+        target = "shop.stock:Bas.place"
+        [[task]]
+        target = "shop.broken:f"
+        [[task]]
+        target = "shop.leaves:f"
+        [[task]]
+        target = "shop.use:nothing_*"
+        [[task]]
+        target = "shop.stock:reserve"
+        attributes = { a = "ord.id" }
+        [[task]]
+        target = "shop.stock:fetch"
+        attributes = { a = "skus.id" }
+        [[task]]
+        tagret = "x"
+        """,
+    )
+    assert status == 1
+    assert [line.strip() for line in lines if not line.startswith(("✓", "!"))] == [
+        "✗ otelflow.toml:21: [[task]] has no key 'tagret'. Did you mean 'target'? "
+        "It takes: attributes, exclude, limit, min_duration, name, target.",
+        '✗ otelflow.toml:20: [[task]] has no target. Use target = "module:name".',
+        "✗    3  task  shop.stok:reserve",
+        "there is no module 'shop.stok'. Did you mean 'shop.stock'?",
+        "✗    5  task  shoop.stock:reserve",
+        "there is no module 'shoop'. Did you mean 'shop'?",
+        "✗    7  task  shop.stock:Bas.place",
+        "shop.stock has no 'Bas'. Did you mean 'Base'?",
+        "✗    9  task  shop.broken:f",
+        "importing shop.broken raised RuntimeError: as ever",
+        "✗   11  task  shop.leaves:f",
+        "importing shop.leaves raised SystemExit: 3",
+        "✗   13  task  shop.use:nothing_*",
+        "nothing matches",
+        "✗   18  task  shop.stock:fetch",
+        "there is no parameter 'skus'. Did you mean 'sku'? It takes: sku",
+        "otelflow.toml: 8 targets, 2 functions",
+    ]
+
+
+def test_check_of_what_would_be_twice(folder: Path) -> None:
+    """Decorated already, instrumented by a contrib package, named by two targets, held by an object: warnings, which
+    are errors with --strict."""
+    shopping.write(
+        folder,
+        own="from otelflow import task\n@task\ndef decorated(): pass\n",
+        api="""
+        class Route:
+            def __init__(self, endpoint): self.endpoint = endpoint
+        def handler(): pass
+        routes = [Route(handler)]
+        """,
+    )
+    text = """
+    [[task]]
+    target = "shop.own:decorated"
+    [[task]]
+    target = "httpx:HTTPTransport.handle_request"
+    [[task]]
+    target = "shop.stock:fail"
+    [[task]]
+    target = "shop.*:f*"
+    [[flow]]
+    target = "shop.api:handler"
+    """
+    status, lines = checked(folder, text)
+    assert status == 0
+    assert [line.strip() for line in lines if not line.startswith("✓")] == [
+        "!    3  task  shop.own:decorated",
+        "shop.own:decorated is decorated with otelflow already, and stays as it is",
+        "!    5  task  httpx:HTTPTransport.handle_request",
+        "httpx:HTTPTransport.handle_request is instrumented by opentelemetry.instrumentation.httpx as well: "
+        "there will be two spans a call",
+        "!    9  task  shop.*:f*  2 functions: shop.stock:fail, shop.stock:fetch",
+        "shop.stock:fail is what otelflow.toml:7 names as well: that one counts",
+        "!   11  flow  shop.api:handler",
+        "shop.api:handler is held by shop.api.Route too: calls from there are not seen. Name what it calls",
+        "otelflow.toml: 5 targets, 5 functions",
+    ]
+    assert checked(folder, text, "--strict")[0] == 1
+
+
+def test_check_with_a_profile(folder: Path) -> None:
+    """A command is run, its calls are counted in all its processes, and what is called in a tight loop is hot."""
+    (folder / "busy.py").write_text(
+        textwrap.dedent(
+            """
+            import multiprocessing, sys
+            from shop import stock, use
+            if __name__ == "__main__":
+                for number in range(6000):
+                    stock.reserve("a")
+                child = multiprocessing.get_context("spawn").Process(target=use.both)
+                child.start(); child.join()
+                use.both()
+                sys.exit(3)
+            """
+        )
+    )
+    text = TARGETS + '[[task]]\ntarget = "shop.stock:fail"\n'
+    status, lines = checked(folder, text, "--profile", "--", sys.executable, "busy.py", PYTHONPATH=str(folder))
+    assert status == 0
+    profile = lines[lines.index(next(line for line in lines if line.startswith("profile of"))) :]
+    assert profile[0].endswith("busy.py' (exit status 3):")
+    assert profile[1].startswith("!     6,006 calls  shop.stock.reserve  up to ")
+    assert profile[2].strip() == (
+        "hot: a span for each call is dear. Take it out of otelflow.toml:5, or give a task min_duration"
+    )
+    assert profile[3].startswith("✓         2 calls  shop.use.both  up to 1 in one second")
+    assert (
+        checked(folder, text, "--strict", "--profile", "--", sys.executable, "busy.py", PYTHONPATH=str(folder))[0] == 1
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--profile"], "--profile and a command belong together"),
+        (["--", "true"], "--profile and a command belong together"),
+        (["--config", "no.toml"], "no.toml: cannot be read"),
+        (["--profile", "--", "no-such-command"], "There is no command 'no-such-command'"),
+    ],
+)
+def test_check_called_wrongly(folder: Path, words: list[str], text: str) -> None:
+    """Exit status 1, and what to do."""
+    done = otelflow(folder, "check", *words)
+    assert done.returncode == 1
+    assert text in done.stdout + done.stderr
+
+
+def test_check_where_there_is_nothing(tmp_path: Path) -> None:
+    """No configuration is no success."""
+    done = otelflow(tmp_path, "check")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("otelflow: There is no configuration here")
+
+
+def test_check_prints_the_schema(tmp_path: Path) -> None:
+    """For editors that take a file."""
+    import json
+
+    done: Any = otelflow(tmp_path, "check", "--schema")
+    assert json.loads(done.stdout)["title"] == "otelflow.toml"
+    assert os.listdir(tmp_path) == []

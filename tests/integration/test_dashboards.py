@@ -1,0 +1,263 @@
+"""Dashboards and alert rules: they are what their program makes, Grafana's own types and parsers take them, real
+Prometheus answers them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from backends import PROMETHEUS_VERSION, Backends, missing_backend, running_backends
+from processes import tool
+from programs import run
+from services import until
+
+from dashboards import FILES, FOLDER, Query, panel_queries, panels, variable_queries
+
+
+@pytest.fixture(params=FILES, ids=lambda path: path.stem)
+def dashboard(request: pytest.FixtureRequest) -> Any:
+    """Each dashboard."""
+    return json.loads(request.param.read_text(encoding="utf-8"))
+
+
+def test_they_are_what_their_program_makes() -> None:
+    """`python -m generate` in the folder `dashboards` changes nothing."""
+    pytest.importorskip("grafana_foundation_sdk", reason="grafana-foundation-sdk needs Python 3.11")
+    program = "import json\nfrom generate.all import as_json\nprint(json.dumps(as_json()))"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=FOLDER,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout) == {path.name: path.read_text(encoding="utf-8") for path in FILES}
+
+
+def test_round_trip_through_the_types_of_the_sdk(dashboard: Any) -> None:
+    """What is read into the SDK's types and written again is the same."""
+    pytest.importorskip("grafana_foundation_sdk", reason="grafana-foundation-sdk needs Python 3.11")
+    from grafana_foundation_sdk.cog.encoder import JSONEncoder
+    from grafana_foundation_sdk.cog.plugins import register_default_plugins
+    from grafana_foundation_sdk.models.dashboard import Dashboard
+
+    register_default_plugins()
+    again = json.loads(json.dumps(Dashboard.from_json(dashboard), cls=JSONEncoder))
+    for one in (again, dashboard):
+        for panel in panels(one):
+            if panel["datasource"]["type"] == "jaeger":  # the SDK has no type for its queries
+                del panel["targets"]
+    assert is_within(dashboard, again)
+
+
+def is_within(part: Any, whole: Any) -> bool:
+    """Whether all that the one says the other says as well: the SDK adds what is the default."""
+    if isinstance(part, dict):
+        return all(key in whole and is_within(value, whole[key]) for key, value in part.items())
+    if isinstance(part, list):
+        return len(part) == len(whole) and all(map(is_within, part, whole))
+    return bool(part == whole)
+
+
+def test_every_panel_says_what_it_is(dashboard: Any) -> None:
+    """Title, description, unit, what it shows where there is nothing; data sources are variables."""
+    variables = {one["name"] for one in dashboard["templating"]["list"] if one["type"] == "datasource"}
+    titles = [panel["title"] for panel in panels(dashboard)]
+    assert len(titles) == len(set(titles)) > 5
+    for panel in panels(dashboard):
+        defaults = panel["fieldConfig"]["defaults"]
+        assert panel["description"].endswith(".")
+        assert defaults["unit"]
+        assert defaults["noValue"]
+        for asked in (panel, *panel["targets"]):
+            assert asked["datasource"]["uid"].strip("${}") in variables
+
+
+def test_no_two_panels_overlap(dashboard: Any) -> None:
+    """Each place of the grid is one panel's."""
+    taken: dict[tuple[int, int], str] = {}
+    for panel in dashboard["panels"]:
+        place = panel["gridPos"]
+        assert place["x"] + place["w"] <= 24
+        for x in range(place["x"], place["x"] + place["w"]):
+            for y in range(place["y"], place["y"] + place["h"]):
+                assert (x, y) not in taken, (panel["title"], taken[x, y])
+                taken[x, y] = panel["title"]
+
+
+@pytest.mark.parametrize("query", [*panel_queries(), *variable_queries()], ids=lambda query: query.panel)
+def test_promql_is_promql(query: Query) -> None:
+    """By a parser of its own."""
+    parser = pytest.importorskip("promql_parser", reason="promql-parser is not installed")
+    if query.kind == "prometheus":
+        parser.parse(query.text)
+
+
+@pytest.fixture(scope="module")
+def node_modules() -> Path:
+    """Grafana's types and its parser of TraceQL, from npm; kept outside the repository."""
+    folder = tool("grafana-types-12.4.10")
+    if shutil.which("node") is None or folder is None or not (folder / "done").exists():
+        pytest.skip("Grafana's types are not there: run .ci/grafana-types (needs npm)")
+    return folder / "node_modules"
+
+
+JSON_OF = """
+import type { Dashboard } from '@grafana/schema';
+type Json<T> =
+    T extends string ? `${T}` :  // the values of an enum
+    T extends number | boolean | null | undefined ? T :
+    T extends (infer One)[] ? readonly Json<One>[] :
+    T extends object ? { [Key in keyof T]: Json<T[Key]> } : T;
+"""
+
+
+def test_typescript_takes_them(node_modules: Path, dashboard: Any, tmp_path: Path) -> None:
+    """The JSON is a Dashboard of @grafana/schema; with a value of a wrong type it is not."""
+    (tmp_path / "node_modules").symlink_to(node_modules)
+    compiler = ["node", str(node_modules / "typescript/bin/tsc"), "--noEmit", "--skipLibCheck", "--strict"]
+
+    def complaints(made: Any) -> str:
+        source = tmp_path / "check.ts"
+        source.write_text(
+            f"{JSON_OF}const made = {json.dumps(made)} as const;\nexport const checked: Json<Dashboard> = made;\n"
+        )
+        words = [*compiler, "--moduleResolution", "node", str(source)]
+        return subprocess.run(words, capture_output=True, text=True, check=False).stdout
+
+    assert complaints(dashboard) == ""
+    assert "'refresh' are incompatible" in complaints({**dashboard, "refresh": 30})
+
+
+def test_traceql_is_traceql(node_modules: Path) -> None:
+    """By Grafana's own grammar."""
+    queries = [query.text for query in panel_queries() if query.kind == "tempo"]
+    assert len(queries) == 2
+    program = """
+    const { parser } = require("@grafana/lezer-traceql");
+    for (const text of JSON.parse(process.argv[1])) {
+        let wrong = false;
+        parser.parse(text).iterate({ enter: (node) => { wrong ||= node.type.isError; } });
+        console.log(wrong ? "wrong" : "right");
+    }
+    """
+    done = subprocess.run(
+        ["node", "-e", program, json.dumps([*queries, "{ span.x = } nothing"])],
+        cwd=node_modules.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["right", "right", "wrong"]
+
+
+def test_promtool_takes_the_alert_rules() -> None:
+    """They are rules, they fire when they should, and do not when they should not."""
+    promtool = tool(f"promtool-{PROMETHEUS_VERSION}")
+    if promtool is None:
+        pytest.skip("promtool is not built: run .ci/prometheus (needs Go)")
+    folder = FOLDER / "prometheus"
+    tests = [str(path) for path in sorted((folder / "rules-tests").glob("*.yml"))]
+    assert tests
+    for words in (("check", "rules", "rules/otelflow.yml"), ("test", "rules", *tests)):
+        done = subprocess.run([promtool, *words], cwd=folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    done = subprocess.run(
+        [promtool, "check", "config", "prometheus.yml"], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+PROGRAM = """
+import time
+from otelflow import configure, flow, flush, task
+
+@task
+def step(fails):
+    if fails: raise LookupError("no")
+
+@flow
+def nightly(fails): step(fails)
+
+configure("shop", metrics=True)
+for number in range(8):
+    for _ in range(4):
+        try: nightly(number % 3 == 0).execute()
+        except LookupError: pass
+    flush()
+    time.sleep(0.6)
+"""
+
+EMPTY = {
+    "Failed, a week ago",
+    "p95, a week ago",
+    "Runs, a week ago",
+    "Left out, by reason",
+}
+"""Panels that have nothing to show in a test of seconds in which nothing is lost."""
+
+
+@pytest.mark.skipif(missing_backend() is not None, reason=str(missing_backend()))
+def test_prometheus_answers_every_panel() -> None:
+    """With the metrics of a program that ran, each query has data, and none is refused."""
+    with running_backends() as backends:
+        run(PROGRAM, head="", OTEL_EXPORTER_OTLP_ENDPOINT=backends.otlp)
+        until(lambda: backends.query("otelflow_flow_duration_seconds_count"), "metrics")
+        until(lambda: said(backends, "Runs") == 32, "all runs")  # a scrape may come before the last export
+        asked = [query for query in panel_queries(flow="nightly") if query.kind == "prometheus"]
+        asked += variable_queries()
+        assert len(asked) > 40
+        answered: dict[tuple[str, str], bool] = {}
+        for query in asked:
+            key = query.dashboard, query.panel
+            answered[key] = bool(backends.query(query.text)) or answered.get(key, False)
+        assert {panel for (_, panel), has_data in answered.items() if not has_data} == EMPTY
+        shown = {panel: said(backends, panel) for panel in ("Runs", "Failures", "Spans lost")}
+        assert shown == {"Runs": 32, "Failures": 12, "Spans lost": 0}
+
+
+def said(backends: Backends, panel: str) -> float:
+    """The number that a panel of *Flows* shows."""
+    (query,) = (one for one in panel_queries(flow="nightly") if (one.dashboard, one.panel) == ("Flows", panel))
+    ((_, value),) = backends.query(query.text)
+    return value
+
+
+ONCE = """
+import sys
+from otelflow import configure, flow, task
+
+@task
+def step(): pass
+
+@flow
+def nightly(fails):
+    for _ in range(1000): step()
+    if fails: raise LookupError("no")
+
+configure("cron", metrics=True)
+nightly("fails" in sys.argv).execute()
+"""
+
+
+@pytest.mark.skipif(missing_backend() is not None, reason=str(missing_backend()))
+def test_what_runs_once_and_ends_is_counted(tmp_path: Path) -> None:
+    """Processes of one flow each, which send once: every run, failure and lost span is in the numbers."""
+    program = tmp_path / "once.py"
+    program.write_text(ONCE)
+    with running_backends() as backends:
+        environment = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": backends.otlp, "OTELFLOW_QUEUE_SIZE": "50"}
+        for words, code in (([], 0), (["fails"], 1), ([], 0)):
+            done = subprocess.run([sys.executable, program, *words], env=environment, capture_output=True, text=True)
+            assert done.returncode == code, done.stderr
+        until(lambda: len(backends.query("otelflow_flow_duration_seconds_count")) == 3, "metrics")
+        assert {panel: said(backends, panel) for panel in ("Runs", "Failures")} == {"Runs": 3, "Failures": 1}
+        ((_, dropped),) = backends.query("sum(otelflow_dropped_total)")
+        assert said(backends, "Spans lost") == dropped > 0

@@ -1,0 +1,202 @@
+"""Metrics: durations, what runs, what was left out; with the SDK's reader here, and in programs of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pool_work
+import pytest
+import shopping
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+
+from otelflow import Flow, flow, instrument, task
+from otelflow._metrics import instruments, measurements
+from otelflow._metrics.measurements import measures
+from otelflow._spans.tracer import use_provider
+from otelflow.propagate import propagating
+from otelflow.testing import Capture
+
+Read = Callable[[str], dict[tuple[Any, ...], Any]]
+
+
+@pytest.fixture
+def read() -> Iterator[Read]:
+    """Measures, and reads a metric: its points by the values of their attributes."""
+    before = measures.on, measures.sink, instruments._in_use
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader], shutdown_on_exit=False)
+    measures.work_off()
+    instruments.use(instruments.Meters(provider))
+
+    def points(name: str) -> dict[tuple[Any, ...], Any]:
+        data = reader.get_metrics_data()
+        found = [] if data is None else data.resource_metrics[0].scope_metrics[0].metrics
+        return {
+            tuple((point.attributes or {}).values()): point
+            for metric in found
+            if metric.name == name
+            for point in metric.data.data_points
+        }
+
+    yield points
+    measures.work_off()
+    measures.on, measures.sink, instruments._in_use = before
+    provider.shutdown()
+
+
+@task
+def step(fails: bool = False) -> None:
+    if fails:
+        raise KeyError("no")
+
+
+@flow
+def nightly(steps: int = 2, failing: int = 0) -> None:
+    for number in range(steps):
+        try:
+            step(number < failing)
+        except KeyError:
+            pass
+
+
+def test_how_long_flows_and_tasks_took(read: Read, captured: Capture) -> None:
+    """As many as there are spans, and as long; failures by the class of the error."""
+    nightly(3, failing=1).execute()
+    flows, tasks = read("otelflow.flow.duration"), read("otelflow.task.duration")
+    assert {key: point.count for key, point in flows.items()} == {("nightly", "completed"): 1}
+    assert {key: point.count for key, point in tasks.items()} == {
+        ("nightly", "step", "completed"): 2,
+        ("nightly", "step", "failed", "KeyError"): 1,
+    }
+    (only,) = flows.values()
+    assert only.sum == pytest.approx(captured.flow("nightly").duration)
+    assert sum(point.sum for point in tasks.values()) == pytest.approx(sum(one.duration for one in captured.tasks))
+    assert only.explicit_bounds == instruments.BOUNDS
+
+
+def test_an_exemplar_leads_to_the_trace(read: Read, captured: Capture) -> None:
+    """Of the run itself, whatever is current where metrics are collected."""
+
+    @flow
+    def outer() -> None:
+        nightly(1).execute()
+        (point,) = read("otelflow.task.duration").values()
+        (exemplar,) = point.exemplars
+        inner = captured.task("step")
+        found = (format(exemplar.trace_id, "032x"), format(exemplar.span_id, "016x"))
+        assert found == (inner.trace_id, inner.span_id)
+
+    outer().execute()
+
+
+def test_what_is_sampled_out_is_measured(read: Read) -> None:
+    """And has no exemplar: there is no trace to lead to."""
+    with use_provider(TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False)):
+        nightly(1).execute()
+    (point,) = read("otelflow.task.duration").values()
+    assert (point.count, list(point.exemplars)) == (1, [])
+
+
+def test_what_runs(read: Read) -> None:
+    """While flows run they are counted, in all threads; afterwards there are none."""
+    here, go_on = threading.Barrier(4), threading.Event()
+
+    @flow
+    def waits() -> None:
+        here.wait(10)
+        go_on.wait(10)
+
+    with ThreadPoolExecutor(3) as pool:
+        running = [pool.submit(waits().execute) for _ in range(3)]
+        here.wait(10)
+        assert read("otelflow.flow.active")[("waits",)].value == 3
+        go_on.set()
+    assert all(one.result().status == "completed" for one in running)
+    assert read("otelflow.flow.active")[("waits",)].value == 0
+
+
+def test_a_cancelled_run_is_no_failure(read: Read) -> None:
+    """It has its own status, and no error."""
+
+    @flow(transparent=True)
+    async def waits() -> None:
+        await asyncio.sleep(10)
+
+    async def main() -> None:
+        running = asyncio.create_task(waits())
+        await asyncio.sleep(0.01)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+    asyncio.run(main())
+    assert list(read("otelflow.flow.duration")) == [("waits", "cancelled")]
+
+
+def test_a_task_that_leaves_no_span_is_measured(tmp_path: Path, read: Read, captured: Capture) -> None:
+    """That is what `min_duration` and metrics are for together."""
+    shopping.write(tmp_path, short="def leaf(): pass\n")
+    with (
+        shopping.importable(tmp_path),
+        instrument(tasks=[{"target": "shop.short:leaf", "min_duration": "1s"}]),
+    ):
+        leaf = shopping.load("short").leaf
+        Flow(lambda: [leaf() for _ in range(5)]).execute()
+    assert not captured.tasks
+    assert read("otelflow.task.duration")[("<lambda>", "leaf", "completed")].count == 5
+
+
+def test_a_job_in_another_process_is_measured_here(read: Read) -> None:
+    """Once, by the flow that it belongs to."""
+    from concurrent.futures import ProcessPoolExecutor
+
+    @flow
+    def pooled() -> list[int]:
+        with propagating(ProcessPoolExecutor(1)) as pool:
+            return list(pool.map(pool_work.step, range(3)))
+
+    assert len(pooled().execute().return_value) == 3
+    assert read("otelflow.task.duration")[("pooled", "step", "completed")].count == 3
+
+
+def test_names_without_end_are_one_series(read: Read) -> None:
+    """2,000 sets of attributes; what comes beyond is counted, and marked as OpenTelemetry has it."""
+    for number in range(2_100):
+        made = Flow(int)
+        made.name = f"order {number}"
+        made.execute()
+    points = read("otelflow.flow.duration")
+    assert len(points) == 2_001
+    assert points[(True,)].count == 100
+    assert len(read("otelflow.flow.active")) <= 2_000
+
+
+def test_notes_do_not_pile_up(read: Read) -> None:
+    """Without any collection they are worked off beside, all of them."""
+    nightly(20_000).execute()
+    until = time.monotonic() + 20
+    while len(measures._taken) > measurements._MANY and time.monotonic() < until:
+        time.sleep(0.01)
+    assert len(measures._taken) <= measurements._MANY
+    assert read("otelflow.task.duration")[("nightly", "step", "completed")].count == 20_000
+
+
+def test_what_is_too_much_is_counted(monkeypatch: pytest.MonkeyPatch, read: Read) -> None:
+    """Where nobody works the notes off in time, the oldest go; the number says so."""
+    monkeypatch.setattr(measurements, "_MANY", 10)
+    monkeypatch.setattr(measurements, "_MOST", 100)
+    before = read("otelflow.dropped").get(("metrics_queue_full",))
+    with measures._working:
+        nightly(500).execute()
+    after = read("otelflow.dropped")[("metrics_queue_full",)].value - (before.value if before else 0)
+    assert read("otelflow.task.duration")[("nightly", "step", "completed")].count + after in (500, 501, 502)
+    assert after >= 390

@@ -1,0 +1,288 @@
+"""flush, shutdown and the end of a process: what is delivered, waited for and counted."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import programs
+import pytest
+from provider_programs import MEMORY, said
+
+
+def test_flush_delivers_and_reports() -> None:
+    """Truthy when all was accepted; numbers since the start of the process."""
+    facts = said(
+        """
+        configure(exporters=[memory])
+        work(9).execute()
+        report = flush(5)
+        say(ok=bool(report), delivered=report.delivered, pending=report.pending, got=len(memory.spans))
+        """
+    )
+    assert facts == {"ok": True, "delivered": 10, "pending": 0, "got": 10, "stderr": ""}
+
+
+def test_what_an_exporter_refuses_is_lost_and_said() -> None:
+    """FAILURE and an exception of the exporter are both losses; the program sees neither."""
+    facts = said(
+        """
+        class Raises(Memory):
+            def export(self, spans): raise RuntimeError("broken exporter")
+        configure(exporters=[Memory(SpanExportResult.FAILURE), Raises()])
+        work(1).execute()
+        report = flush(5)
+        say(ok=bool(report), delivered=report.delivered, lost=report.lost, dropped=stats().dropped)
+        """
+    )
+    assert (facts["ok"], facts["delivered"], facts["lost"]) == (False, 0, {"export_failed": 4})
+    assert facts["dropped"] == {"export_failed": 4}
+
+
+def test_a_full_queue_drops_the_oldest_and_counts() -> None:
+    """Never more in memory than the queue's size, and every span is in the account."""
+    facts = said(
+        """
+        configure(exporters=[Memory(wait=0.3)])
+        work(2000).execute()
+        report = flush(20)
+        say(delivered=report.delivered, lost=report.lost, produced=stats().produced)
+        """,
+        OTELFLOW_QUEUE_SIZE="100",
+        OTEL_BSP_MAX_EXPORT_BATCH_SIZE="50",
+    )
+    assert facts["produced"] == 2001
+    assert facts["delivered"] + facts["lost"]["queue_full"] == 2001
+    assert facts["lost"]["queue_full"] > 1000
+
+
+def test_a_burst_is_kept() -> None:
+    """40,000 tasks as fast as one process can make them: none lost with the default queue."""
+    facts = said(
+        "configure(exporters=[memory]); work(40_000).execute(); say(ok=bool(flush(60)), got=len(memory.spans))"
+    )
+    assert (facts["ok"], facts["got"]) == (True, 40_001)
+
+
+@pytest.mark.parametrize("end", ["flush", "shutdown"])
+def test_an_exporter_that_hangs_takes_no_time_of_the_others(end: str) -> None:
+    """All send at once: what the second would take arrives, though the first uses up the whole time."""
+    facts = said(
+        f"""
+        configure(exporters=[Memory(wait=30), memory])
+        work(2).execute()
+        began = time.monotonic(); report = {end}(1)
+        say(ok=bool(report), got=len(memory.spans), lost=report.lost, took=time.monotonic() - began)
+        sys.stdout.flush(); os._exit(0)
+        """
+    )
+    assert (facts["ok"], facts["got"], facts["lost"]) == (False, 3, {})
+    assert facts["took"] < 5
+
+
+@pytest.mark.parametrize("provider", ["exporters=[memory]", "exporters=[], metrics=True", "foreign"])
+def test_a_flush_may_be_given_all_the_time_of_the_world(provider: str) -> None:
+    """An infinite time is no error in the user's code."""
+    set_up = f"configure({provider})"
+    if provider == "foreign":
+        set_up = (
+            "from opentelemetry.sdk.trace import TracerProvider as P; otelflow.providers.trace.set_tracer_provider(P())"
+        )
+    facts = said(
+        f"from opentelemetry import trace; {set_up}; work(1).execute()\nsay(unknown=flush(float('inf')).unknown)",
+        OTEL_METRICS_EXPORTER="none",
+    )
+    assert facts["unknown"] is (provider == "foreign")
+
+
+@pytest.mark.parametrize("provider", ["metrics", "foreign"])
+def test_a_flush_that_hangs_is_not_begun_again(provider: str) -> None:
+    """However often a program flushes while a backend hangs: there is one thread that waits for it."""
+    facts = said(
+        f"""
+        import threading
+        from opentelemetry import trace
+        from opentelemetry.sdk.trace import TracerProvider
+        class Hangs(TracerProvider):
+            def force_flush(self, timeout_millis=0): time.sleep(60)
+        if {provider == "foreign"}: trace.set_tracer_provider(Hangs(shutdown_on_exit=False))
+        else:
+            configure(exporters=[], metrics=True)
+            otelflow._providers.meter_provider._own.provider.force_flush = lambda _: time.sleep(60)
+        work(1).execute(); flush(0.01); before = threading.active_count()
+        reports = [flush(0.01) for _ in range(10)]
+        say(more=threading.active_count() - before, ok=any(reports))
+        sys.stdout.flush(); os._exit(0)
+        """,
+        OTEL_METRICS_EXPORTER="none",
+    )
+    assert (facts["more"], facts["ok"]) == (0, False)
+
+
+@pytest.mark.parametrize("put", ["time.sleep(60)", "{}[0]"])
+def test_a_flush_is_not_whole_without_the_artifacts(put: str, tmp_path: Path) -> None:
+    """The event names a file: one that the store has not taken yet, or refused, is missing at the backend."""
+    facts = said(
+        f"""
+        import otelflow._artifacts.store
+        configure(exporters=[memory])
+        @flow
+        def kept(this_flow=None): this_flow.add_artifact(key="whole", data="x" * 100_000)
+        class Place:
+            def open(self): pass
+            def put(self, path, body): {put}
+        otelflow._artifacts.store.place_of = lambda _: Place()
+        kept().execute(); report = flush(0.5)
+        say(ok=bool(report), lost=report.lost, delivered=report.delivered)
+        sys.stdout.flush(); os._exit(0)
+        """,
+        OTELFLOW_ARTIFACT_STORE=f"file://{tmp_path}",
+    )
+    assert (facts["ok"], facts["delivered"], facts["lost"]) == (False, 1, {"artifact_not_stored": 1})
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "10s"])
+def test_a_timeout_that_is_none(seconds: str) -> None:
+    """It is said once, by the variable's name, and the loss is counted."""
+    facts = said("configure(); work(1).execute(); say(lost=flush().lost)", OTEL_EXPORTER_OTLP_TIMEOUT=seconds)
+    assert facts["lost"] == {"export_failed": 2}
+    assert "The exporter 'otlp' cannot be made" in facts["stderr"]
+    assert "Traceback" not in facts["stderr"]
+
+
+def test_a_fork_while_another_thread_configures() -> None:
+    """The child has a lock of its own: the thread that held it is not there."""
+    facts = said(
+        """
+        import signal, threading, otelflow.providers
+        held, over = threading.Event(), threading.Event()
+        def configuring():
+            with otelflow.providers._lock:
+                held.set(); over.wait()
+        threading.Thread(target=configuring, daemon=True).start()
+        held.wait()
+        child = os.fork()
+        if not child:
+            signal.alarm(20); configure(exporters=[memory]); os._exit(0)
+        say(code=os.waitpid(child, 0)[1]); over.set()
+        """
+    )
+    assert facts["code"] == 0
+
+
+def test_shutdown_is_idempotent() -> None:
+    """A second call only reports; the exporter is shut down once; what ends later is counted."""
+    facts = said(
+        """
+        configure(exporters=[memory])
+        work(1).execute()
+        reports = [shutdown(5), shutdown(5)]
+        work(1).execute()
+        say(ok=[bool(r) for r in reports], downs=memory.downs, lost=shutdown().lost, got=len(memory.spans))
+        """
+    )
+    assert facts["ok"] == [True, True]
+    assert (facts["downs"], facts["lost"], facts["got"]) == (1, {"after_shutdown": 2}, 2)
+
+
+def test_a_normal_end_delivers_everything() -> None:
+    """Without flush or shutdown: at exit, at sys.exit, and after an exception."""
+    for end in ("", "sys.exit(3)", "raise ValueError('end')"):
+        done = programs.run(
+            f"""
+class Says(Memory):
+    def shutdown(self): say(got=len(self.spans))
+configure(exporters=[Says()])
+work(700).execute()
+{end}
+""",
+            head=programs.HEAD + MEMORY,
+        )
+        assert done.said == {"got": 701}
+        assert done.returncode == {"": 0, "sys.exit(3)": 3}.get(end, 1)
+
+
+def test_a_forked_child_has_its_own_queue() -> None:
+    """What waits in the parent is the parent's to send; the child's own spans are delivered by the child."""
+    facts = said(
+        """
+        configure(exporters=[memory])
+        work(3).execute()
+        child = os.fork()
+        if child == 0:
+            work(1).execute()
+            report = flush(5)
+            os._exit(0 if report.delivered == 2 and len(memory.spans) == 2 else 1)
+        _, status = os.waitpid(child, 0)
+        flush(5)
+        ids = {span.context.span_id for span in memory.spans}
+        say(child=os.waitstatus_to_exitcode(status), parent=len(memory.spans), once=len(ids))
+        """
+    )
+    assert (facts["child"], facts["parent"], facts["once"]) == (0, 4, 4)
+
+
+def test_without_configure_flush_says_so() -> None:
+    """Nothing is set up: nothing is delivered, and the report is not true."""
+    facts = said("work(1).execute(); r = flush(1); say(ok=bool(r), unknown=r.unknown, produced=stats().produced)")
+    assert facts == {"ok": False, "unknown": True, "produced": 0, "stderr": ""}
+
+
+POOL = """
+import multiprocessing, os, sys
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from otelflow import configure, flow, task
+
+class File(SpanExporter):
+    def export(self, spans):
+        with open(os.environ["SPANS"], "a") as out:
+            out.writelines(f"{os.getpid()} {span.name}\\n" for span in spans)
+        return SpanExportResult.SUCCESS
+    def shutdown(self):
+        pass
+
+@task
+def step(x):
+    return x
+
+@flow
+def in_child():
+    for x in range(9):
+        step(x)
+
+def work():
+    configure(exporters=[File()])
+    in_child().execute()
+
+if __name__ == "__main__":
+    if sys.argv[1] == "fork":
+        configure(exporters=[File()])
+        step(0)
+    processes = [multiprocessing.get_context(sys.argv[1]).Process(target=work) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    print([process.exitcode for process in processes])
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_children_of_multiprocessing_deliver_before_they_end(method: str, tmp_path: Path) -> None:
+    """They leave without atexit; all their spans arrive, each once, by each start method."""
+    program, spans = tmp_path / "pool.py", tmp_path / "spans"
+    program.write_text(POOL)
+    done = subprocess.run(
+        [sys.executable, str(program), method],
+        env=programs.clean_environment(SPANS=str(spans)),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout == "[0, 0, 0]\n", done.stderr
+    lines = spans.read_text().splitlines()
+    assert len(lines) == 30 + (method == "fork")
+    assert sorted(Counter(line.split()[0] for line in lines).values()) == [1] * (method == "fork") + [10] * 3

@@ -1,0 +1,354 @@
+"""configure, flush, shutdown, stats: each in a process of its own, as a global provider can be set once."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import programs
+import pytest
+from provider_programs import said
+
+
+def test_the_environment_says_everything() -> None:
+    """Service name, resource attributes, sampler and limits come from OpenTelemetry's variables."""
+    facts = said(
+        """
+        provider = configure(exporters=[memory])
+        work().execute(); flush()
+        attributes = dict(provider.resource.attributes)
+        say(service=attributes["service.name"], team=attributes["team"], sampler=provider.sampler.get_description(),
+            values=[len(v) for v in memory.spans[0].attributes.values()], count=len(memory.spans))
+        """,
+        OTEL_SERVICE_NAME="named",
+        OTEL_RESOURCE_ATTRIBUTES="team=data",
+        OTEL_TRACES_SAMPLER="parentbased_traceidratio",
+        OTEL_TRACES_SAMPLER_ARG="1.0",
+        OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT="5",
+    )
+    assert (facts["service"], facts["team"], facts["count"]) == ("named", "data", 4)
+    assert "TraceIdRatioBased{1.0}" in facts["sampler"]
+    assert max(facts["values"]) == 5
+
+
+def test_arguments_go_before_the_environment() -> None:
+    """service_name, resource_attributes and sampler given in code win."""
+    facts = said(
+        """
+        from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+        provider = configure("code", exporters=[memory], resource_attributes={"team": "core"}, sampler=ALWAYS_OFF)
+        work().execute()
+        say(service=provider.resource.attributes["service.name"], team=provider.resource.attributes["team"],
+            produced=stats().produced, ok=bool(flush()))
+        """,
+        OTEL_SERVICE_NAME="named",
+        OTEL_RESOURCE_ATTRIBUTES="team=data",
+        OTEL_TRACES_SAMPLER="always_on",
+    )
+    assert (facts["service"], facts["team"], facts["produced"], facts["ok"]) == ("code", "core", 0, True)
+
+
+def test_exporters_are_found_by_name() -> None:
+    """Entry-point names, in the environment or in code; ``none`` is none."""
+    in_code = programs.run("configure(exporters='console'); work(1).execute(); shutdown()")
+    assert '"name": "work"' in in_code.stdout
+    by_environment = programs.run("configure(); work(1).execute(); shutdown()", OTEL_TRACES_EXPORTER="console")
+    assert '"name": "work"' in by_environment.stdout
+    none = programs.run("configure(); work(1).execute(); say(ok=bool(shutdown()))", OTEL_TRACES_EXPORTER="none")
+    assert none.said == {"ok": True}
+    assert none.stderr == ""
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_provider_of_the_users_own_is_used_and_left_alone(when: str) -> None:
+    """Set before or after otelflow is imported and the functions are decorated; configure() does not touch it."""
+    provider = """
+    from opentelemetry import trace
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+    own, mine = TracerProvider(), InMemorySpanExporter()
+    own.add_span_processor(SimpleSpanProcessor(mine))
+    trace.set_tracer_provider(own)
+    """.replace("\n    ", "\n")
+    body = """
+        work(1).execute()
+        used = configure("ignored")
+        work(1).execute()
+        report = flush(1)
+        say(same=used is own, spans=len(mine.get_finished_spans()), ok=bool(report), unknown=report.unknown,
+            down=bool(shutdown(1)), after=work(1).execute().status, processors=len(
+                own._active_span_processor._span_processors))
+    """
+    head = provider + programs.HEAD if when == "before" else programs.HEAD + "work(1).execute()\n" + provider
+    done = programs.run(body, head=head)
+    assert done.said == {
+        "same": True,
+        "spans": 4,
+        "ok": False,
+        "unknown": True,
+        "down": False,
+        "after": "completed",
+        "processors": 1,
+    }
+    assert "A global tracer provider is set already" in done.stderr
+
+
+def test_a_second_configure_changes_nothing() -> None:
+    """It returns the provider in use."""
+    facts = said("first = configure(exporters=[memory]); say(same=configure() is first)")
+    assert facts == {"same": True, "stderr": ""}
+    facts = said("first = configure(exporters=[memory]); say(same=configure('other') is first)")
+    assert facts["same"] is True
+    assert "what was given to this configure() has no effect" in facts["stderr"]
+
+
+def test_random_seed_cannot_repeat_ids() -> None:
+    """Trace and span ids differ although the program seeds the random module the same way each time."""
+    facts = said(
+        """
+        import random
+        configure(exporters=[memory])
+        ids = []
+        for _ in range(3):
+            random.seed(1)
+            run = work(1).execute()
+            ids += [run.trace_id, run.span_id, run.run_id]
+        say(ids=ids)
+        """
+    )
+    assert len(set(facts["ids"])) == 9
+
+
+@pytest.fixture
+def dead() -> Iterator[int]:
+    """A port of loopback that refuses connections: bound, and nobody listens."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]
+
+
+@pytest.fixture
+def hanging() -> Iterator[int]:
+    """A port that takes connections and never answers."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        bound.listen(16)
+        yield bound.getsockname()[1]
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+@pytest.mark.parametrize("kind", ["dead", "hanging"])
+def test_an_endpoint_that_does_not_answer(kind: str, protocol: str, request: pytest.FixtureRequest) -> None:
+    """flush returns in time and says what was not delivered; the exit is not held up; the flow does not notice."""
+    facts = said(
+        """
+        configure()
+        run = work(20).execute()
+        begin = time.monotonic(); report = flush(0.5); took = time.monotonic() - begin
+        say(status=run.status, ok=bool(report), delivered=report.delivered, took=took, produced=stats().produced,
+            total=report.pending + sum(report.lost.values()))
+        """,
+        OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{request.getfixturevalue(kind)}",
+        OTEL_EXPORTER_OTLP_PROTOCOL=protocol,
+        OTELFLOW_EXIT_SECONDS="0.5",
+    )
+    assert (facts["status"], facts["ok"], facts["delivered"]) == ("completed", False, 0)
+    assert facts["total"] == facts["produced"] == 21
+    assert "by otlp: 21 " in facts["stderr"]
+    assert facts["took"] < 5  # seconds: ten times its timeout, for a busy machine; the SDK takes 30 and more
+    assert "21 spans were not delivered" in facts["stderr"]
+
+
+def test_the_exit_is_short_with_a_dead_endpoint(dead: int) -> None:
+    """The whole program ends within the limit of no progress, not after the exporter's retries."""
+    done = programs.run(
+        "configure(); work(20).execute(); say(end=time.time())",
+        OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{dead}",
+        OTELFLOW_EXIT_SECONDS="0.2",
+        timeout=8,
+    )
+    assert done.returncode == 0
+
+
+def test_what_hangs_at_the_exit_is_waited_for_together() -> None:
+    """Spans, metrics and an exporter's own shutdown share the seconds without progress; they are not added up."""
+    hangs = """
+        class Hangs(Memory):
+            def shutdown(self): time.sleep(60)
+        began = time.time()
+        import atexit; atexit.register(lambda: say(began=began, over=time.time()))
+        configure(exporters=[Hangs(wait=60)], metrics=True); work(2).execute(); began = time.time()
+    """
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        facts = said(
+            hangs,
+            OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{silent.getsockname()[1]}",
+            OTELFLOW_EXIT_SECONDS="4",
+        )
+    assert 4 <= facts["over"] - facts["began"] < 7.5
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "message"),
+    [
+        (
+            "localhost:4318",
+            "The OTLP endpoint 'localhost:4318' is no URL that can be called. Use one like http://localhost",
+        ),
+        ("http://", "is no URL that can be called"),
+        ("http://host:notaport", "is no URL that can be called"),
+        ("ftp://host", "is no URL that can be called"),
+    ],
+)
+def test_a_malformed_endpoint(endpoint: str, message: str) -> None:
+    """In code it is a ConfigError; in the environment it is logged, the flow runs, and the loss is counted."""
+    facts = said(
+        """
+        configure()
+        run = work(2).execute()
+        report = flush(5)
+        say(status=run.status, ok=bool(report), lost=report.lost)
+        """,
+        OTEL_EXPORTER_OTLP_ENDPOINT=endpoint,
+    )
+    assert (facts["status"], facts["ok"], facts["lost"]) == ("completed", False, {"export_failed": 3})
+    assert message in facts["stderr"]
+    in_code = programs.run(f"configure(endpoint={endpoint!r})")
+    assert in_code.returncode == 1
+    assert "ConfigError" in in_code.stderr
+    assert message in in_code.stderr
+
+
+def test_an_exporter_that_nobody_knows() -> None:
+    """The error names what there is, and for ours the distribution that has it."""
+    done = programs.run("configure(exporters=['jaeger'])")
+    assert "ConfigError: No exporter is installed under the name 'jaeger'. There are: console, " in done.stderr
+    facts = said(
+        "configure(); run = work(1).execute(); say(status=run.status, lost=flush(5).lost)", OTEL_TRACES_EXPORTER="x"
+    )
+    assert (facts["status"], facts["lost"]) == ("completed", {"export_failed": 2})
+
+
+def test_unknown_arguments_of_configure() -> None:
+    """As everywhere: the nearest name."""
+    done = programs.run("configure(service='x')")
+    assert "configure() has no argument 'service'. Did you mean 'service_name'?" in done.stderr
+
+
+def test_the_import_loads_the_api_and_wrapt_only() -> None:
+    """No SDK, no exporters; of the standard library what makes FlowRunConfig, as the API has loaded much of it."""
+    done = programs.run(
+        """
+        import sys, opentelemetry.trace, wrapt
+        below = set(sys.modules)
+        import otelflow
+        print(sorted(name for name in set(sys.modules) - below if name.partition(".")[0] != "otelflow"))
+        """,
+        head="",
+    )
+    assert done.stdout == "['dataclasses']\n", done.stderr
+
+
+@pytest.mark.parametrize("set_up", ["", "otelflow.configure(exporters=[])"])
+def test_the_first_task_loads_nothing(set_up: str) -> None:
+    """What the first task needs is loaded before its time begins: its duration would tell of that instead."""
+    done = programs.run(
+        f"""
+        import sys, otelflow
+        {set_up}
+
+        @otelflow.task
+        def step(this_task=None):
+            this_task.log_info("working", number=1)
+
+        @otelflow.flow
+        def work():
+            before = set(sys.modules)
+            step()
+            return set(sys.modules) - before
+
+        print(work().execute().return_value)
+        """,
+        head="",
+    )
+    assert done.stdout == "set()\n", done.stderr
+
+
+LOGS = """
+class Records(Memory):
+    def export(self, batch):
+        from opentelemetry.sdk._logs.export import LogRecordExportResult
+        self.spans.extend(item.log_record for item in batch)
+        return LogRecordExportResult.SUCCESS
+records = Records()
+from otelflow._providers import exporters as _exporters
+_exporters.make_exporter = lambda *given: records  # the only part of the path that is not real
+"""
+
+
+@pytest.mark.parametrize(("where", "on_span", "on_logs"), [("span", 3, 0), ("logs", 0, 3), ("both", 3, 3)])
+def test_events_go_where_they_are_wanted(where: str, on_span: int, on_logs: int) -> None:
+    """OTELFLOW_EVENTS: on spans, as log records of the same trace and span, or both."""
+    facts = said(
+        LOGS
+        + """
+@task(raise_on_error=False)
+def fails(this_task=None):
+    this_task.log_warning("careful", left=3)
+    raise ValueError("no")
+configure(exporters=[memory])
+fails(); report = flush(5)
+span = memory.spans[0]
+say(span=len(span.events), ok=bool(report), logs=[
+    [r.event_name, r.severity_text, r.body, r.attributes.get("left"), r.span_id == span.context.span_id]
+    for r in records.spans])
+""",
+        OTELFLOW_EVENTS=where,
+    )
+    assert (facts["span"], len(facts["logs"]), facts["ok"]) == (on_span, on_logs, True)
+    if on_logs:
+        assert facts["logs"] == [
+            ["otelflow.message", "WARN", "careful", 3, True],
+            ["exception", "ERROR", "no", None, True],
+            ["otelflow.message", "ERROR", "Error executing 'fails' task: no", None, True],
+        ]
+
+
+def test_an_endpoint_that_nobody_takes() -> None:
+    """Given in code beside an exporter that does not ask for it: that is said."""
+    facts = said("configure(exporters=['console'], endpoint='http://localhost:4318'); say(done=True)")
+    assert "configure(endpoint=...) has no effect: console sends where" in facts["stderr"]
+    assert said("configure(endpoint='http://localhost:4318'); say(done=True)")["stderr"] == ""
+
+
+OWN_KIND = """
+class Own:
+    def __init__(self, *given):
+        self.given = given
+    sending_to = classmethod(lambda kind, endpoint, headers: kind(endpoint, headers))
+    def export(self, spans): ...
+    def shutdown(self): ...
+"""
+
+
+def test_an_exporter_that_can_be_told(tmp_path: Path) -> None:
+    """By its class method ``sending_to``: it is made by that with what was given, and without that by no argument. An
+    object that was made before is told nothing, which is said."""
+    about = tmp_path / "own_kind-1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Name: own_kind\nVersion: 1\n")
+    (about / "entry_points.txt").write_text("[opentelemetry_traces_exporter]\nown = own_kind:Own\n")
+    (tmp_path / "own_kind.py").write_text(OWN_KIND)
+    there = {"PYTHONPATH": str(tmp_path), "OTEL_TRACES_EXPORTER": "own"}
+    show = "from otelflow._export.registry import pipelines; say(given=pipelines[0].exporter.given)"
+    both = said(f"configure(endpoint='http://a:4318', headers={{'key': 'x'}}); {show}", **there)
+    assert (both["given"], both["stderr"]) == (["http://a:4318", {"key": "x"}], "")
+    assert said(f"configure(headers={{'key': 'x'}}); {show}", **there)["given"] == [None, {"key": "x"}]
+    assert said(f"configure(); {show}", **there)["given"] == []
+    made = said(f"from own_kind import Own; configure(exporters=[Own()], endpoint='http://a:4318'); {show}", **there)
+    assert made["given"] == []
+    assert "configure(endpoint=...) has no effect: Own sends where" in made["stderr"]
+    wrong = said("try: configure(endpoint='ftp://a')\nexcept Exception as error: say(error=str(error))", **there)
+    assert "'ftp://a' is no URL" in wrong["error"]

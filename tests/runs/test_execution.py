@@ -1,0 +1,192 @@
+"""How flows are executed: made directly, in subclasses, twice, and in event loops."""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from typing import Any
+
+import pytest
+from plain_runs import plain
+
+from otelflow import Flow, FlowRunConfig, Task, current_flow, flow, task
+from otelflow.errors import NothingToRun, OtelflowError
+from otelflow.testing import Capture
+
+# --- execution ------------------------------------------------------------------------------------
+
+
+def test_flows_and_tasks_made_directly(captured: Capture) -> None:
+    """Flow(target, ...) and Task(target, ...), sync and async."""
+
+    async def double(x: int) -> int:
+        return 2 * x
+
+    assert Flow(plain, 1, y=2).execute().return_value == 3
+    assert Flow(double, 2).execute().return_value == 4
+    assert Task(double, 2).execute().return_value == 4
+    made = Task(int, "x")
+    made.raise_on_error = False
+    made.name = "convert"
+    assert made.execute().status == "failed"
+    assert isinstance(made.error, ValueError)
+    assert captured.task("convert").attributes["otelflow.task.name"] == "convert"
+
+
+def test_subclasses_with_hooks() -> None:
+    """on_start, on_stop, main and dependencies of a subclass, by decorator and directly."""
+    calls: list[str] = []
+
+    class Logged(Flow[Any]):
+        name = "logged"
+
+        def on_start(self) -> None:
+            calls.append("start")
+
+        def on_stop(self) -> None:
+            calls.append(f"stop {self.error}")
+
+        def main(self, *args: Any, **kwargs: Any) -> Any:
+            calls.append("main")
+            return super().main(*args, **kwargs)
+
+        def dependencies(self) -> dict[str, Any]:
+            return {"db": "the database"}
+
+    class Counted(Task):
+        def on_start(self) -> None:
+            calls.append(f"task {self.name}")
+
+    @task(cls=Counted)
+    def query(db: str = "none") -> str:
+        return db
+
+    @flow(cls=Logged)
+    def work() -> str:
+        return query()
+
+    run = work().execute()
+    assert isinstance(run, Logged)
+    assert isinstance(run.tasks[0], Counted)
+    assert (run.name, run.return_value) == ("logged", "the database")
+    assert calls == ["start", "main", "task query", "stop None"]
+
+
+def test_async_hooks() -> None:
+    """Hooks of an async run may be async; on_stop runs when the function raised, too."""
+    calls: list[str] = []
+
+    class Resource(Task):
+        async def on_start(self) -> None:
+            calls.append("open")
+
+        async def on_stop(self) -> None:
+            calls.append("close")
+
+    @task(cls=Resource)
+    async def fails() -> None:
+        raise ValueError("no")
+
+    @task(cls=Resource)
+    async def steps() -> Any:
+        yield 1
+
+    async def main() -> list[int]:
+        with pytest.raises(ValueError, match="no"):
+            await fails()
+        return [item async for item in steps()]
+
+    assert asyncio.run(main()) == [1]
+    assert calls == ["open", "close", "open", "close"]
+
+
+def test_a_second_execution_starts_clean() -> None:
+    """A new run id, and nothing of the run before: no error, no messages, no data."""
+    outcomes: list[Any] = [ValueError("first"), 2]
+
+    @flow(flow_config=FlowRunConfig(raise_flow_error=False))
+    def again(flow_data: Any = None) -> Any:
+        flow_data["seen"] = flow_data.get("seen", 0) + 1
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    run = again()
+    assert run.status == "pending"
+    first = run.execute().run_id
+    assert (run.status, str(run.error)) == ("failed", "first")
+    run.execute()
+    assert (run.status, run.error, run.return_value, run.messages, run.data) == ("completed", None, 2, [], {"seen": 1})
+    assert run.run_id != first
+
+
+def test_an_async_flow_executed_inside_a_loop_warns_at_the_callers_line() -> None:
+    """It works, blocks the loop, and one RuntimeWarning names await, at the line that called."""
+
+    @flow
+    async def inside() -> Any:
+        await asyncio.sleep(0)
+        return current_flow()
+
+    async def main() -> Any:
+        return inside().execute()
+
+    with pytest.warns(RuntimeWarning, match="await inside") as caught:
+        run = asyncio.run(main())
+    assert [warning.filename for warning in caught] == [__file__]
+    assert run.return_value is run
+
+
+def test_execute_leaves_the_threads_event_loop_alone() -> None:
+    """A loop that the user set stays set, unlike after asyncio.run."""
+    loop = asyncio.new_event_loop()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        asyncio.set_event_loop(loop)
+        try:
+
+            @flow
+            async def runs() -> None:
+                await asyncio.sleep(0)
+
+            runs().execute()
+            assert asyncio.get_event_loop_policy().get_event_loop() is loop
+        finally:
+            asyncio.set_event_loop(None)
+            loop.close()
+
+
+def test_context_variables_reach_an_async_flow() -> None:
+    """execute() carries the caller's context over, with and without a running loop."""
+    import contextvars
+
+    variable = contextvars.ContextVar("variable", default="unset")
+
+    @flow
+    async def reads() -> str:
+        return variable.get()
+
+    async def main() -> Any:
+        with pytest.warns(RuntimeWarning):
+            return reads().execute().return_value
+
+    token = variable.set("set")
+    try:
+        assert reads().execute().return_value == "set"
+        assert asyncio.run(main()) == "set"
+    finally:
+        variable.reset(token)
+
+
+def test_nothing_to_run_and_running_twice() -> None:
+    """A Flow without a function says so; so does one that is running already."""
+    with pytest.raises(NothingToRun, match=r"Flow has nothing to run: .* Use Flow\(function, \*args, \*\*kwargs\)"):
+        Flow().execute()
+
+    @flow
+    def itself(this_flow: Any = None) -> None:
+        this_flow.execute()
+
+    with pytest.raises(OtelflowError, match="is running already"):
+        itself().execute()

@@ -1,0 +1,45 @@
+"""Programs for tests of pools: each runs in a process of its own, and its spans stay in memory there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pool_work
+from programs import run
+
+HEAD = f"""
+import json, sys
+sys.path.insert(0, {str(Path(pool_work.__file__).parent)!r})
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+import otelflow
+from otelflow import flow, task, stats, flow_events
+from otelflow.propagate import propagating
+from pool_work import *
+
+exporter = InMemorySpanExporter()
+
+def provide(**settings):
+    provider = TracerProvider(**settings)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    trace.set_tracer_provider(provider)
+
+def say(**facts):
+    print("SAID " + json.dumps(facts), flush=True)
+"""
+
+
+def program(source: str, **environment: str) -> Any:
+    """Run ``source`` in a process of its own, as spawned workers want it: guarded, and with an importable main."""
+    done = run("if __name__ == '__main__':\n" + _indented(source), head=HEAD, timeout=120, **environment)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def _indented(source: str) -> str:
+    from textwrap import dedent, indent
+
+    return indent(dedent(source), "    ")

@@ -1,0 +1,28 @@
+"""Programs that configure a provider, each in a process of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import programs
+
+MEMORY = """
+from opentelemetry.sdk.trace.export import SpanExportResult, SpanExporter
+class Memory(SpanExporter):
+    def __init__(self, result=SpanExportResult.SUCCESS, wait=0):
+        self.spans, self.result, self.wait, self.downs = [], result, wait, 0
+    def export(self, spans):
+        time.sleep(self.wait)
+        self.spans.extend(spans)
+        return self.result
+    def shutdown(self):
+        self.downs += 1
+memory = Memory()
+"""
+
+
+def said(source: str, **environment: str) -> dict[str, Any]:
+    """What a program says that has an exporter ``memory``; it must end well."""
+    done = programs.run(source, head=programs.HEAD + MEMORY, **environment)
+    assert done.returncode == 0, done.stderr
+    return {**done.said, "stderr": done.stderr}

@@ -1,0 +1,100 @@
+"""A receiver of OTLP over gRPC that can be down, hang and come back; gRPC's own server, in a process of its own.
+
+In this one, its threads would be in the way of tests that fork.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Sequence
+
+from scripted_receiver import Answer, bound
+
+__all__ = ["ScriptedGrpc"]
+
+SERVER = """
+import sys, threading
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
+    TraceServiceServicer, add_TraceServiceServicer_to_server)
+
+port, hangs = sys.argv[1:]
+gone = threading.Event()
+
+class Servicer(TraceServiceServicer):
+    def Export(self, request, context):
+        if hangs == "hangs":
+            gone.wait()
+            context.abort(grpc.StatusCode.UNAVAILABLE, "")
+        spans = [span for r in request.resource_spans for s in r.scope_spans for span in s.spans]
+        sys.stdout.write("".join(f"{span.trace_id.hex()}{span.span_id.hex()}\\n" for span in spans))
+        sys.stdout.flush()
+        return ExportTraceServiceResponse()
+
+server = grpc.server(ThreadPoolExecutor(8))
+add_TraceServiceServicer_to_server(Servicer(), server)
+server.add_insecure_port(f"127.0.0.1:{port}")
+server.start()
+print("up", flush=True)
+sys.stdin.read()
+gone.set()
+server.stop(None).wait()
+"""
+
+
+class ScriptedGrpc:
+    """As :class:`scripted_receiver.Scripted`, of whose answers it knows ``hangs``."""
+
+    def __init__(self, answers: Sequence[Answer] = (), *, up: bool = True) -> None:
+        self.spans: Counter[tuple[bytes, bytes]] = Counter()
+        """How often each span was accepted, by trace id and span id; all of them when it is down."""
+        self._hangs = any(answer.hangs for answer in answers)
+        self._process: subprocess.Popen[str] | None = None
+        self._port = bound(0)  # keeps the port while the receiver is down: whoever connects is refused
+        self.endpoint = f"http://127.0.0.1:{self._port.getsockname()[1]}"
+        if up:
+            self.up()
+
+    def up(self, *answers: Answer) -> None:
+        """Take connections; answer so from now on, where answers are given."""
+        if answers:
+            self._hangs = any(answer.hangs for answer in answers)
+        if self._process is None:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", SERVER, self.endpoint.rpartition(":")[2], "hangs" if self._hangs else ""],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            assert self._process.stdout
+            assert self._process.stdout.readline() == "up\n"
+            self._reader = threading.Thread(target=self._read, args=(self._process.stdout,))
+            self._reader.start()
+
+    def _read(self, lines: Sequence[str]) -> None:
+        self.spans.update((bytes.fromhex(line[:32]), bytes.fromhex(line[32:48])) for line in lines)
+
+    def down(self) -> None:
+        """Refuse, and break what is connected."""
+        if self._process is not None:
+            process, self._process = self._process, None
+            with process:
+                assert process.stdin
+                process.stdin.close()
+                self._reader.join()
+
+    def break_connections(self) -> None:
+        """As a load balancer does with connections that are idle."""
+        if self._process is not None:
+            self.down()
+            self.up()
+
+    def close(self) -> None:
+        self.down()
+        self._port.close()

@@ -1,0 +1,73 @@
+"""A batch processor, and the receiver that it sends to, which answers as a test says."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from http_receiver import Handler, HttpReceiver, spans_in
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+)
+from opentelemetry.sdk.trace import TracerProvider
+
+from otelflow._export.batch_processor import Pipeline
+from otelflow._export.processors import SpanDoor
+from otelflow._providers.exporters import make_exporter
+
+Answer = tuple[int, dict[str, str], bytes]
+
+
+OK: Answer = (200, {}, b"")
+
+
+class Scripted:
+    """A receiver of OTLP over HTTP that answers as it is told: ``answer(number, spans)`` for request ``number``."""
+
+    def __init__(self, answer: Callable[[int, int], Answer]) -> None:
+        self.accepted: list[str] = []
+        """Names of the spans in requests that it answered with 200."""
+        self.sizes: list[int] = []
+        """Bytes of all requests."""
+        self.times: list[float] = []
+        self._answer = answer
+        self._server = HttpReceiver(self._take, quiet=False)
+        self.endpoint = self._server.endpoint
+
+    def _take(self, request: Handler, body: bytes) -> None:
+        self.sizes.append(len(body))
+        self.times.append(time.monotonic())
+        spans = [span for span, *_ in spans_in(ExportTraceServiceRequest.FromString(body))]
+        status, headers, content = self._answer(len(self.sizes), len(spans))
+        if status == 200:
+            self.accepted += [span.name for span in spans]
+        request.reply(status, headers, content)
+
+    def close(self) -> None:
+        self._server.close()
+
+
+class Sending:
+    """A provider of its own, with one pipeline to an endpoint."""
+
+    def __init__(self, endpoint: str, **settings: Any) -> None:
+        self.pipeline = Pipeline(make_exporter("otlp", endpoint), "otlp", **{"delay": 60.0, **settings})
+        self._provider = TracerProvider(shutdown_on_exit=False)
+        self._provider.add_span_processor(SpanDoor(self.pipeline))
+        self._tracer = self._provider.get_tracer("test")
+
+    def spans(self, number: int, text: str = "") -> None:
+        for count in range(number):
+            self._tracer.start_span(f"span {count}", attributes={"text": text} if text else None).end()
+
+
+def both(started: list[Any], answer: Callable[[int, int], Answer], **settings: Any) -> tuple[Scripted, Sending]:
+    receiver = Scripted(answer)
+    sending = Sending(receiver.endpoint, **settings)
+    started += [receiver, sending]
+    return receiver, sending
+
+
+def names(number: int) -> list[str]:
+    return [f"span {count}" for count in range(number)]

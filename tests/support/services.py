@@ -1,0 +1,279 @@
+"""Real services in real processes, started as their users would; what they answer, and what they send to a sink."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPResponse
+from pathlib import Path
+from typing import Any, TypeVar
+
+import programs
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from receiver import Sink, attributes_of
+
+T = TypeVar("T")
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+# Both ways to start a service that knows nothing of tracing.
+STARTERS = {
+    "opentelemetry-instrument": [str(Path(sys.executable).with_name("opentelemetry-instrument"))],
+    "otelflow run": [sys.executable, "-m", "otelflow.cli", "run", "--"],
+}
+
+UNSET, ERROR = 0, 2  # statuses
+INTERNAL, SERVER, CLIENT = 1, 2, 3  # kinds
+
+
+def script(name: str) -> str:
+    """The file of a command that is installed beside this Python."""
+    return str(Path(sys.executable).with_name(name))
+
+
+def until(ready: Callable[[], T | None], what: str, seconds: float = 60) -> T:
+    """What ``ready`` returns as soon as it is true; an error that says ``what`` if that takes too long."""
+    end = time.monotonic() + seconds
+    while not (found := ready()):
+        assert time.monotonic() < end, f"after {seconds} s there is no {what}"
+        time.sleep(0.01)
+    return found
+
+
+# --- what they send ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Event:
+    """An event of a span."""
+
+    name: str
+    attributes: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Span:
+    """A span as it arrived, with the service that sent it."""
+
+    name: str
+    service: str
+    scope: str
+    trace_id: str
+    span_id: str
+    parent_id: str
+    kind: int
+    status: int
+    attributes: dict[str, Any]
+    events: list[Event]
+
+    @property
+    def ours(self) -> bool:
+        """Whether it is a flow or a task."""
+        return "otelflow.kind" in self.attributes
+
+    @property
+    def captured(self) -> dict[str, Any]:
+        """The attributes that the configuration asked for."""
+        return {key: value for key, value in self.attributes.items() if not key.startswith(("otelflow.", "code."))}
+
+    @property
+    def exceptions(self) -> list[dict[str, Any]]:
+        """The exceptions that are recorded on it."""
+        return [event.attributes for event in self.events if event.name == "exception"]
+
+
+def _read(span: Any, resource: Any, scope: Any) -> Span:
+    return Span(
+        name=span.name,
+        service=attributes_of(resource)["service.name"],
+        scope=scope.name,
+        trace_id=span.trace_id.hex(),
+        span_id=span.span_id.hex(),
+        parent_id=span.parent_span_id.hex(),
+        kind=span.kind,
+        status=span.status.code,
+        attributes=attributes_of(span),
+        events=[Event(event.name, attributes_of(event)) for event in span.events],
+    )
+
+
+class Spans(Sink):
+    """A sink that says of what arrived which trace it belongs to."""
+
+    def __init__(self) -> None:
+        self.arrived: list[Span] = []
+        self.raw: list[bytes] = []
+        super().__init__()
+
+    def take(self, request: ExportTraceServiceRequest) -> None:
+        self.raw.append(request.SerializeToString())
+        for resource in request.resource_spans:
+            for scope in resource.scope_spans:
+                self.arrived.extend(_read(span, resource.resource, scope.scope) for span in scope.spans)
+
+    def named(self, name: str, **attributes: Any) -> list[Span]:
+        """The spans of that name which have these attributes, ``order_id`` for ``order.id``."""
+        wanted = {key.replace("_", "."): value for key, value in attributes.items()}
+        return [span for span in list(self.arrived) if span.name == name and wanted.items() <= span.attributes.items()]
+
+    def assert_each_once(self) -> None:
+        """No span arrived twice."""
+        assert len({span.span_id for span in self.arrived}) == len(self.arrived)
+
+    def one(self, name: str, **attributes: Any) -> Span:
+        """The only such span, once it is there."""
+        (span,) = until(lambda: self.named(name, **attributes), f"span {name!r} with {attributes}")
+        return span
+
+    def of_trace(self, trace_id: str) -> list[Span]:
+        """What has arrived of a trace."""
+        return [span for span in list(self.arrived) if span.trace_id == trace_id]
+
+    def trace(self, trace_id: str, *last: str) -> Trace:
+        """A trace, once it has the spans of these names: those that end last in each thread of each service."""
+        wanted = Counter(last)
+
+        def all_of_it() -> list[Span] | None:
+            found = self.of_trace(trace_id)
+            return found if wanted <= Counter(span.name for span in found) else None
+
+        return Trace(until(all_of_it, f"trace with {sorted(last)}"))
+
+
+class Trace:
+    """The spans of one trace."""
+
+    def __init__(self, spans: list[Span]) -> None:
+        self.spans = spans
+
+    def named(self, name: str) -> list[Span]:
+        return [span for span in self.spans if span.name == name]
+
+    def one(self, name: str) -> Span:
+        (span,) = self.named(name)
+        return span
+
+    @property
+    def ours(self) -> list[Span]:
+        """The flows and tasks."""
+        return [span for span in self.spans if span.ours]
+
+    def children(self, parent: Span, scope: str = "") -> list[Span]:
+        """The spans directly below one; those whose scope ends in ``scope``."""
+        return [span for span in self.spans if span.parent_id == parent.span_id and span.scope.endswith(scope)]
+
+    def above(self, span: Span) -> list[Span]:
+        """The flows and tasks above one, the nearest first."""
+        found = [one for one in self.ours if one.span_id == span.parent_id]
+        return found + [one for parent in found for one in self.above(parent)]
+
+
+# --- what they answer -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a service answered, and the trace id that the request came with."""
+
+    status: int
+    body: Any
+    trace_id: str
+
+
+class Service:
+    """A service that runs: its process, its address, and its log."""
+
+    def __init__(self, process: subprocess.Popen[bytes], address: tuple[str, int], log: Path) -> None:
+        self.process = process
+        self.address = address
+        self.url = "http://{}:{}".format(*address)
+        self.log = log
+
+    @contextlib.contextmanager
+    def asked(self, path: str, body: object = None, headers: dict[str, str] | None = None) -> Iterator[HTTPResponse]:
+        """The response to a GET, or to a POST of ``body``, as it comes; leaving this closes the connection.
+
+        A request waits in the socket's backlog while the service starts, and no longer than the service lives."""
+        with contextlib.closing(HTTPConnection(*self.address, timeout=30)) as connection:
+            method, content = ("GET", None) if body is None else ("POST", json.dumps(body))
+            connection.request(method, path, content, {"Content-Type": "application/json", **(headers or {})})
+            until(lambda: self.ended or select.select([connection.sock], [], [], 0.1)[0], f"answer to {path}", 40)
+            assert not self.ended, f"{self.process.args!r} has ended"
+            with connection.getresponse() as response:
+                yield response
+
+    def ask(
+        self, path: str, body: object = None, headers: dict[str, str] | None = None, *, sampled: bool = True
+    ) -> Answer:
+        """The answer to a request that comes with a trace of its own."""
+        trace_id = os.urandom(16).hex()
+        traceparent = f"00-{trace_id}-{os.urandom(8).hex()}-0{int(sampled)}"
+        with self.asked(path, body, {**(headers or {}), "traceparent": traceparent}) as response:
+            return Answer(response.status, json.load(response), trace_id)
+
+    @property
+    def ended(self) -> bool:
+        """Whether its process has."""
+        return self.process.poll() is not None
+
+
+@contextlib.contextmanager
+def running(
+    command: list[str], example: str, spans: Spans, log: Path, *, stop: signal.Signals, **environment: str
+) -> Iterator[Service]:
+    """Start a service in the folder of an example, on a socket that is open already; ``{fd}`` in the command is its
+    descriptor. At the end it is told to ``stop``, and has to end well."""
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as bound, log.open("wb") as written:
+        process = subprocess.Popen(
+            [word.replace("{fd}", str(bound.fileno())) for word in command],
+            cwd=EXAMPLES / example,
+            env=settings(spans, **environment),
+            pass_fds=[bound.fileno()],
+            stdout=written,
+            stderr=written,
+            start_new_session=True,
+        )
+        try:
+            yield (service := Service(process, bound.getsockname(), log))
+            assert service.ask("/health").status == 200  # it may be starting still
+            process.send_signal(stop)
+            assert process.wait(30) == 0
+        except BaseException:
+            print(log.read_text())
+            raise
+        finally:
+            with contextlib.suppress(ProcessLookupError):  # nobody is left
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def settings(spans: Spans, **more: str) -> dict[str, str]:
+    """The environment of a service that sends its spans soon, and leaves no bytecode beside the example."""
+    return programs.clean_environment(
+        OTEL_EXPORTER_OTLP_ENDPOINT=spans.endpoint,
+        OTEL_EXPORTER_OTLP_PROTOCOL="http/protobuf",
+        OTEL_METRICS_EXPORTER="none",
+        OTEL_LOGS_EXPORTER="none",
+        OTEL_BSP_SCHEDULE_DELAY="50",  # milliseconds
+        PYTHONDONTWRITEBYTECODE="1",
+        **more,
+    )
+
+
+@contextlib.contextmanager
+def uvicorn(app: str, starter: str, spans: Spans, log: Path, **environment: str) -> Iterator[Service]:
+    """A service of ``examples/shop``. It is stopped as by Ctrl+C: after a SIGTERM, uvicorn skips Python's exit."""
+    options = ["--fd", "{fd}", "--timeout-graceful-shutdown", "1"]
+    command = [*STARTERS[starter], script("uvicorn"), app, *options]
+    with running(command, "shop", spans, log, stop=signal.SIGINT, **environment) as service:
+        yield service

@@ -1,0 +1,66 @@
+"""Fixtures of the tests of the test kit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from kit_runs import nightly
+
+from otelflow.testing import Capture, capture
+
+SHOP = """
+import asyncio
+from otelflow import flow, task
+import pytest
+
+@task(raise_on_error=False)
+def load(rows):
+    raise ValueError("disk full")
+
+@task
+def extract(this_task=None):
+    this_task.log_info("2 rows")
+    return [1, 2]
+
+@flow
+def nightly():
+    load(extract())
+
+@flow
+def good():
+    return extract()
+
+@task
+async def waits(name):
+    await asyncio.sleep(0)
+    return name
+
+@flow
+async def both():
+    return await asyncio.gather(waits("a"), waits("b"))
+"""
+
+
+@pytest.fixture
+def session(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Run tests of the given source in a pytest of their own; no plugins but ours."""
+    # In CI, pytest's summary has whole messages: each would be counted twice.
+    for name in ("PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER", "OTEL_TRACES_EXPORTER", "CI", "BUILD_NUMBER"):
+        monkeypatch.delenv(name, raising=False)
+    pytester.makepyfile(shop=SHOP)
+
+    def run(source: str, *arguments: str, xdist: bool = False) -> pytest.RunResult:
+        pytester.makepyfile(test_it="from shop import *\n" + source)
+        plugins = ("-p", "no:randomly", *(() if xdist else ("-p", "no:xdist")))
+        return pytester.runpytest_subprocess(*plugins, *arguments)
+
+    return run
+
+
+@pytest.fixture
+def kit() -> Capture:
+    """One run of everything."""
+    with capture() as made:
+        nightly().execute()
+    return made
