@@ -1,4 +1,4 @@
-"""gRPC sender: one OTLP request, one response."""
+"""OTLP over gRPC: send one request, read one response."""
 
 from __future__ import annotations
 

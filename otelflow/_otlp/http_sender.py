@@ -1,4 +1,4 @@
-"""HTTP sender: one OTLP request, one response."""
+"""OTLP over HTTP: send one request, read one response."""
 
 from __future__ import annotations
 
