@@ -20,7 +20,7 @@ class Diagnosis:
 
     def __init__(self, *words: str, **environment: str) -> None:
         done = command("doctor", "--json", *words, **{"OTEL_SERVICE_NAME": "doctor-test", **OWN, **environment})
-        assert done.stderr == ""
+        assert done.stderr == "", done.stderr
         self.status = done.returncode
         self.said = done.stdout
         found = json.loads(done.stdout)
