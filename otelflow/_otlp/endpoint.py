@@ -210,7 +210,7 @@ def _whole_url(address: Setting, protocol: str, signal: str, is_base: bool) -> s
     if address.source == f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT":
         return address.text  # OTLP exporter specification: the signal's own variable is used as it is
     base = (address.text or f"http://localhost:{HTTP_PORT}").rstrip("/")
-    has_path = urlsplit(base).path.strip("/")
+    has_path = _split(base).path.strip("/")
     return address.text if has_path and not is_base else base + signal_path(signal)
 
 
@@ -265,4 +265,7 @@ def signal_path(signal: str) -> str:
 
 
 def _split(url: str) -> SplitResult:
-    return urlsplit(url if "://" in url else f"//{url}")
+    try:
+        return urlsplit(url if "://" in url else f"//{url}")
+    except ValueError:  # only where nobody checked it: no receiver will be found there
+        return SplitResult("", url, "", "", "")

@@ -67,9 +67,10 @@ def test_an_outage_loses_nothing(started: list[Any]) -> None:
     assert [span.name for span, _, _ in sink.spans] == names(20)
 
 
-@pytest.mark.parametrize(("status", "tries"), [(400, 1), (401, 1), (404, 1), (500, 5)])
+@pytest.mark.parametrize(("status", "tries"), [(400, 3), (422, 3), (401, 1), (404, 1), (500, 5)])
 def test_what_a_receiver_refuses_is_lost_and_counted(started: list[Any], status: int, tries: int) -> None:
-    """It is not sent again; after an error of the receiver's own a few times. What comes after it goes its way."""
+    """It is not sent again; after an error of the receiver's own a few times, and in halves where it may be malformed.
+    What comes after it goes its way."""
     refused = (status, {"Retry-After": "0"}, b"")
     receiver, sending = both(started, lambda number, _: OK if number > tries else refused)
     sending.spans(3)
@@ -78,6 +79,27 @@ def test_what_a_receiver_refuses_is_lost_and_counted(started: list[Any], status:
     assert sending.pipeline.drain(30)
     assert len(receiver.sizes) == tries + 1
     assert sending.pipeline.account() == (5, 2, {"refused": 3}, 0)
+
+
+@pytest.mark.parametrize("bad", [0, 37, 99])
+def test_one_malformed_span_does_not_take_others_with_it(started: list[Any], bad: int) -> None:
+    """400 for the request that it is in: it alone is lost, found with at most 2 · log2(100) + 1 requests."""
+    receiver, sending = both(started, lambda *_: OK)
+    receiver.malformed = {f"span {bad}"}
+    sending.spans(100)
+    assert sending.pipeline.drain(30)
+    assert sorted(receiver.accepted) == sorted(set(names(100)) - receiver.malformed)
+    assert sending.pipeline.account() == (100, 99, {"refused": 1}, 0)
+    assert len(receiver.sizes) <= 14
+
+
+def test_a_wrong_address_is_asked_three_times(started: list[Any]) -> None:
+    """400 for everything: the request and its halves are tried, then all is lost."""
+    receiver, sending = both(started, lambda *_: (400, {}, b""))
+    sending.spans(512)
+    assert sending.pipeline.drain(30)
+    assert sending.pipeline.account() == (512, 0, {"refused": 512}, 0)
+    assert len(receiver.sizes) == 3
 
 
 def test_a_partial_success_is_no_success(started: list[Any]) -> None:
@@ -176,11 +198,11 @@ def test_each_try_over_grpc_is_one(started: list[Any]) -> None:
         refusing = threading.Thread(target=refuse)
         refusing.start()
         sender = make_exporter("otlp_proto_grpc", f"http://127.0.0.1:{listening.getsockname()[1]}").sender
-        answers = [sender.send(b"").verdict.name for _ in range(5)]
+        answers = [sender.send(b"").outcome.name for _ in range(5)]
         sender.close()
         closed = sender.send(b"")
         listening.shutdown(socket.SHUT_RDWR)
         refusing.join()
-    assert answers == ["AGAIN"] * 5
+    assert answers == ["RETRY"] * 5
     assert len(tries) >= 5
-    assert closed.what == "closed"
+    assert closed.detail == "closed"

@@ -31,6 +31,8 @@ class Scripted:
         self.sizes: list[int] = []
         """Bytes of all requests."""
         self.times: list[float] = []
+        self.malformed: set[str] = set()
+        """A request with a span of one of these names is answered with 400."""
         self._answer = answer
         self._server = HttpReceiver(self._take, quiet=False)
         self.endpoint = self._server.endpoint
@@ -40,6 +42,8 @@ class Scripted:
         self.times.append(time.monotonic())
         spans = [span for span, *_ in spans_in(ExportTraceServiceRequest.FromString(body))]
         status, headers, content = self._answer(len(self.sizes), len(spans))
+        if self.malformed.intersection(span.name for span in spans):
+            status = 400
         if status == 200:
             self.accepted += [span.name for span in spans]
         request.reply(status, headers, content)

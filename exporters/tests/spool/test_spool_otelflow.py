@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from otelflow_exporters._spool.destination import destinations
 from programs import run
 from spool_backend import Backend
 
@@ -114,24 +113,3 @@ def test_what_configure_is_given_reaches_the_overflow(backend: Backend, settings
         assert elsewhere.requests == []
     finally:
         elsewhere.close()
-
-
-@pytest.mark.parametrize(
-    ("endpoint", "url", "is_grpc"),
-    [
-        ("http://a:4318", "http://a:4318/v1/traces", False),
-        ("http://a:4318/", "http://a:4318/v1/traces", False),
-        ("http://a/own/path", "http://a/own/path", False),
-        ("a:4318", "http://a:4318/v1/traces", False),
-        ("http://a:4317", "http://a:4317", True),
-    ],
-)
-def test_an_endpoint_that_is_given(monkeypatch: pytest.MonkeyPatch, endpoint: str, url: str, is_grpc: bool) -> None:
-    """It goes before all variables, and gets the signal's path where it has none; headers are those alone."""
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://no:1/")
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "a=b")
-    monkeypatch.setenv("OTELFLOW_EXPORTER_SPOOL_ENDPOINTS", "http://one:1,http://two:2")
-    ((found,),) = destinations(endpoint, {"c": "d"})
-    assert (found.url, found.is_grpc, found.header_values()) == (url, is_grpc, {"c": "d"})
-    ((found,),) = destinations(endpoint)
-    assert found.header_values() == {"a": "b"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,6 @@ from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.trace import SpanContext, TraceFlags
 from otelflow_exporters._spool import delivery_thread
 from otelflow_exporters._spool.delivery import encode, spans_of, split
-from otelflow_exporters._spool.destination import destinations
 from otelflow_exporters.spool import SpoolSpanExporter
 from receiver import Receiver, missing, running
 from spool_backend import Backend, rejecting
@@ -123,6 +121,18 @@ def test_one_bad_span_does_not_take_others_with_it(make: Any, backend: Backend) 
     assert not exporter.force_flush()
     assert sorted(backend.names) == sorted(f"s{number}" for number in range(1, 17) if number != 7)
     assert exporter.account().lost == {"refused": 1}
+    assert len(backend.requests) <= 9
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_wrong_address_is_asked_three_times(make: Any, backend: Backend, status: int) -> None:
+    """It refuses everything: the request and its halves are tried, then all is lost."""
+    backend.answers.extend([(status, {}, b"")] * 3)
+    exporter = make(backend.endpoint)
+    exporter.export(spans(512))
+    assert not exporter.force_flush()
+    assert exporter.account().lost == {"refused": 512}
+    assert len(backend.requests) == 3
 
 
 def test_a_request_that_is_too_large_is_split(make: Any, backend: Backend) -> None:
@@ -196,24 +206,6 @@ def test_grpc_takes_it(make: Any) -> None:
         assert exporter.account().delivered == 3
 
 
-def test_the_port_says_the_protocol(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no variable does."""
-    several = "http://a:4317,b:4317,http://a:4318,https://c/v1/traces"
-    monkeypatch.setenv("OTELFLOW_EXPORTER_SPOOL_ENDPOINTS", several)
-    assert [(endpoint.url, endpoint.is_grpc) for (endpoint,) in destinations()] == [
-        ("http://a:4317", True),
-        ("b:4317", True),
-        ("http://a:4318/v1/traces", False),
-        ("https://c/v1/traces", False),
-    ]
-
-
-def test_a_key_is_that_of_the_url_with_its_scheme() -> None:
-    """Folders of earlier versions name their files by it."""
-    expected = hashlib.sha256(b"http://b:4317").hexdigest()[:12]
-    assert [each.key for url in ("b:4317", "http://b:4317") for each in destinations(url)] == [expected] * 2
-
-
 @pytest.mark.parametrize(
     ("code", "details", "reason"),
     [
@@ -252,23 +244,6 @@ def test_grpc_rejects_a_part(make: Any) -> None:
         exporter.export(spans(2))
         assert not exporter.force_flush()
         assert exporter.account().lost == {"rejected": 1}
-
-
-def test_grpc_says_when_to_come_again() -> None:
-    """RetryInfo, in the status's details as the standard has it, or by itself."""
-    from google.protobuf.any_pb2 import Any as AnyMessage
-    from google.rpc.error_details_pb2 import RetryInfo
-    from google.rpc.status_pb2 import Status
-
-    from otelflow._otlp.grpc_sender import _retry_delay
-
-    info, packed = RetryInfo(), AnyMessage()
-    info.retry_delay.FromMilliseconds(2500)
-    packed.Pack(info)
-    assert _retry_delay([("grpc-status-details-bin", Status(details=[packed]).SerializeToString())]) == 2.5
-    assert _retry_delay([("google.rpc.retryinfo-bin", info.SerializeToString())]) == 2.5
-    assert _retry_delay([("grpc-status-details-bin", b"\xff")]) is None
-    assert _retry_delay(None) is None
 
 
 # --- TLS, headers, compression ------------------------------------------------------------------------------------
@@ -319,23 +294,6 @@ def test_headers_and_compression(make: Any, backend: Backend, compression: str) 
     assert (sent["x-team"], sent["authorization"]) == ("a b", "Basic 1")
     assert sent.get("Content-Encoding", "none") == compression
     assert (int(sent["Content-Length"]) < 3000) == (compression != "none")
-
-
-def test_endpoints_as_the_specification_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The variable for traces is used as it is, the one for all signals gets the path."""
-    assert [endpoint.url for (endpoint,) in destinations()] == ["http://localhost:4318/v1/traces"]
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://gateway:4318/otlp/")
-    assert [endpoint.url for (endpoint,) in destinations()] == ["http://gateway:4318/otlp/v1/traces"]
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://user:secret@traces/here?key=1")
-    (destination,) = destinations()
-    assert destination.endpoint.url == "http://user:secret@traces/here?key=1"
-    assert destination.shown == "http://traces/here"
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "")
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "gateway:4317")
-    assert [(endpoint.is_grpc, endpoint.tls) for (endpoint,) in destinations()] == [(True, True)]
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_INSECURE", "true")
-    assert [(endpoint.is_grpc, endpoint.tls) for (endpoint,) in destinations()] == [(True, False)]
 
 
 def test_a_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
