@@ -130,7 +130,7 @@ def _retry_delay(metadata: Any) -> float | None:
     try:
         if by_itself is not None:
             info.ParseFromString(by_itself)
-        elif not any(item.Unpack(info) for item in Status.FromString(details).details):
+        elif not any(item.Unpack(info) for item in Status.FromString(details or b"").details):
             return None
     except Exception:  # bytes of another kind
         return None
