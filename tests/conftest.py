@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+import receiver as receivers
 from receiver import Sink
 
 from otelflow import FlowRunEvent, flow_events
@@ -30,6 +32,16 @@ def sink() -> Iterator[Sink]:
     made = Sink()
     yield made
     made.close()
+
+
+@pytest.fixture(scope="module", params=["collector", "rotel"])
+def receiver(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A real receiver, running."""
+    reason = receivers.missing(request.param)
+    if reason:
+        pytest.skip(reason)
+    with receivers.running(request.param, tmp_path_factory.mktemp("receiver")) as running:
+        yield running
 
 
 @pytest.fixture(autouse=True)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from email.utils import formatdate
 from pathlib import Path
-from typing import Any
 
 import bad_receivers as bad
 import pytest
@@ -15,17 +13,6 @@ from diagnosis import ENDPOINT, PROTOCOL, Diagnosis, local
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from otelflow._doctor.check_network import within
-
-
-@pytest.fixture(scope="module", params=["collector", "rotel"])
-def receiver(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A real receiver, running."""
-    reason = receivers.missing(request.param)
-    if reason:
-        pytest.skip(reason)
-    with receivers.running(request.param, tmp_path_factory.mktemp("receiver")) as running:
-        yield running
-
 
 # --- real receivers ---------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,16 +40,6 @@ say(trace_id=run.trace_id, span_id=run.span_id, run_id=run.run_id, delivered=rep
     tasks=[[t.name, t.span_id, t.run_id, t.status] for t in run.tasks], protocol=type(
         trace.get_tracer_provider()._active_span_processor._span_processors[0].pipeline.exporter.sender).__module__)
 """
-
-
-@pytest.fixture(scope="module", params=["collector", "rotel"])
-def receiver(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A real receiver, running."""
-    reason = receivers.missing(request.param)
-    if reason:
-        pytest.skip(reason)
-    with receivers.running(request.param, tmp_path_factory.mktemp("receiver")) as running:
-        yield running
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
