@@ -21,7 +21,7 @@ from otelflow.events import FlowRunEventType
 __all__ = ["artifact", "result"]
 
 _INFO = logging.INFO
-_NEW_ARTIFACT, _NEW_RESULT = FlowRunEventType.NEW_ARTIFACT, FlowRunEventType.NEW_RESULT  # as in _emit
+_NEW_ARTIFACT, _NEW_RESULT = FlowRunEventType.NEW_ARTIFACT, FlowRunEventType.NEW_RESULT  # as in emit
 _KEY, _TYPE, _DESCRIPTION = wire.ARTIFACT_KEY, wire.ARTIFACT_TYPE, wire.ARTIFACT_DESCRIPTION
 _DATA, _SIZE, _SHA256 = wire.ARTIFACT_DATA, wire.ARTIFACT_SIZE, wire.ARTIFACT_SHA256
 _ARTIFACT_BYTES = weigh({_KEY: "", _TYPE: "", _DESCRIPTION: "", _DATA: "", _SIZE: 0, _SHA256: 64 * "0"})

@@ -1,4 +1,4 @@
-"""``otelflow doctor``: why does nothing arrive? What it finds is in the ``_diagnosis`` modules; here it is shown."""
+"""``otelflow doctor``: show why nothing arrives. The checks are in ``_doctor``."""
 
 from __future__ import annotations
 
