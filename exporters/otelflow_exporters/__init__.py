@@ -1,1 +1,1 @@
-"""Span exporters that need no backend, or outlive it. Only the spool imports otelflow; the others know OpenTelemetry alone."""
+"""Span exporters that need no backend, or outlive it. Only the spool imports otelflow."""

@@ -32,7 +32,7 @@ class Started(NamedTuple):
 
 
 class Said(NamedTuple):
-    """A run sent a ``message``, ``artifact``, ``result`` or ``exception``; ``facts`` are those that ``_events.emit`` takes."""
+    """A run sent a ``message``, ``artifact``, ``result`` or ``exception``; ``facts`` are those of ``_events``."""
 
     run: int
     what: str
