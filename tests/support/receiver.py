@@ -33,9 +33,13 @@ class Sink:
         self.endpoint = self._server.endpoint
 
     def _answer(self, request: Handler, body: bytes) -> None:
-        self.spans.extend(spans_in(ExportTraceServiceRequest.FromString(unpacked(request.headers, body))))
+        self.take(ExportTraceServiceRequest.FromString(unpacked(request.headers, body)))
         answer = ExportTraceServiceResponse().SerializeToString()
         request.reply(200, {"Content-Type": "application/x-protobuf"}, answer)
+
+    def take(self, request: ExportTraceServiceRequest) -> None:
+        """Keep what a request brought."""
+        self.spans.extend(spans_in(request))
 
     def wait_for(self, number: int, seconds: float = 20) -> list[Any]:
         """The spans, once there are ``number`` of them."""
