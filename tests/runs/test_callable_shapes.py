@@ -69,7 +69,7 @@ def test_a_decorated_function_looks_like_itself() -> None:
         yield
 
     assert str(signature(plain)) == "(x: 'int', *, y: 'int' = 0) -> 'int'"
-    assert (plain.__name__, plain.__doc__, plain.__module__) == ("plain", "Adds.", __name__)
+    assert (plain.__name__, plain.__doc__, plain.__module__) == ("plain", "Adds.", "plain_runs")
     assert iscoroutinefunction(coroutine)
     assert isgeneratorfunction(generator)
     assert isasyncgenfunction(async_generator)

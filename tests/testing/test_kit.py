@@ -171,7 +171,7 @@ def test_to_dict_is_the_same_each_time() -> None:
         "status": "completed",
         "error": None,
         "attributes": {
-            "code.function.name": f"{__name__}.extract",
+            "code.function.name": "kit_runs.extract",
             "otelflow.flow.name": "nightly",
             "otelflow.kind": "task",
             "otelflow.status": "completed",
