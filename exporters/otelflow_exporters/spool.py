@@ -14,7 +14,12 @@ from urllib.parse import quote, unquote
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from otelflow._otlp.request_encoder import encode_parts
+try:
+    from otelflow._otlp.request_encoder import encode_parts
+except ModuleNotFoundError as error:
+    if not str(error.name).startswith("otelflow"):  # one of what it depends on
+        raise
+    raise ImportError("the spool needs otelflow: pip install 'otelflow-exporters[spool]'") from error
 from otelflow_exporters._settings import number, setting, suppressed, sync_policy
 from otelflow_exporters._spool.destination import OTELFLOW_EXPORTER_SPOOL_ENDPOINTS, Destination, destinations
 from otelflow_exporters._spool.spool import Account, Settings, Spool

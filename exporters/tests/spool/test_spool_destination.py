@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import subprocess
+import sys
 
 import pytest
 from otelflow_exporters._spool.destination import destinations
@@ -93,3 +95,11 @@ def test_the_signals_path_is_there_once(monkeypatch: pytest.MonkeyPatch) -> None
     assert [endpoint.url for (endpoint,) in destinations()] == ["http://a:4318/v1/traces"]
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://a:4318/v1/traces/")
     assert [endpoint.url for (endpoint,) in destinations()] == ["http://a:4318/v1/traces/"]
+
+
+def test_without_otelflow_the_error_says_what_to_install() -> None:
+    """The exporters of files and trees need none, so it may be missing."""
+    program = "import sys; sys.modules['otelflow'] = None; import otelflow_exporters.spool"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr.endswith("ImportError: the spool needs otelflow: pip install 'otelflow-exporters[spool]'\n")
