@@ -8,7 +8,6 @@ import os
 import platform
 import re
 from collections.abc import Iterator
-from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from typing import Any
 
@@ -29,6 +28,7 @@ from otelflow.config import (
     choice_from_environment,
     number_from_environment,
 )
+from otelflow.errors import near_names
 
 __all__ = ["OTLP_NAMES", "captured_logs", "check_settings"]
 
@@ -195,7 +195,7 @@ def _exporters(report: Report) -> None:
 
 
 def _way_to(name: str, there: list[str]) -> str:
-    near = get_close_matches(name, there, n=1)
+    near = near_names(name, there)
     if near:
         return f"Write {near[0]} instead of {name} in OTEL_TRACES_EXPORTER."
     if name.startswith("otelflow_"):

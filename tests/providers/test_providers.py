@@ -283,8 +283,8 @@ class Records(Memory):
         self.spans.extend(item.log_record for item in batch)
         return LogRecordExportResult.SUCCESS
 records = Records()
-from otelflow._providers import exporters as _exporters
-_exporters.make_exporter = lambda *given: records  # the only part of the path that is not real
+from otelflow._providers import exporters
+exporters.make_exporter = lambda *given: records  # the only part of the path that is not real
 """
 
 

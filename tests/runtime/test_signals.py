@@ -102,9 +102,9 @@ def test_a_signal_to_a_child_is_none_to_its_parent(sink: Sink) -> None:
     """Just after the fork, a child's handler writes to its parent's socket: nobody listens to that."""
     done = run(
         """
-        from otelflow._runtime import exit_hooks as _signals
+        from otelflow._runtime import exit_hooks
         configure(); work(3).execute()
-        theirs = [there for _, there in _signals._watchdog._sockets]
+        theirs = [there for _, there in exit_hooks._watchdog._sockets]
         child = subprocess.Popen([sys.executable, "-c", "import os; os.write(0, b'x')"], stdin=theirs[0])
         assert child.wait() == 0
         time.sleep(0.6)

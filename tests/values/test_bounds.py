@@ -19,8 +19,8 @@ from otelflow._instrument.argument_attributes import ArgumentPaths
 from otelflow._spans.span_limits import MAX_EVENT_BYTES, weigh
 from otelflow._spans.tracer import use_provider
 from otelflow._values import attribute as _attribute
-from otelflow._values import text as _values
 from otelflow._values.attribute import attribute, to_json
+from otelflow._values.text import MAX_VALUE_BYTES
 from otelflow.testing import Capture
 
 quiet = FlowRunConfig(capture_output=False, raise_flow_error=False)
@@ -87,7 +87,7 @@ def test_nothing_is_captured_for_a_span_that_is_not_recorded(monkeypatch: pytest
         "<Counting: not recorded>",
         "<list of 3: not recorded>",
     ]
-    assert max(len(one["message"]) for one in history if "message" in one) <= _values.MAX_VALUE_BYTES
+    assert max(len(one["message"]) for one in history if "message" in one) <= MAX_VALUE_BYTES
 
 
 def test_without_an_sdk() -> None:
@@ -205,7 +205,7 @@ def test_the_size_of_a_preview_is_bounded(value: Any, captured: Capture) -> None
     made = captured.task("has")
     for event in made.events:
         for kept in (event.attributes or {}).values():
-            assert len(str(kept).encode()) <= _values.MAX_VALUE_BYTES
+            assert len(str(kept).encode()) <= MAX_VALUE_BYTES
     if isinstance(value, str):
         assert "otelflow.artifact.sha256" not in (made.events[0].attributes or {})
 
@@ -243,5 +243,5 @@ def test_a_value_that_is_cut_says_so() -> None:
     """On a character boundary, with how much is missing."""
     text, was_cut = attribute("text", "é" * 2000)
     assert was_cut
-    assert len(text.encode()) <= _values.MAX_VALUE_BYTES
+    assert len(text.encode()) <= MAX_VALUE_BYTES
     assert text.endswith("characters left out]")
