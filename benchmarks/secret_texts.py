@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 from opentelemetry.sdk.trace import TracerProvider
 
-from otelflow._secrets.detect import without_secrets
-from otelflow._values.text import cut
+from otelflow._secrets.detect import redact
+from otelflow._values.text import scrub_and_truncate
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"
 TEXTS = {
@@ -47,15 +47,15 @@ def main() -> None:
     span = TracerProvider(shutdown_on_exit=False).get_tracer("secrets").start_span("yardstick")
     print("| text | looked through, µs | of one `add_event` |\n| --- | --- | --- |")
     for name, text in TEXTS.items():
-        took = microseconds(lambda text=text: without_secrets(text))  # type: ignore[misc]
+        took = microseconds(lambda text=text: redact(text))  # type: ignore[misc]
         yardstick = microseconds(lambda: span.add_event("message", {"text": "working"}))
         print(f"| {name} | {took:.2f} | {took / yardstick:.0%} |")
-    took = microseconds(lambda: cut("password=x " * 1_000_000))
+    took = microseconds(lambda: scrub_and_truncate("password=x " * 1_000_000))
     print(f"| 10 MB, of which 2 kB are kept | {took:.0f} | |\n")
     print("| 1 MB that repeats | CPU, s | of that, twice the length takes |\n| --- | --- | --- |")
     for name, part in HOSTILE.items():
         text = (part * (1_000_000 // len(part) + 1))[:1_000_000]
-        half, whole = (microseconds(lambda text=one: without_secrets(text), 0) for one in (text[:500_000], text))  # type: ignore[misc]
+        half, whole = (microseconds(lambda text=one: redact(text), 0) for one in (text[:500_000], text))  # type: ignore[misc]
         print(f"| {name} | {whole / 1e6:.2f} | {whole / half:.1f} times |")
 
 

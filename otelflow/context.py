@@ -12,7 +12,7 @@ from contextvars import Token
 from typing import Any
 
 from opentelemetry import context as api
-from opentelemetry.context import Context, create_key, detach
+from opentelemetry.context import Context, create_key
 from opentelemetry.trace import INVALID_SPAN, set_span_in_context
 
 __all__ = [
@@ -23,8 +23,8 @@ __all__ = [
     "attach",
     "baggage_key",
     "current_run",
+    "detach",
     "get_current",
-    "give_back",
     "reset",
 ]
 
@@ -59,9 +59,9 @@ def _doors() -> tuple[Callable[[], Context], Callable[[Context], Any], Callable[
     try:
         if type(token) is Token and token.var.get() is api.get_current():
             return token.var.get, token.var.set, token.var.reset
-        return api.get_current, api.attach, detach
+        return api.get_current, api.attach, api.detach
     finally:
-        detach(token)
+        api.detach(token)
 
 
 get_current, attach, reset = _doors()
@@ -84,7 +84,7 @@ def current_run() -> Any:
     return get_current().get(RUN_KEY)
 
 
-def give_back(token: Any) -> None:
+def detach(token: Any) -> None:
     """Make the Context current again that was so before ``token`` was made.
 
     Where that is impossible, because a generator or coroutine is closed in another execution context than it ran in,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Literal, ParamSpec, Protocol, TypeVar, overload
 
-from otelflow._runs.definition import Spec
-from otelflow._runs.drivers import DRIVER_FOR, body_of, named
-from otelflow._runs.fast_path import task_call
+from otelflow._runs.definition import Definition
+from otelflow._runs.drivers import DRIVER_FOR, body_with_hooks, copy_name
+from otelflow._runs.fast_path import make_task_call
 from otelflow._runs.flow_and_task import Flow, Task
 from otelflow._runs.wrapper import Wrapper, wrap
 from otelflow.config import FlowRunConfig
@@ -106,7 +106,7 @@ def flow(
 
     def decorate(target: Any) -> Any:
         _check_callable("@flow", target)
-        spec = Spec(
+        spec = Definition(
             "flow",
             target,
             flow_class=Flow,
@@ -122,7 +122,7 @@ def flow(
     return decorate if function is None else decorate(function)
 
 
-def _deferred_flow(spec: Spec, cls: type[Flow[Any]]) -> Callable[..., Any]:
+def _deferred_flow(spec: Definition, cls: type[Flow[Any]]) -> Callable[..., Any]:
     def prepare(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Flow[Any]:
         made = cls._made(wrapped, args, kwargs)
         made._prepare(spec, wrapped, args, kwargs, instance is not None)
@@ -131,15 +131,15 @@ def _deferred_flow(spec: Spec, cls: type[Flow[Any]]) -> Callable[..., Any]:
     return prepare
 
 
-def _transparent_flow(spec: Spec, cls: type[Flow[Any]]) -> Callable[..., Any]:
+def _transparent_flow(spec: Definition, cls: type[Flow[Any]]) -> Callable[..., Any]:
     def call(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         made = cls._made(wrapped, (), {})
         made._prepare(spec, wrapped, (), {}, False)
         made._transparent = True
         shape = made._shape()
-        return DRIVER_FOR[shape](made, body_of(made, wrapped, shape), args, kwargs, instance is not None)
+        return DRIVER_FOR[shape](made, body_with_hooks(made, wrapped, shape), args, kwargs, instance is not None)
 
-    return named(call, spec)
+    return copy_name(call, spec)
 
 
 @overload
@@ -183,7 +183,7 @@ def task(
 
     def decorate(target: Any) -> Any:
         _check_callable("@task", target)
-        spec = Spec(
+        spec = Definition(
             "task",
             target,
             flow_class=Flow,
@@ -192,19 +192,19 @@ def task(
             raise_on_error=raise_on_error,
             attributes=attributes,
         )
-        return wrap(target, task_call(spec) if cls is Task else _custom_task(spec, cls))
+        return wrap(target, make_task_call(spec) if cls is Task else _custom_task(spec, cls))
 
     return decorate if function is None else decorate(function)
 
 
-def _custom_task(spec: Spec, cls: type[Task]) -> Callable[..., Any]:
+def _custom_task(spec: Definition, cls: type[Task]) -> Callable[..., Any]:
     def call(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         made = cls._made(wrapped, (), {})
         made._prepare(spec, wrapped, (), {}, False)
         shape = made._shape()
-        return DRIVER_FOR[shape](made, body_of(made, wrapped, shape), args, kwargs, instance is not None)
+        return DRIVER_FOR[shape](made, body_with_hooks(made, wrapped, shape), args, kwargs, instance is not None)
 
-    return named(call, spec)
+    return copy_name(call, spec)
 
 
 def _check_class(where: str, cls: object, base: type) -> None:

@@ -30,9 +30,9 @@ class OtelflowError(Exception):
     of a setting or an argument is without secrets: it ends in a log."""
 
     def __init__(self, *args: object) -> None:
-        from otelflow._secrets.detect import without_known  # only on the way to an error
+        from otelflow._secrets.detect import redact_registered  # only on the way to an error
 
-        super().__init__(*(without_known(part) if isinstance(part, str) else part for part in args))
+        super().__init__(*(redact_registered(part) if isinstance(part, str) else part for part in args))
 
 
 class ConfigError(OtelflowError, ValueError):

@@ -15,8 +15,8 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from otelflow._propagation.carrier import attached, inject
-from otelflow._propagation.job import Bound, Job, bind
-from otelflow._propagation.worker import JobFailed, Outcome
+from otelflow._propagation.job import BoundFunction, Job, bind
+from otelflow._propagation.worker import JobFailed, JobResult
 from otelflow._runs.wrapper import teach_cloudpickle
 from otelflow._runtime.drop_counts import WORKER_LOST, counts
 from otelflow._runtime.log_once import log_once
@@ -72,7 +72,7 @@ class _Propagating(Executor):
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         if self._stays_here:
-            return self._executor.submit(Bound(fn), *args, **kwargs)
+            return self._executor.submit(BoundFunction(fn), *args, **kwargs)
         job = Job(fn)
         return _Landing(self._executor.submit(job, *args, **kwargs), job)
 
@@ -136,7 +136,7 @@ class _Landing(Future[Any]):
             return
         error, value = inner.exception(), None
         outcome = error.outcome if isinstance(error, JobFailed) else None if error else inner.result()
-        if isinstance(outcome, Outcome):
+        if isinstance(outcome, JobResult):
             error, value = _received(job, outcome)
         elif error is None:
             value = outcome
@@ -148,10 +148,10 @@ class _Landing(Future[Any]):
             self.set_exception(error)
 
 
-def _received(job: Any, outcome: Outcome) -> tuple[BaseException | None, Any]:
+def _received(job: Any, outcome: JobResult) -> tuple[BaseException | None, Any]:
     """The exception and the value that came back, after all else has been handed on."""
     try:
-        return job.landed(outcome), outcome.value
+        return job.on_result(outcome), outcome.value
     except BaseException as problem:  # of ours, on a thread of the executor's
-        log_once(f"landed {type(problem).__name__}", "Could not replay a job.", exc_info=True)
+        log_once(f"replay {type(problem).__name__}", "Could not replay a job.", exc_info=True)
         return outcome.raised(0), outcome.value

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
 
-from otelflow._export.registry import log_pipelines, pipelines
+from otelflow._export.registry import log_processors, span_processors
 from otelflow._metrics.measurements import measures
-from otelflow._providers.exporters import wanted_exporters
-from otelflow._providers.meter_provider import flush_metrics, metrics_not_sent, set_up_metrics, shut_metrics_down
-from otelflow._providers.tracer_provider import forget_wrong_limits, new_provider
+from otelflow._providers.exporters import configured_exporters
+from otelflow._providers.meter_provider import failed_metric_exports, flush_metrics, set_up_metrics, shut_metrics_down
+from otelflow._providers.tracer_provider import new_provider, remove_invalid_limits
 from otelflow._runtime.drop_counts import LISTENER_ERRORS, counts
-from otelflow._runtime.exit_hooks import drain_before_exec, drain_on_signals, is_something_to_send
+from otelflow._runtime.exit_hooks import arm_watchdog, drain_before_exec, drain_on_signals
 from otelflow._runtime.fork import FreshLock
-from otelflow._runtime.waiting import Beside
+from otelflow._runtime.waiting import BackgroundCall
 from otelflow._spans.tracer import SCOPE, _self_metrics, current_source, global_provider, has_lean_spans
 from otelflow._values.scrub import Scrub, use_callback
 from otelflow._version import __version__
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
     from opentelemetry.sdk.trace.sampling import Sampler
 
-    from otelflow._export.batch_processor import Pipeline
+    from otelflow._export.batch_processor import BatchProcessor
 
 __all__ = ["FlushReport", "Stats", "configure", "configure_apart", "flush", "shutdown", "stats"]
 
@@ -47,7 +47,7 @@ _lock = FreshLock()  # a thread of the parent may be in configure() when another
 _provider: Any = None
 _given: tuple[Any, ...] = ()
 
-_flushing = Beside()
+_flushing = BackgroundCall()
 """Of a provider that is the user's own."""
 
 _LONGEST = 1e6
@@ -135,8 +135,8 @@ def configure(
     with _lock:
         existing = global_provider()
         if existing is None:
-            forget_wrong_limits()
-            wanted = wanted_exporters(exporters, endpoint, headers)
+            remove_invalid_limits()
+            wanted = configured_exporters(exporters, endpoint, headers)
             provider = _provider = new_provider(
                 _at_exit, service_name, wanted, sampler, resource_attributes, endpoint=endpoint, headers=headers
             )
@@ -163,8 +163,8 @@ def _measure(wanted: bool | None, provider: Any, endpoint: str | None, headers: 
         from opentelemetry.sdk.resources import Resource
 
         resource = getattr(provider, "resource", None) or Resource.create()
-        set_up_metrics(resource, endpoint, headers, pipelines)
-        is_something_to_send()
+        set_up_metrics(resource, endpoint, headers, span_processors)
+        arm_watchdog()
         if _provider is None:  # the tracer provider is another's, and ends by itself
             atexit.register(_at_exit)
         return
@@ -174,9 +174,9 @@ def _measure(wanted: bool | None, provider: Any, endpoint: str | None, headers: 
         # As the SDK's own processor does, on the global meter provider, whoever sets it, before or after.
         from opentelemetry.metrics import get_meter
 
-        from otelflow._metrics.instruments import AccountMeters
+        from otelflow._metrics.instruments import ExportInstruments
 
-        AccountMeters(get_meter(SCOPE, __version__), pipelines)
+        ExportInstruments(get_meter(SCOPE, __version__), span_processors)
 
 
 def configure_apart(service_name: str | None) -> trace.TracerProvider:
@@ -184,15 +184,15 @@ def configure_apart(service_name: str | None) -> trace.TracerProvider:
     program around it."""
     global _provider
     with _lock:
-        forget_wrong_limits()
-        provider = _provider = new_provider(_at_exit, service_name, wanted_exporters(None, None, None))
+        remove_invalid_limits()
+        provider = _provider = new_provider(_at_exit, service_name, configured_exporters(None, None, None))
         return provider
 
 
-def _hurried() -> list[Pipeline]:
+def _hurried() -> list[BatchProcessor]:
     """All pipelines. They send at once, and are waited for together: one that gets nowhere takes no time of the
     others."""
-    hurried = [*pipelines, *log_pipelines]
+    hurried = [*span_processors, *log_processors]
     for pipeline in hurried:
         pipeline.hurry()
     return hurried
@@ -204,7 +204,7 @@ def _patience() -> tuple[float, float]:
 
 
 def _patience_left(patience: float, since: float) -> float:
-    return max((each.patience_left(patience, since) for each in (*pipelines, *log_pipelines)), default=patience)
+    return max((each.patience_left(patience, since) for each in (*span_processors, *log_processors)), default=patience)
 
 
 def _on_signal() -> None:
@@ -220,7 +220,7 @@ def _on_signal() -> None:
 def _before_exec() -> None:
     """The same before another program takes this one's place. A forked child that does nothing else has nothing to
     send."""
-    if any(pipeline.account().produced for pipeline in (*pipelines, *log_pipelines)):
+    if any(pipeline.stats().produced for pipeline in (*span_processors, *log_processors)):
         _on_signal()
 
 
@@ -240,10 +240,12 @@ def _say_what_is_lost() -> None:
         _logger.warning(
             "%d spans were not delivered by %s: %s. Does the endpoint answer, and is it the right one?",
             report.pending + sum(report.lost.values()),
-            ", ".join(pipeline.name for pipeline in (*pipelines, *log_pipelines) if not _is_whole(pipeline.account())),
+            ", ".join(
+                pipeline.name for pipeline in (*span_processors, *log_processors) if not _is_whole(pipeline.stats())
+            ),
             ", ".join(reason for reason in reasons if not reason.startswith("0 ")),
         )
-    if metrics_not_sent():
+    if failed_metric_exports():
         _logger.warning("The last metrics were not sent. Does the endpoint take metrics? OTEL_METRICS_EXPORTER=none.")
 
 
@@ -252,13 +254,13 @@ def _is_whole(account: Any) -> bool:
 
 
 def _report() -> FlushReport:
-    accounts = [pipeline.account() for pipeline in pipelines]
+    accounts = [pipeline.stats() for pipeline in span_processors]
     lost: dict[str, int] = {}
     for account in accounts:
         for reason, number in account.lost.items():
             lost[reason] = lost.get(reason, 0) + number
-    for pipeline in log_pipelines:
-        account = pipeline.account()
+    for pipeline in log_processors:
+        account = pipeline.stats()
         for reason, number in {**account.lost, "pending": account.pending}.items():
             if number:
                 lost[f"log_records_{reason}"] = number
@@ -272,7 +274,7 @@ def _report() -> FlushReport:
 def _with_the_rest(report: FlushReport) -> FlushReport:
     """The report of spans, with what is missing of all else that was to be sent."""
     store = _artifact_store()
-    missing = {"metrics_not_sent": metrics_not_sent(), "artifact_not_stored": store.not_stored() if store else 0}
+    missing = {"metrics_not_sent": failed_metric_exports(), "artifact_not_stored": store.not_stored() if store else 0}
     return replace(report, lost={**report.lost, **{what: number for what, number in missing.items() if number}})
 
 
@@ -346,7 +348,7 @@ def stats() -> Stats:
     numbers = counts.snapshot()
     listener_errors = numbers.pop(LISTENER_ERRORS, 0)
     report = _report()
-    produced = max((pipeline.account().produced for pipeline in pipelines), default=0)
+    produced = max((pipeline.stats().produced for pipeline in span_processors), default=0)
     return Stats(
         produced=produced,
         delivered=report.delivered,

@@ -32,7 +32,7 @@ def switched(on: bool, sample: Sample) -> Sample:
     def run(number: int) -> None:
         measures.on = on
         sample(number)
-        measures.work_off()
+        measures.process()
 
     return run
 
@@ -66,7 +66,7 @@ def path(rounds: int, number: int) -> list[float]:
             began = time.thread_time()
             tasks(number)
             seconds[on] = time.thread_time() - began
-            measures.work_off()
+            measures.process()
             gc.collect()
         added.append((seconds[True] - seconds[False]) / number * 1e6)
     gc.enable()
@@ -77,7 +77,7 @@ def main() -> None:
     rounds = 5 if "--quick" in sys.argv else 40
     set_up("recording")
     metrics.set_meter_provider(MeterProvider([InMemoryMetricReader()]))
-    instruments.use(instruments.Meters(metrics.get_meter_provider()))
+    instruments.use(instruments.RunInstruments(metrics.get_meter_provider()))
     cases = {
         "without": Case("without", switched(False, tasks), 2000),
         "with": Case("with", switched(True, tasks), 2000),

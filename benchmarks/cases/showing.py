@@ -23,7 +23,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from otelflow_exporters._jsonfile.otlp_json import lines_of
-from otelflow_exporters._trace.open_spans import Running
+from otelflow_exporters._trace.open_spans import OpenSpans
 from otelflow_exporters.tree import TreeSpanExporter
 
 MEGABYTE = 1 << 20
@@ -97,7 +97,7 @@ class _Watching(SpanProcessor):
     """The live tree without its terminal."""
 
     def __init__(self) -> None:
-        self._running = Running()
+        self._running = OpenSpans()
 
     def on_start(self, span: Any, parent_context: Any = None) -> None:
         self._running.started(span)

@@ -22,7 +22,7 @@ except ModuleNotFoundError as error:
     raise ImportError("the spool needs otelflow: pip install 'otelflow-exporters[spool]'") from error
 from otelflow_exporters._settings import number, setting, suppressed, sync_policy
 from otelflow_exporters._spool.destination import OTELFLOW_EXPORTER_SPOOL_ENDPOINTS, Destination, destinations
-from otelflow_exporters._spool.spool import Account, Settings, Spool
+from otelflow_exporters._spool.spool import Settings, Spool, SpoolStats
 
 __all__ = [
     "OTELFLOW_EXPORTER_SPOOL_DIR",
@@ -138,7 +138,7 @@ class SpoolSpanExporter(SpanExporter):
         when this one dies. ``otelflow.configure()`` adds it."""
         return self._spool.journal
 
-    def account(self) -> Account:
+    def account(self) -> SpoolStats:
         """What became of this process's spans, and how many wait in the folder."""
         return self._spool.account()
 

@@ -15,7 +15,7 @@ from time import monotonic
 from typing import Any
 
 from otelflow._values.attribute import to_json
-from otelflow._values.text import plain_text
+from otelflow._values.text import encodable_text
 
 __all__ = ["OutOfBounds", "whole_json"]
 
@@ -47,7 +47,7 @@ class _Writer:
         self._open: set[int] = set()
 
     def _put(self, text: str) -> None:
-        piece = plain_text(text).encode()
+        piece = encodable_text(text).encode()
         self._room -= len(piece)
         if self._room < 0 or monotonic() > self._end:
             raise OutOfBounds

@@ -23,7 +23,7 @@ from otelflow._artifacts.storage import Missing, Place, place_of, shown
 from otelflow._runtime.drop_counts import ARTIFACT_NOT_STORED, ARTIFACT_STORE_FULL, ARTIFACT_TOO_LARGE, counts
 from otelflow._runtime.fork import FreshLock, renew_in_child
 from otelflow._runtime.log_once import log_once
-from otelflow._values.scrub import clean_parts
+from otelflow._values.scrub import scrub_in_parts
 from otelflow.config import (
     EXIT_SECONDS,
     OTELFLOW_ARTIFACT_STORE_MAX_BYTES,
@@ -111,7 +111,7 @@ class Store:
         """A text without secrets. Bytes are stored as they are."""
         end = time.monotonic() + self._seconds
         parts = []
-        for part in clean_parts(body.decode()):
+        for part in scrub_in_parts(body.decode()):
             parts.append(part.encode())
             if time.monotonic() > end:
                 raise OutOfBounds

@@ -13,7 +13,7 @@ from otelflow._doctor.check_settings import captured_logs
 from otelflow._spans.tracer import SCOPE
 from otelflow._version import __version__
 
-__all__ = ["CANARY", "Answer", "make_batch", "send"]
+__all__ = ["CANARY", "CanaryResult", "make_batch", "send"]
 
 CANARY = "otelflow doctor"
 """Name of the span that is sent."""
@@ -24,7 +24,7 @@ _OVERHEAD_BYTES = 200
 Spans = Sequence[Any]
 
 
-class Answer(NamedTuple):
+class CanaryResult(NamedTuple):
     """What came back for one request. One of ``status`` (HTTP), ``code`` (gRPC, its name), ``error`` is there."""
 
     seconds: float
@@ -76,7 +76,7 @@ def make_batch(resource: Any, size: int = 0) -> tuple[list[Any], str]:
     return spans, f"{trace_id:032x}"
 
 
-def send(exporter: Any, spans: Spans, timeout: float) -> Answer:
+def send(exporter: Any, spans: Spans, timeout: float) -> CanaryResult:
     """Send one request and tell what came of it. Never raises, and takes little longer than ``timeout`` seconds."""
     begun = time.monotonic()
     sender = getattr(exporter, "sender", None)
@@ -91,16 +91,16 @@ def send(exporter: Any, spans: Spans, timeout: float) -> Answer:
             by = _send_by_grpc if hasattr(sender, "call") else _send_by_http
             return by(sender, encode(spans), timeout, begun)
     except Exception as error:
-        return Answer(time.monotonic() - begun, error=error)
+        return CanaryResult(time.monotonic() - begun, error=error)
     finally:
         with contextlib.suppress(Exception):
             within(1, exporter.shutdown)
 
 
-def _send_by_http(sender: Any, body: bytes, timeout: float, begun: float) -> Answer:
+def _send_by_http(sender: Any, body: bytes, timeout: float, begun: float) -> CanaryResult:
     # Beside its own time limit, which begins anew with each byte that comes.
     answer = within(2 * timeout + 1, lambda: sender.post(body, timeout))
-    return Answer(
+    return CanaryResult(
         time.monotonic() - begun,
         answer.status_code,
         body=answer.content,
@@ -110,18 +110,18 @@ def _send_by_http(sender: Any, body: bytes, timeout: float, begun: float) -> Ans
     )
 
 
-def _send_by_grpc(sender: Any, body: bytes, timeout: float, begun: float) -> Answer:
+def _send_by_grpc(sender: Any, body: bytes, timeout: float, begun: float) -> CanaryResult:
     import grpc  # type: ignore[import-untyped,unused-ignore]  # its stubs are a package of their own
 
     try:
         # Beside its own time limit: it does not begin before the name is resolved.
         response = within(timeout + 1, lambda: sender.call(body, timeout))
     except grpc.RpcError as error:
-        return Answer(time.monotonic() - begun, code=error.code().name, detail=error.details() or "")
-    return Answer(time.monotonic() - begun, code="OK", partial=response.partial_success)
+        return CanaryResult(time.monotonic() - begun, code=error.code().name, detail=error.details() or "")
+    return CanaryResult(time.monotonic() - begun, code="OK", partial=response.partial_success)
 
 
-def _send_blindly(exporter: Any, spans: Spans, timeout: float, begun: float) -> Answer:
+def _send_blindly(exporter: Any, spans: Spans, timeout: float, begun: float) -> CanaryResult:
     """Through an exporter of which nothing is known but that it exports."""
     result = within(timeout, lambda: exporter.export(spans))
-    return Answer(time.monotonic() - begun, accepted=getattr(result, "name", "") == "SUCCESS")
+    return CanaryResult(time.monotonic() - begun, accepted=getattr(result, "name", "") == "SUCCESS")

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
-from otelflow._doctor.canary import Answer, make_batch, send
+from otelflow._doctor.canary import CanaryResult, make_batch, send
 from otelflow._doctor.check_endpoint import OPTION, check_endpoint_settings, proxy_of
 from otelflow._doctor.check_network import HTTP1, HTTP2, TLS, check_way, spoken_at
 from otelflow._doctor.check_settings import OTLP_NAMES, captured_logs, check_settings
 from otelflow._doctor.check_variables import check_names, known_names
-from otelflow._doctor.explain_response import Verdict, clock_skew, is_refusal_of_the_way, judge
+from otelflow._doctor.explain_response import Explanation, clock_skew, explain, is_refusal_of_the_way
 from otelflow._doctor.report import ERROR, UNUSABLE, Report, Secrets
 from otelflow._otlp.endpoint import Endpoint
 from otelflow._providers.exporters import exporter_names, find_exporter_endpoint, make_exporter
@@ -131,7 +131,7 @@ def _not_sent(report: Report, target: Endpoint, options: Options, proxy: str, is
 def _spoken(report: Report, target: Endpoint, timeout: float) -> None:
     """In place of a canary: whether the port speaks what would be spoken to it."""
     spoken = spoken_at(target.host, target.port, timeout)
-    verdict = judge(target, Answer(0.0, error=TimeoutError()), spoken, 0, Secrets())
+    verdict = explain(target, CanaryResult(0.0, error=TimeoutError()), spoken, 0, Secrets())
     if spoken in (TLS, HTTP1 if target.is_grpc else HTTP2):
         report.wrong("spoken", verdict.text, verdict.advice)
     elif spoken in (HTTP1, HTTP2):
@@ -177,12 +177,12 @@ def _canary(
 
 def _sent(
     target: Endpoint, exporter: Any, batch: list[Any], timeout: float, proxy: str, size: int, secrets: Secrets
-) -> tuple[Answer, Verdict]:
+) -> tuple[CanaryResult, Explanation]:
     answer = send(exporter, batch, timeout)
     spoken = ""
     if is_refusal_of_the_way(answer) and not proxy and not target.tls:
         spoken = spoken_at(target.host, target.port, timeout)
-    return answer, judge(target, answer, spoken, size, secrets)
+    return answer, explain(target, answer, spoken, size, secrets)
 
 
 def _large(
@@ -201,7 +201,7 @@ def _large(
         report.wrong("size", f"{what}: {verdict.text}", verdict.advice)
 
 
-def _clock(report: Report, target: Endpoint, answer: Answer) -> None:
+def _clock(report: Report, target: Endpoint, answer: CanaryResult) -> None:
     skew = clock_skew(answer)
     if target.is_grpc:
         report.skip("clock", "not known: gRPC answers do not say the time")

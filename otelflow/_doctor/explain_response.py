@@ -9,7 +9,7 @@ import re
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 
-from otelflow._doctor.canary import Answer
+from otelflow._doctor.canary import CanaryResult
 from otelflow._doctor.check_endpoint import path_advice, swap_advice
 from otelflow._doctor.check_headers import header_names
 from otelflow._doctor.check_network import HTTP1, HTTP2, NOTHING, TLS
@@ -17,10 +17,10 @@ from otelflow._doctor.report import Secrets
 from otelflow._otlp.endpoint import GRPC_PORT, HTTP_PORT, Endpoint
 from otelflow.config import number_from_environment
 
-__all__ = ["Verdict", "clock_skew", "is_refusal_of_the_way", "judge"]
+__all__ = ["Explanation", "clock_skew", "explain", "is_refusal_of_the_way"]
 
 
-class Verdict(NamedTuple):
+class Explanation(NamedTuple):
     """Whether what was sent was taken, in words, and the way out where it was not."""
 
     accepted: bool
@@ -30,7 +30,7 @@ class Verdict(NamedTuple):
     """Accepted, but the receiver has something to say."""
 
 
-def judge(target: Endpoint, answer: Answer, spoken: str, size: int, secrets: Secrets) -> Verdict:
+def explain(target: Endpoint, answer: CanaryResult, spoken: str, size: int, secrets: Secrets) -> Explanation:
     """Put an answer into words. ``spoken``: what the port was found to speak, where the request failed; "" elsewhere.
     ``size``: bytes of the request, where it was a large one."""
     took = f" in {answer.seconds * 1000:.0f} ms"
@@ -48,11 +48,13 @@ def judge(target: Endpoint, answer: Answer, spoken: str, size: int, secrets: Sec
     if answer.error is not None:
         return _no_answer(target, answer.error, spoken, secrets)
     if answer.accepted:
-        return Verdict(True, f"accepted, says the exporter{took}")
-    return Verdict(False, "the exporter refused it without trying", "Look at the log of the program for its reason.")
+        return Explanation(True, f"accepted, says the exporter{took}")
+    return Explanation(
+        False, "the exporter refused it without trying", "Look at the log of the program for its reason."
+    )
 
 
-def is_refusal_of_the_way(answer: Answer) -> bool:
+def is_refusal_of_the_way(answer: CanaryResult) -> bool:
     """Whether the answer is none of an OTLP receiver: then it is worth looking at what the port speaks."""
     return (
         answer.error is not None
@@ -61,19 +63,19 @@ def is_refusal_of_the_way(answer: Answer) -> bool:
     )
 
 
-def _wrong_protocol(target: Endpoint, spoken: str) -> Verdict | None:
+def _wrong_protocol(target: Endpoint, spoken: str) -> Explanation | None:
     if spoken == TLS and not target.tls:
-        return Verdict(
+        return Explanation(
             False,
             f"port {target.port} speaks TLS, and the request was plain text",
             f"Write https:// instead of http:// for {target.place}.",
         )
     if spoken == HTTP1 and target.is_grpc and not target.tls:
-        return Verdict(
+        return Explanation(
             False, f"port {target.port} speaks HTTP/1, and gRPC needs HTTP/2: the wrong protocol", swap_advice(target)
         )
     if spoken == HTTP2 and not target.is_grpc and not target.tls:
-        return Verdict(
+        return Explanation(
             False, f"port {target.port} speaks HTTP/2 only, as gRPC does: the wrong protocol", swap_advice(target)
         )
     return None
@@ -82,10 +84,10 @@ def _wrong_protocol(target: Endpoint, spoken: str) -> Verdict | None:
 # --- accepted -----------------------------------------------------------------------------------------------------
 
 
-def _success(target: Endpoint, answer: Answer, took: str, secrets: Secrets) -> Verdict:
+def _success(target: Endpoint, answer: CanaryResult, took: str, secrets: Secrets) -> Explanation:
     kind = secrets.without(answer.headers.get("Content-Type", "").partition(";")[0].strip().lower())
     if kind == "text/html" or answer.body.lstrip()[:1] == b"<":
-        return Verdict(
+        return Explanation(
             False,
             f"HTTP {answer.status} with {secrets.without(_page(answer.body))}: a web server, no OTLP receiver. The "
             "exporter takes that for success",
@@ -96,7 +98,7 @@ def _success(target: Endpoint, answer: Answer, took: str, secrets: Secrets) -> V
         partial = _partial_of(answer.body, kind)
     except Exception:
         shown = secrets.without(answer.body[:80].decode("utf-8", "replace"))
-        return Verdict(
+        return Explanation(
             False,
             f"HTTP {answer.status}, but the answer is not OTLP ({kind or 'no content type'}): {shown}",
             f"Call an OTLP receiver (its port usually is {HTTP_PORT}): {target.place} seems to be none.",
@@ -118,20 +120,20 @@ def _partial_of(body: bytes, kind: str) -> Any:
     return ExportTraceServiceResponse.FromString(body).partial_success
 
 
-def _partial(partial: Any, text: str, secrets: Secrets) -> Verdict:
+def _partial(partial: Any, text: str, secrets: Secrets) -> Explanation:
     """OTLP specification, partial success: rejected spans must not be sent again; with none rejected it is a warning.
     The Python exporters do not look at it."""
     message = secrets.without(partial.error_message) if partial is not None else ""
     if partial is not None and partial.rejected_spans:
-        return Verdict(
+        return Explanation(
             False,
             f"answered with success, but {partial.rejected_spans} span{'s' * (partial.rejected_spans != 1)} rejected: "
             f"{message or 'no reason given'}. The exporter does not notice",
             f"Mend what the receiver says{f' ({message})' if message else ''}; its log may tell more.",
         )
     if message:
-        return Verdict(True, f"{text}; the receiver says: {message}", is_note=True)
-    return Verdict(True, text)
+        return Explanation(True, f"{text}; the receiver says: {message}", is_note=True)
+    return Explanation(True, text)
 
 
 # --- refused ------------------------------------------------------------------------------------------------------
@@ -225,7 +227,7 @@ def _smaller(target: Endpoint, size: int) -> str:
     )
 
 
-def _http_failure(target: Endpoint, answer: Answer, spoken: str, size: int, secrets: Secrets) -> Verdict:
+def _http_failure(target: Endpoint, answer: CanaryResult, spoken: str, size: int, secrets: Secrets) -> Explanation:
     status = answer.status or 0
     wrong = _wrong_protocol(target, spoken) if is_refusal_of_the_way(answer) else None
     if wrong:
@@ -233,7 +235,7 @@ def _http_failure(target: Endpoint, answer: Answer, spoken: str, size: int, secr
     where = _fill("{path}", target, size)
     if 300 <= status < 400:
         to = secrets.without(answer.headers.get("Location", "another place").partition("?")[0])
-        return Verdict(
+        return Explanation(
             False,
             f"HTTP {status}: sent on to {to}. The exporter takes that for success, and does not follow",
             f"Set the endpoint to where it leads: {to}",
@@ -244,7 +246,7 @@ def _http_failure(target: Endpoint, answer: Answer, spoken: str, size: int, secr
     known = _HTTP.get(status, ("the receiver fails" if status >= 500 else "refused", "Look at the receiver's log."))
     text, advice = known[0], _fill(known[1], target, size)
     if status == 400 and answer.body.startswith(b"Client sent an HTTP request to an HTTPS"):
-        return Verdict(False, "port speaks TLS", f"Write https:// instead of http:// for {target.place}.")
+        return Explanation(False, "port speaks TLS", f"Write https:// instead of http:// for {target.place}.")
     said = secrets.without(_message(answer))
     after = secrets.without(answer.headers.get("Retry-After", ""))
     parts = [
@@ -253,10 +255,10 @@ def _http_failure(target: Endpoint, answer: Answer, spoken: str, size: int, secr
         f"retry after {after}" if after else "",
     ]
     fate = "the exporter tries again for a while" if status in _RETRIED else "the exporter gives the spans up at once"
-    return Verdict(False, "; ".join(part for part in (*parts, fate) if part), advice or where)
+    return Explanation(False, "; ".join(part for part in (*parts, fate) if part), advice or where)
 
 
-def _message(answer: Answer) -> str:
+def _message(answer: CanaryResult) -> str:
     """What a refusal says: OTLP has a ``google.rpc.Status`` there, web servers a page."""
     kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if kind == "application/x-protobuf":
@@ -277,7 +279,7 @@ def _page(body: bytes) -> str:
     return f"a web page ({title[:60]!r})" if title else "a web page"
 
 
-def _grpc_failure(target: Endpoint, answer: Answer, spoken: str, size: int, secrets: Secrets) -> Verdict:
+def _grpc_failure(target: Endpoint, answer: CanaryResult, spoken: str, size: int, secrets: Secrets) -> Explanation:
     text, advice = _GRPC.get(answer.code, ("refused", "Look at the receiver's log."))
     said = secrets.without(answer.detail)
     # A receiver that is full has the same code: the texts of gRPC for Go and C and of tonic tell what is too long.
@@ -288,7 +290,7 @@ def _grpc_failure(target: Endpoint, answer: Answer, spoken: str, size: int, secr
         text, advice = "an HTTP server that is none for gRPC", "{swap}"
     elif answer.code == "UNAVAILABLE" and spoken == HTTP2:
         text, advice = "the receiver is overloaded or not ready", "Look at the receiver's log and its health."
-    return Verdict(
+    return Explanation(
         False, f"gRPC {answer.code}: {text}{f'; it says: {said}' if said else ''}", _fill(advice, target, size)
     )
 
@@ -304,28 +306,28 @@ def _innermost(error: BaseException) -> BaseException:
         error = inside
 
 
-def _no_answer(target: Endpoint, error: BaseException, spoken: str, secrets: Secrets) -> Verdict:
+def _no_answer(target: Endpoint, error: BaseException, spoken: str, secrets: Secrets) -> Explanation:
     name = type(error).__name__
     said = secrets.without(_innermost(error))
     if isinstance(error, TimeoutError) or "Timeout" in name:
         silent = " (nor to anything else)" if spoken == NOTHING else ""
-        return Verdict(
+        return Explanation(
             False,
             f"connected, but no answer in time{silent}",
             _check_it(target),
         )
     if name == "ProxyError":
-        return Verdict(False, f"the proxy fails: {said}", "Mend the proxy's variable, or add NO_PROXY.")
+        return Explanation(False, f"the proxy fails: {said}", "Mend the proxy's variable, or add NO_PROXY.")
     if name == "SSLError":
-        return Verdict(False, f"TLS fails: {said}", "See the step tls above.")
-    return Verdict(
+        return Explanation(False, f"TLS fails: {said}", "See the step tls above.")
+    return Explanation(
         False,
         f"the connection breaks: {said}",
         _check_it(target),
     )
 
 
-def clock_skew(answer: Answer) -> float | None:
+def clock_skew(answer: CanaryResult) -> float | None:
     """By how many seconds the receiver's clock is ahead of this machine's; None where it does not say its time."""
     try:
         there = parsedate_to_datetime(answer.headers["Date"]).timestamp()

@@ -11,17 +11,17 @@ import logging
 import time
 from typing import Any, ClassVar, Protocol
 
-from otelflow._events.run_memory import Journal
+from otelflow._events.run_memory import RunMemory
 from otelflow._runtime import run_ids
-from otelflow._runtime.drop_counts import AFTER_FORK, VALUES, after_end, counts
+from otelflow._runtime.drop_counts import AFTER_FORK, VALUES, after_end_reason, counts
 from otelflow._runtime.log_once import log_once
-from otelflow._runtime.stdout_capture import say
-from otelflow._values.text import MAX_VALUE_BYTES, fit, safe_str
+from otelflow._runtime.stdout_capture import print_line
+from otelflow._values.text import MAX_VALUE_BYTES, safe_str, truncate
 from otelflow.context import RUN_KEY, get_current
 from otelflow.events import FlowRunEventType, event_of
 from otelflow.listeners import flow_events
 
-__all__ = ["At", "Emitter", "console", "console_line", "deliver", "fitted", "origin_of", "short"]
+__all__ = ["At", "Emitter", "console", "console_line", "notify", "origin_of", "short", "truncate_counted"]
 
 At = tuple[int, str]
 """When and where something was said that was said elsewhere: ns since 1970, and the name of the function."""
@@ -37,7 +37,7 @@ class Emitter(Protocol):
     _ended_ns: int
     _events: int
     _failure: tuple[str, str, str | None] | None
-    _order: int
+    _number: int
     _origin: Any
     _redacted: int
     _relay: Any
@@ -56,7 +56,7 @@ class Emitter(Protocol):
     def status(self) -> str: ...
 
     @property
-    def _journal(self) -> Journal: ...
+    def _journal(self) -> RunMemory: ...
 
     @property
     def _settings(self) -> Any: ...
@@ -71,7 +71,7 @@ class Emitter(Protocol):
 _remember = flow_events.remember
 
 
-def deliver(
+def notify(
     event_type: FlowRunEventType, ns: int, origin: tuple[Any, ...], heard: Any, remembered: Any, level: int
 ) -> None:
     """To the history (which holds no values of the user's) and to the listeners. What is ``heard`` and ``remembered``
@@ -81,9 +81,9 @@ def deliver(
         flow_events.raise_event(event_of((event_type, ns, origin, heard, level)))
 
 
-def fitted(run: Emitter, text: str) -> str:
+def truncate_counted(run: Emitter, text: str) -> str:
     """A text that is clean already, in the size that goes on a span."""
-    kept, was_cut = fit(text)
+    kept, was_cut = truncate(text)
     if was_cut:
         run._cut += 1
         counts.add(VALUES)
@@ -98,11 +98,11 @@ def origin_of(run: Emitter, what: str, at: At | None) -> Any:
     """
     origin = run._origin
     if run._ended_ns or origin is None:
-        counts.add(after_end(what))
+        counts.add(after_end_reason(what))
         return None
     if at is not None:
         return (at[1], *origin[1:])
-    if run_ids.forked and run_ids.is_inherited(run._order):
+    if run_ids.forked and run_ids.is_inherited(run._number):
         counts.add(AFTER_FORK)
         return None
     inner: Any = get_current().get(RUN_KEY)
@@ -114,7 +114,7 @@ def origin_of(run: Emitter, what: str, at: At | None) -> Any:
 
 def short(text: str) -> str:
     """A text for the history, where no span wanted it: that holds nothing large."""
-    return text if len(text) <= MAX_VALUE_BYTES else fit(text)[0]
+    return text if len(text) <= MAX_VALUE_BYTES else truncate(text)[0]
 
 
 def _time_of_day(ns: int) -> str:
@@ -124,7 +124,7 @@ def _time_of_day(ns: int) -> str:
 def console(text: str) -> None:
     """Print a line to the terminal that is no message itself."""
     try:
-        say(text)
+        print_line(text)
     except Exception as error:  # a closed stream, an encoding that lacks a character
         log_once("console", "Could not print to the standard output: %s", safe_str(error))
 

@@ -7,42 +7,42 @@ import os
 from typing import Any
 
 from otelflow import attributes as wire
-from otelflow._events.emit import At, Emitter, deliver, fitted, origin_of, short
+from otelflow._events.emit import At, Emitter, notify, origin_of, short, truncate_counted
 from otelflow._runtime import clock
-from otelflow._runtime.drop_counts import VALUES, after_end, counts
-from otelflow._spans.span_events import is_wanted, put_event, span_event
-from otelflow._spans.span_limits import weigh
-from otelflow._values.attribute import plain_json, sha256_of, to_json
-from otelflow._values.scrub import take_redacted
-from otelflow._values.text import is_plain, whole
+from otelflow._runtime.drop_counts import VALUES, after_end_reason, counts
+from otelflow._spans.span_events import add_counted_event, add_span_event, has_audience
+from otelflow._spans.span_limits import estimated_size
+from otelflow._values.attribute import sha256_of, simple_json, to_json
+from otelflow._values.scrub import take_redacted_count
+from otelflow._values.text import is_clean, scrub_long
 from otelflow.config import OTELFLOW_ARTIFACT_STORE
 from otelflow.events import FlowRunEventType
 
-__all__ = ["artifact", "result"]
+__all__ = ["emit_artifact", "emit_result"]
 
 _INFO = logging.INFO
 _NEW_ARTIFACT, _NEW_RESULT = FlowRunEventType.NEW_ARTIFACT, FlowRunEventType.NEW_RESULT  # as in emit
 _KEY, _TYPE, _DESCRIPTION = wire.ARTIFACT_KEY, wire.ARTIFACT_TYPE, wire.ARTIFACT_DESCRIPTION
 _DATA, _SIZE, _SHA256 = wire.ARTIFACT_DATA, wire.ARTIFACT_SIZE, wire.ARTIFACT_SHA256
-_ARTIFACT_BYTES = weigh({_KEY: "", _TYPE: "", _DESCRIPTION: "", _DATA: "", _SIZE: 0, _SHA256: 64 * "0"})
+_ARTIFACT_BYTES = estimated_size({_KEY: "", _TYPE: "", _DESCRIPTION: "", _DATA: "", _SIZE: 0, _SHA256: 64 * "0"})
 _STORE = os.environ.get(OTELFLOW_ARTIFACT_STORE, "").strip()
 
 
-def artifact(run: Emitter, key: str, data: object, description: str, kind: str, at: At | None = None) -> None:
+def emit_artifact(run: Emitter, key: str, data: object, description: str, kind: str, at: At | None = None) -> None:
     """Something that the run made: span event with a preview, the object itself in memory and for listeners."""
     ns = clock.now() if at is None else at[0]
     text = None
-    wanted = is_wanted(run)
-    if wanted and is_plain(key) and is_plain(description) and is_plain(kind):
-        text = plain_json(data, key)
+    wanted = has_audience(run)
+    if wanted and is_clean(key) and is_clean(description) and is_clean(kind):
+        text = simple_json(data, key)
     made: dict[str, Any] | None
     if text is None:
-        take_redacted()  # of what was cleaned elsewhere on this thread
-        key, description, kind = whole(key), whole(description), whole(kind)
+        take_redacted_count()  # of what was cleaned elsewhere on this thread
+        key, description, kind = scrub_long(key), scrub_long(description), scrub_long(kind)
         made = _artifact_attributes(run, key, data, description, kind) if wanted else None
         size = 0  # not known
         if made is not None:
-            run._redacted += take_redacted()
+            run._redacted += take_redacted_count()
         remembered = (short(description), short(key), _unseen(data) if made is None else made[_DATA], short(kind))
     else:  # nothing is to be done to any of it, and so nothing was
         size = _ARTIFACT_BYTES + len(key) + len(kind) + len(description) + len(text)
@@ -53,22 +53,22 @@ def artifact(run: Emitter, key: str, data: object, description: str, kind: str, 
     if origin is None:
         return
     told = None if made is None else made[_DESCRIPTION] or made[_KEY]
-    if not put_event(run, wire.ARTIFACT_EVENT, made, ns, told, _INFO, size, True):
-        counts.add(after_end("artifact"))
+    if not add_counted_event(run, wire.ARTIFACT_EVENT, made, ns, told, _INFO, size, True):
+        counts.add(after_end_reason("artifact"))
         return
     run._journal.artifacts.append((key, data, description, kind, ns, *run._task_number()))
     if run._relay is not None:
         run._relay.said(run, "artifact", ns, origin[0], (key, data, description, kind))
         return
-    deliver(_NEW_ARTIFACT, ns, origin, (description, key, data, kind), remembered, _INFO)
+    notify(_NEW_ARTIFACT, ns, origin, (description, key, data, kind), remembered, _INFO)
 
 
 def _artifact_attributes(run: Emitter, key: str, data: object, description: str, kind: str) -> dict[str, Any]:
     preview = to_json(data, name=key)
     made: dict[str, Any] = {
-        _KEY: fitted(run, key),
-        _TYPE: fitted(run, kind),
-        _DESCRIPTION: fitted(run, description),
+        _KEY: truncate_counted(run, key),
+        _TYPE: truncate_counted(run, kind),
+        _DESCRIPTION: truncate_counted(run, description),
         _DATA: preview.text,
     }
     if preview.was_cut:
@@ -95,22 +95,25 @@ def _unseen(data: object) -> str:
     return f"<{kind.__name__}{length}: not recorded>"
 
 
-def result(run: Emitter, key: str, description: str, at: At | None = None) -> None:
+def emit_result(run: Emitter, key: str, description: str, at: At | None = None) -> None:
     """A result that the run wants to be seen."""
-    take_redacted()
-    key, description = whole(key), whole(description, key)
+    take_redacted_count()
+    key, description = scrub_long(key), scrub_long(description, key)
     ns = clock.now() if at is None else at[0]
     made = None
-    if is_wanted(run):
-        made = {wire.RESULT_KEY: fitted(run, key), wire.RESULT_DESCRIPTION: fitted(run, description)}
+    if has_audience(run):
+        made = {
+            wire.RESULT_KEY: truncate_counted(run, key),
+            wire.RESULT_DESCRIPTION: truncate_counted(run, description),
+        }
     origin = origin_of(run, "result", at)
     if origin is None:
         return
-    if not span_event(run, wire.RESULT_EVENT, made, ns, None if made is None else made[wire.RESULT_DESCRIPTION]):
-        counts.add(after_end("result"))
+    if not add_span_event(run, wire.RESULT_EVENT, made, ns, None if made is None else made[wire.RESULT_DESCRIPTION]):
+        counts.add(after_end_reason("result"))
         return
     run._journal.results.append((key, description, ns, *run._task_number()))
     if run._relay is not None:
         run._relay.said(run, "result", ns, origin[0], (key, description))
         return
-    deliver(_NEW_RESULT, ns, origin, (key, description), (short(key), short(description)), _INFO)
+    notify(_NEW_RESULT, ns, origin, (key, description), (short(key), short(description)), _INFO)

@@ -10,14 +10,14 @@ from opentelemetry.trace import Status, StatusCode
 from otelflow import attributes as wire
 from otelflow._events.emit import Emitter
 from otelflow._metrics.measurements import measures
-from otelflow._runtime.log_once import broken
+from otelflow._runtime.log_once import log_span_error
 from otelflow._runtime.names import error_type
-from otelflow._values.scrub import take_redacted
-from otelflow._values.text import cut, safe_str
+from otelflow._values.scrub import take_redacted_count
+from otelflow._values.text import safe_str, scrub_and_truncate
 from otelflow.events import event_of
 from otelflow.listeners import flow_events
 
-__all__ = ["begun", "ended_with", "started", "stopped", "tell_completed", "tell_stop"]
+__all__ = ["end_attributes_and_failure", "notify_completed", "notify_started", "notify_stopped", "on_start", "on_stop"]
 
 _INFO = logging.INFO
 _NOTHING: dict[str, Any] = {}
@@ -26,17 +26,17 @@ _STATUSES = {status: {wire.STATUS: status} for status in ("completed", "failed",
 _remember = flow_events.remember
 
 
-def started(run: Emitter) -> None:
+def on_start(run: Emitter) -> None:
     """A run began: its span carries the attributes of the start already."""
     if run._relay is not None:
         run._relay.started(run)
         return
     _remember((run._START, run._started_ns, run._origin, _NOTHING, _INFO))
     if measures.on or flow_events.event_listeners:
-        begun(run)
+        notify_started(run)
 
 
-def begun(run: Emitter) -> None:
+def notify_started(run: Emitter) -> None:
     """Tell metrics and listeners that a run began."""
     if measures.on:
         _measure(run._origin)
@@ -53,7 +53,7 @@ def _measure(origin: tuple[Any, ...]) -> None:
         measures.started(origin)
 
 
-def stopped(run: Emitter) -> None:
+def on_stop(run: Emitter) -> None:
     """A run ended: its status and closing attributes on the span, and the event with its payload."""
     span = run._span
     if span is not None:
@@ -61,10 +61,10 @@ def stopped(run: Emitter) -> None:
     if run._relay is not None:
         run._relay.stopped(run)
     else:
-        tell_stop(run)
+        notify_stopped(run)
 
 
-def tell_stop(run: Emitter) -> None:
+def notify_stopped(run: Emitter) -> None:
     """Tell history, metrics and listeners that a run ended."""
     error, ended, status = run.error, run._ended_ns, run.status
     duration_ns = ended - run._started_ns
@@ -72,7 +72,7 @@ def tell_stop(run: Emitter) -> None:
     if error is not None:
         text = run._failure[2] if run._failure else None
         if text is None:
-            text = cut(safe_str(error))[0]
+            text = scrub_and_truncate(safe_str(error))[0]
     if measures.on:
         measures.stopped(run._origin, status, duration_ns, error)
     _remember((run._STOP, ended, run._origin, (status, duration_ns, None, text), _INFO))
@@ -81,8 +81,8 @@ def tell_stop(run: Emitter) -> None:
         flow_events.raise_event(event_of((run._STOP, ended, run._origin, facts, _INFO)))
 
 
-def tell_completed(run: Emitter, value: Any) -> None:
-    """:func:`tell_stop` of a run that ended with ``value``."""
+def notify_completed(run: Emitter, value: Any) -> None:
+    """:func:`notify_stopped` of a run that ended with ``value``."""
     origin, began, ended = run._origin, run._started_ns, run._ended_ns
     if measures.on:
         measures.stopped(origin, "completed", ended - began, None)
@@ -95,7 +95,7 @@ def _end_attributes(run: Emitter, span: Any) -> None:
     try:
         if not span.is_recording():
             return
-        made, description = ended_with(run)
+        made, description = end_attributes_and_failure(run)
         if hasattr(type(span), "conclude"):  # a lean one, which takes what is known to be clean
             span.conclude(made, description)
         else:
@@ -103,10 +103,10 @@ def _end_attributes(run: Emitter, span: Any) -> None:
                 span.set_status(Status(StatusCode.ERROR, description))
             span.set_attributes(made)
     except Exception as error:
-        broken("set_attributes", error)
+        log_span_error("set_attributes", error)
 
 
-def ended_with(run: Emitter) -> tuple[dict[str, Any], str | None]:
+def end_attributes_and_failure(run: Emitter) -> tuple[dict[str, Any], str | None]:
     """The attributes of the end, and what went wrong: None where nothing did."""
     more, description = run._end_attributes(), None
     made = {**_STATUSES[run.status], **more} if more else _STATUSES[run.status]
@@ -122,8 +122,8 @@ def ended_with(run: Emitter) -> tuple[dict[str, Any], str | None]:
 
 def _described(run: Emitter, error: BaseException) -> tuple[str, str, None]:
     """As ``run._failure``, of an exception that began in a run within."""
-    take_redacted()
+    take_redacted_count()
     kind = error_type(error)
-    description, _ = cut(f"{kind}: {safe_str(error)}")
-    run._redacted += take_redacted()
+    description, _ = scrub_and_truncate(f"{kind}: {safe_str(error)}")
+    run._redacted += take_redacted_count()
     return kind, description, None

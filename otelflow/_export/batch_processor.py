@@ -17,18 +17,18 @@ from typing import Any, NamedTuple
 from opentelemetry.context import attach, detach, set_value
 
 from otelflow._export.delivery import Delivery
-from otelflow._export.loss_log import is_lost, is_waiting
+from otelflow._export.loss_log import report_lost, report_waiting
 from otelflow._export.queue import Queue
 from otelflow._metrics.measurements import component_type, measures
 from otelflow._otlp.exporter import requests
 from otelflow._runtime.drop_counts import AFTER_SHUTDOWN, EXPORT_FAILED, NOT_ENCODED, QUEUE_FULL
-from otelflow._runtime.exit_hooks import is_something_to_send
+from otelflow._runtime.exit_hooks import arm_watchdog
 from otelflow._runtime.fork import renew_in_child
 from otelflow._runtime.names import error_type
-from otelflow._runtime.waiting import Bell, Progress, left, run_beside
+from otelflow._runtime.waiting import Progress, WakeUp, run_in_background, seconds_left
 from otelflow.context import SUPPRESS_KEY
 
-__all__ = ["Account", "Pipeline"]
+__all__ = ["BatchProcessor", "ExportStats"]
 
 _SHUTDOWN_SECONDS = 2.0
 """How long an exporter's own shutdown is waited for where nothing else is said."""
@@ -45,7 +45,7 @@ _LARGEST_BATCH = 4096
 _logger = logging.getLogger("otelflow")
 
 
-class Account(NamedTuple):
+class ExportStats(NamedTuple):
     """What became of the items that one exporter was given since the start of the process. ``pending`` are on their
     way; with an exporter that keeps them until they are delivered, all that it keeps."""
 
@@ -55,7 +55,7 @@ class Account(NamedTuple):
     pending: int
 
 
-class Pipeline:
+class BatchProcessor:
     """Hands items (ended spans, log records) to one exporter, in batches, on one thread that starts with the first.
 
     ``queue_size`` and ``batch_size`` are numbers of items, ``queue_bytes`` the size of those that are large,
@@ -78,7 +78,7 @@ class Pipeline:
         batch_size: int | None = None,
         delay: float = 5.0,
         wait: float = 0.0,
-        overflow: Pipeline | None = None,
+        overflow: BatchProcessor | None = None,
     ) -> None:
         self.name = name
         self.kind = component_type(exporter)
@@ -97,7 +97,7 @@ class Pipeline:
     def _begin(self) -> None:
         """Start empty; also in a forked child, whose parent sends what was waiting, and whose thread is gone."""
         self._queue.begin()
-        self._bell = Bell()
+        self._bell = WakeUp()
         self._delivered = self._passed_on = 0
         self._lost: dict[str, int] = {}
         self._hurrying: set[object] = set()
@@ -120,7 +120,7 @@ class Pipeline:
             self._make_room()
         elif self._thread is not None:  # else the next item tries again to start it
             self._expect(queue.most + 1)  # the thread sets it anew when it waits again
-        self._bell.ring()
+        self._bell.set()
 
     def _start_thread(self) -> None:
         with self._queue.lock:
@@ -136,14 +136,14 @@ class Pipeline:
                 self._is_starting = False
                 if thread.ident is not None:  # also where a KeyboardInterrupt came in between
                     self._thread = thread
-                    is_something_to_send()
+                    arm_watchdog()
 
     def _make_room(self) -> None:
         queue = self._queue
         if self._wait and threading.current_thread() is not self._thread:
             end = time.monotonic() + self._wait
             while queue.is_over and (left := end - time.monotonic()) > 0:
-                self._bell.ring()
+                self._bell.set()
                 queue.room.wait(min(left, 0.05))  # a bell wakes one; several may wait
         while queue.is_over and self._overflow is None:
             self._drop(1, QUEUE_FULL)
@@ -171,12 +171,12 @@ class Pipeline:
 
     def _say_lost(self, reason: str, number: int, what: str = "") -> None:
         if number:
-            is_lost(self.name, self.exporter, reason, number, what)
+            report_lost(self.name, self.exporter, reason, number, what)
 
     def hurry(self) -> None:
         """Have what is waiting sent now, without waiting for it."""
         self._hurrying.add(None)
-        self._bell.ring()
+        self._bell.set()
 
     # --- the thread's side --------------------------------------------------------------------------------------
 
@@ -259,7 +259,7 @@ class Pipeline:
             pause=self._pause,
             settled=self._settle,
             answered=self._answered,
-            waiting=lambda what: is_waiting(self.name, self.exporter, len(self._queue) + self._queue.in_hand, what),
+            waiting=lambda what: report_waiting(self.name, self.exporter, len(self._queue) + self._queue.in_hand, what),
         ).deliver(batch)
 
     def _settle(self, number: int, reason: str | None, what: str) -> None:
@@ -269,7 +269,7 @@ class Pipeline:
                 self._delivered += number
         if reason is not None:
             self._lose(reason, number, what)
-        self._progress.made()
+        self._progress.advanced()
 
     def _answered(self, seconds: float, error: str | None) -> None:
         if measures.on:
@@ -299,7 +299,7 @@ class Pipeline:
 
     # --- waiting ------------------------------------------------------------------------------------------------
 
-    def account(self) -> Account:
+    def stats(self) -> ExportStats:
         """What became of the items so far."""
         with self._queue.lock:
             delivered, lost, pending = self._delivered, dict(self._lost), self._queue.in_hand + len(self._queue)
@@ -308,13 +308,13 @@ class Pipeline:
         if self._keeps:
             delivered = others[0].delivered
         if self._overflow is not None:
-            others.append(self._overflow.account())
+            others.append(self._overflow.stats())
             delivered += others[-1].delivered
         for other in others:
             pending += other.pending
             for reason, number in other.lost.items():
                 lost[reason] = lost.get(reason, 0) + number
-        return Account(produced, delivered, lost, pending)
+        return ExportStats(produced, delivered, lost, pending)
 
     def _settled(self) -> int:
         return self._delivered + sum(self._lost.values()) + self._passed_on
@@ -334,14 +334,14 @@ class Pipeline:
         self._hurrying.add(caller)
         if goal > self._settled():
             self._start_thread()  # where there was none to be had when they came
-        self._bell.ring()
+        self._bell.set()
         try:
             with self._queue.left_open():
-                done = self._progress.come_to(goal, end, patience, since) and self._backlog_is_sent(end, patience)
+                done = self._progress.wait_for(goal, end, patience, since) and self._backlog_is_sent(end, patience)
         finally:
             self._hurrying.discard(caller)
         if self._overflow is not None:
-            return self._overflow.drain(left(end), patience, since) and done
+            return self._overflow.drain(seconds_left(end), patience, since) and done
         return done
 
     def _backlog_is_sent(self, end: float | None, patience: float | None) -> bool:
@@ -352,7 +352,7 @@ class Pipeline:
             before = self.exporter.account()
             if self._exporter_is_down:  # it sends nothing any more
                 return not before.pending
-            limits = [left(end), None if patience is None else min(patience, _KEPT_PATIENCE)]
+            limits = [seconds_left(end), None if patience is None else min(patience, _KEPT_PATIENCE)]
             seconds = min((limit for limit in limits if limit is not None), default=30.0)
             if self.exporter.force_flush(int(seconds * 1000)):
                 return True
@@ -375,15 +375,15 @@ class Pipeline:
         self._stopping = True
         self._expect(0)
         self._drop(len(self._queue), AFTER_SHUTDOWN)
-        self._bell.ring()
+        self._bell.set()
         with self._queue.left_open():
             self._end_thread(end, patience, since)
         if self._overflow is not None:
-            self._overflow.stop(left(end), patience, since)
+            self._overflow.stop(seconds_left(end), patience, since)
 
     def patience_left(self, patience: float, since: float) -> float:
         """What is left of ``patience`` seconds without progress, counted from ``since``; a quarter of it at least."""
-        return max(patience / 4, left(self._progress.last(since) + patience) or 0.0)
+        return max(patience / 4, seconds_left(self._progress.last(since) + patience) or 0.0)
 
     def _end_thread(self, end: float | None, patience: float | None, since: float | None) -> None:
         # An idle thread shuts its exporter down by itself. One in the middle of a request has to hear of it from here,
@@ -395,6 +395,6 @@ class Pipeline:
         if self._thread is not None:
             self._thread.join(min(0.1, seconds))
         if not self._exporter_is_down:
-            run_beside(self._shut_exporter_down, limit)
+            run_in_background(self._shut_exporter_down, limit)
         elif self._thread is not None:
             self._thread.join(max(0.0, limit - time.monotonic()))

@@ -8,7 +8,7 @@ from typing import Any
 
 from otelflow._runtime.fork import after_fork_in_child
 
-__all__ = ["begin", "is_lost", "is_waiting"]
+__all__ = ["begin", "report_lost", "report_waiting"]
 
 _SECONDS = 60.0
 """Between two lines: a receiver that is away must not fill the user's log."""
@@ -28,7 +28,7 @@ _unsaid: dict[tuple[str, str], int] = {}
 _next = 0.0
 
 
-def is_lost(name: str, exporter: Any, reason: str, number: int, what: str) -> None:
+def report_lost(name: str, exporter: Any, reason: str, number: int, what: str) -> None:
     """``number`` items of the exporter called ``name`` are lost, for a ``reason`` of ``stats().dropped``. ``what`` is
     the receiver's answer in a word."""
     key = (name, reason)
@@ -43,7 +43,7 @@ def is_lost(name: str, exporter: Any, reason: str, number: int, what: str) -> No
     _logger.warning("Lost: %s.%s %s %s%s", told, answer, _ADVICE.get(reason, ""), _DOCTOR, _where(exporter))
 
 
-def is_waiting(name: str, exporter: Any, number: int, what: str) -> None:
+def report_waiting(name: str, exporter: Any, number: int, what: str) -> None:
     """``number`` items wait for a receiver that is away, or busy."""
     if _may_speak():
         _logger.warning(

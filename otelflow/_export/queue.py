@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from otelflow._runtime.waiting import Bell
+from otelflow._runtime.waiting import WakeUp
 
 __all__ = ["Queue"]
 
@@ -35,7 +35,7 @@ class Queue:
         self.threshold = 0
         self.lock = threading.RLock()
         """Held where items leave: one that is neither here nor there would be missing in the account."""
-        self.room = Bell()
+        self.room = WakeUp()
         """Rings when items have left."""
 
     def __len__(self) -> int:
@@ -63,7 +63,7 @@ class Queue:
         with self.lock:
             taken = self._pop(number)
             self.in_hand += len(taken)
-        self.room.ring()
+        self.room.set()
         return taken
 
     def drop(self, number: int) -> list[Any]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from otelflow._export.batch_processor import Pipeline
+from otelflow._export.batch_processor import BatchProcessor
 
-__all__ = ["log_pipelines", "pipelines"]
+__all__ = ["log_processors", "span_processors"]
 
-pipelines: list[Pipeline] = []
+span_processors: list[BatchProcessor] = []
 """To each span exporter in use, one."""
 
-log_pipelines: list[Pipeline] = []
+log_processors: list[BatchProcessor] = []
 """The same of log records."""

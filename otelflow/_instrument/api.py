@@ -6,8 +6,8 @@ import logging
 import os
 from types import TracebackType
 
-from otelflow._instrument.config_file import FILE, Settings, find, from_arguments, read
-from otelflow._instrument.registry import Claim, Make, enter, instrumented_now, withdraw
+from otelflow._instrument.config_file import FILE, Settings, find_config_file, from_arguments, read_config_file
+from otelflow._instrument.registry import Make, Registration, instrumented_functions, register, unregister
 from otelflow._instrument.targets import Problem, raise_problems
 from otelflow._instrument.wrapped_call import instrumented
 from otelflow.config import OTELFLOW_CONFIG
@@ -22,13 +22,13 @@ _OF_PROGRAM = "functions of the program's own file are seen by `otelflow run FIL
 class Instrumentation:
     """What one :func:`instrument` did. Call it, or leave its ``with`` block, and the code is as it was before."""
 
-    def __init__(self, claim: Claim) -> None:
+    def __init__(self, claim: Registration) -> None:
         self._claim = claim
 
     def __call__(self) -> None:
         """Undo; a second time it does nothing. What another ``instrument()`` asked for as well stays until that is
         undone. Calls in flight end as they began."""
-        withdraw(self._claim)
+        unregister(self._claim)
 
     def __enter__(self) -> Instrumentation:
         return self
@@ -41,7 +41,7 @@ class Instrumentation:
     @property
     def wrapped(self) -> list[str]:
         """The functions that are wrapped now, as ``module:qualname``, sorted; imports to come may add to them."""
-        return instrumented_now(self._claim)
+        return instrumented_functions(self._claim)
 
     @property
     def waiting(self) -> list[str]:
@@ -70,22 +70,22 @@ def instrument(
     """
     settings = _settings(config, flows, tasks)
     raise_problems(settings.problems)
-    claim = Claim(settings.targets)
-    raise_problems(enter(claim, strict=True))
+    claim = Registration(settings.targets)
+    raise_problems(register(claim, strict=True))
     return Instrumentation(claim)
 
 
 def _settings(config: str | os.PathLike[str] | None, flows: object, tasks: object) -> Settings:
     given = [from_arguments("flow", flows), from_arguments("task", tasks)]
     if config is None and not any(one.targets or one.problems for one in given):
-        config = find()
+        config = find_config_file()
         if config is None:
             raise ConfigError(
                 f"There is no configuration: {OTELFLOW_CONFIG} is not set, and {os.getcwd()!r} has neither {FILE} nor "
                 "[tool.otelflow] in a pyproject.toml. Name a file, or use flows=[…] and tasks=[…]."
             )
     if config is not None:
-        given.insert(0, read(config))
+        given.insert(0, read_config_file(config))
     targets = [target for one in given for target in one.targets]
     return Settings(targets, [problem for one in given for problem in one.problems])
 
@@ -98,13 +98,13 @@ def instrument_leniently(main: tuple[str, ...] = (), make: Make = instrumented) 
     make: what is put around functions, where it is not flows and tasks.
     """
     try:
-        path = find()
+        path = find_config_file()
         if path is None:
             return None
-        settings = read(path)
-        claim = Claim(settings.targets, main or ("__main__",), make)
+        settings = read_config_file(path)
+        claim = Registration(settings.targets, main or ("__main__",), make)
         unseen = [] if main else [Problem(one.place, _OF_PROGRAM) for one in claim.targets if one.module == "__main__"]
-        _say_skipped(settings.problems + unseen + enter(claim, strict=False))
+        _say_skipped(settings.problems + unseen + register(claim, strict=False))
         return Instrumentation(claim)
     except Exception:
         _logger.warning("otelflow instruments nothing: its start failed", exc_info=True)

@@ -14,9 +14,9 @@ from otelflow._runs.callable_kind import CACHE
 from otelflow._runtime.drop_counts import VALUES, counts
 from otelflow._runtime.log_once import log_once
 from otelflow._secrets.names import is_allowed, secret_in_name
-from otelflow._spans.span_limits import MAX_EVENT_BYTES, bounded, weigh
-from otelflow._values.attribute import attribute
-from otelflow._values.scrub import clean_value
+from otelflow._spans.span_limits import MAX_EVENT_BYTES, estimated_size, truncate_attributes
+from otelflow._values.attribute import to_attribute
+from otelflow._values.scrub import scrub_value
 from otelflow._values.text import MAX_VALUE_BYTES, safe_str
 from otelflow.errors import nearest
 
@@ -98,8 +98,8 @@ class ArgumentPaths:
                 raise
             except BaseException as error:  # a property of the user's, a lazy relation of an ORM: it may do anything
                 self._broken(path, error)
-        if len(made) > _FEW and weigh(made) > MAX_EVENT_BYTES:
-            made, _, number = bounded(made, MAX_EVENT_BYTES)
+        if len(made) > _FEW and estimated_size(made) > MAX_EVENT_BYTES:
+            made, _, number = truncate_attributes(made, MAX_EVENT_BYTES)
             cut += number
         if cut:
             counts.add(VALUES, cut)
@@ -137,7 +137,7 @@ def _step(value: Any, name: str) -> Any:
 def _shown(path: _Path, value: Any) -> tuple[Any, bool]:
     """What goes on the span: simple values and lists of them, texts within bounds; of other objects the class, as
     their parts were not allowed by name."""
-    redacted = clean_value(path.named, value)
+    redacted = scrub_value(path.named, value)
     if redacted is not None:
         return redacted, False
     if type(value) in (bool, int, float) and -_LEAST_CARD < value < _LEAST_CARD:  # most are: what follows is careful
@@ -147,7 +147,7 @@ def _shown(path: _Path, value: Any) -> tuple[Any, bool]:
     elif isinstance(value, _AS_TEXT):
         value = safe_str(value)
     if isinstance(value, bool | int | float | str) or _is_list(value):
-        return attribute(path.named, value)
+        return to_attribute(path.named, value)
     cls = type(value)
     return f"<{cls.__name__}>" if cls.__module__ == "builtins" else f"<{cls.__module__}.{cls.__qualname__}>", False
 

@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 
 from otelflow._instrument.api import instrument_leniently
 from otelflow._instrument.targets import Target
-from otelflow._runs.callable_kind import Shape, shape_of
+from otelflow._runs.callable_kind import CallableKind, kind_of
 from otelflow._runtime.fork import after_fork_in_child
 from otelflow._runtime.names import function_name
 
-__all__ = ["HOT", "Calls", "begin", "read_profile"]
+__all__ = ["HOT", "CallCount", "begin", "read_profile"]
 
 HOT = 1000
 """Calls in one second of one process from which a function is hot: at 10 µs a span, one per cent of a core."""
@@ -27,7 +27,7 @@ HOT = 1000
 _EVERY_SECONDS = 0.5
 
 
-class Calls(NamedTuple):
+class CallCount(NamedTuple):
     """What was counted of one function, in all processes together."""
 
     calls: int
@@ -64,7 +64,7 @@ _counters: dict[tuple[str, str], _Counter] = {}
 
 
 def _counting(target: Target, function: Any) -> tuple[Any, Any]:
-    is_timed = shape_of(function) is Shape.CALL
+    is_timed = kind_of(function) is CallableKind.CALL
     key = (str(target), function_name(function))
     counter = _counters.setdefault(key, _Counter(0 if is_timed else None))
     clock = time.perf_counter_ns
@@ -118,12 +118,12 @@ def _write(folder: Path) -> None:
         pass
 
 
-def read_profile(folder: Path) -> dict[tuple[str, str], Calls]:
+def read_profile(folder: Path) -> dict[tuple[str, str], CallCount]:
     """What all processes counted, by target and function."""
-    summed: dict[tuple[str, str], Calls] = {}
+    summed: dict[tuple[str, str], CallCount] = {}
     for path in sorted(folder.glob("*.json")):
         for target, function, calls, busiest, ns in json.loads(path.read_text()):
-            before = summed.get((target, function), Calls(0, 0, None if ns is None else 0.0))
+            before = summed.get((target, function), CallCount(0, 0, None if ns is None else 0.0))
             seconds = None if ns is None or before.seconds is None else before.seconds + ns / 1e9
-            summed[target, function] = Calls(before.calls + calls, max(before.busiest, busiest), seconds)
+            summed[target, function] = CallCount(before.calls + calls, max(before.busiest, busiest), seconds)
     return summed

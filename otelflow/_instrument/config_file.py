@@ -18,7 +18,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib  # pyright: ignore[reportMissingImports]  # checked on a later Python
 
-__all__ = ["FILE", "Settings", "find", "from_arguments", "read"]
+__all__ = ["FILE", "Settings", "find_config_file", "from_arguments", "read_config_file"]
 
 FILE = "otelflow.toml"
 """Name of the file that is looked for in the current folder."""
@@ -35,7 +35,7 @@ class Settings(NamedTuple):
     problems: list[Problem]
 
 
-def find() -> Path | None:
+def find_config_file() -> Path | None:
     """The file that ``OTELFLOW_CONFIG`` names; ``otelflow.toml`` in the current folder; ``pyproject.toml`` there, where
     that has a ``[tool.otelflow]``. None where there is none of them."""
     named = os.environ.get(OTELFLOW_CONFIG, "").strip()
@@ -50,7 +50,7 @@ def find() -> Path | None:
         return None
 
 
-def read(path: str | os.PathLike[str]) -> Settings:
+def read_config_file(path: str | os.PathLike[str]) -> Settings:
     """What a file says. Never raises for what is in the file."""
     shown = str(path)
     text = ""

@@ -13,13 +13,13 @@ from importlib.metadata import entry_points
 from types import FrameType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
-from otelflow._instrument.lookup import Member, Refused, is_ours, members
-from otelflow._instrument.registry import Claim, enter, withdraw
+from otelflow._instrument.lookup import Match, NotInstrumentable, find_matches, is_ours
+from otelflow._instrument.registry import Registration, register, unregister
 from otelflow._instrument.targets import Target
 from otelflow._runtime.names import unwrapped
 from otelflow.errors import nearest
 
-__all__ = ["Finding", "load_contrib", "survey"]
+__all__ = ["Finding", "dry_run", "load_contrib"]
 
 _CONTRIB = "opentelemetry.instrumentation"
 _CONTAINERS = (dict, list, tuple, set, frozenset)
@@ -50,17 +50,17 @@ def load_contrib() -> None:
                 continue
 
 
-def survey(targets: Iterable[Target]) -> list[Finding]:
+def dry_run(targets: Iterable[Target]) -> list[Finding]:
     """Import what the targets name, and look what they match."""
     found = [(target, *_members_of(target)) for target in targets]
     raws = [member.raw for _, matched, _ in found for member in matched]
-    held = holders(raw for raw in raws if isinstance(raw, type(survey)))
+    held = holders(raw for raw in raws if isinstance(raw, type(dry_run)))
     seen: dict[int, Target] = {}
     return [_finding(target, matched, errors, held, seen) for target, matched, errors in found]
 
 
 def _finding(
-    target: Target, matched: list[Member], errors: list[str], held: dict[int, list[str]], seen: dict[int, Target]
+    target: Target, matched: list[Match], errors: list[str], held: dict[int, list[str]], seen: dict[int, Target]
 ) -> Finding:
     warnings = []
     for member in matched:
@@ -85,19 +85,19 @@ def _finding(
 
 def _trial(target: Target) -> list[str]:
     """Wrap and unwrap it, as what is wrong may show then only."""
-    claim = Claim([target], ("__main__",))
-    problems = enter(claim, strict=False)
-    withdraw(claim)
+    claim = Registration([target], ("__main__",))
+    problems = register(claim, strict=False)
+    unregister(claim)
     return [one.text.removeprefix(f"{target}: ") for one in problems]
 
 
-def _members_of(target: Target) -> tuple[list[Member], list[str]]:
+def _members_of(target: Target) -> tuple[list[Match], list[str]]:
     errors = list(_import(target))
-    matched: list[Member] = []
+    matched: list[Match] = []
     for module in _loaded(target):
         try:
-            matched.extend(members(target, module))
-        except Refused as why:
+            matched.extend(find_matches(target, module))
+        except NotInstrumentable as why:
             errors.append(str(why))
     return matched, errors
 

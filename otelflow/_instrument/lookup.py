@@ -15,7 +15,7 @@ from otelflow._runs.callable_kind import CACHE
 from otelflow._runs.wrapper import BoundWrapper, Wrapper
 from otelflow.errors import nearest
 
-__all__ = ["Member", "Refused", "is_ours", "members", "namespace", "replacement", "through_super"]
+__all__ = ["Match", "NotInstrumentable", "find_matches", "is_ours", "namespace", "replacement", "through_super"]
 
 _BY_THE_INTERPRETER = (
     *("__new__", "__del__", "__init_subclass__", "__class_getitem__", "__set_name__", "__get__", "__set__"),
@@ -30,11 +30,11 @@ _FUNCTIONS = (types.FunctionType, wrapt.FunctionWrapper, CACHE)
 _ITERABLE_COROUTINE = inspect.CO_ITERABLE_COROUTINE
 
 
-class Refused(Exception):
+class NotInstrumentable(Exception):
     """Why a name cannot be instrumented: a sentence."""
 
 
-class Member(NamedTuple):
+class Match(NamedTuple):
     """A name in a module or class, and what stands there."""
 
     owner: Any
@@ -79,9 +79,11 @@ def is_ours(value: Any) -> bool:
     return issubclass(type(value), Wrapper)
 
 
-def members(target: Target, module: Any, top: str | None = None) -> Iterator[Member]:
-    """What ``target`` matches in ``module``, or in what the name ``top`` stands for there. Raises :class:`Refused` for
-    an exact name that is not there, or that stands for something that cannot be wrapped. A pattern passes over these.
+def find_matches(target: Target, module: Any, top: str | None = None) -> Iterator[Match]:
+    """Find what ``target`` matches in ``module``, or in what the name ``top`` stands for there.
+
+    Raises :class:`NotInstrumentable` for an exact name that is not there, or that stands for something that cannot be
+    wrapped. A pattern passes over these.
     """
     names = namespace(module) if top is None else {top: namespace(module)[top]}
     if target.is_exact:
@@ -93,16 +95,16 @@ def members(target: Target, module: Any, top: str | None = None) -> Iterator[Mem
 # --- one name ---------------------------------------------------------------------------------------------------------
 
 
-def _exact(module: Any, parts: list[str]) -> Member:
+def _exact(module: Any, parts: list[str]) -> Match:
     try:
         return _found(module, parts)
-    except (Refused, KeyboardInterrupt):
+    except (NotInstrumentable, KeyboardInterrupt):
         raise
     except BaseException as error:  # an object that raises whatever it is asked
-        raise Refused(f"looking at it raised {type(error).__name__}") from error
+        raise NotInstrumentable(f"looking at it raised {type(error).__name__}") from error
 
 
-def _found(module: Any, parts: list[str]) -> Member:
+def _found(module: Any, parts: list[str]) -> Match:
     owner: Any = module
     shown = module.__name__
     for part in parts[:-1]:
@@ -110,12 +112,12 @@ def _found(module: Any, parts: list[str]) -> Member:
         shown = f"{shown}.{part}"
         if not isinstance(owner, type):
             kind = type(owner).__name__
-            raise Refused(f"{shown} is no class but an object of {kind}: name the method of its class")
+            raise NotInstrumentable(f"{shown} is no class but an object of {kind}: name the method of its class")
     raw, is_inherited = _look(owner, parts[-1], shown)
-    member = Member(owner, parts[-1], raw, is_inherited)
+    member = Match(owner, parts[-1], raw, is_inherited)
     why = _why_not(member, f"{shown}.{parts[-1]}")
     if why is not None:
-        raise Refused(why)
+        raise NotInstrumentable(why)
     return member
 
 
@@ -126,10 +128,10 @@ def _look(owner: Any, name: str, shown: str) -> tuple[Any, bool]:
         if name in place:
             return place[name], number > 0
     near = nearest(name, {key for place in places for key in place})
-    raise Refused(f"{shown} has no {name!r}{near and '.' + near}")
+    raise NotInstrumentable(f"{shown} has no {name!r}{near and '.' + near}")
 
 
-def _why_not(member: Member, shown: str) -> str | None:
+def _why_not(member: Match, shown: str) -> str | None:
     owner, name, raw, is_inherited = member
     if isinstance(owner, type):
         if not owner.__flags__ & _HEAP_TYPE or owner.__flags__ & _IMMUTABLE:
@@ -165,7 +167,7 @@ def _why_not_callable(raw: Any, shown: str) -> str | None:
 
 def _matching(
     target: Target, module: Any, owner: Any, names: Mapping[str, Any], parts: tuple[str, ...]
-) -> Iterator[Member]:
+) -> Iterator[Match]:
     """Of the ``names`` of the module, or of a class in it that ``parts`` lead to."""
     wanted = target.qualname.split(".")
     pattern, is_last = wanted[len(parts)], len(wanted) == len(parts) + 1
@@ -174,7 +176,7 @@ def _matching(
             continue
         here = (*parts, name)
         if is_last:
-            member = Member(owner, name, raw)
+            member = Match(owner, name, raw)
             if _is_code(raw, module, bool(parts)) and target.wants_name(here) and _why_not(member, name) is None:
                 yield member
         elif issubclass(type(raw), type) and raw.__module__ == module.__name__:
@@ -195,7 +197,7 @@ def _is_code(raw: Any, module: Any, in_class: bool) -> bool:
 # --- what is put there ------------------------------------------------------------------------------------------------
 
 
-def through_super(member: Member, call: Any) -> Any:
+def through_super(member: Match, call: Any) -> Any:
     """For a method that a class inherits: the call goes on to what comes next in the order of the object's class, as
     it would without a method of the class's own. That may be another one than what was found here."""
     owner, name = member.owner, member.name
@@ -212,7 +214,7 @@ def through_super(member: Member, call: Any) -> Any:
     return on_call
 
 
-def replacement(member: Member, call: Any) -> Any:
+def replacement(member: Match, call: Any) -> Any:
     """What stands in the member's place from now on: of the same kind, with ``call`` around the function."""
     raw = member.raw
     if isinstance(raw, property):

@@ -13,14 +13,22 @@ from types import ModuleType
 from typing import Any
 
 from otelflow._instrument.import_hook import ImportHook
-from otelflow._instrument.lookup import Member, Refused, is_ours, members, namespace, replacement, through_super
+from otelflow._instrument.lookup import (
+    Match,
+    NotInstrumentable,
+    find_matches,
+    is_ours,
+    namespace,
+    replacement,
+    through_super,
+)
 from otelflow._instrument.rebinding import held, rebind
 from otelflow._instrument.targets import Problem, Target, fits_part
 from otelflow._instrument.wrapped_call import Stop, instrumented
 from otelflow._runtime.fork import FreshLock
 from otelflow._runtime.log_once import log_once
 
-__all__ = ["Claim", "define", "enter", "instrumented_now", "withdraw"]
+__all__ = ["Registration", "define", "instrumented_functions", "register", "unregister"]
 
 _logger = logging.getLogger("otelflow")
 Make = Callable[[Target, Any], "tuple[Any, Stop]"]
@@ -29,7 +37,7 @@ Swap = tuple[Any, Any]
 """A function, and what stands in its place now."""
 
 
-class Claim:
+class Registration:
     """The targets of one ``instrument()``, and what was found for each."""
 
     def __init__(self, targets: Iterable[Target], main: tuple[str, ...] = (), make: Make = instrumented) -> None:
@@ -46,12 +54,12 @@ class Claim:
 class _Wrapped:
     """One member that is wrapped, as long as somebody claims it."""
 
-    def __init__(self, member: Member, put: Any, stop: Stop) -> None:
+    def __init__(self, member: Match, put: Any, stop: Stop) -> None:
         self._owner = weakref.ref(member.owner)  # a class may be gone before it is undone: after a reload
         self.is_of_module = isinstance(member.owner, ModuleType)
         self.name, self.raw, self.is_inherited = member.name, member.raw, member.is_inherited
         self.put, self.stop, self.shown = put, stop, member.shown
-        self.claims: set[Claim] = set()
+        self.claims: set[Registration] = set()
 
     def is_gone_from(self, module: ModuleType) -> bool:
         """Whether the module was run again, and has something else in its place now."""
@@ -83,7 +91,7 @@ class _Wrapped:
 
 class _Registry:
     def __init__(self) -> None:
-        self.claims: list[Claim] = []
+        self.claims: list[Registration] = []
         self.wrapped: dict[tuple[int, str], _Wrapped] = {}
         self.replaced: list[_Wrapped] = []
         """What a reload put something new in the place of, and another module still holds."""
@@ -97,7 +105,7 @@ class _Registry:
 
     # --- claims -------------------------------------------------------------------------------------------------
 
-    def add(self, claim: Claim) -> list[Problem]:
+    def add(self, claim: Registration) -> list[Problem]:
         """Wrap what is imported already, and watch for the rest. Returns what cannot be wrapped."""
         modules = {name: one for name, one in list(sys.modules.items()) if issubclass(type(one), ModuleType)}
         if claim.main:
@@ -109,7 +117,7 @@ class _Registry:
         rebind(swaps)
         return problems + more
 
-    def remove(self, claim: Claim) -> None:
+    def remove(self, claim: Registration) -> None:
         """Make bare what nobody else claims."""
         self.claims.remove(claim)
         self._watch()
@@ -185,14 +193,14 @@ class _Registry:
             for target in claim.targets:
                 if fits_part(target.qualname.partition(".")[0], name) and any(map(target.wants_module, claim.main)):
                     try:
-                        planned += [(target, one) for one in members(target, module, name)]
-                    except Refused:  # something else of that name, which may be bound anew
+                        planned += [(target, one) for one in find_matches(target, module, name)]
+                    except NotInstrumentable:  # something else of that name, which may be bound anew
                         pass
             self._install(claim, planned)
 
     # --- wrapping -----------------------------------------------------------------------------------------------
 
-    def _install(self, claim: Claim, planned: list[tuple[Target, Member]]) -> tuple[list[Problem], list[Swap]]:
+    def _install(self, claim: Registration, planned: list[tuple[Target, Match]]) -> tuple[list[Problem], list[Swap]]:
         """Wrap what is planned; returns what could not be, and what stands for what now."""
         problems: list[Problem] = []
         swaps: list[Swap] = []
@@ -215,7 +223,7 @@ class _Registry:
             counted[member.module] = counted.get(member.module, 0) + 1
         return problems, swaps
 
-    def _known(self, member: Member) -> _Wrapped | None:
+    def _known(self, member: Match) -> _Wrapped | None:
         """What is wrapped in the member's place already: by another target, another claim, or under another name."""
         one = self.wrapped.get((id(member.owner), member.name))
         if one is not None and one.is_in_place:
@@ -224,7 +232,7 @@ class _Registry:
             return self._by_put[id(member.raw)]
         return self._by_function.get(id(member.raw)) if issubclass(type(member.owner), ModuleType) else None
 
-    def _bare(self, member: Member) -> Member | None:
+    def _bare(self, member: Match) -> Match | None:
         """The member as it is without us; None where it is decorated."""
         if not is_ours(member.raw):
             return member
@@ -234,7 +242,7 @@ class _Registry:
         stopped = getattr(getattr(member.raw, "_self_wrapper", None), "bare", None)  # one that could not be taken away
         return None if stopped is None else member._replace(raw=stopped)
 
-    def _wrap(self, make: Make, target: Target, member: Member) -> _Wrapped:
+    def _wrap(self, make: Make, target: Target, member: Match) -> _Wrapped:
         call, stop = make(target, member.function)
         if member.is_inherited:
             call = through_super(member, call)
@@ -252,10 +260,10 @@ class _Registry:
 
 
 def _plan(
-    claim: Claim, modules: dict[str, ModuleType], imported: str | None = None
-) -> tuple[list[tuple[Target, Member]], list[Problem]]:
+    claim: Registration, modules: dict[str, ModuleType], imported: str | None = None
+) -> tuple[list[tuple[Target, Match]], list[Problem]]:
     """What the targets match in these modules, of which one may have been ``imported`` just now, and what is wrong."""
-    planned: list[tuple[Target, Member]] = []
+    planned: list[tuple[Target, Match]] = []
     problems = []
     for target in claim.targets:
         if target.names_module:
@@ -263,8 +271,8 @@ def _plan(
         else:
             wanted = [module for name, module in modules.items() if target.wants_module(name)]
         try:
-            found = [member for module in wanted for member in members(target, module)]
-        except Refused as why:
+            found = [member for module in wanted for member in find_matches(target, module)]
+        except NotInstrumentable as why:
             late = any(_is_half_way(module) for module in wanted if module.__name__ != imported)
             hint = " (its import is not over: call instrument() when it is)" if late else ""
             problems.append(Problem(target.place, f"{target}: {why}{hint}"))
@@ -300,7 +308,7 @@ def _forget_all() -> None:
 atexit.register(_forget_all)
 
 
-def enter(claim: Claim, *, strict: bool) -> list[Problem]:
+def register(claim: Registration, *, strict: bool) -> list[Problem]:
     """Instrument what ``claim`` asks for. Returns what cannot be; with ``strict``, nothing is done then."""
     _wait_for_imports(claim)
     with _lock:
@@ -310,7 +318,7 @@ def enter(claim: Claim, *, strict: bool) -> list[Problem]:
         return problems
 
 
-def _wait_for_imports(claim: Claim) -> None:
+def _wait_for_imports(claim: Registration) -> None:
     """Modules that another thread is importing are there when that is done; Python's import lock tells when. What this
     thread itself is importing it cannot wait for: importlib knows the difference. Not for ever: whoever imports may
     wait for this thread."""
@@ -348,14 +356,14 @@ def define(module: ModuleType, name: str) -> None:
         log_once(f"define {name}", "Instrumenting %s of the program failed; it goes on.", name, exc_info=True)
 
 
-def withdraw(claim: Claim) -> None:
+def unregister(claim: Registration) -> None:
     """Make bare again what only ``claim`` asked for."""
     with _lock:
         if claim in _registry.claims:
             _registry.remove(claim)
 
 
-def instrumented_now(claim: Claim) -> list[str]:
+def instrumented_functions(claim: Registration) -> list[str]:
     """The functions that are wrapped for ``claim``, sorted."""
     with _lock:
         return sorted(one.shown for one in _registry.wrapped.values() if claim in one.claims)

@@ -8,18 +8,18 @@ from typing import Any, ClassVar
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanContext, get_current_span
 
-from otelflow._events.run_memory import Journal
+from otelflow._events.run_memory import RunMemory
 from otelflow._instrument.argument_attributes import ArgumentPaths
 from otelflow._instrument.targets import Target
-from otelflow._runs.definition import Spec
-from otelflow._runs.drivers import DRIVER_FOR, named
-from otelflow._runs.fast_path import task_call
+from otelflow._runs.definition import Definition
+from otelflow._runs.drivers import DRIVER_FOR, copy_name
+from otelflow._runs.fast_path import make_task_call
 from otelflow._runs.flow_and_task import Flow, Task
 from otelflow._runs.run import Run
-from otelflow._runtime.log_once import not_started
-from otelflow._spans.lazy_span import PostponedContext, PostponedSpan
-from otelflow._spans.shared_attributes import Parts
-from otelflow._spans.tracer import Source
+from otelflow._runtime.log_once import log_start_error
+from otelflow._spans.lazy_span import LazySpan, LazySpanContext
+from otelflow._spans.shared_attributes import SharedAttributes
+from otelflow._spans.tracer import TracerSource
 from otelflow.config import DEFAULT_CONFIG
 from otelflow.context import SPAN_KEY
 
@@ -30,7 +30,7 @@ Stop = Callable[[], None]
 """Makes a wrapped function bare again, wherever it is held."""
 
 
-class _TargetSpec(Spec):
+class _TargetDefinition(Definition):
     """The facts of a function that a configuration names. Nothing is injected into it: it knows nothing of us."""
 
     __slots__ = ("least_ns", "paths")
@@ -50,23 +50,23 @@ class _TargetSpec(Spec):
         self.paths = ArgumentPaths(inner, target.attributes, str(target)) if target.attributes else None
 
 
-class _Given(Run):
+class _CallArguments(Run):
     """The arguments of one call, until its span has what the configuration wants of them."""
 
     _given: tuple[tuple[Any, ...], Mapping[str, Any]] | None = None
     _wanted: Mapping[str, Any] = {}
     _spec: Any
 
-    def _start_span(self, source: Source, context: Context) -> Span | None:
+    def _start_span(self, source: TracerSource, context: Context) -> Span | None:
         given, self._given = self._given, None
         if given is not None and _may_record(context.get(SPAN_KEY)):
             self._wanted, self._cut = self._spec.paths.read(*given)
         return self._begin_span(source, context)
 
-    def _begin_span(self, source: Source, context: Context) -> Span | None:
+    def _begin_span(self, source: TracerSource, context: Context) -> Span | None:
         return super()._start_span(source, context)
 
-    def _start_attributes(self) -> Parts:
+    def _start_attributes(self) -> SharedAttributes:
         made = super()._start_attributes()
         return (self._wanted, *made) if self._wanted else made
 
@@ -81,16 +81,16 @@ def _is_sampled_out(context: SpanContext) -> bool:
     return context.is_valid and not context.is_remote and not context.trace_flags.sampled
 
 
-class _InstrumentedFlow(_Given, Flow[Any]):
+class _InstrumentedFlow(_CallArguments, Flow[Any]):
     _transparent = True
 
 
-class _InstrumentedTask(_Given, Task):
+class _InstrumentedTask(_CallArguments, Task):
     pass
 
 
 def _ids_of(span: Any) -> Any:
-    return PostponedContext(span) if type(span) is PostponedSpan else span.get_span_context()
+    return LazySpanContext(span) if type(span) is LazySpan else span.get_span_context()
 
 
 class _ShortTask(_InstrumentedTask):
@@ -101,7 +101,7 @@ class _ShortTask(_InstrumentedTask):
     @property
     def trace_id(self) -> str | None:
         """32 hex digits; where the task is the first of its trace, of a span that is started now."""
-        if isinstance(self._span, PostponedSpan) and not self._span.trace_id:
+        if isinstance(self._span, LazySpan) and not self._span.trace_id:
             self._span.get_span_context()
         return super().trace_id
 
@@ -112,9 +112,9 @@ class _ShortTask(_InstrumentedTask):
             self._span.get_span_context()
         return super().span_id
 
-    def _begin_span(self, source: Source, context: Context) -> Span | None:
+    def _begin_span(self, source: TracerSource, context: Context) -> Span | None:
         above = get_current_span(context)
-        if isinstance(above, PostponedSpan):
+        if isinstance(above, LazySpan):
             trace_id = above.trace_id
         else:
             trace_id = above.get_span_context().trace_id
@@ -129,10 +129,10 @@ class _ShortTask(_InstrumentedTask):
                     span.set_attributes(more)
                 return span
             except Exception as error:  # a sampler or processor of the user's; never in the way of the call
-                not_started(error)
+                log_start_error(error)
                 return None
 
-        return PostponedSpan(start, above, trace_id, ns, self._spec.least_ns)
+        return LazySpan(start, above, trace_id, ns, self._spec.least_ns)
 
     def _end_attributes(self) -> dict[str, Any]:
         if self._span is not None and self._ended_ns - self._started_ns >= self._spec.least_ns:
@@ -143,7 +143,7 @@ class _ShortTask(_InstrumentedTask):
         span = self._span
         super()._end_span()
         flow = self.flow
-        if flow is not None and isinstance(span, PostponedSpan) and span.is_dropped:
+        if flow is not None and isinstance(span, LazySpan) and span.is_dropped:
             flow._memory.task_was_short()
 
 
@@ -152,9 +152,9 @@ def instrumented(target: Target, function: Any) -> tuple[Call, Stop]:
 
     Raises ValueError, with what is wrong, where the target's attributes do not fit the function's parameters.
     """
-    spec = _TargetSpec(target, function)
+    spec = _TargetDefinition(target, function)
     if target.kind == "task" and not spec.least_ns and spec.paths is None:
-        return _switched(task_call(spec), spec)
+        return _switched(make_task_call(spec), spec)
     new_run = _new_flow if target.kind == "flow" else _new_short_task if spec.least_ns else _new_task
     drive, has_paths = DRIVER_FOR[spec.shape], spec.paths is not None
 
@@ -168,7 +168,7 @@ def instrumented(target: Target, function: Any) -> tuple[Call, Stop]:
     return _switched(call, spec)
 
 
-def _switched(on: Call, spec: Spec) -> tuple[Call, Stop]:
+def _switched(on: Call, spec: Definition) -> tuple[Call, Stop]:
     """What does as ``on`` does until it is told to stop."""
     is_on = True
 
@@ -179,13 +179,13 @@ def _switched(on: Call, spec: Spec) -> tuple[Call, Stop]:
         nonlocal is_on
         is_on = False
 
-    return named(call, spec), stop
+    return copy_name(call, spec), stop
 
 
 def _new_flow() -> Any:
     run = _InstrumentedFlow.__new__(_InstrumentedFlow)
-    run.data, run._wants = {}, False
-    run._memory = Journal(DEFAULT_CONFIG.max_messages, DEFAULT_CONFIG.max_tasks)
+    run.data, run._needs_injection = {}, False
+    run._memory = RunMemory(DEFAULT_CONFIG.max_messages, DEFAULT_CONFIG.max_tasks)
     return run
 
 

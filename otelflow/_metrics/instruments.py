@@ -21,7 +21,7 @@ from otelflow._runtime.fork import after_fork_in_child
 from otelflow._spans.tracer import SCOPE
 from otelflow._version import __version__
 
-__all__ = ["AccountMeters", "Meters", "in_use", "of_component", "prepare", "use"]
+__all__ = ["ExportInstruments", "RunInstruments", "in_use", "of_component", "prepare", "use"]
 
 _TO_A_SECOND = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 BOUNDS = (*_TO_A_SECOND, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0, 14400.0)
@@ -33,21 +33,21 @@ MOST_SERIES = 2_000
 _OVERFLOW = {"otel.metric.overflow": True}
 
 
-class MeasuredPipeline(Protocol):
-    """What this module needs of a pipeline; :class:`otelflow._export.batch_processor.Pipeline` is one."""
+class MeasuredProcessor(Protocol):
+    """What this module needs of a pipeline; :class:`otelflow._export.batch_processor.BatchProcessor` is one."""
 
     name: str
     kind: str
     """As ``otel.component.type`` has it."""
 
-    def account(self) -> Any:
-        """An :class:`otelflow._export.batch_processor.Account`."""
+    def stats(self) -> Any:
+        """An :class:`otelflow._export.batch_processor.ExportStats`."""
 
 
-class AccountMeters:
+class ExportInstruments:
     """The numbers of ``stats()`` on a meter, asked for when metrics are collected."""
 
-    def __init__(self, meter: Any, pipelines: Sequence[MeasuredPipeline]) -> None:
+    def __init__(self, meter: Any, pipelines: Sequence[MeasuredProcessor]) -> None:
         self.pipelines = pipelines
         """Whose spans are told of."""
         observed: list[tuple[Any, str, Callable[[Any], Iterable[Observation]], str, str]] = [
@@ -63,29 +63,29 @@ class AccountMeters:
         numbers = counts.snapshot()
         numbers.pop(LISTENER_ERRORS, None)
         for pipeline in self.pipelines:
-            for reason, number in pipeline.account().lost.items():
+            for reason, number in pipeline.stats().lost.items():
                 numbers[reason] = numbers.get(reason, 0) + number
         return [Observation(number, {wire.DROPPED_REASON: reason}) for reason, number in numbers.items()]
 
     def _processed(self, _: Any) -> Iterable[Observation]:
         for pipeline in self.pipelines:
-            account = pipeline.account()
+            account = pipeline.stats()
             lost = {reason: account.lost.get(reason, 0) for reason in (QUEUE_FULL, AFTER_SHUTDOWN)}
             yield self._of(pipeline, account.produced - sum(lost.values()))
             yield from (self._of(pipeline, number, reason) for reason, number in lost.items() if number)
 
     def _waiting(self, _: Any) -> Iterable[Observation]:
-        return [self._of(pipeline, pipeline.account().pending) for pipeline in self.pipelines]
+        return [self._of(pipeline, pipeline.stats().pending) for pipeline in self.pipelines]
 
     def _exported(self, _: Any) -> Iterable[Observation]:
         for pipeline in self.pipelines:
-            account = pipeline.account()
+            account = pipeline.stats()
             yield self._of(pipeline, account.delivered)
             for reason, number in account.lost.items():
                 if reason not in (QUEUE_FULL, AFTER_SHUTDOWN):
                     yield self._of(pipeline, number, reason)
 
-    def _of(self, pipeline: MeasuredPipeline, number: int, error: str | None = None) -> Observation:
+    def _of(self, pipeline: MeasuredProcessor, number: int, error: str | None = None) -> Observation:
         return Observation(number, of_component(pipeline.name, pipeline.kind, error))
 
 
@@ -95,13 +95,13 @@ def of_component(name: str, kind: str, error: str | None) -> dict[str, Any]:
     return made if error is None else {**made, wire.ERROR_TYPE: error}
 
 
-class Meters:
+class RunInstruments:
     """The instruments on one meter provider. What is asked for when metrics are collected works off the notes first, so
     that a collection is whole."""
 
-    def __init__(self, provider: Any, pipelines: Sequence[MeasuredPipeline] = ()) -> None:
+    def __init__(self, provider: Any, pipelines: Sequence[MeasuredProcessor] = ()) -> None:
         meter = provider.get_meter(SCOPE, __version__)
-        self.account = AccountMeters(meter, pipelines)
+        self.account = ExportInstruments(meter, pipelines)
         self._active: dict[str, int] = {}
         self._series: dict[tuple[Any, ...], dict[str, Any]] = {}
         meter.create_observable_up_down_counter(wire.FLOW_ACTIVE, [self._flows], "{flow}", "Flows that run.")
@@ -157,7 +157,7 @@ class Meters:
     # --- what is asked for at a collection --------------------------------------------------------------------------
 
     def _flows(self, _: Any) -> Iterable[Observation]:
-        measures.work_off()
+        measures.process()
         return [Observation(number, {wire.FLOW_NAME: name}) for name, number in list(self._active.items())]
 
 
@@ -166,19 +166,19 @@ def _of_run(flow: str | None, task: str | None, status: str, error: str | None) 
     return {key: value for key, value in made.items() if value is not None}
 
 
-_in_use: Meters | None = None
-make: Callable[[], Meters] = lambda: Meters(metrics.get_meter_provider())  # noqa: E731
+_in_use: RunInstruments | None = None
+make: Callable[[], RunInstruments] = lambda: RunInstruments(metrics.get_meter_provider())  # noqa: E731
 """Makes the instruments where there are none yet."""
 
 
-def use(meters: Meters) -> None:
+def use(meters: RunInstruments) -> None:
     """From now on runs are measured by these instruments."""
     global _in_use
     _in_use = meters
     measures.sink, measures.on = meters.take, True
 
 
-def in_use() -> Meters | None:
+def in_use() -> RunInstruments | None:
     """The instruments that runs are measured by, if there are any."""
     return _in_use if measures.sink is not None else None
 

@@ -17,7 +17,7 @@ from otelflow._runtime.log_once import log_once
 from otelflow._runtime.names import error_type
 from otelflow.config import OTELFLOW_METRICS, is_true_in_environment
 
-__all__ = ["Notes", "component_type", "measures"]
+__all__ = ["MeasurementBuffer", "component_type", "measures"]
 
 _MANY = 5_000
 """Notes that are not left to the next collection."""
@@ -30,7 +30,7 @@ type, seconds, error type)`` of an export."""
 _KINDS = {"http": "otlp_http_span_exporter", "grpc": "otlp_grpc_span_exporter"}
 
 
-class Notes:
+class MeasurementBuffer:
     """Notes in their order, until ``sink`` takes them one by one. ``on`` says whether anybody wants them."""
 
     def __init__(self) -> None:
@@ -79,10 +79,10 @@ class Notes:
     def _work(self) -> None:
         crowded = self._crowded
         while crowded.wait():
-            self.work_off()
+            self.process()
             crowded.clear()
 
-    def work_off(self) -> None:
+    def process(self) -> None:
         """Hand all notes so far to the sink. Returns when they are, whoever did it."""
         with self._working:
             taken, sink = self._taken, self.sink
@@ -98,7 +98,7 @@ class Notes:
                     log_once(f"record {type(error).__name__}", "A duration could not be recorded.", exc_info=True)
 
 
-measures = Notes()
+measures = MeasurementBuffer()
 
 
 def component_type(exporter: Any) -> str:

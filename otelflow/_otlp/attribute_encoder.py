@@ -15,7 +15,7 @@ from opentelemetry.attributes import BoundedAttributes
 
 from otelflow._runtime.log_once import log_once
 
-__all__ = ["Attributes", "Known", "sized", "text_field", "utf8", "varint"]
+__all__ = ["AttributeEncoder", "EncodingCache", "sized", "text_field", "utf8", "varint"]
 
 _MOST_DEPTH = 32
 """A value nested deeper is left out: decoders refuse a whole request whose messages are more than 100 deep."""
@@ -103,7 +103,7 @@ def _key(key: str) -> bytes:
     return b"\x0a" + sized(utf8(key)) + b"\x12"
 
 
-class Known(dict[Any, bytes]):
+class EncodingCache(dict[Any, bytes]):
     """Bytes that were made of something before, and are again where they are not there; bounded."""
 
     def __init__(self, make: Callable[[Any], bytes]) -> None:
@@ -116,7 +116,7 @@ class Known(dict[Any, bytes]):
         return made
 
 
-class Attributes:
+class AttributeEncoder:
     """Writes attributes as fields with one tag, and remembers what it wrote: runs have most of theirs in common.
 
     It is made for one encoding, by one thread, and goes with it. Sets of attributes are known again by identity, so
@@ -125,7 +125,7 @@ class Attributes:
 
     def __init__(self, tag: bytes) -> None:
         self._tag = tag
-        self._keys = Known(_key)
+        self._keys = EncodingCache(_key)
         self._texts: dict[str, dict[str, bytes]] = {}
         self._sets: dict[int, bytes] = {}
         self._held: list[Any] = []

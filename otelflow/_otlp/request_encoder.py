@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from opentelemetry.sdk.trace import ReadableSpan
 
 from otelflow._otlp.attribute_encoder import sized
-from otelflow._otlp.resource_encoder import Frame
-from otelflow._otlp.span_encoder import Encoding
+from otelflow._otlp.resource_encoder import EncodedScope
+from otelflow._otlp.span_encoder import SpanEncoder
 
 __all__ = ["encode", "encode_parts"]
 
@@ -23,7 +23,7 @@ _LENGTHS = 12
 
 def encode(spans: Sequence[ReadableSpan]) -> bytes:
     """An ExportTraceServiceRequest of ``spans``, without those that cannot be encoded; that is logged."""
-    encoding, request = Encoding(), _Request()
+    encoding, request = SpanEncoder(), _Request()
     for span in spans:
         if made := encoding.span(span):
             request.add(*made)
@@ -35,7 +35,7 @@ def encode_parts(spans: Sequence[ReadableSpan], max_bytes: int) -> Iterator[tupl
 
     Each has at most ``max_bytes`` bytes; more only where one span alone has. Spans that cannot be encoded are in none.
     """
-    encoding, request = Encoding(), _Request()
+    encoding, request = SpanEncoder(), _Request()
     inside: list[ReadableSpan] = []
     for span in spans:
         if made := encoding.span(span):
@@ -52,15 +52,15 @@ class _Request:
     """A request in the making: spans below their scopes, scopes below their resources, each where it came first."""
 
     def __init__(self) -> None:
-        self._spans: dict[Frame, list[bytes]] = {}
-        self._scopes: dict[Frame, list[Frame]] = {}
+        self._spans: dict[EncodedScope, list[bytes]] = {}
+        self._scopes: dict[EncodedScope, list[EncodedScope]] = {}
         self._size = 0
 
-    def size_with(self, span: bytes, scope: Frame) -> int:
+    def size_with(self, span: bytes, scope: EncodedScope) -> int:
         """Bytes of the request, at most, if ``span`` was in it as well."""
         return self._size + len(span) + (0 if scope in self._spans else _around(scope))
 
-    def add(self, span: bytes, scope: Frame) -> None:
+    def add(self, span: bytes, scope: EncodedScope) -> None:
         """Put in a span, which is a field already."""
         spans = self._spans.get(scope)
         if spans is None:
@@ -74,12 +74,12 @@ class _Request:
         """All of it."""
         return b"".join([b"\x0a" + sized(self._resource(*each)) for each in self._scopes.items()])
 
-    def _resource(self, resource: Frame, scopes: list[Frame]) -> bytes:
+    def _resource(self, resource: EncodedScope, scopes: list[EncodedScope]) -> bytes:
         inside = [b"\x12" + sized(b"".join([each.before, *self._spans[each], each.after])) for each in scopes]
         return b"".join([resource.before, *inside, resource.after])
 
 
-def _around(scope: Frame) -> int:
+def _around(scope: EncodedScope) -> int:
     """Bytes that the first span of a scope brings along: the scope, its resource, and what separates them."""
     frames = [scope, scope.parent or scope]
     return sum(len(frame.before) + len(frame.after) for frame in frames) + _LENGTHS

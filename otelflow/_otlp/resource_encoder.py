@@ -4,34 +4,34 @@ from __future__ import annotations
 
 from typing import Any
 
-from otelflow._otlp.attribute_encoder import Attributes, sized, text_field
+from otelflow._otlp.attribute_encoder import AttributeEncoder, sized, text_field
 
-__all__ = ["Frame", "Frames"]
+__all__ = ["EncodedScope", "EncodedScopes"]
 
 _MOST_KNOWN = 1024
 """Pairs of a resource and a scope that are known again by identity."""
 
 
-class Frame:
+class EncodedScope:
     """What stands before and after the spans of a scope, or before and after the scopes of a resource."""
 
     __slots__ = ("after", "before", "parent")
 
-    def __init__(self, before: bytes, after: bytes, parent: Frame | None = None) -> None:
+    def __init__(self, before: bytes, after: bytes, parent: EncodedScope | None = None) -> None:
         self.before, self.after, self.parent = before, after, parent
 
 
-class Frames:
+class EncodedScopes:
     """Makes frames; two that are equal are one.
 
     Upstream's encoder asks resources for their hash, once a span, which is one of all their attributes as JSON.
     """
 
     def __init__(self) -> None:
-        self._frames: dict[Any, Frame] = {}
-        self._known: dict[tuple[int, int], tuple[Frame, Any, Any]] = {}
+        self._frames: dict[Any, EncodedScope] = {}
+        self._known: dict[tuple[int, int], tuple[EncodedScope, Any, Any]] = {}
 
-    def of(self, resource: Any, scope: Any) -> Frame:
+    def of(self, resource: Any, scope: Any) -> EncodedScope:
         """The frame of ``scope`` within ``resource``."""
         known = self._known.get((id(resource), id(scope)))
         if known is not None:
@@ -42,17 +42,17 @@ class Frames:
         self._known[id(resource), id(scope)] = made, resource, scope  # held: ids may come again when things are gone
         return made
 
-    def _resource(self, resource: Any) -> Frame:
-        fields = Attributes(b"\x0a").fields(resource.attributes)
+    def _resource(self, resource: Any) -> EncodedScope:
+        fields = AttributeEncoder(b"\x0a").fields(resource.attributes)
         key = "resource", frozenset(fields), resource.schema_url
-        made = Frame(b"\x0a" + sized(b"".join(fields)), text_field(b"\x1a", resource.schema_url))
+        made = EncodedScope(b"\x0a" + sized(b"".join(fields)), text_field(b"\x1a", resource.schema_url))
         return self._frames.setdefault(key, made)
 
-    def _scope(self, scope: Any, parent: Frame) -> Frame:
+    def _scope(self, scope: Any, parent: EncodedScope) -> EncodedScope:
         if scope is None:
-            return self._frames.setdefault((parent, None), Frame(b"\x0a\x00", b"", parent))
-        fields = Attributes(b"\x1a").fields(scope.attributes)
+            return self._frames.setdefault((parent, None), EncodedScope(b"\x0a\x00", b"", parent))
+        fields = AttributeEncoder(b"\x1a").fields(scope.attributes)
         key = parent, scope.name, scope.version, scope.schema_url, frozenset(fields)
         before = text_field(b"\x0a", scope.name) + text_field(b"\x12", scope.version) + b"".join(fields)
-        made = Frame(b"\x0a" + sized(before), text_field(b"\x1a", scope.schema_url), parent)
+        made = EncodedScope(b"\x0a" + sized(before), text_field(b"\x1a", scope.schema_url), parent)
         return self._frames.setdefault(key, made)

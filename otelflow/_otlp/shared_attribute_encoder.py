@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from otelflow import attributes as wire
-from otelflow._otlp.attribute_encoder import Attributes, varint
+from otelflow._otlp.attribute_encoder import AttributeEncoder, varint
 from otelflow._spans.lean_span import LeanSpan
 
-__all__ = ["SharedAttributes"]
+__all__ = ["SharedAttributeEncoder"]
 
 _MOST_KNOWN = 1024
 """Pairs of parts that are remembered for one encoding."""
@@ -23,7 +23,7 @@ class _Pair:
 
     __slots__ = ("held", "keys", "pattern")
 
-    def __init__(self, attributes: Attributes, function: dict[str, Any], flow: dict[str, Any]) -> None:
+    def __init__(self, attributes: AttributeEncoder, function: dict[str, Any], flow: dict[str, Any]) -> None:
         self.held = function, flow  # they are known again by identity
         self.keys = {*function, wire.TASK_RUN_ID, *flow}
         self.pattern: bytes | None = None
@@ -33,13 +33,13 @@ class _Pair:
             self.pattern = b"%028x".join(text.replace(b"%", b"%%") for text in texts)
 
 
-class SharedAttributes:
+class SharedAttributeEncoder:
     """Writes the attributes of spans that have not made their own.
 
     It is made for one encoding, by one thread, and goes with it.
     """
 
-    def __init__(self, attributes: Attributes) -> None:
+    def __init__(self, attributes: AttributeEncoder) -> None:
         self._attributes = attributes
         self._pairs: dict[tuple[int, int], _Pair] = {}
 

@@ -14,13 +14,13 @@ from opentelemetry.sdk.util import BoundedList
 from opentelemetry.trace import SpanContext, SpanKind, StatusCode, TraceFlags
 from opentelemetry.trace.span import TraceState
 
-from otelflow._otlp.attribute_encoder import Attributes, Known, sized, text_field, varint
-from otelflow._otlp.resource_encoder import Frame, Frames
-from otelflow._otlp.shared_attribute_encoder import SharedAttributes
+from otelflow._otlp.attribute_encoder import AttributeEncoder, EncodingCache, sized, text_field, varint
+from otelflow._otlp.resource_encoder import EncodedScope, EncodedScopes
+from otelflow._otlp.shared_attribute_encoder import SharedAttributeEncoder
 from otelflow._runtime.log_once import log_once
 from otelflow._spans.lean_span import LeanSpan
 
-__all__ = ["Encoding"]
+__all__ = ["SpanEncoder"]
 
 _MOST_KNOWN = 1024
 """Names, trace ids and the like that are remembered for one encoding."""
@@ -94,26 +94,26 @@ def _reader(cls: type) -> Any:
     return _inside_lean if known is LeanSpan else _inside
 
 
-class Encoding:
+class SpanEncoder:
     """Writes spans one by one, for one request or several, and remembers what they have in common.
 
     It is made for one encoding, by one thread, and goes with it: nothing is kept from one batch to the next.
     """
 
     def __init__(self) -> None:
-        self._attributes = Attributes(b"\x4a")
-        self._shared = SharedAttributes(self._attributes)
-        self._of_events, self._of_links = Attributes(b"\x1a"), Attributes(b"\x22")
-        self._frames = Frames()
-        self._names = Known(lambda name: text_field(b"\x2a", name))
-        self._event_names = Known(lambda name: text_field(b"\x12", name))
+        self._attributes = AttributeEncoder(b"\x4a")
+        self._shared = SharedAttributeEncoder(self._attributes)
+        self._of_events, self._of_links = AttributeEncoder(b"\x1a"), AttributeEncoder(b"\x22")
+        self._frames = EncodedScopes()
+        self._names = EncodingCache(lambda name: text_field(b"\x2a", name))
+        self._event_names = EncodingCache(lambda name: text_field(b"\x12", name))
         self._above: dict[int, tuple[int, bytes, Any]] = {}
-        self._starts = Known(lambda size: b"\x12" + varint(size))
+        self._starts = EncodingCache(lambda size: b"\x12" + varint(size))
         self._readers: dict[type, Any] = {}
         self._read: Any = None
         self._class = self._resource = self._scope = self._frame = None  # those of the last span
 
-    def span(self, span: Any) -> tuple[bytes, Frame] | None:
+    def span(self, span: Any) -> tuple[bytes, EncodedScope] | None:
         """``span`` as a field of its scope's message, and that scope's frame; None where it cannot be encoded."""
         try:
             if type(span) is not self._class:
@@ -148,7 +148,7 @@ class Encoding:
         except Exception:  # anything that is not as the SDK's spans are
             return self._by_upstream(span)
 
-    def _by_upstream(self, span: Any) -> tuple[bytes, Frame] | None:
+    def _by_upstream(self, span: Any) -> tuple[bytes, EncodedScope] | None:
         try:
             from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 

@@ -17,8 +17,8 @@ from otelflow import attributes as wire
 from otelflow._propagation.remote_flow import RemoteFlow
 from otelflow._runs.flow_and_task import Flow
 from otelflow._runtime.log_once import log_once
-from otelflow._values.text import cut
-from otelflow.context import RUN_KEY, attach, current_run, get_current, give_back
+from otelflow._values.text import scrub_and_truncate
+from otelflow.context import RUN_KEY, attach, current_run, detach, get_current
 from otelflow.errors import ArgumentError
 
 __all__ = ["attached", "context_from", "inject", "inject_context"]
@@ -137,7 +137,7 @@ def _extracted(propagator: Any, headers: dict[str, Any], context: Context) -> Co
 def identity_in(context: Context) -> tuple[str, str] | None:
     """Name and run id of the flow that a context from a carrier belongs to."""
     name, run_id = baggage.get_baggage(wire.FLOW_NAME, context), baggage.get_baggage(wire.FLOW_RUN_ID, context)
-    return (cut(str(name))[0], cut(str(run_id))[0]) if name and run_id else None
+    return (scrub_and_truncate(str(name))[0], scrub_and_truncate(str(run_id))[0]) if name and run_id else None
 
 
 def _handle(name: str, run_id: str) -> Flow[Any]:
@@ -170,4 +170,4 @@ def attached(carrier: Mapping[str, str] | None) -> Iterator[Flow[Any] | None]:
     try:
         yield handle
     finally:
-        give_back(token)
+        detach(token)

@@ -10,21 +10,21 @@ from opentelemetry.trace import get_current_span
 
 from otelflow._propagation.carrier import attached, inject_context
 from otelflow._propagation.replay import Submitter, replay
-from otelflow._propagation.worker import AsyncWorkerJob, Errand, Outcome, WorkerJob, describe, spans_like
-from otelflow._runs.callable_kind import Shape, shape_of
-from otelflow._runtime.run_ids import next_order
+from otelflow._propagation.worker import AsyncWorkerJob, JobContext, JobResult, WorkerJob, describe, spans_like
+from otelflow._runs.callable_kind import CallableKind, kind_of
+from otelflow._runtime.run_ids import next_run_number
 from otelflow._spans.tracer import current_source
-from otelflow.context import RUN_KEY, attach, get_current, give_back
+from otelflow.context import RUN_KEY, attach, detach, get_current
 from otelflow.errors import ArgumentError
 
-__all__ = ["Bound", "Job", "bind"]
+__all__ = ["BoundFunction", "Job", "bind"]
 
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Bound:
+class BoundFunction:
     """A function that runs in the context in which this was made. Pickled, it takes the context along as a carrier."""
 
     __slots__ = ("__weakref__", "_context", "_function")
@@ -40,15 +40,15 @@ class Bound:
         try:
             return self._function(*args, **kwargs)
         finally:
-            give_back(token)
+            detach(token)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._function, name)  # __name__ and the like: what engines call a job by
 
-    def __copy__(self) -> Bound:
+    def __copy__(self) -> BoundFunction:
         return self
 
-    def __deepcopy__(self, memo: Any) -> Bound:
+    def __deepcopy__(self, memo: Any) -> BoundFunction:
         return self
 
     def __reduce__(self) -> Any:
@@ -61,7 +61,7 @@ class Bound:
 
 
 class Sent:
-    """A :class:`Bound` in another process."""
+    """A :class:`BoundFunction` in another process."""
 
     def __init__(self, function: Callable[..., Any], carrier: dict[str, str]) -> None:
         self._function, self._carrier = function, carrier
@@ -82,11 +82,11 @@ def bind(function: Callable[P, R]) -> Callable[P, R]:
     """
     if not callable(function):
         raise ArgumentError(f"bind({function!r}): use a function, and pass its arguments where it is run.")
-    shape = shape_of(function)
-    if shape in (Shape.GENERATOR, Shape.ASYNC_GENERATOR):
+    shape = kind_of(function)
+    if shape in (CallableKind.GENERATOR, CallableKind.ASYNC_GENERATOR):
         raise ArgumentError(f"bind({function!r}): a generator's steps run where it is iterated. Bind what iterates it.")
-    if shape is Shape.CALL:
-        return Bound(function)
+    if shape is CallableKind.CALL:
+        return BoundFunction(function)
     return cast("Callable[P, R]", _bound_coroutine_function(function))
 
 
@@ -99,12 +99,12 @@ def _bound_coroutine_function(function: Callable[..., Any]) -> Any:
         try:
             return await function(*args, **kwargs)
         finally:
-            give_back(token)
+            detach(token)
 
     return bound
 
 
-class Job(Bound):
+class Job(BoundFunction):
     """A function on its way to an executor that may run it in another process. There it gives an :class:`Outcome`; in
     this process, the function's own value."""
 
@@ -119,7 +119,7 @@ class Job(Bound):
             relay,
             current_source() if relay is None else relay.source,
             get_current_span(self._context),
-            0 if run is None else run._order,
+            0 if run is None else run._number,
         )
         self.ran_here = False
 
@@ -131,14 +131,14 @@ class Job(Bound):
         flow, source = self._from.flow, self._from.source
         told = None if flow is None else describe(flow)
         spans = None if source is None else spans_like(source)
-        kind = AsyncWorkerJob if shape_of(self._function) is Shape.COROUTINE else WorkerJob
-        return kind, (self._function, Errand(self._carrier(), told, spans))
+        kind = AsyncWorkerJob if kind_of(self._function) is CallableKind.COROUTINE else WorkerJob
+        return kind, (self._function, JobContext(self._carrier(), told, spans))
 
     def __dask_tokenize__(self) -> Any:
         """Dask merges jobs of one token: what two of these do is to be seen twice."""
-        return next_order()
+        return next_run_number()
 
-    def landed(self, outcome: Outcome) -> BaseException | None:
+    def on_result(self, outcome: JobResult) -> BaseException | None:
         """Hand on what the job did in its worker; returns its exception, or None."""
         error = outcome.raised(self._from.order)
         replay(outcome.report, self._from, outcome.value if error is None else error)

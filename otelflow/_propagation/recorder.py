@@ -7,17 +7,17 @@ from typing import Any, NamedTuple
 
 from otelflow._propagation.pickling import JOBS_OWN, Ids, Packed, ids_of, pack_data, pack_error, pack_value, parts_of
 from otelflow._runtime.drop_counts import AFTER_JOB, RELAY_FULL, counts
-from otelflow._values.attribute import attribute
+from otelflow._values.attribute import to_attribute
 from otelflow.config import OTELFLOW_QUEUE_SIZE, number_from_environment
 from otelflow.context import current_run
 
-__all__ = ["HANDLE", "JobReport", "Linked", "Recorder", "Said", "Started", "Stopped"]
+__all__ = ["HANDLE", "EventEntry", "JobReport", "LinkEntry", "Recorder", "StartEntry", "StopEntry"]
 
 HANDLE = 0
 """Stands for the flow that submitted the job, where a run is named by its number."""
 
 
-class Started(NamedTuple):
+class StartEntry(NamedTuple):
     """A run began."""
 
     run: int
@@ -31,7 +31,7 @@ class Started(NamedTuple):
     """The number of the flow that a task belongs to; None outside any."""
 
 
-class Said(NamedTuple):
+class EventEntry(NamedTuple):
     """A run sent a ``message``, ``artifact``, ``result`` or ``exception``; ``facts`` are those of ``_events``."""
 
     run: int
@@ -41,7 +41,7 @@ class Said(NamedTuple):
     facts: tuple[Any, ...]
 
 
-class Stopped(NamedTuple):
+class StopEntry(NamedTuple):
     """A run ended."""
 
     run: int
@@ -51,7 +51,7 @@ class Stopped(NamedTuple):
     error: Packed
 
 
-class Linked(NamedTuple):
+class LinkEntry(NamedTuple):
     """A flow with ``new_trace`` began right below the job: the span that submitted it gets a link to that flow's."""
 
     span: Ids
@@ -80,7 +80,7 @@ class Recorder:
         self._known = {HANDLE}
         self._left_out = 0
         self._is_over = False
-        self._last_stop: tuple[Stopped, Any] | None = None
+        self._last_stop: tuple[StopEntry, Any] | None = None
         self._last_error: tuple[BaseException, Packed] | None = None
 
     # --- what runs hand over ------------------------------------------------------------------------------------
@@ -89,42 +89,42 @@ class Recorder:
         """A run began. One that is too much is left out, with all that it says."""
         if not self._has_room():
             return
-        self._known.add(run._order)
+        self._known.add(run._number)
         context = run._span_context
         flow = run._flow
-        entry = Started(
-            run._order,
+        entry = StartEntry(
+            run._number,
             run._is_flow,
             run.name,
             run._origin[0],
             run._started_ns,
             None if context is None else ids_of(context),
             run.run_id,
-            None if flow is None else flow._order,
+            None if flow is None else flow._number,
         )
         self._entries.append(entry)
 
     def said(self, run: Any, what: str, ns: int, source: str, facts: tuple[Any, ...]) -> None:
-        """A run has something to say; see :class:`Said`."""
-        order = run._order
+        """A run has something to say; see :class:`EventEntry`."""
+        order = run._number
         if order not in self._known:  # the handle of another flow, which has no way back: said by who is current
             inner = current_run()
-            order = order if inner is None else inner._order
+            order = order if inner is None else inner._number
         if order in self._known and self._has_room():
             if what == "artifact":
                 facts = (facts[0], pack_data(facts[1]), *facts[2:])
             elif what == "message":  # its attributes may be anything: what their span event shows can travel
                 level, text, attributes = facts
-                facts = (level, text, {key: attribute(key, value)[0] for key, value in (attributes or {}).items()})
-            self._entries.append(Said(order, what, ns, source, facts))
+                facts = (level, text, {key: to_attribute(key, value)[0] for key, value in (attributes or {}).items()})
+            self._entries.append(EventEntry(order, what, ns, source, facts))
 
     def stopped(self, run: Any) -> None:
         """A run ended. Kept for each that began, full or not: START is followed by STOP."""
-        if run._order not in self._known or self._is_over:
+        if run._number not in self._known or self._is_over:
             return
-        self._known.discard(run._order)
+        self._known.discard(run._number)
         value, error = run.return_value, run.error
-        entry = Stopped(run._order, run._ended_ns, run.status, pack_value(value), self._packed(error))
+        entry = StopEntry(run._number, run._ended_ns, run.status, pack_value(value), self._packed(error))
         self._entries.append(entry)
         self._last_stop = (entry, value)
 
@@ -138,7 +138,7 @@ class Recorder:
     def linked(self, context: Any) -> None:
         """A flow in a trace of its own began in the span that submitted the job."""
         if self._has_room():
-            self._entries.append(Linked(ids_of(context)))
+            self._entries.append(LinkEntry(ids_of(context)))
 
     def ended_below(self, parts: tuple[Any, ...]) -> None:
         """A span ended in a worker of this worker, and came back to here."""
@@ -182,7 +182,7 @@ class Recorder:
         if is_recorded:
             packed = self._last_error[1]  # type: ignore[index]
             entries = [
-                entry._replace(error=JOBS_OWN) if type(entry) is Stopped and entry.error is packed else entry
+                entry._replace(error=JOBS_OWN) if type(entry) is StopEntry and entry.error is packed else entry
                 for entry in entries
             ]
         if self._left_out:

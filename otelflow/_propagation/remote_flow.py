@@ -7,13 +7,13 @@ from typing import Any, NoReturn, cast
 
 from opentelemetry.trace import SpanContext, get_current_span
 
-from otelflow._runs.callable_kind import Shape
-from otelflow._runs.definition import Spec
+from otelflow._runs.callable_kind import CallableKind
+from otelflow._runs.definition import Definition
 from otelflow._runs.flow_and_task import Flow, Task
 from otelflow._runs.run import Run
 from otelflow._runtime.drop_counts import NO_LOCAL_SPAN, counts
-from otelflow._runtime.run_ids import next_order
-from otelflow._values.text import whole
+from otelflow._runtime.run_ids import next_run_number
+from otelflow._values.text import scrub_long
 from otelflow.config import DEFAULT_CONFIG, FlowRunConfig
 from otelflow.errors import NotShared, OtelflowError
 
@@ -25,7 +25,7 @@ def remote_flow() -> NoReturn:
     raise NotImplementedError
 
 
-_SPEC = Spec("flow", remote_flow, flow_class=Flow, task_class=Task)
+_SPEC = Definition("flow", remote_flow, flow_class=Flow, task_class=Task)
 
 
 class RemoteFlow(Flow[Any]):
@@ -46,20 +46,20 @@ class RemoteFlow(Flow[Any]):
         source: str | None = None,
         relay: Any = None,
         captures: bool = False,
-        talks: bool = False,
+        prints_end_messages: bool = False,
         is_submitter: bool = True,
         span_context: SpanContext | None = None,
     ) -> None:
         self._spec = _SPEC
-        self._given_name, self._given_run_id, self.flow_config = whole(name), run_id, config
+        self._given_name, self._given_run_id, self.flow_config = scrub_long(name), run_id, config
         self.data = {}
         self._memory = self._new_memory()
         self._join(None)
         self.data = cast("dict[str, Any]", _Elsewhere(name))
         self._capturing, self._relay, self._span_context = captures, relay, span_context
-        self._talks = talks
+        self._prints_end_messages = prints_end_messages
         if not is_submitter:  # another flow than the job's: what it is told has no way back, and is on spans of the job
-            self._order = next_order()
+            self._number = next_run_number()
         self._has_way_back = relay is not None and is_submitter
         self._told_from = (source or _SPEC.source, *self._make_origin()[1:4])
 
@@ -90,7 +90,7 @@ class RemoteFlow(Flow[Any]):
     def _origin(self, _: Any) -> None:
         pass
 
-    def _ready(self) -> Shape:
+    def _ready(self) -> CallableKind:
         raise OtelflowError(
             f"{self!r} runs in another process: here is a handle, which cannot be executed. Call the flow's function "
             "to run another one."

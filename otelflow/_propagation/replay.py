@@ -10,17 +10,17 @@ from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, Span
 
 from otelflow._events import emit, exception, outputs, start_stop
-from otelflow._events.message import message as emit_message
+from otelflow._events.message import emit_message as emit_message
 from otelflow._propagation.pickling import context_from, live_again, unpack
-from otelflow._propagation.recorder import HANDLE, JobReport, Linked, Said, Started, Stopped
+from otelflow._propagation.recorder import HANDLE, EventEntry, JobReport, LinkEntry, StartEntry, StopEntry
 from otelflow._propagation.remote_flow import NoFlow
-from otelflow._runs.definition import Spec
+from otelflow._runs.definition import Definition
 from otelflow._runs.flow_and_task import Flow, Task
 from otelflow._runtime.drop_counts import NO_RELAY_DOOR, counts
 from otelflow._runtime.log_once import log_once
-from otelflow._spans.tracer import Source
+from otelflow._spans.tracer import TracerSource
 from otelflow.config import FlowRunConfig
-from otelflow.context import RUN_KEY, SPAN_KEY, attach, get_current, give_back
+from otelflow.context import RUN_KEY, SPAN_KEY, attach, detach, get_current
 
 __all__ = ["Submitter", "replay"]
 
@@ -29,8 +29,8 @@ def in_a_worker() -> None:
     """Stands for the function of a run in a worker."""
 
 
-_TASK = Spec("task", in_a_worker, flow_class=Flow, task_class=Task)
-_FLOW = Spec("flow", in_a_worker, flow_class=Flow, task_class=Task)
+_TASK = Definition("task", in_a_worker, flow_class=Flow, task_class=Task)
+_FLOW = Definition("flow", in_a_worker, flow_class=Flow, task_class=Task)
 _EVERYTHING = FlowRunConfig(log_level=1, capture_output=False)
 """For a flow that ran in a worker: what its own configuration does not want was left out there."""
 
@@ -41,7 +41,7 @@ class Submitter(NamedTuple):
     flow: Flow[Any] | None
     relay: Any
     """What records this process, where it is a worker itself."""
-    source: Source | None
+    source: TracerSource | None
     """Where the spans of the submitting run come from."""
     span: Span
     """The span that was current at the submission."""
@@ -60,7 +60,7 @@ def replay(report: JobReport, submitter: Submitter, came_of_it: Any) -> None:
     runs: dict[int | None, Any] = {None: None if relay is None else NoFlow(relay), HANDLE: submitter.flow}
     for entry in report.entries:
         try:
-            if type(entry) is Linked:
+            if type(entry) is LinkEntry:
                 submitter.span.add_link(context_from(entry.span))
             else:
                 _SAY[type(entry)](runs, entry, came_of_it)
@@ -68,7 +68,7 @@ def replay(report: JobReport, submitter: Submitter, came_of_it: Any) -> None:
             log_once(f"replay {type(error).__name__}", "Could not replay %s.", type(entry).__name__, exc_info=True)
 
 
-def _door(source: Source | None) -> Any:
+def _door(source: TracerSource | None) -> Any:
     """Where spans are let in: a tracer of the SDK's. Others have no such door."""
     tracer = None if source is None else source.tracer
     if not all(hasattr(tracer, name) for name in ("span_processor", "resource", "sampler", "_span_limits")):
@@ -91,12 +91,12 @@ def _current(run: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        give_back(token)
+        detach(token)
 
 
-def _start(runs: dict[int | None, Any], entry: Started, _: Any) -> None:
+def _start(runs: dict[int | None, Any], entry: StartEntry, _: Any) -> None:
     made: Any = Flow.__new__(Flow) if entry.is_flow else Task.__new__(Task)
-    made._given_name, made._order, made._started_ns = entry.name, entry.run, entry.ns
+    made._given_name, made._number, made._started_ns = entry.name, entry.run, entry.ns
     if entry.span is not None:
         made._span_context = context_from(entry.span)
         made._span = NonRecordingSpan(made._span_context)
@@ -110,10 +110,10 @@ def _start(runs: dict[int | None, Any], entry: Started, _: Any) -> None:
     made._origin = (entry.source, *made._make_origin()[1:])
     runs[entry.run] = made
     with _current(made):
-        start_stop.started(made)
+        start_stop.on_start(made)
 
 
-def _say(runs: dict[int | None, Any], entry: Said, _: Any) -> None:
+def _say(runs: dict[int | None, Any], entry: EventEntry, _: Any) -> None:
     run = runs.get(entry.run)
     if run is None:
         return
@@ -123,18 +123,18 @@ def _say(runs: dict[int | None, Any], entry: Said, _: Any) -> None:
 
 def _artifact(run: Any, facts: tuple[Any, ...], at: emit.At) -> None:
     key, data, description, kind = facts
-    outputs.artifact(run, key, unpack(data), description, kind, at)
+    outputs.emit_artifact(run, key, unpack(data), description, kind, at)
 
 
 _SAID: dict[str, Callable[[Any, tuple[Any, ...], emit.At], None]] = {
     "message": lambda run, facts, at: emit_message(run, facts[0], facts[1], facts[2], at),
     "artifact": _artifact,
-    "result": lambda run, facts, at: outputs.result(run, facts[0], facts[1], at),
-    "exception": lambda run, facts, at: exception.exception(run, facts[0], at[0]),
+    "result": lambda run, facts, at: outputs.emit_result(run, facts[0], facts[1], at),
+    "exception": lambda run, facts, at: exception.record_exception_event(run, facts[0], at[0]),
 }
 
 
-def _stop(runs: dict[int | None, Any], entry: Stopped, came_of_it: Any) -> None:
+def _stop(runs: dict[int | None, Any], entry: StopEntry, came_of_it: Any) -> None:
     run = runs.pop(entry.run, None)
     if run is None:
         return
@@ -144,8 +144,8 @@ def _stop(runs: dict[int | None, Any], entry: Stopped, came_of_it: Any) -> None:
         run._flow._memory.task_failed()
     run._ended_ns = entry.ns
     with _current(run):
-        start_stop.stopped(run)
+        start_stop.on_stop(run)
     run._flow = run._origin = run._span = None
 
 
-_SAY: dict[type, Any] = {Started: _start, Said: _say, Stopped: _stop}
+_SAY: dict[type, Any] = {StartEntry: _start, EventEntry: _say, StopEntry: _stop}

@@ -17,17 +17,17 @@ from otelflow._propagation.recorder import JobReport, Recorder
 from otelflow._propagation.remote_flow import NoFlow, RemoteFlow
 from otelflow._runtime import clock, stdout_capture
 from otelflow._runtime.drop_counts import WORKER_LOST
-from otelflow._spans.tracer import SCOPE, Source
+from otelflow._spans.tracer import SCOPE, TracerSource
 from otelflow._values.traceback import format_error
 from otelflow._version import __version__
 from otelflow.config import FlowRunConfig
-from otelflow.context import RUN_KEY, attach, give_back
+from otelflow.context import RUN_KEY, attach, detach
 
 __all__ = [
     "AsyncWorkerJob",
-    "Errand",
+    "JobContext",
     "JobFailed",
-    "Outcome",
+    "JobResult",
     "WorkerJob",
     "describe",
     "spans_like",
@@ -40,7 +40,7 @@ _FIELDS = fields(FlowRunConfig)
 # --- what goes there ------------------------------------------------------------------------------------------------
 
 
-class FlowFacts(NamedTuple):
+class FlowDescription(NamedTuple):
     """What a worker has to know of the flow that submits a job."""
 
     name: str
@@ -48,31 +48,31 @@ class FlowFacts(NamedTuple):
     config: FlowRunConfig
     source: str
     captures: bool
-    talks: bool
+    prints_end_messages: bool
     span: Ids | None
 
 
-class Errand(NamedTuple):
+class JobContext(NamedTuple):
     """What travels with a job to a worker, beside its function and arguments."""
 
     carrier: dict[str, str]
-    flow: FlowFacts | None
+    flow: FlowDescription | None
     spans: tuple[Packed, ...] | None
     """How spans are made there (see :func:`spans_like`); None where none are."""
 
 
-def describe(flow: Any) -> FlowFacts:
+def describe(flow: Any) -> FlowDescription:
     """The facts of a flow for its handle in a worker. What prints does so in the process where the flow is."""
     config, span = flow.flow_config, flow._span_context
     if type(config) is not FlowRunConfig or config.log_to_console or config.print_logs:
         settings = {field.name: getattr(config, field.name) for field in _FIELDS}
         config = FlowRunConfig(**{**settings, "log_to_console": False, "print_logs": False})
     captures, ids = flow._capturing, None if span is None else ids_of(span)
-    return FlowFacts(flow.name, flow.run_id, config, flow._spec.source, captures, flow._talks, ids)
+    return FlowDescription(flow.name, flow.run_id, config, flow._spec.source, captures, flow._prints_end_messages, ids)
 
 
 @lru_cache(maxsize=8)
-def spans_like(source: Source) -> tuple[Packed, ...]:
+def spans_like(source: TracerSource) -> tuple[Packed, ...]:
     """Sampler, limits and kind of ids of ``source``, pickled: spans in a worker are made as they are here."""
     tracer = source.tracer
     sampler, limits, ids = (getattr(tracer, name, None) for name in ("sampler", "_span_limits", "id_generator"))
@@ -80,7 +80,7 @@ def spans_like(source: Source) -> tuple[Packed, ...]:
 
 
 @lru_cache(maxsize=8)
-def _source(spans: tuple[Packed, ...]) -> Source:
+def _source(spans: tuple[Packed, ...]) -> TracerSource:
     """Where spans of jobs come from in a worker: a provider that nobody exports from."""
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import SpanLimits, TracerProvider
@@ -97,7 +97,7 @@ def _source(spans: tuple[Packed, ...]) -> Source:
         span_limits=limits if isinstance(limits, SpanLimits) else None,
     )
     provider._disabled = False  # whether spans are made was decided where the job comes from
-    return Source(provider.get_tracer(SCOPE, __version__))
+    return TracerSource(provider.get_tracer(SCOPE, __version__))
 
 
 def _made(kind: Any) -> Any:
@@ -123,7 +123,7 @@ class WorkerTraceback(Exception):
         return f'\n"""\n{self.args[0]}"""'
 
 
-class Outcome:
+class JobResult:
     """What comes back from a worker: a value, or an exception with its traceback as text, and the job's report."""
 
     __slots__ = ("error", "report", "told", "value")
@@ -147,7 +147,7 @@ class JobFailed(Exception):
     """Carries the outcome of a job that raised, so that its executor sees it fail: Dask tries again where it was told
     to. Who waits for the job gets its own exception."""
 
-    def __init__(self, outcome: Outcome) -> None:
+    def __init__(self, outcome: JobResult) -> None:
         super().__init__(outcome)
         self.outcome = outcome
 
@@ -161,7 +161,7 @@ class JobFailed(Exception):
 class WorkerJob:
     """A function in a worker process, with the errand that it is on."""
 
-    def __init__(self, function: Callable[..., Any], errand: Errand) -> None:
+    def __init__(self, function: Callable[..., Any], errand: JobContext) -> None:
         self._function, self._errand = function, errand
 
     def __getattr__(self, name: str) -> Any:
@@ -188,7 +188,7 @@ class WorkerJob:
         finally:
             run._flush_lines()
             stdout_capture.stop_capture()
-            give_back(token)
+            detach(token)
             run._ended_ns = clock.now()
 
     def _place(self, recorder: Recorder) -> RemoteFlow | NoFlow:
@@ -202,7 +202,7 @@ class WorkerJob:
             source=facts.source,
             relay=recorder,
             captures=facts.captures,
-            talks=facts.talks,
+            prints_end_messages=facts.prints_end_messages,
             span_context=None if facts.span is None else span_context_from(facts.span),
         )
 
@@ -224,16 +224,16 @@ class _Made:
         self.value: Any = None
         self.error: BaseException | None = None
 
-    def outcome(self) -> Outcome:
+    def outcome(self) -> JobResult:
         """To be returned to the executor. Raises for a job that failed."""
         error = self.error
         if type(error).__module__.partition(".")[0] in ("distributed", "dask"):
             raise error  # type: ignore[misc]  # a word to the engine: Reschedule
         report = self._report()
         if error is None:
-            return Outcome(self.value, None, "", report)
+            return JobResult(self.value, None, "", report)
         packed = pack_error(error, jobs_own=True)
-        raise JobFailed(Outcome(None, packed, format_error(error, _LONGEST_TRACEBACK), report)) from None
+        raise JobFailed(JobResult(None, packed, format_error(error, _LONGEST_TRACEBACK), report)) from None
 
     def _report(self) -> JobReport:
         try:

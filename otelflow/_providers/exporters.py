@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 from otelflow._otlp.endpoint import GRPC, HTTP, Endpoint, Setting, check_endpoint, find_endpoint, otlp_setting
 from otelflow._otlp.exporter import make_otlp
-from otelflow._secrets.detect import hide
+from otelflow._secrets.detect import register_secrets
 from otelflow._secrets.urls import url_secrets
 from otelflow._values.scrub import guard_log
 from otelflow.errors import ArgumentError, ConfigError, nearest
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GROUP",
+    "configured_exporters",
     "exporter_names",
     "find_exporter_endpoint",
-    "made_or_unusable",
     "make_exporter",
-    "wanted_exporters",
+    "make_or_placeholder",
 ]
 
 _logger = logging.getLogger("otelflow")
@@ -65,7 +65,7 @@ def make_exporter(
     Raises :class:`otelflow.errors.ConfigError` for a name that nothing registers and for an endpoint that is no URL.
     """
     url = endpoint or otlp_setting("ENDPOINT", signal).text
-    hide((*(headers or {}).values(), *_header_values(), *url_secrets(url)))
+    register_secrets((*(headers or {}).values(), *_header_values(), *url_secrets(url)))
     for logger in _TALKATIVE:
         guard_log(logger)
     try:
@@ -155,12 +155,12 @@ def _entry_point(name: str, signal: str) -> Any:
     raise ConfigError(f"No exporter is installed under the name {name!r}.{hint} There are: {names}.", setting=group)
 
 
-def wanted_exporters(
+def configured_exporters(
     exporters: Iterable[str | SpanExporter] | str | None, endpoint: str | None, headers: Mapping[str, str] | None
 ) -> list[tuple[str, Any]]:
     """The exporters to use, with their names. Those that the environment asks for never raise."""
     if exporters is None and endpoint is None:
-        return [(name, made_or_unusable(name, None, headers)) for name in exporter_names()]
+        return [(name, make_or_placeholder(name, None, headers)) for name in exporter_names()]
     named = exporter_names() if exporters is None else [exporters] if isinstance(exporters, str) else list(exporters)
     made: list[tuple[str, Any]] = []
     is_told = False
@@ -196,7 +196,9 @@ class _Unusable:
         pass
 
 
-def made_or_unusable(name: str, endpoint: str | None, headers: Mapping[str, str] | None, signal: str = "traces") -> Any:
+def make_or_placeholder(
+    name: str, endpoint: str | None, headers: Mapping[str, str] | None, signal: str = "traces"
+) -> Any:
     """The exporter, or where it cannot be made what stands for it."""
     try:
         return make_exporter(name, endpoint, headers, signal)

@@ -11,15 +11,15 @@ from typing import Any
 
 from opentelemetry import metrics
 
-from otelflow._export.batch_processor import Pipeline
+from otelflow._export.batch_processor import BatchProcessor
 from otelflow._metrics import instruments
 from otelflow._metrics.measurements import measures
 from otelflow._providers.exporters import exporter_names, make_exporter
 from otelflow._runtime.fork import after_fork_in_child
-from otelflow._runtime.waiting import Beside, run_beside
+from otelflow._runtime.waiting import BackgroundCall, run_in_background
 from otelflow.errors import ConfigError
 
-__all__ = ["flush_metrics", "metrics_not_sent", "set_up_metrics", "shut_metrics_down"]
+__all__ = ["failed_metric_exports", "flush_metrics", "set_up_metrics", "shut_metrics_down"]
 
 _logger = logging.getLogger("otelflow")
 
@@ -33,7 +33,11 @@ class OwnProvider:
     """
 
     def __init__(
-        self, resource: Any, exporters: Callable[[], list[Any]], pipelines: Sequence[Pipeline], is_forked: bool = False
+        self,
+        resource: Any,
+        exporters: Callable[[], list[Any]],
+        pipelines: Sequence[BatchProcessor],
+        is_forked: bool = False,
     ) -> None:
         from opentelemetry.sdk.metrics import MeterProvider
         from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
@@ -77,11 +81,11 @@ class OwnProvider:
 
 
 _own: OwnProvider | None = None
-_flushing = Beside()
+_flushing = BackgroundCall()
 
 
 def set_up_metrics(
-    resource: Any, endpoint: str | None, headers: Mapping[str, str] | None, pipelines: Sequence[Pipeline]
+    resource: Any, endpoint: str | None, headers: Mapping[str, str] | None, pipelines: Sequence[BatchProcessor]
 ) -> None:
     """Measure from now on: on the global meter provider, or one that is made and becomes it."""
     global _own
@@ -92,7 +96,7 @@ def set_up_metrics(
         measuring.account.pipelines = pipelines
     existing = metrics.get_meter_provider()
     if type(existing).__name__ != "_ProxyMeterProvider":
-        instruments.use(measuring or instruments.Meters(existing, pipelines))
+        instruments.use(measuring or instruments.RunInstruments(existing, pipelines))
         return
 
     def exporters() -> list[Any]:
@@ -100,7 +104,7 @@ def set_up_metrics(
 
     _own = OwnProvider(resource, exporters, pipelines)
     metrics.set_meter_provider(_own.provider)  # the instruments that there are become its own
-    instruments.use(measuring or instruments.Meters(_own.provider, pipelines))
+    instruments.use(measuring or instruments.RunInstruments(_own.provider, pipelines))
 
 
 def _exporter(name: str, endpoint: str | None, headers: Mapping[str, str] | None) -> Any:
@@ -120,16 +124,16 @@ def _in_child() -> None:
         instruments.make = lambda: _made_again(inherited)
 
 
-def _made_again(inherited: OwnProvider) -> instruments.Meters:
+def _made_again(inherited: OwnProvider) -> instruments.RunInstruments:
     global _own
     _own = inherited.again()
-    return instruments.Meters(_own.provider, _own.pipelines)
+    return instruments.RunInstruments(_own.provider, _own.pipelines)
 
 
 after_fork_in_child(_in_child)
 
 
-def metrics_not_sent() -> int:
+def failed_metric_exports() -> int:
     """Exports that failed since the last that did not; a flush that has not ended is one."""
     return 0 if _own is None else _own.not_sent or int(_flushing.is_busy)
 
@@ -145,4 +149,4 @@ def shut_metrics_down(timeout: float) -> None:
     """The same, and no more after that. What it takes longer for than ``timeout`` seconds is left."""
     if _own is not None:
         shut_down = _own.provider.shutdown
-        run_beside(lambda: shut_down(timeout * 1000), time.monotonic() + timeout)
+        run_in_background(lambda: shut_down(timeout * 1000), time.monotonic() + timeout)

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
 
-from otelflow._export.batch_processor import Pipeline
-from otelflow._export.registry import pipelines
+from otelflow._export.batch_processor import BatchProcessor
+from otelflow._export.registry import span_processors
 from otelflow._export.settings import queue_settings
-from otelflow._providers.exporters import made_or_unusable
-from otelflow._runtime.exit_hooks import end_with_celery, end_with_multiprocessing
+from otelflow._providers.exporters import make_or_placeholder
+from otelflow._runtime.exit_hooks import drain_with_celery, drain_with_multiprocessing
 from otelflow._spans.span_events import ON_LOGS
 from otelflow.config import OTELFLOW_WAIT_SECONDS, OTELFLOW_WHEN_FULL, choice_from_environment, number_from_environment
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.sampling import Sampler
 
-__all__ = ["forget_wrong_limits", "new_provider"]
+__all__ = ["new_provider", "remove_invalid_limits"]
 
 _logger = logging.getLogger("otelflow")
 
@@ -37,7 +37,7 @@ _LIMITS = [
 ]
 
 
-def forget_wrong_limits() -> None:
+def remove_invalid_limits() -> None:
     """Take limits that are none out of the environment, and log it: with one, the SDK cannot even be imported
     (opentelemetry-sdk 1.45, ``SpanLimits._from_env_if_absent``)."""
     for name in _LIMITS:
@@ -67,7 +67,7 @@ def new_provider(
     from opentelemetry.sdk.resources import SERVICE_NAME, Resource
     from opentelemetry.sdk.trace import TracerProvider
 
-    from otelflow._export.processors import SpanDoor
+    from otelflow._export.processors import ExportSpanProcessor
     from otelflow._spans.id_generator import ProcessIdGenerator
 
     attributes = dict(resource_attributes or {})
@@ -80,9 +80,9 @@ def new_provider(
         id_generator=ProcessIdGenerator(),
     )
     for name, exporter in exporters:
-        pipeline = Pipeline(exporter, name, **queue_settings(exporter), **_when_full(name, endpoint, headers))
-        pipelines.append(pipeline)
-        for processor in _own_processor(exporter), SpanDoor(pipeline):
+        pipeline = BatchProcessor(exporter, name, **queue_settings(exporter), **_when_full(name, endpoint, headers))
+        span_processors.append(pipeline)
+        for processor in _own_processor(exporter), ExportSpanProcessor(pipeline):
             if processor is not None:
                 provider.add_span_processor(processor)
     if ON_LOGS:
@@ -90,8 +90,8 @@ def new_provider(
 
         set_up_logs(provider.resource)
     atexit.register(at_exit)
-    end_with_multiprocessing(provider, at_exit)
-    end_with_celery(at_exit)
+    drain_with_multiprocessing(provider, at_exit)
+    drain_with_celery(at_exit)
     return provider
 
 
@@ -116,5 +116,5 @@ def _when_full(name: str, endpoint: str | None, headers: Mapping[str, str] | Non
         return {"wait": seconds}
     if wanted == "drop" or name == _SPOOL:
         return {}
-    spool = made_or_unusable(_SPOOL, endpoint, headers)
-    return {"overflow": Pipeline(spool, _SPOOL, **queue_settings(spool), wait=seconds)}  # a disk is waited for
+    spool = make_or_placeholder(_SPOOL, endpoint, headers)
+    return {"overflow": BatchProcessor(spool, _SPOOL, **queue_settings(spool), wait=seconds)}  # a disk is waited for

@@ -7,13 +7,13 @@ import inspect
 from enum import Enum
 from typing import Any
 
-__all__ = ["CACHE", "Shape", "shape_of"]
+__all__ = ["CACHE", "CallableKind", "kind_of"]
 
 CACHE: Any = type(functools.lru_cache(lambda: None))
 """Class of what ``functools.cache`` and ``lru_cache`` make: written in C, and no function for :mod:`inspect`."""
 
 
-class Shape(Enum):
+class CallableKind(Enum):
     """The four ways in which Python code runs."""
 
     CALL = "function"
@@ -24,7 +24,7 @@ class Shape(Enum):
     @property
     def is_async(self) -> bool:
         """Whether an event loop drives it."""
-        return self in (Shape.COROUTINE, Shape.ASYNC_GENERATOR)
+        return self in (CallableKind.COROUTINE, CallableKind.ASYNC_GENERATOR)
 
 
 def _function(target: Any) -> Any:
@@ -41,13 +41,13 @@ def _function(target: Any) -> Any:
             return target if call is None or not inspect.isfunction(call) else call
 
 
-def shape_of(target: Any) -> Shape:
+def kind_of(target: Any) -> CallableKind:
     """The shape of a callable, asked of the standard library's own predicates."""
     for candidate in (target, _function(target)):
         if inspect.isasyncgenfunction(candidate):
-            return Shape.ASYNC_GENERATOR
+            return CallableKind.ASYNC_GENERATOR
         if inspect.isgeneratorfunction(candidate):
-            return Shape.GENERATOR
+            return CallableKind.GENERATOR
         if inspect.iscoroutinefunction(candidate):
-            return Shape.COROUTINE
-    return Shape.CALL
+            return CallableKind.COROUTINE
+    return CallableKind.CALL

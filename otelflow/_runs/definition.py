@@ -7,20 +7,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from otelflow import attributes as wire
-from otelflow._runs.callable_kind import Shape, shape_of
-from otelflow._runs.injection import NAMES, NO_PLAN, Plan, plan_for
+from otelflow._runs.callable_kind import CallableKind, kind_of
+from otelflow._runs.injection import NAMES, NO_PLAN, InjectionPlan, plan_for
 from otelflow._runtime.names import function_name, target_name
-from otelflow._spans.span_limits import MAX_EVENT_BYTES, bounded, weigh
-from otelflow._values.attribute import attribute
-from otelflow._values.scrub import take_redacted
-from otelflow._values.text import cut, whole
+from otelflow._spans.span_limits import MAX_EVENT_BYTES, estimated_size, truncate_attributes
+from otelflow._values.attribute import to_attribute
+from otelflow._values.scrub import take_redacted_count
+from otelflow._values.text import scrub_and_truncate, scrub_long
 from otelflow.config import FlowRunConfig
 from otelflow.errors import ArgumentError
 
-__all__ = ["Spec"]
+__all__ = ["Definition"]
 
 
-class Spec:
+class Definition:
     """What is known of a function before it is called."""
 
     __slots__ = (
@@ -33,13 +33,13 @@ class Spec:
         "is_named",
         "kind",
         "name",
+        "needs_injection",
         "new_trace",
         "plan",
         "raise_on_error",
         "shape",
         "source",
         "target",
-        "wants",
         "wire_name",
     )
 
@@ -61,10 +61,10 @@ class Spec:
         self.kind = kind
         self.target = target
         self.is_named = name is not None
-        self.name = whole(_checked_name(kind, name) or target_name(target))
-        self.wire_name, _ = cut(self.name)
+        self.name = scrub_long(_checked_name(kind, name) or target_name(target))
+        self.wire_name, _ = scrub_and_truncate(self.name)
         self.source = function_name(target)
-        self.shape: Shape = shape_of(target)
+        self.shape: CallableKind = kind_of(target)
         self.config = config
         self.raise_on_error = raise_on_error
         self.new_trace = new_trace
@@ -73,27 +73,31 @@ class Spec:
         """Whether the signature names a first parameter (self, cls) that a bound call does not pass."""
         self.attributes = self._static(kind, attributes)
         self._flow_class, self._task_class = flow_class, task_class
-        self.plan: Plan | None = None if injects else NO_PLAN
-        self.wants = injects
+        self.plan: InjectionPlan | None = None if injects else NO_PLAN
+        self.needs_injection = injects
         """Whether the function itself has something to be injected; True until its plan is made."""
 
     def _static(self, kind: str, attributes: Mapping[str, Any] | None) -> dict[str, Any]:
-        take_redacted()
+        take_redacted_count()
         name = wire.TASK_NAME if kind == "task" else wire.FLOW_NAME
-        made: dict[str, Any] = {wire.KIND: kind, name: self.wire_name, wire.CODE_FUNCTION_NAME: cut(self.source)[0]}
+        made: dict[str, Any] = {
+            wire.KIND: kind,
+            name: self.wire_name,
+            wire.CODE_FUNCTION_NAME: scrub_and_truncate(self.source)[0],
+        }
         for key, value in (attributes or {}).items():
             if not isinstance(key, str) or not key:
                 raise ArgumentError(f"@{kind} of {self.name!r}: attribute name {key!r} is no text. Use a str.")
-            made[key], _ = attribute(key, value)
-        if redacted := take_redacted():
+            made[key], _ = to_attribute(key, value)
+        if redacted := take_redacted_count():
             made[wire.REDACTED] = redacted
-        return made if weigh(made) <= MAX_EVENT_BYTES else bounded(made, MAX_EVENT_BYTES)[0]
+        return made if estimated_size(made) <= MAX_EVENT_BYTES else truncate_attributes(made, MAX_EVENT_BYTES)[0]
 
-    def make_plan(self) -> Plan:
+    def make_plan(self) -> InjectionPlan:
         """Make the injection plan: at the first call, as annotations may name what is defined below the function."""
         function = self.target.__func__ if isinstance(self.target, classmethod) else self.target
         self.plan = plan_for(function, self._flow_class, self._task_class)
-        self.wants = bool(self.plan.fixed)
+        self.needs_injection = bool(self.plan.fixed)
         return self.plan
 
 

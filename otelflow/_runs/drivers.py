@@ -11,13 +11,13 @@ import inspect
 from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any
 
-from otelflow._runs.callable_kind import Shape
-from otelflow._runs.definition import Spec
+from otelflow._runs.callable_kind import CallableKind
+from otelflow._runs.definition import Definition
 from otelflow._runs.outcome import DRIVERS
 from otelflow._runs.run import Run
 from otelflow._runtime.names import target_name
 
-__all__ = ["DRIVER_FOR", "body_of", "named"]
+__all__ = ["DRIVER_FOR", "body_with_hooks", "copy_name"]
 
 Body = Callable[..., Any]
 Args = tuple[Any, ...]
@@ -29,10 +29,10 @@ def drive_call(run: Any, body: Body, args: Args, kwargs: Kwargs, bound: bool) ->
     run._open()
     try:
         run._begin()
-        value = body(*args, **(run._inject(args, kwargs, bound) if run._wants else kwargs))
+        value = body(*args, **(run._inject(args, kwargs, bound) if run._needs_injection else kwargs))
     except BaseException as error:
         reaches_caller = run._close(None, error)
-        run = run._order
+        run = run._number
         if reaches_caller:
             raise
         return None
@@ -45,10 +45,10 @@ async def drive_coroutine(run: Any, body: Body, args: Args, kwargs: Kwargs, boun
     run._open()
     try:
         run._begin()
-        value = await body(*args, **(run._inject(args, kwargs, bound) if run._wants else kwargs))
+        value = await body(*args, **(run._inject(args, kwargs, bound) if run._needs_injection else kwargs))
     except BaseException as error:
-        reaches_caller = run._close(None, error, Shape.COROUTINE)
-        run = run._order
+        reaches_caller = run._close(None, error, CallableKind.COROUTINE)
+        run = run._number
         if reaches_caller:
             raise
         return None
@@ -65,7 +65,7 @@ def drive_generator(run: Any, body: Body, args: Args, kwargs: Kwargs, bound: boo
     run._open()
     try:
         run._begin()
-        inner = body(*args, **(run._inject(args, kwargs, bound) if run._wants else kwargs))
+        inner = body(*args, **(run._inject(args, kwargs, bound) if run._needs_injection else kwargs))
         sent, thrown = None, None
         while True:
             try:
@@ -87,8 +87,8 @@ def drive_generator(run: Any, body: Body, args: Args, kwargs: Kwargs, bound: boo
                 thrown = error
             run._resume()
     except BaseException as error:
-        reaches_caller = run._close(None, error, Shape.GENERATOR)
-        run = run._order
+        reaches_caller = run._close(None, error, CallableKind.GENERATOR)
+        run = run._number
         if reaches_caller:
             raise
         return None
@@ -103,7 +103,7 @@ async def drive_async_generator(
     run._open()
     try:
         run._begin()
-        inner = body(*args, **(run._inject(args, kwargs, bound) if run._wants else kwargs))
+        inner = body(*args, **(run._inject(args, kwargs, bound) if run._needs_injection else kwargs))
         sent, thrown = None, None
         while True:
             try:
@@ -122,28 +122,28 @@ async def drive_async_generator(
                 thrown = error
             run._resume()
     except BaseException as error:
-        reaches_caller = run._close(None, error, Shape.ASYNC_GENERATOR)
-        run = run._order
+        reaches_caller = run._close(None, error, CallableKind.ASYNC_GENERATOR)
+        run = run._number
         if reaches_caller:
             raise
         return
     run._close(None, None)
 
 
-DRIVER_FOR: dict[Shape, Callable[..., Any]] = {
-    Shape.CALL: drive_call,
-    Shape.COROUTINE: drive_coroutine,
-    Shape.GENERATOR: drive_generator,
-    Shape.ASYNC_GENERATOR: drive_async_generator,
+DRIVER_FOR: dict[CallableKind, Callable[..., Any]] = {
+    CallableKind.CALL: drive_call,
+    CallableKind.COROUTINE: drive_coroutine,
+    CallableKind.GENERATOR: drive_generator,
+    CallableKind.ASYNC_GENERATOR: drive_async_generator,
 }
 
 DRIVERS.update(driver.__code__ for driver in DRIVER_FOR.values())
 
 
-def named(call: Callable[..., Any], spec: Spec) -> Callable[..., Any]:
+def copy_name(call: Callable[..., Any], spec: Definition) -> Callable[..., Any]:
     """``call`` with the names of what it makes set, where that is a coroutine or generator: as the function's own is
     named, in "never awaited" warnings and in what asyncio says of its tasks."""
-    if spec.shape is Shape.CALL:
+    if spec.shape is CallableKind.CALL:
         return call
     name, qualname = target_name(spec.target), getattr(spec.target, "__qualname__", spec.name)
     if inspect.iscoroutinefunction(call):  # its coroutines have their names from it
@@ -161,7 +161,7 @@ def named(call: Callable[..., Any], spec: Spec) -> Callable[..., Any]:
 # --- hooks: a run whose class has on_start or on_stop runs a body that calls them ----------------------------------
 
 
-def body_of(run: Any, target: Body, shape: Shape) -> Body:
+def body_with_hooks(run: Any, target: Body, shape: CallableKind) -> Body:
     """What a driver of ``shape`` has to call: the target, or ``main`` where the class overrides it, with its hooks."""
     body = run.main if run._own_main else target
     return _WITH_HOOKS[shape](run, body) if run._hooked else body
@@ -238,9 +238,9 @@ def _async_generator_with_hooks(run: Run, body: Body) -> Body:
     return lambda *args, **kwargs: Steps(body(*args, **kwargs))
 
 
-_WITH_HOOKS: dict[Shape, Callable[[Run, Body], Body]] = {
-    Shape.CALL: _call_with_hooks,
-    Shape.COROUTINE: _coroutine_with_hooks,
-    Shape.GENERATOR: _generator_with_hooks,
-    Shape.ASYNC_GENERATOR: _async_generator_with_hooks,
+_WITH_HOOKS: dict[CallableKind, Callable[[Run, Body], Body]] = {
+    CallableKind.CALL: _call_with_hooks,
+    CallableKind.COROUTINE: _coroutine_with_hooks,
+    CallableKind.GENERATOR: _generator_with_hooks,
+    CallableKind.ASYNC_GENERATOR: _async_generator_with_hooks,
 }

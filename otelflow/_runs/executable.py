@@ -12,10 +12,10 @@ import warnings
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from typing import Any, TypeVar
 
-from otelflow._runs.callable_kind import Shape, shape_of
-from otelflow._runs.definition import Spec
-from otelflow._runs.drivers import DRIVER_FOR, body_of
-from otelflow._runs.run_api import Account
+from otelflow._runs.callable_kind import CallableKind, kind_of
+from otelflow._runs.definition import Definition
+from otelflow._runs.drivers import DRIVER_FOR, body_with_hooks
+from otelflow._runs.run_api import RunApi
 from otelflow._runtime.fork import FreshLock
 from otelflow.errors import ArgumentError, NothingToRun, OtelflowError
 
@@ -25,7 +25,7 @@ Self = TypeVar("Self", bound="Executable")
 _claims = FreshLock()
 
 
-class Executable(Account):
+class Executable(RunApi):
     """A run with its function and arguments, to be executed once or more often."""
 
     _function: Any = None
@@ -53,10 +53,12 @@ class Executable(Account):
         """Hook: the work. Calls the function; override it to do something else, or something around it."""
         return self._function(*args, **kwargs)
 
-    def _new_spec(self, target: Any, name: str | None) -> Spec:
+    def _new_spec(self, target: Any, name: str | None) -> Definition:
         raise NotImplementedError
 
-    def _prepare(self, spec: Spec, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], bound: bool) -> None:
+    def _prepare(
+        self, spec: Definition, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], bound: bool
+    ) -> None:
         """Set up with everything that is known before the run."""
         self._spec = spec
         self._is_prepared = True
@@ -70,14 +72,14 @@ class Executable(Account):
         self._args, self._kwargs, self._bound = args, kwargs, bound
         self._origin = self._make_origin()
 
-    def _shape(self) -> Shape:
+    def _shape(self) -> CallableKind:
         """The shape to run: of an own ``main``, or of the function where that only passes its result on."""
         if not self._own_main:
             return self._spec.shape
-        own = shape_of(self.main)
-        return self._spec.shape if own is Shape.CALL and self._function is not None else own
+        own = kind_of(self.main)
+        return self._spec.shape if own is CallableKind.CALL and self._function is not None else own
 
-    def _ready(self) -> Shape:
+    def _ready(self) -> CallableKind:
         if self._function is None and not self._own_main:
             raise self._nothing_to_run()
         if self.status == "running":
@@ -110,8 +112,8 @@ class Executable(Account):
             f"Use {kind}(function, *args, **kwargs), or override main() in a subclass."
         )
 
-    def _drive(self, shape: Shape) -> Any:
-        body = body_of(self, self._function, shape)
+    def _drive(self, shape: CallableKind) -> Any:
+        body = body_with_hooks(self, self._function, shape)
         return DRIVER_FOR[shape](self, body, self._args, self._kwargs, self._bound)
 
     def execute(self: Self) -> Self:
@@ -139,18 +141,18 @@ class Executable(Account):
     async def execute_async(self: Self) -> Self:
         """Run the function to its end on the running event loop and return this object. ``await`` does the same."""
         shape = self._ready()
-        if shape is Shape.COROUTINE:
+        if shape is CallableKind.COROUTINE:
             await self._drive(shape)
-        elif shape is Shape.ASYNC_GENERATOR:
+        elif shape is CallableKind.ASYNC_GENERATOR:
             async for _ in self._drive(shape):
                 pass
         else:
             self._to_end(shape)
         return self
 
-    def _to_end(self, shape: Shape) -> None:
+    def _to_end(self, shape: CallableKind) -> None:
         made = self._drive(shape)
-        if shape is Shape.GENERATOR:
+        if shape is CallableKind.GENERATOR:
             for _ in made:
                 pass
 
@@ -158,12 +160,12 @@ class Executable(Account):
         return self.execute_async().__await__()
 
     def __iter__(self) -> Iterator[Any]:
-        return self._stepped(Shape.GENERATOR)  # type: ignore[no-any-return]
+        return self._stepped(CallableKind.GENERATOR)  # type: ignore[no-any-return]
 
     def __aiter__(self) -> AsyncIterator[Any]:
-        return self._stepped(Shape.ASYNC_GENERATOR)  # type: ignore[no-any-return]
+        return self._stepped(CallableKind.ASYNC_GENERATOR)  # type: ignore[no-any-return]
 
-    def _stepped(self, wanted: Shape) -> Any:
+    def _stepped(self, wanted: CallableKind) -> Any:
         shape = self._ready()
         if shape is not wanted:
             way_out = "`await`" if shape.is_async else "execute()"

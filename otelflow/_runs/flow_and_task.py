@@ -11,19 +11,19 @@ from opentelemetry.trace import INVALID_SPAN, Link, Span, get_current_span, set_
 
 from otelflow import attributes as wire
 from otelflow._events import emit
-from otelflow._events.run_memory import Journal
-from otelflow._runs.baggage import incoming
-from otelflow._runs.callable_kind import Shape
-from otelflow._runs.definition import Spec
+from otelflow._events.run_memory import RunMemory
+from otelflow._runs.baggage import attributes_from_baggage
+from otelflow._runs.callable_kind import CallableKind
+from otelflow._runs.definition import Definition
 from otelflow._runs.executable import Executable
 from otelflow._runs.markers import markers
 from otelflow._runs.run import Run
 from otelflow._runtime import stdout_capture
-from otelflow._runtime.drop_counts import after_end, counts
-from otelflow._runtime.run_ids import next_order, run_id
-from otelflow._spans.shared_attributes import Parts
-from otelflow._spans.tracer import Source
-from otelflow._values.text import cut
+from otelflow._runtime.drop_counts import after_end_reason, counts
+from otelflow._runtime.run_ids import next_run_number, run_id
+from otelflow._spans.shared_attributes import SharedAttributes
+from otelflow._spans.tracer import TracerSource
+from otelflow._values.text import scrub_and_truncate
 from otelflow.config import DEFAULT_CONFIG, FlowRunConfig
 from otelflow.context import baggage_key, current_run
 from otelflow.events import FlowRunEventType
@@ -42,7 +42,12 @@ class Flow(Executable, Generic[R]):
     ``dependencies``. Executed again, it starts clean, under a new ``run_id``.
     """
 
-    __slots__ = ("_capturing", "_dependency_values", "_keeps_tasks", "_talks")  # what its tasks read: see Run
+    __slots__ = (
+        "_capturing",
+        "_dependency_values",
+        "_keeps_tasks",
+        "_prints_end_messages",
+    )  # what its tasks read: see Run
 
     _START: ClassVar[FlowRunEventType] = FlowRunEventType.FLOW_START
     _STOP: ClassVar[FlowRunEventType] = FlowRunEventType.FLOW_STOP
@@ -50,7 +55,7 @@ class Flow(Executable, Generic[R]):
     _is_flow = True
     flow_config: FlowRunConfig = DEFAULT_CONFIG
     data: dict[str, Any]
-    _memory: Journal
+    _memory: RunMemory
     return_value: R | None = None
 
     _given_run_id: str | None = None
@@ -61,21 +66,23 @@ class Flow(Executable, Generic[R]):
     _transparent: bool = False
     _capturing: bool
     _keeps_tasks: bool
-    _talks: bool
+    _prints_end_messages: bool
     """Whether the configuration asks for messages when a run ends."""
 
     def _blank(self) -> None:
         super()._blank()
         self._dependency_values = None
-        self._capturing = self._talks = False
+        self._capturing = self._prints_end_messages = False
         self._keeps_tasks = True
 
     # --- before the run -----------------------------------------------------------------------------------------
 
-    def _new_spec(self, target: Any, name: str | None) -> Spec:
-        return Spec("flow", target, flow_class=Flow, task_class=Task, name=name)
+    def _new_spec(self, target: Any, name: str | None) -> Definition:
+        return Definition("flow", target, flow_class=Flow, task_class=Task, name=name)
 
-    def _prepare(self, spec: Spec, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], bound: bool) -> None:
+    def _prepare(
+        self, spec: Definition, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], bound: bool
+    ) -> None:
         if spec.config is not None:
             self.flow_config = spec.config
         if "data" not in self.__dict__:  # a subclass may have put something there
@@ -84,8 +91,8 @@ class Flow(Executable, Generic[R]):
             self._memory = self._new_memory()
         super()._prepare(spec, target, args, kwargs, bound)
 
-    def _new_memory(self) -> Journal:
-        return Journal(self.flow_config.max_messages, self.flow_config.max_tasks)
+    def _new_memory(self) -> RunMemory:
+        return RunMemory(self.flow_config.max_messages, self.flow_config.max_tasks)
 
     def _start_clean(self) -> None:
         super()._start_clean()
@@ -97,7 +104,7 @@ class Flow(Executable, Generic[R]):
     def run_id(self) -> str:
         """Identifier of this run; a new one for each execution."""
         if self._given_run_id is None:
-            self._given_run_id = run_id("flow_", next_order())
+            self._given_run_id = run_id("flow_", next_run_number())
         return self._given_run_id
 
     # --- the run ------------------------------------------------------------------------------------------------
@@ -110,10 +117,10 @@ class Flow(Executable, Generic[R]):
         self._is_outermost = above is None or self._spec.new_trace
         self._first_data = dict(self.data)
         self._ref = weakref.ref(self)
-        self._wire = {wire.FLOW_NAME: cut(self.name)[0], wire.FLOW_RUN_ID: self.run_id}
+        self._wire = {wire.FLOW_NAME: scrub_and_truncate(self.name)[0], wire.FLOW_RUN_ID: self.run_id}
         config = self.flow_config
         self._keeps_tasks = config.add_task_to_self
-        self._talks = config.print_none_return_value or config.print_finished_message
+        self._prints_end_messages = config.print_none_return_value or config.print_finished_message
         self._capturing = not self._transparent if config.capture_output is None else config.capture_output
 
     def _capture(self) -> None:
@@ -121,7 +128,7 @@ class Flow(Executable, Generic[R]):
             stdout_capture.start_capture()
         markers.opened(self)
 
-    def _start_span(self, source: Source, context: Context) -> Span | None:
+    def _start_span(self, source: TracerSource, context: Context) -> Span | None:
         above = get_current_span(context)
         if not self._spec.new_trace or not above.get_span_context().is_valid:
             return super()._start_span(source, context)
@@ -133,8 +140,8 @@ class Flow(Executable, Generic[R]):
             self._relay.linked(span.get_span_context())
         return span
 
-    def _start_attributes(self) -> Parts:
-        return (*incoming(), self._spec.attributes, self._wire)
+    def _start_attributes(self) -> SharedAttributes:
+        return (*attributes_from_baggage(), self._spec.attributes, self._wire)
 
     def _with_baggage(self, context: Context) -> Context:
         key = baggage_key()
@@ -160,7 +167,7 @@ class Flow(Executable, Generic[R]):
         self._account = self._memory.settle(self._keeps_tasks)
 
     def _after_stop(self) -> None:
-        markers.open.pop(self._order, None)
+        markers.open.pop(self._number, None)
         if self._capturing:
             stdout_capture.stop_capture()
         if self.flow_config.print_logs:
@@ -188,7 +195,7 @@ class Flow(Executable, Generic[R]):
         return "flow"
 
     @property
-    def _journal(self) -> Journal:
+    def _journal(self) -> RunMemory:
         return self._memory
 
     @property
@@ -201,7 +208,7 @@ class Flow(Executable, Generic[R]):
 
     # --- what a user reads --------------------------------------------------------------------------------------
 
-    def _journals(self) -> Iterable[Journal]:
+    def _journals(self) -> Iterable[RunMemory]:
         return (self._memory,)
 
     def _owns(self, kept: tuple[Any, ...]) -> bool:
@@ -239,11 +246,11 @@ class Task(Executable):
     _STOP: ClassVar[FlowRunEventType] = FlowRunEventType.TASK_STOP
 
     _data: dict[str, Any] | None = None
-    _own: Journal | None = None
+    _own: RunMemory | None = None
     _raises: bool | None = None
 
-    def _new_spec(self, target: Any, name: str | None) -> Spec:
-        return Spec("task", target, flow_class=Flow, task_class=Task, name=name)
+    def _new_spec(self, target: Any, name: str | None) -> Definition:
+        return Definition("task", target, flow_class=Flow, task_class=Task, name=name)
 
     @property
     def flow(self) -> Flow[Any] | None:
@@ -267,9 +274,9 @@ class Task(Executable):
     @property
     def run_id(self) -> str:
         """Identifier of this run."""
-        if not self._order:
-            self._order = next_order()
-        return run_id("task_", self._order)
+        if not self._number:
+            self._number = next_run_number()
+        return run_id("task_", self._number)
 
     @property
     def data(self) -> dict[str, Any]:
@@ -292,25 +299,25 @@ class Task(Executable):
         self._flow, self._flow_ref = flow, flow._ref
         if flow._relay is not self._relay:
             self._relay = flow._relay
-        self._wants = self._spec.wants or flow._dependency_values or self._own_dependencies
+        self._needs_injection = self._spec.needs_injection or flow._dependency_values or self._own_dependencies
         if flow._ended_ns:  # a task that outlives its flow: its span has the right parent, the Flow object is closed
-            counts.add(after_end("task"))
+            counts.add(after_end_reason("task"))
             return
         memory = flow._memory
         next(memory.numbers)
         if flow._keeps_tasks:
             memory.tasks.append(self)
 
-    def _start_attributes(self) -> Parts:
+    def _start_attributes(self) -> SharedAttributes:
         above = _ORPHAN if self._flow is None else self._flow._wire
         if self._given_name is None:
-            return (self._spec.attributes, self._order, above)
-        return (self._spec.attributes, self._order, above, {wire.TASK_NAME: cut(self._given_name)[0]})
+            return (self._spec.attributes, self._number, above)
+        return (self._spec.attributes, self._number, above, {wire.TASK_NAME: scrub_and_truncate(self._given_name)[0]})
 
     def _make_origin(self) -> tuple[Any, ...]:
         spec, flow = self._spec, self._flow
         names = _NO_FLOW if flow is None else flow._names
-        return (spec.source, names, self._given_name or spec.name, self._order, self._span_context)
+        return (spec.source, names, self._given_name or spec.name, self._number, self._span_context)
 
     def _inject(self, args: tuple[Any, ...], kwargs: dict[str, Any], bound: bool) -> dict[str, Any]:
         spec, flow = self._spec, self._flow
@@ -333,7 +340,7 @@ class Task(Executable):
     def _before_stop(self) -> None:
         self._say_end(self._flow.flow_config, "Task", f"task '{self.name}'")
 
-    def _closed_by(self, error: BaseException, shape: Shape) -> None:
+    def _closed_by(self, error: BaseException, shape: CallableKind) -> None:
         super()._closed_by(error, shape)
         if self.status == "failed" and self._flow is not None:
             self._flow._memory.task_failed()
@@ -345,19 +352,19 @@ class Task(Executable):
         return not self.raise_on_error and isinstance(error, Exception)
 
     def _task_number(self) -> tuple[str | None, int | None]:
-        return self._given_name or self._spec.name, self._order
+        return self._given_name or self._spec.name, self._number
 
     def _title(self) -> str:
         return f"'{self.name}' task"
 
     @property
-    def _journal(self) -> Journal:
+    def _journal(self) -> RunMemory:
         """Where this task keeps things: its flow's journal while that runs, else one of its own."""
         flow = self._flow or self._own_flow()
         if flow is not None and not flow._ended_ns:
             return flow._memory
         if self._own is None:
-            self._own = Journal(DEFAULT_CONFIG.max_messages, 0)
+            self._own = RunMemory(DEFAULT_CONFIG.max_messages, 0)
         return self._own
 
     @property
@@ -372,13 +379,13 @@ class Task(Executable):
 
     # --- what a user reads --------------------------------------------------------------------------------------
 
-    def _journals(self) -> Iterable[Journal]:
+    def _journals(self) -> Iterable[RunMemory]:
         flow = self.flow
         kept = (None if flow is None else flow._memory, self._own)
         return [journal for journal in kept if journal is not None]
 
     def _owns(self, kept: tuple[Any, ...]) -> bool:
-        return bool(kept[-1] == self._order)
+        return bool(kept[-1] == self._number)
 
 
 _ORPHAN = {wire.TASK_ORPHAN: True}

@@ -13,7 +13,7 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["NAMES", "NO_PLAN", "Plan", "plan_for"]
+__all__ = ["NAMES", "NO_PLAN", "InjectionPlan", "plan_for"]
 
 NAMES = ("this_flow", "this_task", "flow_data", "task_data")
 """Parameter names that are filled in wherever they appear."""
@@ -31,7 +31,7 @@ class _Parameter:
         self.positional_only = positional_only
 
 
-class Plan:
+class InjectionPlan:
     """The injectable parameters of one function."""
 
     __slots__ = ("alone", "fixed", "parameters")
@@ -107,11 +107,11 @@ def _is_subclass(cls: type, base: type) -> bool:
         return False
 
 
-NO_PLAN = Plan((), ())
+NO_PLAN = InjectionPlan((), ())
 """Of a function that nothing is injected into."""
 
 
-def plan_for(function: Any, flow_class: type, task_class: type) -> Plan:
+def plan_for(function: Any, flow_class: type, task_class: type) -> InjectionPlan:
     """The plan for ``function``: parameters named as in NAMES, and those annotated with the Flow or Task class."""
     try:
         signature = inspect.signature(function)
@@ -132,7 +132,7 @@ def plan_for(function: Any, flow_class: type, task_class: type) -> Plan:
     parameters = tuple(parameter for parameter in parameters if parameter.name not in preset)
     usable = tuple(parameter for parameter in parameters if not parameter.positional_only)
     fixed = ((parameter, _source(parameter, flow_class, task_class)) for parameter in usable)
-    return Plan(usable, tuple((parameter, name) for parameter, name in fixed if name is not None))
+    return InjectionPlan(usable, tuple((parameter, name) for parameter, name in fixed if name is not None))
 
 
 def _preset(function: Any) -> set[str]:

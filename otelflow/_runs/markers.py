@@ -19,7 +19,7 @@ from otelflow._runtime import clock
 from otelflow._runtime.fork import renew_in_child
 from otelflow._runtime.log_once import log_once
 from otelflow._spans import tracer
-from otelflow._values.text import cut
+from otelflow._values.text import scrub_and_truncate
 from otelflow.config import (
     OTELFLOW_HEARTBEAT,
     OTELFLOW_STARTED_MARKER,
@@ -30,13 +30,13 @@ from otelflow.config import (
 )
 from otelflow.context import SPAN_KEY
 
-__all__ = ["Markers", "markers"]
+__all__ = ["StartedMarkers", "markers"]
 
 _SHORTEST_SLEEP, _LONGEST_SLEEP = 0.05, 3600.0
 _MOST_NAMES = 10
 
 
-class Markers:
+class StartedMarkers:
     """The flows that run and may need a marker. A thread looks at them while there are any, and ends without.
 
     ``each``: every outermost flow is marked at once; ``after``, ``heartbeat``: in seconds, None for never.
@@ -73,7 +73,7 @@ class Markers:
         if wanted:
             _mark(flow)
         if self.heartbeat is not None or not (wanted or self.after is None):
-            self.open[flow._order] = (flow._ref, wanted, 0)
+            self.open[flow._number] = (flow._ref, wanted, 0)
             if self._thread is None:
                 self._start_thread()
 
@@ -155,8 +155,8 @@ def _beat(flow: Any, now: int, age: float) -> None:
     made.update({key: known[key] for key in (wire.PROGRESS_DONE, wire.PROGRESS_TOTAL) if key in known})
     said = flow._journal.messages
     if said:
-        made[wire.RUNNING_MESSAGE] = cut(said[-1][0])[0]
-    names = [cut(task.name)[0] for task in flow.tasks if task.status == "running"]
+        made[wire.RUNNING_MESSAGE] = scrub_and_truncate(said[-1][0])[0]
+    names = [scrub_and_truncate(task.name)[0] for task in flow.tasks if task.status == "running"]
     if names:
         made[wire.RUNNING_TASKS] = tuple(names[-_MOST_NAMES:])
     _send(flow, wire.RUNNING, now, made)
@@ -174,9 +174,9 @@ def _send(flow: Any, kind: str, ns: int, first: dict[str, Any]) -> None:
     except Exception as error:  # a sampler or processor of the user's
         log_once(f"marker {type(error).__name__}", "A marker of a running flow could not be sent.", exc_info=True)
         return
-    from otelflow._export.registry import pipelines  # loaded where there are any
+    from otelflow._export.registry import span_processors  # loaded where there are any
 
-    for pipeline in pipelines:
+    for pipeline in span_processors:
         pipeline.hurry()
 
 
@@ -191,7 +191,7 @@ def _in_words(seconds: float) -> str:
     return f"{hours} h {minutes % 60:02} min" if hours < 24 else f"{hours // 24} d {hours % 24:02} h"
 
 
-markers = Markers(
+markers = StartedMarkers(
     is_true_in_environment(OTELFLOW_STARTED_MARKER),
     seconds_from_environment(OTELFLOW_STARTED_MARKER_AFTER, STARTED_MARKER_AFTER),
     seconds_from_environment(OTELFLOW_HEARTBEAT, 0),

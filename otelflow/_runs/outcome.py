@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any
 
-from otelflow._runs.callable_kind import Shape
+from otelflow._runs.callable_kind import CallableKind
 from otelflow._values.traceback import cause_of
 
 __all__ = ["DRIVERS", "came_from_inside", "status_of"]
@@ -16,14 +16,14 @@ number in its place when an exception ended it: so a traceback tells through whi
 anything being written on it, and without holding the run, which holds the exception."""
 
 
-def status_of(error: BaseException, shape: Shape) -> str:
+def status_of(error: BaseException, shape: CallableKind) -> str:
     """How a run ended that ``error`` left: what only stops it is no failure."""
     if isinstance(error, Exception):
         return "failed"
     if isinstance(error, SystemExit):
         return "completed" if error.code in (None, 0) else "failed"
     if isinstance(error, GeneratorExit):
-        return "cancelled" if shape is Shape.COROUTINE else "completed"
+        return "cancelled" if shape is CallableKind.COROUTINE else "completed"
     # By name: asyncio's and trio's are both not Exceptions, and trio may not be installed.
     stops = isinstance(error, KeyboardInterrupt) or type(error).__name__ in ("CancelledError", "Cancelled")
     return "cancelled" if stops else "failed"

@@ -10,18 +10,18 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanContext
 
 from otelflow._events import exception, start_stop
-from otelflow._events.message import message as emit_message
-from otelflow._events.run_memory import Journal
-from otelflow._runs.callable_kind import Shape
-from otelflow._runs.definition import Spec
+from otelflow._events.message import emit_message as emit_message
+from otelflow._events.run_memory import RunMemory
+from otelflow._runs.callable_kind import CallableKind
+from otelflow._runs.definition import Definition
 from otelflow._runs.outcome import came_from_inside, status_of
 from otelflow._runtime import clock, run_ids, stdout_capture
-from otelflow._runtime.log_once import not_ended, not_started
-from otelflow._spans.shared_attributes import Parts
-from otelflow._spans.span_events import settle
-from otelflow._spans.tracer import Source, current_source
-from otelflow._values.text import cut, whole
-from otelflow.context import RUN_KEY, SPAN_KEY, SUPPRESS_KEY, UNRESETTABLE, attach, get_current, give_back, reset
+from otelflow._runtime.log_once import log_end_error, log_start_error
+from otelflow._spans.shared_attributes import SharedAttributes
+from otelflow._spans.span_events import finish_events
+from otelflow._spans.tracer import TracerSource, current_source
+from otelflow._values.text import scrub_and_truncate, scrub_long
+from otelflow.context import RUN_KEY, SPAN_KEY, SUPPRESS_KEY, UNRESETTABLE, attach, detach, get_current, reset
 from otelflow.errors import ArgumentError
 from otelflow.events import FlowRunEventType
 
@@ -46,7 +46,8 @@ class Run:
         "_events",
         "_flow",
         "_flow_ref",
-        "_order",
+        "_needs_injection",
+        "_number",
         "_origin",
         "_redacted",
         "_relay",
@@ -55,7 +56,6 @@ class Run:
         "_spec",
         "_started_ns",
         "_token",
-        "_wants",
         "_weight",
     )
 
@@ -81,18 +81,18 @@ class Run:
     _is_flow: ClassVar[bool] = False
     _is_prepared: bool = False
     """Whether this object was made before its run, and may run again; one for a single call was not."""
-    _spec: Spec
+    _spec: Definition
     _flow: Any
     """The flow that this run belongs to, while it runs; a flow's is itself."""
     _flow_ref: Any
     """A task's flow, while anybody holds it."""
     _given_name: str | None = None
-    _order: int
+    _number: int
     _started_ns: int
     _ended_ns: int
     _span: Span | None
     _span_context: SpanContext | None
-    _wants: Any
+    _needs_injection: Any
     """Whether there may be something to inject."""
     _links: Any = None
     _token: Any
@@ -120,8 +120,8 @@ class Run:
     def _blank(self) -> None:
         """Fill the slots of an object that has begun nothing yet."""
         self._flow = self._flow_ref = self._span = self._span_context = self._token = self._origin = self._relay = None
-        self._order = self._started_ns = self._ended_ns = self._events = self._cut = self._redacted = 0
-        self._wants = True
+        self._number = self._started_ns = self._ended_ns = self._events = self._cut = self._redacted = 0
+        self._needs_injection = True
 
     def __init_subclass__(cls, **given: Any) -> None:
         super().__init_subclass__(**given)
@@ -152,13 +152,13 @@ class Run:
     def name(self, name: str) -> None:
         if not isinstance(name, str) or not name:
             raise ArgumentError(f"{type(self).__name__}.name = {name!r}: a name is a text that is not empty.")
-        self._given_name = whole(name)
+        self._given_name = scrub_long(name)
 
     def _join(self, above: Any) -> None:
         """Take the place below the run ``above`` (None: there is none)."""
         raise NotImplementedError
 
-    def _start_attributes(self) -> Parts:
+    def _start_attributes(self) -> SharedAttributes:
         raise NotImplementedError
 
     def _end_attributes(self) -> dict[str, Any]:
@@ -190,7 +190,7 @@ class Run:
         """What is to be put back when the run is over. Asked of flows only."""
 
     @property
-    def _journal(self) -> Journal:
+    def _journal(self) -> RunMemory:
         raise NotImplementedError
 
     @property
@@ -209,7 +209,7 @@ class Run:
             self._claim()
         context = get_current()
         try:
-            self._order = next(run_ids._orders)
+            self._number = next(run_ids._numbers)
             self._join(context.get(RUN_KEY))
             # before the clock is read: the first time, it loads what a provider needs
             source = current_source() if self._relay is None else self._relay.source
@@ -236,7 +236,7 @@ class Run:
         self._started_ns = 0
         token, self._token, self._flow = self._token, None, None
         if token is not None:
-            give_back(token)
+            detach(token)
         if self._span is not None:
             self._end_span()
 
@@ -246,35 +246,35 @@ class Run:
     def _capture(self) -> None:
         """Begin to capture output, where a flow does. The last step of opening: what follows is closed."""
 
-    def _start_span(self, source: Source, context: Context) -> Span | None:
+    def _start_span(self, source: TracerSource, context: Context) -> Span | None:
         try:
-            name = self._spec.wire_name if self._given_name is None else cut(self._given_name)[0]
+            name = self._spec.wire_name if self._given_name is None else scrub_and_truncate(self._given_name)[0]
             return source.start(name, context, self._start_attributes(), self._started_ns, self._links)
         except Exception as error:  # a sampler or processor of the user's; never in the way of the call
-            not_started(error)
+            log_start_error(error)
             return None
 
     def _with_baggage(self, context: Context) -> Context:
         raise NotImplementedError
 
-    _begin = start_stop.started
+    _begin = start_stop.on_start
     """Say that the run has begun."""
 
     def _pause(self) -> None:
         """Between two steps of a generator: the consumer must not see this run as the current one. What the generator
         itself made current (a span around its ``yield``) waits with it."""
         self._context = get_current()
-        give_back(self._token)
+        detach(self._token)
 
     def _resume(self) -> None:
         self._token = attach(self._context)
 
-    def _close(self, value: Any, error: BaseException | None, shape: Shape = Shape.CALL) -> bool:
+    def _close(self, value: Any, error: BaseException | None, shape: CallableKind = CallableKind.CALL) -> bool:
         """End the run with ``value`` or ``error``; returns whether the error has to reach the caller.
 
         Never raises, but for a listener's KeyboardInterrupt.
         """
-        if run_ids.forked and run_ids.is_inherited(self._order):
+        if run_ids.forked and run_ids.is_inherited(self._number):
             self._close_inherited(value, error, shape)
             return error is not None and not self._tolerates(error)
         try:
@@ -286,17 +286,17 @@ class Run:
                     self.return_value = value
                 else:
                     self._closed_by(error, shape)
-                if self._flow is not None and self._flow._talks:
+                if self._flow is not None and self._flow._prints_end_messages:
                     self._before_stop()
             finally:
                 self._ended_ns = clock.now()
                 if self._is_flow:  # after the end: a task of another thread that starts now is late, and counted so
                     self._settle()
-                start_stop.stopped(self)
+                start_stop.on_stop(self)
         finally:
             try:
                 reset(self._token)
-            except UNRESETTABLE:  # another execution context: see give_back
+            except UNRESETTABLE:  # another execution context: see context.detach
                 pass
             self._token = self._flow = self._origin = None
             try:
@@ -307,36 +307,36 @@ class Run:
                     self._after_stop()
         return error is not None and not self._tolerates(error)
 
-    def _close_inherited(self, value: Any, error: BaseException | None, shape: Shape) -> None:
+    def _close_inherited(self, value: Any, error: BaseException | None, shape: CallableKind) -> None:
         """In a forked child, the end of a run that the parent began. The object tells how it ended here; to say so on
         the span, and to listeners, is the parent's."""
         self.status = "completed" if error is None else status_of(error, shape)
         self.return_value, self.error = value, None if self.status == "completed" else error
         self._ended_ns = clock.now()
-        give_back(self._token)
+        detach(self._token)
         self._token = self._flow = self._origin = self._span = None
         if self._is_flow:
             self._after_stop()
 
-    def _closed_by(self, error: BaseException, shape: Shape) -> None:
+    def _closed_by(self, error: BaseException, shape: CallableKind) -> None:
         self.status = status_of(error, shape)
         if self.status == "completed":
             return
         self.error = error
-        if self.status == "failed" and not came_from_inside(self._order, error):
-            exception.failure(self, error)
+        if self.status == "failed" and not came_from_inside(self._number, error):
+            exception.emit_failure(self, error)
             if self._settings.print_error_stack_trace:
-                exception.stack_trace(error)
+                exception.print_stack_trace(error)
 
     def _end_span(self) -> None:
         span, self._span = self._span, None
         try:
-            settle(self, span)
+            finish_events(self, span)
             span.end(self._ended_ns or None)  # type: ignore[union-attr]
             if self._relay is not None:
                 self._relay.ended(span)
         except Exception as error:  # a processor of the user's
-            not_ended(error)
+            log_end_error(error)
 
     # --- printed lines ------------------------------------------------------------------------------------------
 

@@ -7,20 +7,20 @@ from typing import Any
 
 from otelflow import attributes as wire
 from otelflow._events import outputs
-from otelflow._events.message import message as emit_message
-from otelflow._events.run_memory import Journal, artifact_of, message_of, result_of
+from otelflow._events.message import emit_message as emit_message
+from otelflow._events.run_memory import RunMemory, artifact_of, message_of, result_of
 from otelflow._runs.run import Run
 from otelflow._runtime import clock
 from otelflow._runtime.log_once import log_once
 from otelflow._values.attribute import to_json
-from otelflow._values.text import safe_str, whole
+from otelflow._values.text import safe_str, scrub_long
 from otelflow.config import FlowRunConfig
 from otelflow.records import Artifact, Keyed, Message, Result
 
-__all__ = ["Account"]
+__all__ = ["RunApi"]
 
 
-class Account(Run):
+class RunApi(Run):
     """A run that speaks: everything goes on the span of the object that is called, whoever calls it."""
 
     @property
@@ -58,11 +58,11 @@ class Account(Run):
         get the object itself. ``data`` may be anything: what is not JSON is described.
         """
         kind = type(data).__name__ if artifact_type is None else artifact_type
-        outputs.artifact(self, "artifact" if key is None else _text(key), data, _text(description), _text(kind))
+        outputs.emit_artifact(self, "artifact" if key is None else _text(key), data, _text(description), _text(kind))
 
     def add_result(self, key: str, description: object = "") -> None:
         """Record a result that should be seen, in words."""
-        outputs.result(self, _text(key), _text(description))
+        outputs.emit_result(self, _text(key), _text(description))
 
     def progress(self, done: float, total: float | None = None) -> None:
         """Say how far the run is: ``done`` of ``total``, in any unit. A live tree shows it as a bar; the span keeps the
@@ -86,7 +86,7 @@ class Account(Run):
 
     # --- to read ------------------------------------------------------------------------------------------------
 
-    def _journals(self) -> Iterable[Journal]:
+    def _journals(self) -> Iterable[RunMemory]:
         raise NotImplementedError
 
     def _owns(self, kept: tuple[Any, ...]) -> bool:
@@ -139,7 +139,7 @@ class Account(Run):
             "run_id": self.run_id,
             "status": self.status,
             "duration": self.duration,
-            "error": None if self.error is None else whole(f"{type(self.error).__name__}: {safe_str(self.error)}"),
+            "error": None if self.error is None else scrub_long(f"{type(self.error).__name__}: {safe_str(self.error)}"),
             "return_value": to_json(self.return_value).text,
             "trace_id": self.trace_id,
             "span_id": self.span_id,

@@ -31,8 +31,8 @@ __all__ = [
     "VALUES",
     "VALUES_NOT_RELAYED",
     "WORKER_LOST",
-    "Counts",
-    "after_end",
+    "DropCounts",
+    "after_end_reason",
     "counts",
 ]
 
@@ -113,12 +113,12 @@ NOT_MEASURED = "metrics_queue_full"
 """Runs ended faster than their durations could be recorded; the oldest notes went."""
 
 
-def after_end(what: str) -> str:
+def after_end_reason(what: str) -> str:
     """The reason for a ``message``, an ``artifact``, a ``result`` or a ``task`` that came after its run had ended."""
     return f"{what}s_after_end"
 
 
-class Counts:
+class DropCounts:
     """Numbers by reason, exact under threads, and zero again in a forked child (its parent counts its own)."""
 
     def __init__(self) -> None:
@@ -152,4 +152,4 @@ class Counts:
         self._numbers = {}
 
 
-counts = Counts()
+counts = DropCounts()

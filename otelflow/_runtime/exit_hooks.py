@@ -19,11 +19,11 @@ from otelflow._runtime.log_once import log_once
 from otelflow._runtime.watchdog import Watchdog, action_of, is_possible, set_action
 
 __all__ = [
+    "arm_watchdog",
     "drain_before_exec",
     "drain_on_signals",
-    "end_with_celery",
-    "end_with_multiprocessing",
-    "is_something_to_send",
+    "drain_with_celery",
+    "drain_with_multiprocessing",
 ]
 
 _SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -33,7 +33,7 @@ _watchdog: Watchdog | None = None
 
 
 def drain_on_signals(drain: Callable[[], None]) -> None:
-    """Have ``drain`` called before SIGTERM or SIGHUP ends this process, once there :func:`is_something_to_send`.
+    """Have ``drain`` called before SIGTERM or SIGHUP ends this process, once :func:`arm_watchdog` was called.
 
     Only in the main thread, and only where nobody handles the signal: a handler of the user's is left in place, and one
     that is set later takes the place of this one. A server of uvicorn's handles SIGTERM while it runs, and raises it
@@ -52,7 +52,7 @@ def drain_on_signals(drain: Callable[[], None]) -> None:
 
     def ended(number: int, _: FrameType | None) -> None:
         if _watchdog is not None:
-            _watchdog.attended.ring()
+            _watchdog.attended.set()
         end(number)
 
     for number in _SIGNALS:
@@ -69,7 +69,7 @@ def drain_on_signals(drain: Callable[[], None]) -> None:
         _watchdog = Watchdog(watched, ended, end)
 
 
-def is_something_to_send() -> None:
+def arm_watchdog() -> None:
     """A signal must not end this process at once from now on. Until then, it does: also in a forked child, and where a
     handler is set that would do no more."""
     if _watchdog is not None:
@@ -131,7 +131,7 @@ def _is_program(path: Any) -> bool:
         return isinstance(path, int)
 
 
-def end_with_multiprocessing(provider: Any, at_exit: Callable[[], None]) -> None:
+def drain_with_multiprocessing(provider: Any, at_exit: Callable[[], None]) -> None:
     """Send what is waiting when a child process of :mod:`multiprocessing` ends, too: it leaves without ``atexit``.
 
     A forked child has forgotten its parent's finalizers by the time that it runs; so it is given its own there.
@@ -146,7 +146,7 @@ def end_with_multiprocessing(provider: Any, at_exit: Callable[[], None]) -> None
         at_end()
 
 
-def end_with_celery(at_exit: Callable[[], None]) -> None:
+def drain_with_celery(at_exit: Callable[[], None]) -> None:
     """The same for the processes of Celery's prefork pool: billiard ends them by ``os._exit``, and this signal is all
     that is called before."""
     signals = getattr(sys.modules.get("celery"), "signals", None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-__all__ = ["broken", "log_once", "not_ended", "not_started"]
+__all__ = ["log_end_error", "log_once", "log_span_error", "log_start_error"]
 
 _logger = logging.getLogger("otelflow")
 
@@ -20,7 +20,7 @@ def log_once(key: str, message: str, *arguments: object, exc_info: bool = False)
     _logger.warning(message, *arguments, exc_info=exc_info)
 
 
-def broken(where: str, error: Exception) -> None:
+def log_span_error(where: str, error: Exception) -> None:
     """Say once that a method of the span in use raised."""
     log_once(
         f"span {where} {type(error).__name__}",
@@ -31,7 +31,7 @@ def broken(where: str, error: Exception) -> None:
     )
 
 
-def not_started(error: Exception) -> None:
+def log_start_error(error: Exception) -> None:
     """Say once that OpenTelemetry, or what the user put into it, raised where a span was to start."""
     log_once(
         f"start_span {type(error).__name__}",
@@ -41,7 +41,7 @@ def not_started(error: Exception) -> None:
     )
 
 
-def not_ended(error: Exception) -> None:
+def log_end_error(error: Exception) -> None:
     """Say once that OpenTelemetry, or what the user put into it, raised where a span was to end."""
     log_once(
         f"end {type(error).__name__}",

@@ -7,7 +7,7 @@ import os
 
 from otelflow._runtime.fork import after_fork_in_child
 
-__all__ = ["is_inherited", "next_order", "run_id"]
+__all__ = ["is_inherited", "next_run_number", "run_id"]
 
 # A run's identity is one integer: 64 random bits of the process, then a running number. It is unique across processes,
 # tells in which order two runs of one process began, costs 0.05 µs, and becomes text only when someone looks.
@@ -19,13 +19,13 @@ forked = False
 
 
 _seed: int
-_orders: itertools.count[int]
+_numbers: itertools.count[int]
 
 
 def _begin() -> None:
-    global _seed, _orders
+    global _seed, _numbers
     _seed = int.from_bytes(os.urandom(8), "big") | 1 << 63  # the top bit keeps all ids the same length
-    _orders = itertools.count(_seed << _COUNTER_BITS)
+    _numbers = itertools.count(_seed << _COUNTER_BITS)
 
 
 def _after_fork_in_child() -> None:
@@ -44,9 +44,9 @@ def is_inherited(order: int) -> bool:
     return forked and order != 0 and order >> _COUNTER_BITS != _seed
 
 
-def next_order() -> int:
+def next_run_number() -> int:
     """A number larger than every one that this process gave out before, and used by no other process."""
-    return next(_orders)
+    return next(_numbers)
 
 
 def run_id(prefix: str, order: int) -> str:

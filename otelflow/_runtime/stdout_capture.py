@@ -21,8 +21,8 @@ __all__ = [
     "feed",
     "flush_lines",
     "mute",
+    "print_line",
     "quiet",
-    "say",
     "start_capture",
     "stop_capture",
     "terminal",
@@ -99,7 +99,7 @@ def terminal() -> Any:
     return stream._stream if isinstance(stream, _Tee) else stream
 
 
-def say(text: str) -> None:
+def print_line(text: str) -> None:
     """Print a line to the terminal that is no message. Raises what the stream raises."""
     before = mute()
     try:

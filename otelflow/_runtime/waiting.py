@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["Bell", "Beside", "Progress", "left", "run_beside"]
+__all__ = ["BackgroundCall", "Progress", "WakeUp", "run_in_background", "seconds_left"]
 
 
-class Bell:
+class WakeUp:
     """One thread waits for it, any other one rings it. A ring before the wait is not lost; several are one.
 
     :class:`threading.Event` takes a lock in ``set()``: a signal handler that comes in the middle of it, on the same
@@ -26,7 +26,7 @@ class Bell:
         self._silent = threading.Lock()
         self._silent.acquire()
 
-    def ring(self) -> None:
+    def set(self) -> None:
         """Let the wait end, or the next one not begin."""
         try:
             self._silent.release()
@@ -45,18 +45,18 @@ class Progress:
 
     def __init__(self, number: Callable[[], int]) -> None:
         self._number = number
-        self._bells: set[Bell] = set()
+        self._bells: set[WakeUp] = set()
         self._last = 0.0
         self._is_over = False
 
-    def made(self) -> None:
+    def advanced(self) -> None:
         """The number has grown."""
         self._last = time.monotonic()
         self._ring()
 
     def _ring(self) -> None:
         for bell in tuple(self._bells):
-            bell.ring()
+            bell.set()
 
     def last(self, since: float) -> float:
         """The time when the number has grown last; ``since`` where that was earlier."""
@@ -67,18 +67,18 @@ class Progress:
         self._is_over = True
         self._ring()
 
-    def come_to(self, goal: int, end: float | None, patience: float | None, since: float | None) -> bool:
+    def wait_for(self, goal: int, end: float | None, patience: float | None, since: float | None) -> bool:
         """Wait until the number is ``goal``; whether it is.
 
         Until ``end`` at most, and no longer than ``patience`` seconds without progress, counted from ``since`` on (both
         times are of :func:`time.monotonic`).
         """
-        bell, since = Bell(), since or time.monotonic()
+        bell, since = WakeUp(), since or time.monotonic()
         self._bells.add(bell)
         try:
             while self._number() < goal and not self._is_over:
                 limits = [end, None if patience is None else self.last(since) + patience]
-                seconds = left(min((limit for limit in limits if limit is not None), default=None))
+                seconds = seconds_left(min((limit for limit in limits if limit is not None), default=None))
                 if seconds == 0:
                     break
                 bell.wait(seconds)
@@ -87,12 +87,12 @@ class Progress:
             self._bells.discard(bell)
 
 
-def left(end: float | None) -> float | None:
+def seconds_left(end: float | None) -> float | None:
     """The seconds until ``end``, a time of :func:`time.monotonic`; 0 where it is over, None where there is none."""
     return None if end is None else max(0.0, end - time.monotonic())
 
 
-class Beside:
+class BackgroundCall:
     """Calls on a thread beside, one at a time: while the last one hangs no other is begun, however often it is asked
     for."""
 
@@ -111,10 +111,10 @@ class Beside:
         if last is not None:
             _join(last, limit)
         if not self.is_busy:
-            self._thread = run_beside(call, limit)
+            self._thread = run_in_background(call, limit)
 
 
-def run_beside(call: Callable[[], Any], limit: float) -> threading.Thread | None:
+def run_in_background(call: Callable[[], Any], limit: float) -> threading.Thread | None:
     """Make a call on a thread beside, and wait for it until ``limit``, in seconds of :func:`time.monotonic`."""
     beside = threading.Thread(target=call, daemon=True)
     try:

@@ -20,7 +20,7 @@ from typing import Any
 
 from otelflow._runtime.fork import after_fork_in_child
 from otelflow._runtime.log_once import log_once
-from otelflow._runtime.waiting import Bell
+from otelflow._runtime.waiting import WakeUp
 
 __all__ = ["Watchdog", "action_of", "is_possible", "set_action"]
 
@@ -40,7 +40,7 @@ class Watchdog:
 
     def __init__(self, numbers: Sequence[int], handler: Any, end: Callable[[int], None]) -> None:
         self._numbers, self._handler, self._end = numbers, handler, end
-        self.attended = Bell()
+        self.attended = WakeUp()
         """Rung by the handler."""
         self._actions = {number: action_of(number) for number in numbers}
         self._sockets: list[tuple[socket.socket, socket.socket]] = []

@@ -12,7 +12,7 @@ import string
 from otelflow._secrets.names import STEMS, secret_in_name
 from otelflow._secrets.patterns import Replace
 
-__all__ = ["without_pairs"]
+__all__ = ["redact_key_values"]
 
 _MOST_NAME = 80
 _NAME = string.ascii_letters + string.digits + "_.-"
@@ -45,7 +45,7 @@ _WORDS = frozenset(_SENTENCE.split())
 _SCHEMES = re.compile(r"(?i)(?:bearer|basic|digest|token|apikey|negotiate|aws4-hmac-sha256|hawk)\s+\S")
 
 
-def without_pairs(text: str, replace: Replace, code: bool = False) -> str:
+def redact_key_values(text: str, replace: Replace, code: bool = False) -> str:
     """``text`` with ``replace`` instead of the values of names that hold secrets. ``code``: it is source code, where
     only literals are values."""
     low = text.lower()

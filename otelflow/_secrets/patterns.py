@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import cache
 from string import ascii_letters, digits
 
-__all__ = ["SHORTEST", "Replace", "is_harmless", "without_shapes"]
+__all__ = ["SHORTEST", "Replace", "is_harmless", "redact_patterns"]
 
 SHORTEST = 11
 """No form of secret without ``:`` and ``=`` has fewer characters: such values need no search."""
@@ -20,7 +20,7 @@ Replace = Callable[[str, str, str], str]
 """What is to stand in place of a secret: gets its name (may be empty), the secret, and the rule that found it."""
 
 
-class _Shape:
+class _Pattern:
     __slots__ = ("literal", "not_behind", "rest", "rule", "sign")
 
     def __init__(self, rule: str, literal: str, rest: str, not_behind: str = "A-Za-z0-9", sign: str = "") -> None:
@@ -36,55 +36,55 @@ class _Shape:
 
 
 _SHAPES = [
-    _Shape("jwt", "eyJ", r"[\w-]{8,}\.{1,2}[\w-]*(?:\.[\w-]+){0,3}", r"\w-", "."),
-    _Shape("aws key", "AKIA", r"[A-Z0-9]{16}(?![A-Za-z0-9])"),
-    _Shape("aws key", "ASIA", r"[A-Z0-9]{16}(?![A-Za-z0-9])"),
-    _Shape("gcp key", "AIza", r"[\w-]{35}"),
-    _Shape("gcp key", "ya29.", r"[\w.-]{16,}(?<!\.)"),
-    _Shape("gcp key", "GOCSPX-", r"[\w-]{20,}"),
-    _Shape("gcp key", "1//0", r"[\w-]{30,}"),
-    _Shape("azure key", "Q~", r"(?<=\dQ~)[\w.~-]{31,}", ""),
-    _Shape("github token", "gh", r"[pousr]_[A-Za-z0-9]{36,}", sign="_"),
-    _Shape("github token", "github_pat_", r"\w{22,}"),
-    _Shape("gitlab token", "gl", r"(?:pat|dt|rt|ptt|cbt|oas|soat|ffct|ft|imt|agent)-[\w-]{20,}", sign="-"),
-    _Shape("stripe key", "sk_", r"(?:live|test)_\w{10,}"),
-    _Shape("stripe key", "rk_", r"(?:live|test)_\w{10,}"),
-    _Shape("stripe key", "whsec_", r"\w{16,}"),
-    _Shape("api key", "sk-", r"(?:(?=[\w-]{0,60}[0-9A-Z])[\w-]{16,}|[a-z]{16,})"),
-    _Shape("api key", "gsk_", r"\w{20,}"),
-    _Shape("api key", "hf_", r"[A-Za-z0-9]{30,}"),
-    _Shape("api key", "npm_", r"[A-Za-z0-9]{36,}"),
-    _Shape("api key", "pypi-", r"[\w-]{16,}"),
-    _Shape("api key", "SG.", r"[\w-]{16,64}\.[\w-]{16,}"),
-    _Shape("api key", "dop_v1_", r"[a-f0-9]{64}"),
-    _Shape("api key", "shp", r"(?:at|ca|pa|ss)_[a-fA-F0-9]{32}", sign="_"),
-    _Shape("api key", "dapi", r"[a-f0-9]{32}"),
-    _Shape("api key", "hvs.", r"[\w-]{20,}"),
-    _Shape("api key", "glsa_", r"\w{20,}"),
-    _Shape("api key", "dckr_pat_", r"[\w-]{20,}"),
-    _Shape("api key", "lin_api_", r"\w{32,}"),
-    _Shape("api key", ":AA", r"(?<=\d:AA)[\w-]{33}", ""),  # a Telegram bot's
-    _Shape("api key", "AGE-SECRET-KEY-1", r"[A-Z0-9]{50,}"),
+    _Pattern("jwt", "eyJ", r"[\w-]{8,}\.{1,2}[\w-]*(?:\.[\w-]+){0,3}", r"\w-", "."),
+    _Pattern("aws key", "AKIA", r"[A-Z0-9]{16}(?![A-Za-z0-9])"),
+    _Pattern("aws key", "ASIA", r"[A-Z0-9]{16}(?![A-Za-z0-9])"),
+    _Pattern("gcp key", "AIza", r"[\w-]{35}"),
+    _Pattern("gcp key", "ya29.", r"[\w.-]{16,}(?<!\.)"),
+    _Pattern("gcp key", "GOCSPX-", r"[\w-]{20,}"),
+    _Pattern("gcp key", "1//0", r"[\w-]{30,}"),
+    _Pattern("azure key", "Q~", r"(?<=\dQ~)[\w.~-]{31,}", ""),
+    _Pattern("github token", "gh", r"[pousr]_[A-Za-z0-9]{36,}", sign="_"),
+    _Pattern("github token", "github_pat_", r"\w{22,}"),
+    _Pattern("gitlab token", "gl", r"(?:pat|dt|rt|ptt|cbt|oas|soat|ffct|ft|imt|agent)-[\w-]{20,}", sign="-"),
+    _Pattern("stripe key", "sk_", r"(?:live|test)_\w{10,}"),
+    _Pattern("stripe key", "rk_", r"(?:live|test)_\w{10,}"),
+    _Pattern("stripe key", "whsec_", r"\w{16,}"),
+    _Pattern("api key", "sk-", r"(?:(?=[\w-]{0,60}[0-9A-Z])[\w-]{16,}|[a-z]{16,})"),
+    _Pattern("api key", "gsk_", r"\w{20,}"),
+    _Pattern("api key", "hf_", r"[A-Za-z0-9]{30,}"),
+    _Pattern("api key", "npm_", r"[A-Za-z0-9]{36,}"),
+    _Pattern("api key", "pypi-", r"[\w-]{16,}"),
+    _Pattern("api key", "SG.", r"[\w-]{16,64}\.[\w-]{16,}"),
+    _Pattern("api key", "dop_v1_", r"[a-f0-9]{64}"),
+    _Pattern("api key", "shp", r"(?:at|ca|pa|ss)_[a-fA-F0-9]{32}", sign="_"),
+    _Pattern("api key", "dapi", r"[a-f0-9]{32}"),
+    _Pattern("api key", "hvs.", r"[\w-]{20,}"),
+    _Pattern("api key", "glsa_", r"\w{20,}"),
+    _Pattern("api key", "dckr_pat_", r"[\w-]{20,}"),
+    _Pattern("api key", "lin_api_", r"\w{32,}"),
+    _Pattern("api key", ":AA", r"(?<=\d:AA)[\w-]{33}", ""),  # a Telegram bot's
+    _Pattern("api key", "AGE-SECRET-KEY-1", r"[A-Z0-9]{50,}"),
 ]
 """Those that have 16 or more letters, digits and ``_`` in a row."""
 
 _SHORT = [
-    _Shape("slack token", "xox", r"[a-z]-[\w-]{10,}", sign="-"),
-    _Shape("slack token", "xapp-", r"[\w-]{10,}"),
-    _Shape("slack token", "hooks.slack.com/", r"(?:services|workflows|triggers)/([\w/]{16,})", ""),
-    _Shape("url password", "://", r'[^/\s:@"]{0,256}:([^/\s"]{1,256})@', ""),
-    _Shape("url password", "://", r'([^/\s:@"]{20,256})@', ""),
-    _Shape("bearer", "earer", r"\s{1,4}([\w.~+/=-]{16,})", ""),
-    _Shape("basic", "asic ", r"\s{0,3}([A-Za-z0-9+/]{12,}={0,2})", ""),
+    _Pattern("slack token", "xox", r"[a-z]-[\w-]{10,}", sign="-"),
+    _Pattern("slack token", "xapp-", r"[\w-]{10,}"),
+    _Pattern("slack token", "hooks.slack.com/", r"(?:services|workflows|triggers)/([\w/]{16,})", ""),
+    _Pattern("url password", "://", r'[^/\s:@"]{0,256}:([^/\s"]{1,256})@', ""),
+    _Pattern("url password", "://", r'([^/\s:@"]{20,256})@', ""),
+    _Pattern("bearer", "earer", r"\s{1,4}([\w.~+/=-]{16,})", ""),
+    _Pattern("basic", "asic ", r"\s{0,3}([A-Za-z0-9+/]{12,}={0,2})", ""),
 ]
 
 
-_Groups = list[tuple[str, list[tuple[str, _Shape]]]]
+_Groups = list[tuple[str, list[tuple[str, _Pattern]]]]
 
 
-def _by_sign(shapes: list[_Shape]) -> _Groups:
+def _by_sign(shapes: list[_Pattern]) -> _Groups:
     """Shapes with their literals by a character that they need: a text is asked for one character before for words."""
-    groups: dict[str, list[tuple[str, _Shape]]] = {}
+    groups: dict[str, list[tuple[str, _Pattern]]] = {}
     for shape in shapes:
         sign = shape.sign or next((sign for sign in "_-~/:. " if sign in shape.literal), "")
         groups.setdefault(sign, []).append((shape.literal, shape))
@@ -133,7 +133,7 @@ def is_harmless(text: str, but_for_pairs: bool = False) -> bool:
 
 
 @cache
-def _pattern(shape: _Shape) -> re.Pattern[str]:
+def _pattern(shape: _Pattern) -> re.Pattern[str]:
     literal = re.escape(shape.literal)
     start = ""
     if shape.not_behind:  # behind an escaped line end, or a percent-encoded character, a secret may begin as well
@@ -141,7 +141,7 @@ def _pattern(shape: _Shape) -> re.Pattern[str]:
     return re.compile(literal + start + shape.rest)
 
 
-def without_shapes(text: str, replace: Replace) -> str:
+def redact_patterns(text: str, replace: Replace) -> str:
     """``text`` with ``replace`` instead of each secret that is known by its form."""
     if is_harmless(text, but_for_pairs=True):
         return text
@@ -165,7 +165,7 @@ def _by_literal(text: str, groups: _Groups, replace: Replace) -> str:
     return text
 
 
-def _replaced(text: str, shape: _Shape, replace: Replace) -> str:
+def _replaced(text: str, shape: _Pattern, replace: Replace) -> str:
     def made(match: re.Match[str]) -> str:
         secret = match[match.lastindex or 0]
         if shape.rule == "basic" and not _is_basic(secret):

@@ -17,7 +17,7 @@ from opentelemetry.trace import set_span_in_context
 
 from otelflow import attributes as wire
 from otelflow._runtime.drop_counts import EVENTS, VALUES, counts
-from otelflow._runtime.log_once import broken
+from otelflow._runtime.log_once import log_span_error
 from otelflow._runtime.run_ids import run_id
 from otelflow._spans.span_limits import (
     CARRIES,
@@ -25,17 +25,17 @@ from otelflow._spans.span_limits import (
     END_BYTES,
     MAX_EVENT_BYTES,
     MAX_SPAN_BYTES,
-    bounded,
+    estimated_size,
     event_limit,
-    weigh,
+    truncate_attributes,
 )
 from otelflow._spans.tracer import current_source
-from otelflow._values.text import cut
+from otelflow._values.text import scrub_and_truncate
 
-__all__ = ["Kept", "add_event", "overflow_of"]
+__all__ = ["HeldEvent", "add_event", "overflow_of"]
 
 
-class Kept:
+class HeldEvent:
     """One event on its way to a span. ``prior``: an exception, an artifact, a result, an error message."""
 
     __slots__ = ("attributes", "is_short", "name", "ns", "number", "prior", "size")
@@ -48,7 +48,7 @@ class Kept:
     def shorten(self) -> int:
         """Leave a short preview of each large text; returns how many were cut."""
         self.is_short = True
-        self.attributes, self.size, number = bounded(self.attributes, MAX_EVENT_BYTES)
+        self.attributes, self.size, number = truncate_attributes(self.attributes, MAX_EVENT_BYTES)
         return number
 
     def add_to(self, span: Any) -> None:
@@ -64,23 +64,23 @@ def add_event(span: Any, name: str, attributes: dict[str, Any], ns: int) -> None
         span.add_event(name, attributes, ns)
 
 
-class Ring:
+class TailBuffer:
     """The newest events of a run, bounded in number and bytes. Ordinary messages make room for the rest."""
 
     def __init__(self, run: Any, span: Any) -> None:
         self._lock = threading.RLock()  # a signal handler may have something to say while its thread is in here
-        self._plain: deque[Kept] = deque()
-        self._prior: deque[Kept] = deque()
+        self._plain: deque[HeldEvent] = deque()
+        self._prior: deque[HeldEvent] = deque()
         self._next = self._size = self._left_out = 0
-        self._gap: Kept | None = None
+        self._gap: HeldEvent | None = None
         """The first event that was left out: what tells of the gap stands in its place."""
         self._direct = min(run._events - 1, event_limit(span))
         self._capacity = event_limit(span) - self._direct
-        own = MAX_SPAN_BYTES - END_BYTES - run._weight - weigh(getattr(span, "attributes", None) or {})
+        own = MAX_SPAN_BYTES - END_BYTES - run._weight - estimated_size(getattr(span, "attributes", None) or {})
         self._room = max(own, MAX_SPAN_BYTES // 8)
         self._is_closed = False
 
-    def add(self, kept: Kept, run: Any) -> bool:
+    def add(self, kept: HeldEvent, run: Any) -> bool:
         """Take one event; False where the run's span has ended."""
         with self._lock:
             if self._is_closed:
@@ -93,7 +93,7 @@ class Ring:
                 self._fit(self._capacity, run)
             return True
 
-    def take_back(self, kept: Kept) -> bool:
+    def take_back(self, kept: HeldEvent) -> bool:
         """Forget an event that came too late; False where it is on the span already."""
         with self._lock:
             kind = self._prior if kept.prior else self._plain
@@ -144,25 +144,25 @@ class Ring:
         return self._left_out
 
 
-class Continuations:
+class ContinuationSpans:
     """Events of a run in child spans, as many in each as fit. Such a span is made when it is full, all at once: no lock
     is held while processors of the user's see it, and none is left open."""
 
     def __init__(self, run: Any, span: Any) -> None:
         self._lock = threading.RLock()
         self._span, self._relay = span, run._relay
-        self._name = f"{getattr(span, 'name', None) or cut(run.name)[0]} (continued)"
+        self._name = f"{getattr(span, 'name', None) or scrub_and_truncate(run.name)[0]} (continued)"
         self._most = event_limit(span)
         self._reserve = 0 if self._most == sys.maxsize else (self._most - run._events + 2) // 2
         """Room on the run's own span for what should be there: above all its exception."""
-        self._waiting: list[Kept] = []
+        self._waiting: list[HeldEvent] = []
         self._size = self._made = self._left_out = 0
         self._is_closed = False
         self._attributes = _identity(run)
 
-    def add(self, kept: Kept, run: Any) -> bool:
+    def add(self, kept: HeldEvent, run: Any) -> bool:
         """Take one event; False where the run's span has ended."""
-        full: tuple[int, list[Kept]] | None = None
+        full: tuple[int, list[HeldEvent]] | None = None
         with self._lock:
             if self._is_closed:
                 return False
@@ -183,7 +183,7 @@ class Continuations:
             self._carry(*full)
         return True
 
-    def take_back(self, kept: Kept) -> bool:
+    def take_back(self, kept: HeldEvent) -> bool:
         """Forget an event that came too late; False where it is on its way already."""
         with self._lock:
             if kept not in self._waiting:
@@ -191,12 +191,12 @@ class Continuations:
             self._waiting.remove(kept)
             return True
 
-    def _taken(self) -> tuple[int, list[Kept]]:
+    def _taken(self) -> tuple[int, list[HeldEvent]]:
         self._made += 1
         taken, self._waiting, self._size = self._waiting, [], 0
         return self._made, taken
 
-    def _carry(self, number: int, events: list[Kept]) -> None:
+    def _carry(self, number: int, events: list[HeldEvent]) -> None:
         try:
             made = self._started(number, min(event.ns for event in events))
             if made is not None and made.is_recording():
@@ -207,7 +207,7 @@ class Continuations:
                     self._relay.ended(made)
                 return
         except Exception as error:  # a sampler or processor of the user's
-            broken("the continuation", error)
+            log_span_error("the continuation", error)
         with self._lock:
             self._left_out += len(events)
         counts.add(EVENTS, len(events))
@@ -240,18 +240,21 @@ def _identity(run: Any) -> dict[str, Any]:
         wire.TASK_NAME: task,
         wire.TASK_RUN_ID: None if (number := run._task_number()[1]) is None else run_id("task_", number),
     }
-    return {wire.KIND: "continuation", **{key: cut(value)[0] for key, value in known.items() if value is not None}}
+    return {
+        wire.KIND: "continuation",
+        **{key: scrub_and_truncate(value)[0] for key, value in known.items() if value is not None},
+    }
 
 
 _NOBODY = (None, (None, None), None, None, None)
 
 
-def overflow_of(run: Any, span: Any) -> Ring | Continuations:
+def overflow_of(run: Any, span: Any) -> TailBuffer | ContinuationSpans:
     """Where the events go that the span of ``run`` has no room for. Made with the first of them; atomic, as two threads
     may come at once."""
     found: Any = run.__dict__.get("_overflow")
     if found is None:
-        kind = Continuations if CARRIES and event_limit(span) > 0 else Ring
+        kind = ContinuationSpans if CARRIES and event_limit(span) > 0 else TailBuffer
         found = run.__dict__.setdefault("_overflow", kind(run, span))
         run._direct = 0
     return found  # type: ignore[no-any-return]

@@ -8,10 +8,10 @@ from typing import Any
 
 from opentelemetry.trace import INVALID_SPAN, INVALID_SPAN_CONTEXT, Span, SpanContext, Status, StatusCode, TraceFlags
 
-__all__ = ["PostponedContext", "PostponedSpan"]
+__all__ = ["LazySpan", "LazySpanContext"]
 
 
-class PostponedSpan(Span):
+class LazySpan(Span):
     """Stands for a span that is not started yet.
 
     Whoever asks for its context (a child that starts, a propagator that writes headers, a log record that is
@@ -133,13 +133,13 @@ class PostponedSpan(Span):
         return getattr(self.made(), name)
 
 
-class PostponedContext:
+class LazySpanContext:
     """The ids of a postponed span, for events. To read them does not start it: a listener is told of calls that leave
     no span as well."""
 
     is_valid = True
 
-    def __init__(self, span: PostponedSpan) -> None:
+    def __init__(self, span: LazySpan) -> None:
         self._span = span
 
     @property

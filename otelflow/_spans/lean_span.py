@@ -25,16 +25,16 @@ from opentelemetry.sdk.util import BoundedList
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from otelflow._runtime import clock
-from otelflow._spans.processor_hooks import Told
-from otelflow._spans.shared_attributes import Parts, merged
+from otelflow._spans.processor_hooks import ProcessorHooks
+from otelflow._spans.shared_attributes import SharedAttributes, merged
 
-__all__ = ["LeanSpan", "Said", "has_known_shape"]
+__all__ = ["LeanSpan", "PendingEvents", "has_known_shape"]
 
 _logger = logging.getLogger("opentelemetry.sdk.trace")
 _OK, _ERROR = StatusCode.OK, StatusCode.ERROR  # a member of an Enum is not found at once
 
 
-class Said(list[tuple[str, dict[str, Any], int]]):
+class PendingEvents(list[tuple[str, dict[str, Any], int]]):
     """Events as they came: name, clean attributes, time. A class of its own, as others may put lists in its place."""
 
     __slots__ = ()
@@ -47,13 +47,13 @@ class LeanSpan(Span):
     """
 
     _limits: Any
-    _told: Told
+    _told: ProcessorHooks
     _lock: Any
     _name: str
     _start_time: int | None
     _context: SpanContext
     _parent: SpanContext | None
-    _parts: Parts = ()
+    _parts: SharedAttributes = ()
     _last: dict[str, Any] | None = None
     """Attributes of the end; as clean and as untouched as the parts."""
     _own: Any
@@ -126,7 +126,7 @@ class LeanSpan(Span):
 
     @property
     def _events(self) -> Any:  # in the SDK's class it is a field
-        if type(self._said) is Said:
+        if type(self._said) is PendingEvents:
             with self._lock:
                 self._make_events()
         return self._said
@@ -138,7 +138,7 @@ class LeanSpan(Span):
     def _make_events(self) -> Any:
         """The SDK's own list, with what was said so far; to be called under the lock."""
         said = self._said
-        if type(said) is Said or said == ():
+        if type(said) is PendingEvents or said == ():
             made: Any = BoundedList(self._limits.max_events)
             most = self._limits.max_event_attributes
             made.extend([_event(name, attributes, timestamp, most) for name, attributes, timestamp in said])
@@ -169,11 +169,15 @@ class LeanSpan(Span):
         try:
             lock.acquire()  # see finish()
             said = self._said
-            if self._end_time is None and (type(said) is Said or said == ()) and (most is None or len(said) < most):
+            if (
+                self._end_time is None
+                and (type(said) is PendingEvents or said == ())
+                and (most is None or len(said) < most)
+            ):
                 if said:
                     said.append((name, attributes, timestamp))
                 else:
-                    self._said = Said(((name, attributes, timestamp),))
+                    self._said = PendingEvents(((name, attributes, timestamp),))
                 return
         finally:
             try:
@@ -230,7 +234,7 @@ class LeanSpan(Span):
     def _hand_on(self) -> None:
         told = self._told
         if told.composite._span_processors is not told.processors:
-            told.look()
+            told.refresh()
         if told.counts:
             self._record_end_metrics()
         for on_ending in told.endings:

@@ -14,14 +14,14 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Decision, Pa
 from opentelemetry.trace import INVALID_SPAN_CONTEXT, NonRecordingSpan, Span, SpanContext, TraceFlags
 
 from otelflow._spans.lean_span import LeanSpan, has_known_shape
-from otelflow._spans.processor_hooks import Told
-from otelflow._spans.shared_attributes import Parts
-from otelflow._spans.unsampled_span import Unsampled, is_sampled_out
+from otelflow._spans.processor_hooks import ProcessorHooks
+from otelflow._spans.shared_attributes import SharedAttributes
+from otelflow._spans.unsampled_span import UnsampledSpan, is_sampled_out
 from otelflow.context import SPAN_KEY, SUPPRESS_KEY
 
 __all__ = ["Starter", "starter_for"]
 
-Starter = Callable[[str, Context, Parts, int], Any]
+Starter = Callable[[str, Context, SharedAttributes, int], Any]
 """Starts a span, from its name, context, attributes and time in ns: a :class:`LeanSpan`, or one that records nothing
 below one that records nothing. None where the public way has to be taken."""
 
@@ -125,17 +125,24 @@ def _starter(tracer: Tracer, answers: _Answers) -> Starter:
     source = _bits_of(tracer.id_generator)
     lean_parent = kind if source is not None and answers.local else None
     drops = source is not None and answers.unsampled and metrics is None
-    told = kind._told = Told(tracer.span_processor, metrics is not None)
+    told = kind._told = ProcessorHooks(tracer.span_processor, metrics is not None)
     return _start_of(tracer, kind, told, metrics, source, lean_parent, drops, _ids_below(tracer, answers))
 
 
 def _start_of(
-    tracer: Tracer, kind: Any, told: Told, metrics: Any, source: Any, lean_parent: Any, drops: bool, ids_below: Any
+    tracer: Tracer,
+    kind: Any,
+    told: ProcessorHooks,
+    metrics: Any,
+    source: Any,
+    lean_parent: Any,
+    drops: bool,
+    ids_below: Any,
 ) -> Starter:
     switch: Any = tracer if hasattr(tracer, "_tracer_config") else _AlwaysEnabled
     new, new_tuple, new_lock, composite = object.__new__, tuple.__new__, type(threading.RLock()), told.composite
 
-    def start(name: str, context: Context, parts: Parts, start_time: int) -> Any:
+    def start(name: str, context: Context, parts: SharedAttributes, start_time: int) -> Any:
         parent: Any = context.get(SPAN_KEY)
         above_is = type(parent)  # not isinstance: the SDK's spans have a slow one, of ABCMeta
         if not switch._tracer_config.is_enabled or SUPPRESS_KEY in context:
@@ -143,9 +150,9 @@ def _start_of(
         if above_is is lean_parent:
             above = parent._context
             ids = new_tuple(SpanContext, (above[0], source._bits(64) or 1, False, above[3], above[4], True))
-        elif drops and (above_is is Unsampled or (above_is is NonRecordingSpan and is_sampled_out(parent))):
-            dropped = new(Unsampled)
-            dropped._source, dropped._like = source, parent._like if above_is is Unsampled else parent._context
+        elif drops and (above_is is UnsampledSpan or (above_is is NonRecordingSpan and is_sampled_out(parent))):
+            dropped = new(UnsampledSpan)
+            dropped._source, dropped._like = source, parent._like if above_is is UnsampledSpan else parent._context
             return dropped
         elif (found := ids_below(parent)) is None:
             return None
@@ -159,7 +166,7 @@ def _start_of(
         if metrics is not None:
             span._record_end_metrics = metrics.start_span(above, Decision.RECORD_AND_SAMPLE)
         if composite._span_processors is not told.processors:
-            told.look()
+            told.refresh()
         for on_start in told.starts:
             on_start(span, parent_context=context)
         return span

@@ -11,14 +11,14 @@ from typing import Any
 
 from opentelemetry.sdk.trace import SpanProcessor, SynchronousMultiSpanProcessor
 
-__all__ = ["Told"]
+__all__ = ["ProcessorHooks"]
 
 Hooks = tuple[Callable[..., Any], ...]
 
 _HAS_ON_ENDING = hasattr(SpanProcessor, "_on_ending")  # since 1.40
 
 
-class Told:
+class ProcessorHooks:
     """The hooks of one tracer's processors, in their order; those that do nothing are left out."""
 
     __slots__ = ("composite", "counts", "endings", "ends", "processors", "starts")
@@ -33,9 +33,9 @@ class Told:
         self.starts: Hooks = ()
         self.endings: Hooks = ()
         self.ends: Hooks = ()
-        self.look()
+        self.refresh()
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         """Make sure that processors added since are among them."""
         processors = self.composite._span_processors
         self.starts = _hooks(processors, "on_start")

@@ -6,14 +6,14 @@ from typing import Any
 
 from otelflow import attributes as wire
 
-__all__ = ["Parts", "merged"]
+__all__ = ["SharedAttributes", "merged"]
 
-Parts = tuple[Any, ...]
+SharedAttributes = tuple[Any, ...]
 """Each part is a dict of clean values that nobody changes any more, or the number of a task run, which stands for its
 run id. A later part wins over an earlier one."""
 
 
-def merged(parts: Parts) -> dict[str, Any]:
+def merged(parts: SharedAttributes) -> dict[str, Any]:
     """The attributes that ``parts`` stand for, in a dict of their own."""
     made: dict[str, Any] = {}
     for part in parts:

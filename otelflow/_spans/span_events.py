@@ -13,15 +13,15 @@ from opentelemetry.trace import Span, set_span_in_context
 
 from otelflow import attributes as wire
 from otelflow._runtime.drop_counts import EVENTS, VALUES, counts
-from otelflow._runtime.log_once import broken
-from otelflow._spans.event_overflow import Kept, add_event, overflow_of
-from otelflow._spans.span_limits import DIRECT_BYTES, MAX_EVENT_BYTES, direct_events, weigh
+from otelflow._runtime.log_once import log_span_error
+from otelflow._spans.event_overflow import HeldEvent, add_event, overflow_of
+from otelflow._spans.span_limits import DIRECT_BYTES, MAX_EVENT_BYTES, direct_events, estimated_size
 from otelflow._spans.tracer import SCOPE
-from otelflow._values.scrub import take_redacted
+from otelflow._values.scrub import take_redacted_count
 from otelflow._version import __version__
 from otelflow.config import OTELFLOW_EVENTS, choice_from_environment
 
-__all__ = ["ON_LOGS", "ON_SPANS", "is_wanted", "log_event", "put_event", "settle", "span_event"]
+__all__ = ["ON_LOGS", "ON_SPANS", "add_counted_event", "add_span_event", "finish_events", "has_audience", "log_event"]
 
 _INFO = logging.INFO
 _WHERE = choice_from_environment(OTELFLOW_EVENTS, ("span", "logs", "both"))
@@ -32,17 +32,17 @@ _SEVERITIES = {10: (5, "DEBUG"), 20: (9, "INFO"), 30: (13, "WARN"), 40: (17, "ER
 """OpenTelemetry's severity numbers and short names for the levels of :mod:`logging`. Logs data model, severity."""
 
 
-def is_wanted(run: Any) -> bool:
+def has_audience(run: Any) -> bool:
     """Whether anybody would see an event of ``run`` on a span or in a log: where nobody does, nothing is prepared."""
     span = run._span
     try:
         return (ON_SPANS and span is not None and span.is_recording()) or (ON_LOGS and run._relay is None)
     except Exception as error:
-        broken("is_recording", error)
+        log_span_error("is_recording", error)
         return False
 
 
-def span_event(
+def add_span_event(
     run: Any,
     name: str,
     attributes: dict[str, Any] | None,
@@ -59,19 +59,19 @@ def span_event(
     """
     if attributes is None:
         return not run._ended_ns
-    if redacted := take_redacted():
+    if redacted := take_redacted_count():
         run._redacted += redacted
-    return put_event(run, name, attributes, ns, body, level, size, prior)
+    return add_counted_event(run, name, attributes, ns, body, level, size, prior)
 
 
-def put_event(
+def add_counted_event(
     run: Any, name: str, attributes: dict[str, Any] | None, ns: int, body: object, level: int, size: int, prior: bool
 ) -> bool:
-    """:func:`span_event` where what was redacted is counted already."""
+    """:func:`add_span_event` where what was redacted is counted already."""
     is_there = not run._ended_ns
     if attributes is None:
         return is_there
-    size, span = size or weigh(attributes), run._span
+    size, span = size or estimated_size(attributes), run._span
     try:
         if ON_SPANS and span is not None and (not ON_LOGS or span.is_recording()):  # else it was asked when prepared
             number, weight = run._events, size
@@ -85,11 +85,11 @@ def put_event(
                 add_event(span, name, attributes, ns)
                 is_there = not run._ended_ns or _has(span, ns)
             else:
-                is_there = _beyond(run, span, Kept(name, attributes, ns, size, prior))
+                is_there = _beyond(run, span, HeldEvent(name, attributes, ns, size, prior))
         if ON_LOGS and is_there and run._relay is None:
             log_event(span, name, body, {**_names(run), **attributes}, level, ns)
     except Exception as error:
-        broken("add_event", error)
+        log_span_error("add_event", error)
     return is_there
 
 
@@ -97,7 +97,7 @@ def _has(span: Any, ns: int) -> bool:
     return any(event.timestamp == ns for event in getattr(span, "events", ()))
 
 
-def _beyond(run: Any, span: Any, event: Kept) -> bool:
+def _beyond(run: Any, span: Any, event: HeldEvent) -> bool:
     """What cannot go on the span just like that: a large event, or one that is too many."""
     if event.size > MAX_EVENT_BYTES:
         number = event.shorten()
@@ -119,7 +119,7 @@ def _names(run: Any) -> dict[str, str]:
     return {key: name for key, name in ((wire.FLOW_NAME, flow), (wire.TASK_NAME, task)) if name is not None}
 
 
-def settle(run: Any, span: Any) -> None:
+def finish_events(run: Any, span: Any) -> None:
     """Before the span of a run ends: what waited goes on it, and it says how many events are not there."""
     overflow = getattr(run, "_overflow", None)  # of ``__dict__`` Python would make a dict, for good
     missing = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from otelflow._values.text import fit
+from otelflow._values.text import truncate
 from otelflow.config import OTELFLOW_MAX_SPAN_BYTES, OTELFLOW_OVERFLOW, choice_from_environment, number_from_environment
 
 __all__ = [
@@ -14,10 +14,10 @@ __all__ = [
     "END_BYTES",
     "MAX_EVENT_BYTES",
     "MAX_SPAN_BYTES",
-    "bounded",
     "direct_events",
+    "estimated_size",
     "event_limit",
-    "weigh",
+    "truncate_attributes",
 ]
 
 MAX_SPAN_BYTES = int(number_from_environment(OTELFLOW_MAX_SPAN_BYTES, 65_536, least=4096))
@@ -62,7 +62,7 @@ def direct_events(span: Any) -> int:
 _known: tuple[Any, int] = (object(), 0)
 
 
-def weigh(attributes: Any) -> int:
+def estimated_size(attributes: Any) -> int:
     """About how many bytes attributes are on the wire."""
     size = _EVENT_BYTES
     for key, value in attributes.items():
@@ -70,18 +70,18 @@ def weigh(attributes: Any) -> int:
         if type(value) is str:  # on the path of every artifact: no call for what is most of it
             size += len(value) if value.isascii() else len(value.encode("utf-8", "replace"))
         else:
-            size += sum(weigh({"": one}) for one in value) if isinstance(value, tuple) else 8
+            size += sum(estimated_size({"": one}) for one in value) if isinstance(value, tuple) else 8
     return size
 
 
-def bounded(given: dict[str, Any], most: int) -> tuple[dict[str, Any], int, int]:
+def truncate_attributes(given: dict[str, Any], most: int) -> tuple[dict[str, Any], int, int]:
     """``given`` with a preview of each large text, and no more of it than ``most`` bytes; their number; and how many
     values are shorter, or not there."""
     made: dict[str, Any] = {}
-    size, number = weigh(made), 0
+    size, number = estimated_size(made), 0
     for key, value in given.items():
-        shorter = fit(value, _PREVIEW_BYTES)[0] if isinstance(value, str) else value
-        weight = weigh({key: shorter}) - weigh({})
+        shorter = truncate(value, _PREVIEW_BYTES)[0] if isinstance(value, str) else value
+        weight = estimated_size({key: shorter}) - estimated_size({})
         if size + weight > most:
             return made, size, number + len(given) - len(made)
         made[key] = shorter

@@ -12,11 +12,19 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import NoOpTracer, ProxyTracer, Span, TracerProvider
 
-from otelflow._spans.shared_attributes import Parts, merged
+from otelflow._spans.shared_attributes import SharedAttributes, merged
 from otelflow._spans.unsampled_span import known_again
 from otelflow._version import __version__
 
-__all__ = ["SCOPE", "Source", "current_source", "global_provider", "has_lean_spans", "is_overridden", "use_provider"]
+__all__ = [
+    "SCOPE",
+    "TracerSource",
+    "current_source",
+    "global_provider",
+    "has_lean_spans",
+    "is_overridden",
+    "use_provider",
+]
 
 SCOPE = "otelflow"
 """Name of the instrumentation scope of our spans."""
@@ -26,7 +34,7 @@ def _self_metrics() -> bool:
     return os.environ.get("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "").strip().lower() == "true"
 
 
-class Source:
+class TracerSource:
     """The tracer of one provider, and what may be left out when a span is started on it."""
 
     __slots__ = ("lean", "start_span", "tracer")
@@ -37,7 +45,7 @@ class Source:
         self.lean: Callable[..., Any] = _lean_starter(tracer)
         """How a span is started with what is known of the SDK; gives None where that is not enough."""
 
-    def start(self, name: str, context: Context, parts: Parts, start_time: int, links: Any = None) -> Span:
+    def start(self, name: str, context: Context, parts: SharedAttributes, start_time: int, links: Any = None) -> Span:
         """A span as a child of the one in ``context``, not made current, with the attributes that ``parts`` stand for.
         ``start_time`` is in ns since 1970."""
         if not links:
@@ -78,7 +86,7 @@ class _Asked:
 
 override: TracerProvider | None = None
 """What stands in for the program's own provider; see :func:`use_provider`."""
-known: tuple[object, Source | None] = (object(), None)
+known: tuple[object, TracerSource | None] = (object(), None)
 """The provider that was in use at the last look, and its source."""
 keeper: Any = trace if hasattr(trace, "_TRACER_PROVIDER") else _Asked()
 """What has the global provider. The API's own getter looks into os.environ while none is set: 0.6 µs, a third of a task
@@ -91,7 +99,7 @@ def global_provider() -> TracerProvider | None:
     return None if isinstance(provider, trace.ProxyTracerProvider) else provider
 
 
-def current_source() -> Source | None:
+def current_source() -> TracerSource | None:
     """Where spans come from at this moment; None where there is no SDK.
 
     Asked anew for each span: a ProxyTracer made at import would keep the first provider that it met. A call of a task
@@ -102,7 +110,7 @@ def current_source() -> Source | None:
     return source if in_use is provider else _resolve(provider)
 
 
-def _resolve(provider: Any) -> Source | None:
+def _resolve(provider: Any) -> TracerSource | None:
     """What is done once a provider, and not within the time of a span."""
     global known
     import opentelemetry.baggage  # noqa: F401  # 2 ms that a program without flows does not need
@@ -110,7 +118,7 @@ def _resolve(provider: Any) -> Source | None:
     in_use = provider if provider is not None else trace.get_tracer_provider()
     tracer = in_use.get_tracer(SCOPE, __version__)
     nothing = isinstance(tracer, NoOpTracer | ProxyTracer)
-    source = None if nothing else Source(tracer)
+    source = None if nothing else TracerSource(tracer)
     known = (provider, source)
     return source
 

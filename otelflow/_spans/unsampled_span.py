@@ -6,10 +6,10 @@ from typing import Any
 
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
-__all__ = ["Unsampled", "is_sampled_out", "known_again"]
+__all__ = ["UnsampledSpan", "is_sampled_out", "known_again"]
 
 
-class Unsampled(NonRecordingSpan):
+class UnsampledSpan(NonRecordingSpan):
     """A span in a trace that was sampled out. It has an id of its own, as the SDK's have, so that log lines can be told
     apart; most are never asked for it. In events it stands for its own context."""
 
@@ -59,7 +59,7 @@ def known_again(span: Any) -> Any:
     """``span``, just started; where it was sampled out, in the form in which the tasks below it know it at a look."""
     if type(span) is not NonRecordingSpan or not is_sampled_out(span):
         return span
-    made = object.__new__(Unsampled)
+    made = object.__new__(UnsampledSpan)
     made._like = span._context
     vars(made)["_own"] = span._context
     return made

@@ -9,12 +9,12 @@ from time import monotonic
 from typing import Any
 
 from otelflow._values import scrub
-from otelflow._values.scrub import clean, clean_value, redacted_here
+from otelflow._values.scrub import redacted_here, scrub_text, scrub_value
 from otelflow._values.small_json import DEPTH, LEAST_CARD, small_json
-from otelflow._values.text import MAX_VALUE_BYTES, cut
+from otelflow._values.text import MAX_VALUE_BYTES, scrub_and_truncate
 from otelflow.config import OTELFLOW_CAPTURE_MILLIS, number_from_environment
 
-__all__ = ["JsonText", "attribute", "plain_json", "sha256_of", "to_json"]
+__all__ = ["JsonText", "sha256_of", "simple_json", "to_attribute", "to_json"]
 
 _SECONDS = number_from_environment(OTELFLOW_CAPTURE_MILLIS, 50, least=1) / 1000
 _MOST_HASHED = 16 << 20
@@ -30,15 +30,15 @@ def _safe_repr(value: object) -> str:
         return f"<{type(value).__name__}: repr() raised {type(error).__name__}>"
 
 
-def attribute(name: str, value: object) -> tuple[Any, bool]:
+def to_attribute(name: str, value: object) -> tuple[Any, bool]:
     """The value of the attribute ``name`` as OpenTelemetry takes it, and whether it was cut.
 
     bool, int and float stay what they are, text is cut, lists of one primitive type become tuples, all else JSON text.
     Secrets are replaced: all that a name of secrets holds, and those within texts.
     """
     try:
-        redacted = clean_value(name, value)
-        return _attribute(name, value) if redacted is None else cut(redacted)
+        redacted = scrub_value(name, value)
+        return _attribute(name, value) if redacted is None else scrub_and_truncate(redacted)
     except Exception as error:  # an unbound proxy, a list of the user's own class: looking at it may do anything
         return f"<{type(value).__name__}: reading it raised {type(error).__name__}>", False
 
@@ -49,7 +49,7 @@ def _attribute(name: str, value: object) -> tuple[Any, bool]:
             return value, False
         return _large(name, value)
     if isinstance(value, str):
-        return cut(str(value), name=name)
+        return scrub_and_truncate(str(value), name=name)
     if isinstance(value, list | tuple) and value and len(value) <= 64:
         kind = type(value[0])
         if kind in (bool, int, float, str) and all(type(item) is kind for item in value):
@@ -64,7 +64,7 @@ def _attribute(name: str, value: object) -> tuple[Any, bool]:
 def _large(name: str, value: int) -> tuple[Any, bool]:
     if value.bit_length() > 2048:
         return f"<int of {value.bit_length()} bits>", True
-    text = clean(str(value), name)
+    text = scrub_text(str(value), name)
     if text == str(value) and -(2**63) <= value < 2**63:  # OTLP integers have 64 bits
         return value, False
     return text, False
@@ -85,13 +85,13 @@ def to_json(value: object, limit: int = MAX_VALUE_BYTES, name: str = "") -> Json
     What JSON cannot say is said in words: cycles, bytes, NaN, objects (their fields, or their repr), deep nesting. The
     time is bounded as well: only as much of a large value is looked at as fits.
     """
-    text = plain_json(value, name, limit)
+    text = simple_json(value, name, limit)
     if text is None:
         return _to_json(value, limit, name)
     return JsonText(text, False, len(text), sha256_of(text))
 
 
-def plain_json(value: object, name: str, limit: int = MAX_VALUE_BYTES) -> str | None:
+def simple_json(value: object, name: str, limit: int = MAX_VALUE_BYTES) -> str | None:
     """The text alone where ``value`` is small and plain, and nothing is to be done to it: then it is ASCII. None where
     that is not sure."""
     if scrub._has_own:
@@ -111,7 +111,7 @@ def _to_json(value: object, limit: int, name: str) -> JsonText:
     encode, sha256 = _loaded()
     text = encode(shown)
     if len(text.encode()) > limit:
-        text, _ = cut(text, limit)
+        text, _ = scrub_and_truncate(text, limit)
         writer.was_cut = True
     if redacted_here() != before:  # size and digest tell what a short secret was
         return JsonText(text, writer.was_cut)
@@ -183,13 +183,13 @@ class _Preview:
         if isinstance(value, int) and value.bit_length() > 2048:
             self.was_cut = True
             return self._text(f"<int of {value.bit_length()} bits>")
-        if isinstance(value, int) and not -LEAST_CARD < value < LEAST_CARD and clean(str(value)) != str(value):
+        if isinstance(value, int) and not -LEAST_CARD < value < LEAST_CARD and scrub_text(str(value)) != str(value):
             return self._text(str(value))
         self.room -= 8
         return value if type(value) in (int, float) else (int(value) if isinstance(value, int) else float(value))
 
     def _text(self, text: str) -> str:
-        kept, was_cut = cut(text, max(64, self.room))
+        kept, was_cut = scrub_and_truncate(text, max(64, self.room))
         self.room -= len(kept.encode()) + 4
         self.was_cut |= was_cut
         return kept
@@ -220,7 +220,7 @@ class _Preview:
 
     def named(self, name: str, item: object, depth: int) -> Any:
         try:
-            redacted = clean_value(name, item)
+            redacted = scrub_value(name, item)
         except Exception:  # as in shown(), which says so
             redacted = None
         return self.shown(item, depth) if redacted is None else self._text(redacted)

@@ -13,7 +13,7 @@ from typing import Any
 
 from otelflow._runtime.drop_counts import REDACTED_VALUES, SLOW_PATTERNS, counts
 from otelflow._runtime.log_once import log_once
-from otelflow._secrets.detect import is_hidden, mark, without_known, without_secrets
+from otelflow._secrets.detect import is_redacted, placeholder, redact, redact_registered
 from otelflow._secrets.names import STEMS, add_names, allow_names, is_allowed, secret_in_name
 from otelflow.config import (
     OTELFLOW_SCRUB,
@@ -27,14 +27,14 @@ from otelflow.errors import ArgumentError
 
 __all__ = [
     "Scrub",
-    "clean",
-    "clean_parts",
-    "clean_source",
-    "clean_value",
     "guard_log",
+    "is_independent_prefix",
     "redacted_here",
-    "stands_apart",
-    "take_redacted",
+    "scrub_in_parts",
+    "scrub_source",
+    "scrub_text",
+    "scrub_value",
+    "take_redacted_count",
     "use_callback",
 ]
 
@@ -66,7 +66,7 @@ _has_own = False
 # --- what goes out --------------------------------------------------------------------------------------------------
 
 
-def clean(text: str, name: str = "", *, code: bool = False) -> str:
+def scrub_text(text: str, name: str = "", *, code: bool = False) -> str:
     """``text``, which stands under ``name``, without secrets: each is replaced by a mark that says which rule found it.
 
     ``code``: it is source code, where only literals are values.
@@ -79,7 +79,7 @@ def clean(text: str, name: str = "", *, code: bool = False) -> str:
         rule = secret_in_name(name)
         if rule:
             return _replaced_whole(text, name, rule)
-    cleaned = without_secrets(text, _replace, code)
+    cleaned = redact(text, _replace, code)
     if _has_own:
         cleaned = "".join(_by_own_rules(piece, name) for piece in _pieces(cleaned))
     if cleaned != text:
@@ -87,7 +87,7 @@ def clean(text: str, name: str = "", *, code: bool = False) -> str:
     return cleaned
 
 
-def clean_value(name: str, value: object) -> str | None:
+def scrub_value(name: str, value: object) -> str | None:
     """What is to stand in place of ``value``, of any kind, because of its ``name``; None where it may stay. True,
     False, None and what is empty stay: they say whether there is a secret, and not which."""
     if not _ON or value is None or value is True or value is False or not secret_in_name(name):
@@ -98,7 +98,7 @@ def clean_value(name: str, value: object) -> str | None:
     return _replaced_whole(text, name, secret_in_name(name))
 
 
-def clean_source(line: str) -> str:
+def scrub_source(line: str) -> str:
     """A line of source without secrets. The same few lines are in all tracebacks of a place that fails."""
     cleaned = _clean_source(line)
     if cleaned != line:
@@ -110,24 +110,24 @@ def clean_source(line: str) -> str:
 def _clean_source(line: str) -> str:
     if not _ON:
         return line
-    cleaned = without_secrets(line, _replace, True)
+    cleaned = redact(line, _replace, True)
     return "".join(_by_own_rules(piece, "") for piece in _pieces(cleaned)) if _has_own else cleaned
 
 
 @lru_cache(maxsize=1024)
-def stands_apart(prefix: str) -> bool:
+def is_independent_prefix(prefix: str) -> bool:
     """Whether a text that is clean is so behind ``prefix`` as well, which is short and ends in ``": "``: nothing in
     that is the beginning of anything. (The user's own rules may see that otherwise.)"""
     low = prefix.lower()
     return (
         not _has_own
         and not any(stem in low for stem in STEMS)
-        and without_secrets(prefix) == prefix == prefix.encode("utf-8", "ignore").decode()
+        and redact(prefix) == prefix == prefix.encode("utf-8", "ignore").decode()
         and "\x1b" not in prefix
     )
 
 
-def clean_parts(text: str) -> Iterator[str]:
+def scrub_in_parts(text: str) -> Iterator[str]:
     """``text`` without secrets, in parts of about 256 kB, for one that is too large to be done at once. A part ends at
     white space, and not within a private key."""
     begin = end = 0
@@ -137,7 +137,7 @@ def clean_parts(text: str) -> Iterator[str]:
             end = max(text.rfind(" ", begin, end), text.rfind("\n", begin, end)) + 1 or end
             if text.rfind("-----BEGIN ", begin, end) > text.rfind("-----END ", begin, end):
                 continue
-        yield clean(text[begin:end])
+        yield scrub_text(text[begin:end])
         begin = end
 
 
@@ -146,7 +146,7 @@ def redacted_here() -> int:
     return _here.redacted
 
 
-def take_redacted() -> int:
+def take_redacted_count() -> int:
     """How many values were redacted on this thread since it was last asked."""
     number = _here.redacted
     if number:
@@ -160,7 +160,7 @@ def _count() -> None:
 
 
 def _replaced_whole(text: str, name: str, rule: str) -> str:
-    if is_hidden(text):
+    if is_redacted(text):
         return text
     made = _replace(name, text, f"name {rule}")
     if made != text:
@@ -170,7 +170,7 @@ def _replaced_whole(text: str, name: str, rule: str) -> str:
 
 def _replace(name: str, secret: str, rule: str) -> str:
     told = _ask(name, secret[:_PIECE], rule)
-    return mark(name, secret, rule) if told is None else told
+    return placeholder(name, secret, rule) if told is None else told
 
 
 # --- the user's own rules -------------------------------------------------------------------------------------------
@@ -183,7 +183,7 @@ def use_callback(callback: Scrub | None) -> None:
     global _callback, _has_own
     _callback = callback
     _clean_source.cache_clear()
-    stands_apart.cache_clear()
+    is_independent_prefix.cache_clear()
     _has_own = bool(_patterns) or callback is not None
 
 
@@ -261,12 +261,12 @@ def _clean_record(record: logging.LogRecord) -> bool:
     """Take secrets out of a line of our log: a refused setting, an exception of the user's with its traceback."""
     try:
         told = record.getMessage()
-        cleaned = without_known(told)
+        cleaned = redact_registered(told)
         if cleaned != told:
             record.msg, record.args = cleaned, ()
         if record.exc_info and record.exc_info[0] is not None:
             traceback = logging.Formatter().formatException(record.exc_info)
-            cleaned = without_known(traceback)
+            cleaned = redact_registered(traceback)
             if cleaned != traceback:  # a handler that shows it in its own way would show the secret
                 record.exc_info, record.exc_text = None, cleaned
     except Exception:

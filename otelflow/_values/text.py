@@ -7,10 +7,19 @@ import re
 
 from otelflow._secrets.patterns import SHORTEST, is_harmless
 from otelflow._values import scrub
-from otelflow._values.scrub import clean
+from otelflow._values.scrub import scrub_text
 from otelflow.config import OTELFLOW_MAX_VALUE_BYTES, number_from_environment
 
-__all__ = ["MAX_VALUE_BYTES", "cut", "fit", "is_plain", "plain_text", "safe_str", "whole", "without_colours"]
+__all__ = [
+    "MAX_VALUE_BYTES",
+    "encodable_text",
+    "is_clean",
+    "safe_str",
+    "scrub_and_truncate",
+    "scrub_long",
+    "strip_ansi",
+    "truncate",
+]
 
 MAX_VALUE_BYTES = int(number_from_environment(OTELFLOW_MAX_VALUE_BYTES, 2048, least=64))
 """Largest size of one value on a span, in bytes of UTF-8, its mark included."""
@@ -21,7 +30,7 @@ def _colours() -> re.Pattern[str]:
     return re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 
 
-def without_colours(text: str) -> str:
+def strip_ansi(text: str) -> str:
     """``text`` without terminal control sequences (ECMA-48 CSI: colours, cursor moves)."""
     return _colours().sub("", text) if "\x1b" in text else text
 
@@ -36,7 +45,7 @@ def safe_str(value: object) -> str:
         return f"<{type(value).__name__}: str() raised {type(error).__name__}>"
 
 
-def plain_text(text: str) -> str:
+def encodable_text(text: str) -> str:
     """``text`` as it can be encoded: lone surrogates become ``\\udcXX``, which UTF-8 and protobuf refuse."""
     if text.isascii():
         return text
@@ -47,7 +56,7 @@ def plain_text(text: str) -> str:
     return text
 
 
-def is_plain(text: str) -> bool:
+def is_clean(text: str) -> bool:
     """Whether all that is done here to a text of the program's leaves it as it is, for certain; False says nothing."""
     if scrub._has_own:
         return False
@@ -56,7 +65,9 @@ def is_plain(text: str) -> bool:
     return len(text) <= MAX_VALUE_BYTES and text.isascii() and is_harmless(text)
 
 
-def cut(text: str, limit: int = MAX_VALUE_BYTES, name: str = "", *, code: bool = False) -> tuple[str, bool]:
+def scrub_and_truncate(
+    text: str, limit: int = MAX_VALUE_BYTES, name: str = "", *, code: bool = False
+) -> tuple[str, bool]:
     """``text``, which stands under ``name``, without secrets and in at most ``limit`` bytes of UTF-8, and whether
     something was cut. ``code``: it is source code.
 
@@ -66,21 +77,21 @@ def cut(text: str, limit: int = MAX_VALUE_BYTES, name: str = "", *, code: bool =
         looked_at, left_out = text[: limit * 2 + _EDGE], len(text) - limit * 2 - _EDGE
     else:
         looked_at, left_out = text, 0
-    cleaned = clean(looked_at, name, code=code)
+    cleaned = scrub_text(looked_at, name, code=code)
     if left_out:  # what the cut goes through may be the first half of a secret: that is not kept
         left_out += min(_EDGE, len(cleaned))
         cleaned = cleaned[:-_EDGE]
-    return fit(cleaned, limit, left_out)
+    return truncate(cleaned, limit, left_out)
 
 
-def fit(text: str, limit: int = MAX_VALUE_BYTES, left_out: int = 0) -> tuple[str, bool]:
-    """As :func:`cut`, for a text that has no secrets any more; ``left_out`` characters of it are gone already."""
+def truncate(text: str, limit: int = MAX_VALUE_BYTES, left_out: int = 0) -> tuple[str, bool]:
+    """Truncate a text without secrets, of which ``left_out`` characters are gone already."""
     if not left_out and len(text) <= limit and text.isascii():
         return text, False
     if len(text) > limit * 2:
         left_out += len(text) - limit * 2
         text = text[: limit * 2]
-    shortened = plain_text(text)
+    shortened = encodable_text(text)
     if not left_out and len(shortened) <= limit and (shortened.isascii() or len(shortened.encode()) <= limit):
         return shortened, False
     room = limit - len(f"… [{left_out + len(shortened)} characters left out]".encode())
@@ -94,8 +105,8 @@ what follows."""
 _MOST_WHOLE = 1 << 17
 
 
-def whole(text: str, name: str = "") -> str:
+def scrub_long(text: str, name: str = "") -> str:
     """``text`` without secrets; of more than 128 kB the beginning. What memory and listeners get."""
-    if not name and is_plain(text):
+    if not name and is_clean(text):
         return text
-    return cut(text, _MOST_WHOLE, name)[0]
+    return scrub_and_truncate(text, _MOST_WHOLE, name)[0]

@@ -16,8 +16,8 @@ from functools import lru_cache
 from typing import Any
 
 from otelflow._runtime.names import error_type
-from otelflow._values.scrub import clean_source
-from otelflow._values.text import MAX_VALUE_BYTES, cut, plain_text, safe_str
+from otelflow._values.scrub import scrub_source
+from otelflow._values.text import MAX_VALUE_BYTES, encodable_text, safe_str, scrub_and_truncate
 
 __all__ = ["cause_of", "format_error"]
 
@@ -54,7 +54,7 @@ def format_error(error: BaseException, limit: int = MAX_VALUE_BYTES, last: str =
 
 def _one(error: BaseException, limit: int, last: str = "") -> str:
     if not last or len(last) > limit // 8:  # characters of four bytes at most
-        last, _ = cut(f"{error_type(error)}: {safe_str(error)}", max(64, limit // 2))
+        last, _ = scrub_and_truncate(f"{error_type(error)}: {safe_str(error)}", max(64, limit // 2))
     room = limit - _size(last) - len(_HEAD) - 40
     frames, traceback = [], error.__traceback__
     while traceback is not None:
@@ -65,7 +65,7 @@ def _one(error: BaseException, limit: int, last: str = "") -> str:
     while frames:
         innermost = frames.pop()
         code, line_number = innermost.tb_frame.f_code, innermost.tb_lineno
-        source = clean_source(_source(code.co_filename, line_number))
+        source = scrub_source(_source(code.co_filename, line_number))
         shown, size = _frame_text(code.co_filename, line_number, code.co_name, source)
         room -= size
         if room < 0 and text:
@@ -96,7 +96,7 @@ def _added(error: BaseException, room: int) -> str:
         if left < 64 and number:
             text += f"[{len(notes) - number} more notes]\n"
             break
-        text += cut(f"{safe_str(note)}\n", max(64, left))[0]
+        text += scrub_and_truncate(f"{safe_str(note)}\n", max(64, left))[0]
     inner = _several(error, "exceptions")
     for number, one in enumerate(inner, 1):
         left = room - _size(text)
@@ -123,7 +123,7 @@ def _frame_text(filename: str, line_number: int, name: str, source: str) -> tupl
     """What stands for a frame, with its clean line of source, and its size in bytes."""
     text = f'  File "{filename}", line {line_number}, in {name}\n'
     source = source.strip()
-    text = plain_text(f"{text}    {source[:200]}\n" if source else text)
+    text = encodable_text(f"{text}    {source[:200]}\n" if source else text)
     return text, _size(text)
 
 

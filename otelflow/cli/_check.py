@@ -13,9 +13,9 @@ from pathlib import Path
 import click
 
 from otelflow._instrument.bootstrap import OTELFLOW_PROFILE, environment
-from otelflow._instrument.call_profile import Calls, read_profile
-from otelflow._instrument.config_file import FILE, find, read
-from otelflow._instrument.dry_run import Finding, load_contrib, survey
+from otelflow._instrument.call_profile import CallCount, read_profile
+from otelflow._instrument.config_file import FILE, find_config_file, read_config_file
+from otelflow._instrument.dry_run import Finding, dry_run, load_contrib
 from otelflow._instrument.targets import Target
 from otelflow.cli._program_command import ProgramCommand, executable
 from otelflow.config import OTELFLOW_CONFIG
@@ -55,7 +55,7 @@ def check(config: str | None, strict: bool, schema: bool, profile: bool, program
         program = program[1:]
     elif program:
         raise click.UsageError(f"Got {program[0]!r}, and takes no words but those of a command after --.")
-    path = Path(config) if config is not None else find()
+    path = Path(config) if config is not None else find_config_file()
     if path is None:
         raise ConfigError(f"There is no configuration here: no {FILE}, no pyproject.toml with [tool.otelflow].")
     if profile != bool(program):
@@ -65,11 +65,11 @@ def check(config: str | None, strict: bool, schema: bool, profile: bool, program
 
 def _check(path: Path, strict: bool, program: list[str]) -> int:
     sys.path.insert(0, str(Path.cwd()))
-    settings = read(path)
+    settings = read_config_file(path)
     for problem in settings.problems:
         print(f"✗ {problem}")
     load_contrib()
-    findings = survey(settings.targets)
+    findings = dry_run(settings.targets)
     for finding in findings:
         _show(finding)
     failed = bool(settings.problems) or any(one.errors for one in findings)
@@ -127,7 +127,7 @@ def _folder() -> Iterator[str]:
                 break
 
 
-def _rate(calls: Calls) -> str:
+def _rate(calls: CallCount) -> str:
     took = "" if calls.seconds is None else f", {calls.seconds / calls.calls * 1e6:,.1f} µs each"
     return f"up to {calls.busiest:,} in one second{took}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from otelflow._values.text import safe_str, whole
+from otelflow._values.text import safe_str, scrub_long
 from otelflow.compat._plain import plain
 
 __all__ = ["Flow_Data", "Flow_Logger", "Flow_Stats"]
@@ -51,7 +51,7 @@ class Flow_Stats:  # the original's spelling
             "flow_name": flow.name,
             "status": "failed" if _failed(flow) else flow.status,
             "duration": {"duration_seconds": flow.duration},
-            "error_message": None if flow.error is None else whole(safe_str(flow.error)),
+            "error_message": None if flow.error is None else scrub_long(safe_str(flow.error)),
             "total_tasks": len(tasks),
             "failed_tasks": sum(task.status == "failed" for task in tasks),
             "tasks_stats": {
@@ -61,7 +61,7 @@ class Flow_Stats:  # the original's spelling
                     "execution_order": order,
                     "duration": {"duration_seconds": task.duration},
                     "status": task.status,
-                    "error_message": None if task.error is None else whole(safe_str(task.error)),
+                    "error_message": None if task.error is None else scrub_long(safe_str(task.error)),
                     "parent_flow_id": flow.run_id,
                 }
                 for order, task in enumerate(tasks, 1)
@@ -83,7 +83,7 @@ class Flow_Data:
             "start_time": _ms(flow._started_ns),
             "end_time": _ms(flow._ended_ns),
             "status": flow.status,
-            "error": None if flow.error is None else whole(safe_str(flow.error)),
+            "error": None if flow.error is None else scrub_long(safe_str(flow.error)),
             "tasks": {task.run_id: _task(task, order) for order, task in enumerate(flow.tasks, 1)},
             "events": [plain(event) for event in flow.events],
             "results": [
@@ -121,7 +121,7 @@ def _task(task: Any, order: int) -> dict[str, Any]:
         "start_time": _ms(task._started_ns),
         "end_time": _ms(task._ended_ns),
         "status": task.status,
-        "error_message": None if task.error is None else whole(safe_str(task.error)),
+        "error_message": None if task.error is None else scrub_long(safe_str(task.error)),
         "execution_order": order,
         "return_value": task.return_value,
         "input_args": [],

@@ -8,7 +8,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
-from otelflow._values.text import without_colours
+from otelflow._values.text import strip_ansi
 from otelflow.compat._plain import Plain
 from otelflow.events import FlowRunEvent, FlowRunEventType
 from otelflow.listeners import FlowEvents
@@ -92,7 +92,7 @@ class Flow_Events(FlowEvents):
     def on__flow_run__message(
         self, log_level: int, flow_run_id: str | None, task_run_id: str | None, message: str
     ) -> None:
-        payload = {"log_level": log_level, "message": message, "message_text": without_colours(message)}
+        payload = {"log_level": log_level, "message": message, "message_text": strip_ansi(message)}
         data = Flow_Run__Event_Data({"message_data": payload}, flow_run_id=flow_run_id, task_run_id=task_run_id)
         self._raise(FlowRunEventType.FLOW_MESSAGE, data)
 

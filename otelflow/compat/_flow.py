@@ -10,22 +10,22 @@ from opentelemetry.context import Context
 
 from otelflow import attributes as wire
 from otelflow._events import emit
-from otelflow._events.message import message as emit_message
-from otelflow._runs.callable_kind import Shape
+from otelflow._events.message import emit_message as emit_message
+from otelflow._runs.callable_kind import CallableKind
 from otelflow._runs.flow_and_task import Flow as MainFlow
 from otelflow._runs.flow_and_task import Task as MainTask
 from otelflow._runs.flow_and_task import current_flow
 from otelflow._runs.run import Run
 from otelflow._runtime import stdout_capture
 from otelflow._runtime.log_once import log_once
-from otelflow._runtime.run_ids import next_order, run_id
-from otelflow._spans.shared_attributes import Parts
-from otelflow._values.text import safe_str, whole
+from otelflow._runtime.run_ids import next_run_number, run_id
+from otelflow._spans.shared_attributes import SharedAttributes
+from otelflow._values.text import safe_str, scrub_long
 from otelflow.compat._collectors import Flow_Data, Flow_Logger, Flow_Stats
 from otelflow.compat._config import Flow_Run__Config
 from otelflow.compat._events import flow_events
 from otelflow.config import DEFAULT_CONFIG
-from otelflow.context import RUN_KEY, attach, get_current, give_back
+from otelflow.context import RUN_KEY, attach, detach, get_current
 from otelflow.errors import ConfigError, NothingToRun
 
 __all__ = ["Flow", "Task", "check"]
@@ -36,7 +36,7 @@ TASK__RANDOM_ID__PREFIX = "task_id__"
 
 
 def _new_id(prefix: str) -> str:
-    return run_id(f"{prefix}_", next_order())
+    return run_id(f"{prefix}_", next_run_number())
 
 
 def check(given: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
@@ -76,11 +76,11 @@ class _Talkative(Run):
         if config.print_finished_message:
             emit_message(self, 10, f"Finished {what}")
 
-    def _closed_by(self, error: BaseException, shape: Shape) -> None:
+    def _closed_by(self, error: BaseException, shape: CallableKind) -> None:
         super()._closed_by(error, shape)
         if self.status != "failed":
             return
-        text = whole(f"Error executing {self._title()}: {safe_str(error)}")
+        text = scrub_long(f"Error executing {self._title()}: {safe_str(error)}")
         if not any(str(message) == text for message in self.messages):  # type: ignore[attr-defined]
             emit_message(self, 40, text)  # otelflow says it once, where the error began; the original at each level
         _print_red(text)
@@ -97,7 +97,7 @@ class Flow(_Talkative, MainFlow[Any]):
     """A flow under the original's names. ``setup`` it, then ``execute`` it."""
 
     _TAKES = ("flow_config", "flow_id", "flow_name", "data")
-    _talks = True
+    _prints_end_messages = True
     setup_completed = False
     flow_run_params: Any = None
     _blocks: tuple[Any, ...] = ()
@@ -178,7 +178,7 @@ class Flow(_Talkative, MainFlow[Any]):
     def __exit__(self, *_: object) -> None:
         *blocks, innermost = self._blocks
         self._blocks = tuple(blocks)
-        give_back(innermost)
+        detach(innermost)
         stdout_capture.stop_capture()
         self._flow = None
 
@@ -191,7 +191,7 @@ class Flow(_Talkative, MainFlow[Any]):
 
     def _join(self, above: Any) -> None:
         super()._join(above)
-        self._talks = True
+        self._prints_end_messages = True
         if self.flow_config.flow_data__capture_events and self._unlisten is None:  # type: ignore[attr-defined]
             self.events = []
             self._unlisten = flow_events.listen(self._hear)
@@ -356,7 +356,7 @@ class Task(_Talkative, MainTask):
 
     _flow_given: Any = None
 
-    def _start_attributes(self) -> Parts:
+    def _start_attributes(self) -> SharedAttributes:
         return (*super()._start_attributes(), {wire.TASK_RUN_ID: self.run_id})
 
     def _make_origin(self) -> tuple[Any, ...]:

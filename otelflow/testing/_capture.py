@@ -15,7 +15,7 @@ from opentelemetry.context import Context
 
 from otelflow._runtime import clock
 from otelflow._spans.tracer import SCOPE
-from otelflow.context import attach, current_run, get_current, give_back
+from otelflow.context import attach, current_run, detach, get_current
 from otelflow.errors import ArgumentError, OtelflowError
 from otelflow.events import FlowRunEvent
 from otelflow.listeners import flow_events
@@ -85,7 +85,7 @@ class Capture(Queries):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.look_at_context()
-        give_back(self._token)
+        detach(self._token)
         self.is_active = False
         _routing.leave(self)
         self._undo.close()

@@ -8,7 +8,7 @@ from typing import Any
 
 from otelflow import attributes as wire
 from otelflow._secrets.detect import looks_secret
-from otelflow._values.text import cut
+from otelflow._values.text import scrub_and_truncate
 from otelflow.events import FlowRunEventType
 from otelflow.testing._captured_run import CapturedRun, stop_facts
 
@@ -42,7 +42,7 @@ def _disagree(run: CapturedRun) -> list[str]:
             ("results", wire.RESULT_EVENT, wire.RESULT_KEY),
         ):
             on_span = [(event.attributes or {}).get(field) for event in run.events if event.name == name]
-            heard = [cut(str(getattr(item, "key", item)))[0] for item in getattr(run, what)]
+            heard = [scrub_and_truncate(str(getattr(item, "key", item)))[0] for item in getattr(run, what)]
             if sorted(map(str, on_span)) != sorted(heard):
                 problems.append(f"{what} on the span are {on_span}, heard were {heard}")
     return problems

@@ -31,14 +31,14 @@ def same_each_time() -> Iterator[None]:
     global _is_on
     if _is_on:
         raise OtelflowError("A deterministic capture is active already. End it first, or make this one without.")
-    orders, now = run_ids._orders, clock.now
-    run_ids._orders = itertools.count(1)
+    orders, now = run_ids._numbers, clock.now
+    run_ids._numbers = itertools.count(1)
     clock.now = itertools.count(_START_NS, STEP_NS).__next__
     _is_on = True
     try:
         yield
     finally:
-        run_ids._orders, clock.now, _is_on = orders, now, False
+        run_ids._numbers, clock.now, _is_on = orders, now, False
 
 
 _FRAME = re.compile(r'File "(?:[^"]*[/\\])?([^"/\\]+)", line \d+')

@@ -17,7 +17,7 @@ from opentelemetry.trace import INVALID_SPAN_CONTEXT, NonRecordingSpan, NoOpTrac
 
 from otelflow import FlowRunConfig, flow, flow_events, stats, task
 from otelflow._spans.tracer import use_provider
-from otelflow._values.scrub import clean, clean_source, stands_apart, take_redacted, use_callback
+from otelflow._values.scrub import is_independent_prefix, scrub_source, scrub_text, take_redacted_count, use_callback
 from otelflow._values.text import MAX_VALUE_BYTES
 from otelflow._values.traceback import format_error
 from otelflow.context import get_current
@@ -182,8 +182,8 @@ def test_a_secret_in_a_line_of_source_is_counted_each_time(captured: Capture) ->
         assert "[redacted:name password]" in stack_of(captured, "connects")
         assert captured.tasks[-1].attributes["otelflow.redacted"] == 1
         assert stats().dropped["values_redacted"] == before + 1
-    assert clean_source("x = 1") == "x = 1"
-    assert take_redacted() == 0
+    assert scrub_source("x = 1") == "x = 1"
+    assert take_redacted_count() == 0
 
 
 def test_notes_and_groups_are_bounded() -> None:
@@ -241,7 +241,7 @@ def test_what_is_said_of_a_plain_text_is_what_is_said_of_any(
         return events, shown, messages, told, attributes, made.span.status.description
 
     plain = account()
-    monkeypatch.setattr("otelflow._events.exception.stands_apart", lambda prefix: False)
+    monkeypatch.setattr("otelflow._events.exception.is_independent_prefix", lambda prefix: False)
     assert account() == plain
 
 
@@ -254,23 +254,23 @@ SOME = st.lists(st.sampled_from(PIECES), max_size=8).map("".join)
 def test_what_stands_apart_makes_no_secret_of_what_follows(prefix: str, text: str) -> None:
     """Where it is said so, a clean text is clean behind it, too."""
     prefix = f"{prefix}: "
-    if stands_apart(prefix) and clean(text) == text:
-        assert clean(prefix + text) == prefix + text
+    if is_independent_prefix(prefix) and scrub_text(text) == text:
+        assert scrub_text(prefix + text) == prefix + text
 
 
 def test_what_does_not_stand_apart() -> None:
     """A name of secrets, one half of a form, the user's own rules."""
-    assert stands_apart("ValueError: ")
-    assert stands_apart("Error executing 'add' task: ")
-    assert not stands_apart("shop.BadToken: ")
-    assert not stands_apart("Error executing 'get password' task: ")
-    assert not stands_apart("Error executing 'AKIAIOSFODNN7EXAMPLE' task: ")
+    assert is_independent_prefix("ValueError: ")
+    assert is_independent_prefix("Error executing 'add' task: ")
+    assert not is_independent_prefix("shop.BadToken: ")
+    assert not is_independent_prefix("Error executing 'get password' task: ")
+    assert not is_independent_prefix("Error executing 'AKIAIOSFODNN7EXAMPLE' task: ")
     use_callback(lambda name, text, rule: None)
     try:
-        assert not stands_apart("ValueError: ")
+        assert not is_independent_prefix("ValueError: ")
     finally:
         use_callback(None)
-    assert stands_apart("ValueError: ")
+    assert is_independent_prefix("ValueError: ")
 
 
 def test_nothing_of_a_failed_call_is_kept() -> None:

@@ -17,7 +17,7 @@ from processes import free_ports
 from sending import OK, Answer, Scripted, Sending, both, names
 from services import until
 
-from otelflow._export.batch_processor import Pipeline
+from otelflow._export.batch_processor import BatchProcessor
 from otelflow._export.queue import Queue
 from otelflow._providers.exporters import make_exporter
 
@@ -28,7 +28,7 @@ def test_what_arrives_is_in_order(started: list[Any]) -> None:
     sending.spans(5000)
     assert sending.pipeline.drain(30)
     assert receiver.accepted == names(5000)
-    assert sending.pipeline.account() == (5000, 5000, {}, 0)
+    assert sending.pipeline.stats() == (5000, 5000, {}, 0)
 
 
 def test_a_pipeline_at_rest_holds_no_span(started: list[Any]) -> None:
@@ -53,21 +53,21 @@ def test_a_full_queue_may_be_waited_for(started: list[Any]) -> None:
     receiver, sending = both(started, slowly, queue_size=100, batch_size=50, wait=30.0)
     sending.spans(1000)
     assert sending.pipeline.drain(30)
-    assert (len(receiver.accepted), sending.pipeline.account().lost) == (1000, {})
+    assert (len(receiver.accepted), sending.pipeline.stats().lost) == (1000, {})
 
 
 def test_a_full_queue_may_go_elsewhere(started: list[Any]) -> None:
     """With ``overflow``, the oldest go to another exporter, and one account has all."""
     second = Scripted(lambda *_: OK)
     started.append(second)
-    overflow = Pipeline(make_exporter("otlp", second.endpoint), "second", delay=60.0)
+    overflow = BatchProcessor(make_exporter("otlp", second.endpoint), "second", delay=60.0)
     (port,) = free_ports(1)
     sending = Sending(f"http://127.0.0.1:{port}", queue_size=100, batch_size=50, overflow=overflow)
     started.append(sending)
     sending.spans(1000)
     sending.pipeline.drain(0.5)
     overflow.drain(30)
-    account = sending.pipeline.account()
+    account = sending.pipeline.stats()
     assert (account.produced, account.lost, account.delivered) == (1000, {}, len(second.accepted))
     assert account.delivered >= 850
     assert account.delivered + account.pending == 1000
@@ -116,7 +116,7 @@ def test_a_thread_that_cannot_be_had_is_asked_for_again(started: list[Any], monk
     with monkeypatch.context() as limited:
         limited.setattr(threading.Thread, "start", start)
         sending.spans(2)
-    assert sending.pipeline.account() == (2, 0, {}, 2)
+    assert sending.pipeline.stats() == (2, 0, {}, 2)
     assert sending.pipeline.drain(30)
     assert receiver.accepted == names(2)
 
@@ -134,7 +134,7 @@ def test_a_shutdown_without_a_thread_keeps_its_time(monkeypatch: pytest.MonkeyPa
     def start(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    hanging, pipeline = threading.Event(), Pipeline(Hangs(), "hangs")
+    hanging, pipeline = threading.Event(), BatchProcessor(Hangs(), "hangs")
     with monkeypatch.context() as limited:
         limited.setattr(threading.Thread, "start", start)
         pipeline.put("item")
@@ -174,7 +174,7 @@ def test_the_queue_is_bounded_in_bytes(started: list[Any]) -> None:
     sending = Sending(f"http://127.0.0.1:{port}", queue_bytes=1_000_000)
     started.append(sending)
     sending.spans(100, "x" * 100_000)
-    account = sending.pipeline.account()
+    account = sending.pipeline.stats()
     assert account.lost["queue_full"] >= 89
     assert account.produced == 100 == account.pending + account.lost["queue_full"]
 
@@ -224,4 +224,4 @@ def test_a_span_that_cannot_be_encoded_is_counted(started: list[Any]) -> None:
     sending.spans(1)
     assert sending.pipeline.drain(30)
     assert len(receiver.accepted) == 3
-    assert sending.pipeline.account() == (4, 3, {"not_encoded": 1}, 0)
+    assert sending.pipeline.stats() == (4, 3, {"not_encoded": 1}, 0)

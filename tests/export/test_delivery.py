@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from processes import free_ports
 from sending import OK, Scripted, Sending, both, names
 
-from otelflow._export.batch_processor import Pipeline
+from otelflow._export.batch_processor import BatchProcessor
 from otelflow._providers.exporters import make_exporter
 
 
@@ -50,7 +50,7 @@ def test_a_header_that_cannot_be_sent_is_refused(started: list[Any]) -> None:
     sending.pipeline.exporter.sender._headers["X-Key"] = "two\nlines"
     sending.spans(2)
     assert sending.pipeline.drain(30)
-    assert sending.pipeline.account() == (2, 0, {"refused": 2}, 0)
+    assert sending.pipeline.stats() == (2, 0, {"refused": 2}, 0)
 
 
 def test_an_outage_loses_nothing(started: list[Any]) -> None:
@@ -60,7 +60,7 @@ def test_an_outage_loses_nothing(started: list[Any]) -> None:
     started.append(sending)
     sending.spans(20)
     assert not sending.pipeline.drain(0.6)
-    assert sending.pipeline.account() == (20, 0, {}, 20)
+    assert sending.pipeline.stats() == (20, 0, {}, 20)
     sink = receivers.Sink(port)
     started.append(sink)
     assert sending.pipeline.drain(30)
@@ -78,7 +78,7 @@ def test_what_a_receiver_refuses_is_lost_and_counted(started: list[Any], status:
     sending.spans(2)
     assert sending.pipeline.drain(30)
     assert len(receiver.sizes) == tries + 1
-    assert sending.pipeline.account() == (5, 2, {"refused": 3}, 0)
+    assert sending.pipeline.stats() == (5, 2, {"refused": 3}, 0)
 
 
 @pytest.mark.parametrize("bad", [0, 37, 99])
@@ -89,7 +89,7 @@ def test_one_malformed_span_does_not_take_others_with_it(started: list[Any], bad
     sending.spans(100)
     assert sending.pipeline.drain(30)
     assert sorted(receiver.accepted) == sorted(set(names(100)) - receiver.malformed)
-    assert sending.pipeline.account() == (100, 99, {"refused": 1}, 0)
+    assert sending.pipeline.stats() == (100, 99, {"refused": 1}, 0)
     assert len(receiver.sizes) <= 14
 
 
@@ -98,7 +98,7 @@ def test_a_wrong_address_is_asked_three_times(started: list[Any]) -> None:
     receiver, sending = both(started, lambda *_: (400, {}, b""))
     sending.spans(512)
     assert sending.pipeline.drain(30)
-    assert sending.pipeline.account() == (512, 0, {"refused": 512}, 0)
+    assert sending.pipeline.stats() == (512, 0, {"refused": 512}, 0)
     assert len(receiver.sizes) == 3
 
 
@@ -109,7 +109,7 @@ def test_a_partial_success_is_no_success(started: list[Any]) -> None:
     _, sending = both(started, lambda *_: (200, {}, partial.SerializeToString()))
     sending.spans(10)
     assert sending.pipeline.drain(30)
-    assert sending.pipeline.account() == (10, 7, {"rejected": 3}, 0)
+    assert sending.pipeline.stats() == (10, 7, {"rejected": 3}, 0)
 
 
 def test_requests_are_below_the_receivers_limit(started: list[Any]) -> None:
@@ -131,7 +131,7 @@ def test_a_request_that_is_too_large_is_halved(started: list[Any]) -> None:
     _, refusing = both(started, lambda *_: (413, {}, b""))
     refusing.spans(2)
     assert refusing.pipeline.drain(30)
-    assert refusing.pipeline.account() == (2, 0, {"too_large": 2}, 0)
+    assert refusing.pipeline.stats() == (2, 0, {"too_large": 2}, 0)
 
 
 @pytest.mark.skipif(receivers.missing("collector") is not None, reason=str(receivers.missing("collector")))
@@ -146,7 +146,7 @@ def test_the_limit_of_a_real_collector(
         started.append(sending)
         sending.spans(1200, "x" * 1500)
         assert sending.pipeline.drain(60)
-        assert sending.pipeline.account() == (1200, 1200, {}, 0)
+        assert sending.pipeline.stats() == (1200, 1200, {}, 0)
         assert sorted(span.name for span, _, _ in collector.sink.wait_for(1200)) == sorted(names(1200))
 
 
@@ -163,12 +163,12 @@ def test_what_grpc_refuses(started: list[Any], code: str, details: str, lost: st
     with bad.grpc_server(code, details) as port:
         exporter = make_exporter("otlp_proto_grpc", f"http://127.0.0.1:{port}")
         sending = Sending.__new__(Sending)
-        sending.pipeline = Pipeline(exporter, "grpc")
+        sending.pipeline = BatchProcessor(exporter, "grpc")
         for _ in range(3):
             sending.pipeline.put(TracerProvider(shutdown_on_exit=False).get_tracer("test").start_span("span"))
         started.append(sending)
         assert sending.pipeline.drain(30)
-        assert sending.pipeline.account() == (3, 0, {lost: 3}, 0)
+        assert sending.pipeline.stats() == (3, 0, {lost: 3}, 0)
         sending.pipeline.stop(5)
 
 
@@ -176,11 +176,11 @@ def test_grpc_is_asked_again_while_it_is_away(started: list[Any]) -> None:
     """UNAVAILABLE: the spans wait."""
     with bad.grpc_server("UNAVAILABLE") as port:
         sending = Sending.__new__(Sending)
-        sending.pipeline = Pipeline(make_exporter("otlp_proto_grpc", f"http://127.0.0.1:{port}"), "grpc")
+        sending.pipeline = BatchProcessor(make_exporter("otlp_proto_grpc", f"http://127.0.0.1:{port}"), "grpc")
         started.append(sending)
         sending.pipeline.put(TracerProvider(shutdown_on_exit=False).get_tracer("test").start_span("span"))
         assert not sending.pipeline.drain(1)
-        assert sending.pipeline.account() == (1, 0, {}, 1)
+        assert sending.pipeline.stats() == (1, 0, {}, 1)
         sending.pipeline.stop(0)
 
 

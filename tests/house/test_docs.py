@@ -14,7 +14,7 @@ import pytest
 from programs import command
 
 from otelflow import FlowRunConfig, config
-from otelflow._instrument.config_file import read
+from otelflow._instrument.config_file import read_config_file
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -51,7 +51,7 @@ def test_the_readmes_configuration_can_be_read(tmp_path: Path) -> None:
     """The file that it shows has no mistake."""
     (shown,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
     (tmp_path / "otelflow.toml").write_text(shown)
-    settings = read(tmp_path / "otelflow.toml")
+    settings = read_config_file(tmp_path / "otelflow.toml")
     assert (len(settings.targets), settings.problems) == (3, [])
 
 

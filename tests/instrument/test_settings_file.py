@@ -11,7 +11,7 @@ import pytest
 
 import otelflow
 from otelflow import instrument
-from otelflow._instrument.config_file import find, read
+from otelflow._instrument.config_file import find_config_file, read_config_file
 from otelflow.errors import ConfigError
 
 try:
@@ -26,7 +26,7 @@ def problems(tmp_path: Path, text: str, name: str = "otelflow.toml") -> list[str
     """What is wrong with a file, its folder left out."""
     path = tmp_path / name
     path.write_text(text)
-    return [str(one).replace(f"{tmp_path}/", "") for one in read(path).problems]
+    return [str(one).replace(f"{tmp_path}/", "") for one in read_config_file(path).problems]
 
 
 GOOD = """
@@ -49,7 +49,7 @@ sku = "sku"
 def test_what_a_file_says(tmp_path: Path) -> None:
     """Every key, in both forms of tables."""
     (tmp_path / "otelflow.toml").write_text(GOOD)
-    (first, second), wrong = read(tmp_path / "otelflow.toml")
+    (first, second), wrong = read_config_file(tmp_path / "otelflow.toml")
     assert wrong == []
     assert (first.kind, str(first), first.name) == ("flow", "shop.orders:OrderService.place", "place order")
     assert first.attributes == (("order.id", "order.id"), ("tier", "order.customer.tier"))
@@ -133,7 +133,7 @@ def test_one_mistake_does_not_hide_another(tmp_path: Path) -> None:
         '[[flow]]\ntarget = "a:b"\n[[flow]]\ntarget = "a:c"\nnam = "x"\n[[task]]\n# no target\n[[task]]\ntarget = "a:d"'
     )
     assert [one.partition(":")[2].partition(":")[0] for one in problems(tmp_path, text)] == ["5", "6"]
-    assert [str(one) for one in read(tmp_path / "otelflow.toml").targets] == ["a:b", "a:d"]
+    assert [str(one) for one in read_config_file(tmp_path / "otelflow.toml").targets] == ["a:b", "a:d"]
 
 
 def test_lines_of_a_pyproject(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_files_that_are_no_configuration(tmp_path: Path, content: bytes, problem
     """Other encodings, hostile nesting, nothing at all: told, or nothing to tell."""
     path = tmp_path / "otelflow.toml"
     path.write_bytes(content)
-    found = read(path)
+    found = read_config_file(path)
     assert found.targets == []
     assert [problem in str(one) for one in found.problems if problem] == ([True] if problem else [])
 
@@ -174,32 +174,33 @@ def test_files_that_are_no_configuration(tmp_path: Path, content: bytes, problem
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     """A missing one, a folder."""
     assert (
-        str(read(tmp_path / "no.toml").problems[0]) == f"{tmp_path}/no.toml: cannot be read: No such file or directory."
+        str(read_config_file(tmp_path / "no.toml").problems[0])
+        == f"{tmp_path}/no.toml: cannot be read: No such file or directory."
     )
-    assert "Is a directory" in str(read(tmp_path).problems[0])
+    assert "Is a directory" in str(read_config_file(tmp_path).problems[0])
 
 
 def test_where_the_file_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """OTELFLOW_CONFIG, then otelflow.toml, then a pyproject.toml that has the table; in the current folder only."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("OTELFLOW_CONFIG", raising=False)
-    assert find() is None
+    assert find_config_file() is None
     with pytest.raises(ConfigError, match="There is no configuration"):
         instrument()
     (tmp_path / "pyproject.toml").write_text("[tool.ruff]\n")
-    assert find() is None
+    assert find_config_file() is None
     (tmp_path / "pyproject.toml").write_text('[[tool.otelflow.flow]]\ntarget = "a:b"\n')
-    assert find() == Path("pyproject.toml")
+    assert find_config_file() == Path("pyproject.toml")
     (tmp_path / "otelflow.toml").write_text("")
-    assert find() == Path("otelflow.toml")
+    assert find_config_file() == Path("otelflow.toml")
     monkeypatch.setenv("OTELFLOW_CONFIG", "else.toml")
-    assert find() == Path("else.toml")
+    assert find_config_file() == Path("else.toml")
     with pytest.raises(ConfigError, match=r"else\.toml: cannot be read"):
         instrument()
     (tmp_path / "sub").mkdir()
     monkeypatch.delenv("OTELFLOW_CONFIG")
     monkeypatch.chdir(tmp_path / "sub")
-    assert find() is None
+    assert find_config_file() is None
 
 
 def test_the_error_carries_file_and_line(tmp_path: Path) -> None:

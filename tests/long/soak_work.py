@@ -289,7 +289,19 @@ def one_round() -> None:
 
 # --- what is left -----------------------------------------------------------------------------------------------------
 
-OF_A_RUN = ("Flow", "Task", "Journal", "Spec", "LeanSpan", "_Span", "Span", "Context", "Message", "Artifact", "Bound")
+OF_A_RUN = (
+    "Flow",
+    "Task",
+    "RunMemory",
+    "Definition",
+    "LeanSpan",
+    "_Span",
+    "Span",
+    "Context",
+    "Message",
+    "Artifact",
+    "BoundFunction",
+)
 
 
 def resident() -> int:
@@ -303,7 +315,7 @@ def look() -> dict[str, int]:
     made of, wait in bounded numbers: they are no growth."""
     children.wait_for(Children.MOST * 3)
     otelflow.flush(120)
-    measures.work_off()
+    measures.process()
     flow_events.clear_history()
     time.sleep(0.2)  # threads that end
     for _ in range(3):

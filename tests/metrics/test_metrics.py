@@ -34,8 +34,8 @@ def read() -> Iterator[Read]:
     before = measures.on, measures.sink, instruments._in_use
     reader = InMemoryMetricReader()
     provider = MeterProvider([reader], shutdown_on_exit=False)
-    measures.work_off()
-    instruments.use(instruments.Meters(provider))
+    measures.process()
+    instruments.use(instruments.RunInstruments(provider))
 
     def points(name: str) -> dict[tuple[Any, ...], Any]:
         data = reader.get_metrics_data()
@@ -48,7 +48,7 @@ def read() -> Iterator[Read]:
         }
 
     yield points
-    measures.work_off()
+    measures.process()
     measures.on, measures.sink, instruments._in_use = before
     provider.shutdown()
 

@@ -249,7 +249,7 @@ def test_a_job_has_bounds() -> None:
     recorder = Recorder(None, most=5)
 
     class Run:
-        _order, _is_flow, name, _origin, _started_ns, _span_context = 7, False, "much", ("source",), 1, None
+        _number, _is_flow, name, _origin, _started_ns, _span_context = 7, False, "much", ("source",), 1, None
         run_id, _flow, return_value, error, _ended_ns, status = "task_7", None, None, None, 2, "completed"
 
     recorder.started(Run)
@@ -257,7 +257,7 @@ def test_a_job_has_bounds() -> None:
         recorder.said(Run, "message", number, "source", (20, "text", None))
     recorder.stopped(Run)
     report = recorder.finish(None, None)
-    assert [type(entry).__name__ for entry in report.entries] == ["Started", *["Said"] * 4, "Stopped"]
+    assert [type(entry).__name__ for entry in report.entries] == ["StartEntry", *["EventEntry"] * 4, "StopEntry"]
     assert report.left_out == {"relay_full": 6}
 
 

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otelflow import Flow, flow, flow_events, stats, task
-from otelflow._values.attribute import attribute, to_json
-from otelflow._values.text import MAX_VALUE_BYTES, cut
+from otelflow._values.attribute import to_attribute, to_json
+from otelflow._values.text import MAX_VALUE_BYTES, scrub_and_truncate
 from otelflow.errors import ArgumentError, OtelflowError
 from otelflow.testing import Capture
 
@@ -183,7 +183,7 @@ def test_every_value_on_a_span_is_cut(captured: Capture) -> None:
 @given(st.text(max_size=6000) | st.text(alphabet="aé€😀\ud800", max_size=6000), st.integers(64, 4096))
 def test_cut_is_on_a_character_boundary(text: str, limit: int) -> None:
     """The result always fits, always encodes, and is the text itself where that fits."""
-    kept, was_cut = cut(text, limit)
+    kept, was_cut = scrub_and_truncate(text, limit)
     assert len(kept.encode()) <= limit
     if not was_cut:
         assert kept == text.encode("utf-8", "backslashreplace").decode()
@@ -210,7 +210,7 @@ def test_json_is_always_json_and_always_fits(value: Any) -> None:
 @given(JSON)
 def test_attributes_are_what_opentelemetry_takes(value: Any) -> None:
     """bool, int, float, str, and lists of one of them; integers in 64 bits."""
-    made, _ = attribute("value", value)
+    made, _ = to_attribute("value", value)
     parts = made if isinstance(made, tuple) else (made,)
     assert len({type(part) for part in parts}) == 1
     assert all(isinstance(part, bool | int | float | str) for part in parts)

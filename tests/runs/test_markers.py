@@ -22,7 +22,7 @@ from services import until
 
 from otelflow import Flow, FlowRunConfig, flow, task
 from otelflow._runs import flow_and_task, markers
-from otelflow._runs.markers import Markers, _in_words
+from otelflow._runs.markers import StartedMarkers, _in_words
 from otelflow._spans import tracer
 from otelflow.config import OTELFLOW_HEARTBEAT, OTELFLOW_STARTED_MARKER_AFTER, seconds_from_environment
 from otelflow.testing import Capture
@@ -39,9 +39,9 @@ class Sent:
         monkeypatch.setattr(tracer, "override", provider)
         monkeypatch.setattr(tracer, "is_overridden", lambda: False)
 
-    def watch(self, each: bool = False, after: float | None = None, heartbeat: float | None = None) -> Markers:
+    def watch(self, each: bool = False, after: float | None = None, heartbeat: float | None = None) -> StartedMarkers:
         """What the process's settings are in this test."""
-        made = Markers(each, after, heartbeat)
+        made = StartedMarkers(each, after, heartbeat)
         self._patch.setattr(flow_and_task, "markers", made)
         return made
 
@@ -184,7 +184,7 @@ def test_no_thread_where_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_capture_has_none(captured: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test captures does not change with the settings of the process."""
-    watched = Markers(True, 0.01, 0.01)
+    watched = StartedMarkers(True, 0.01, 0.01)
     monkeypatch.setattr(flow_and_task, "markers", watched)
     Flow(step).execute()
     assert [run.name for run in captured.flows] == ["step"]

@@ -10,9 +10,9 @@ import pytest
 from programs import run
 
 from otelflow import configure
-from otelflow._secrets.detect import without_secrets
-from otelflow._values.attribute import attribute
-from otelflow._values.scrub import clean, use_callback
+from otelflow._secrets.detect import redact
+from otelflow._values.attribute import to_attribute
+from otelflow._values.scrub import use_callback
 from otelflow.errors import ArgumentError
 
 # --- own rules --------------------------------------------------------------------------------------------------------
@@ -98,8 +98,8 @@ def test_a_callback_decides(callback: Any) -> None:
         return text.replace("Bob", "<name>") if not rule else None
 
     callback(scrub)
-    assert clean("Bob has token=abc and password=x") == "<name> has token=<token> and password=[redacted:name password]"
-    assert attribute("pin", "Bob")[0] == "<name>"
+    assert scrub("Bob has token=abc and password=x") == "<name> has token=<token> and password=[redacted:name password]"
+    assert to_attribute("pin", "Bob")[0] == "<name>"
     assert asked == [
         ("token", "abc", "name token"),
         ("password", "x", "name password"),
@@ -116,7 +116,7 @@ def test_a_callback_that_raises(callback: Any, caplog: pytest.LogCaptureFixture)
 
     callback(scrub)
     for _ in range(3):
-        assert clean("password=hunter2") == "password=[redacted:name password]"
+        assert scrub("password=hunter2") == "password=[redacted:name password]"
     assert caplog.text.count("raised RuntimeError") == 1
     assert "hunter2" not in caplog.text
 
@@ -127,12 +127,12 @@ def test_a_callback_sees_no_more_than_is_kept(callback: Any) -> None:
 
     def scrub(name: str, text: str, rule: str) -> str | None:
         lengths.append(len(text))
-        assert clean("password=x") == "password=[redacted:name password]"
+        assert scrub("password=x") == "password=[redacted:name password]"
         return None
 
     callback(scrub)
-    attribute("text", "some words " * 1_000_000)
-    attribute("password", "x" * 1_000_000)
+    to_attribute("text", "some words " * 1_000_000)
+    to_attribute("password", "x" * 1_000_000)
     assert max(lengths) <= 2048
     assert sum(lengths) < 10_000
 
@@ -166,11 +166,11 @@ def test_hostile_texts_of_1_mb_take_linear_time() -> None:
     source = f"""
 import resource
 resource.setrlimit(resource.RLIMIT_CPU, (120, 120))
-from otelflow._secrets.detect import without_secrets
+from otelflow._secrets.detect import redact
 for part in {HOSTILE!r}:
     text = (part * ({MB} // len(part) + 1))[:{MB}]
-    without_secrets(text)
-    without_secrets(text, code=True)
+    redact(text)
+    redact(text, code=True)
 say(done=True)
 """
     assert run(
@@ -186,9 +186,9 @@ def test_only_what_is_kept_is_searched(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def counting(text: str, *rest: Any) -> str:
         searched.append(len(text))
-        return without_secrets(text, *rest)
+        return redact(text, *rest)
 
-    monkeypatch.setattr(module, "without_secrets", counting)
-    attribute("text", "password=x " * 1_000_000)
-    attribute("text", {"rows": ["password=x " * 1000] * 10_000})
+    monkeypatch.setattr(module, "redact", counting)
+    to_attribute("text", "password=x " * 1_000_000)
+    to_attribute("text", {"rows": ["password=x " * 1000] * 10_000})
     assert sum(searched) < 100_000

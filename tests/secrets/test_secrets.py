@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from secret_samples import JWT, PEM
 
-from otelflow._secrets.detect import without_secrets
+from otelflow._secrets.detect import redact
 from otelflow._secrets.names import secret_in_name
-from otelflow._values.attribute import attribute, to_json
-from otelflow._values.text import cut
+from otelflow._values.attribute import to_attribute, to_json
+from otelflow._values.text import scrub_and_truncate
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJ"
 
@@ -52,14 +52,14 @@ OTHER_NAMES = """
 def test_names_of_secrets(name: str) -> None:
     """In any spelling: what is called so is replaced whole, on a span and in JSON."""
     assert secret_in_name(name)
-    assert attribute(name, "x y z")[0] == f"[redacted:name {secret_in_name(name)}]"
+    assert to_attribute(name, "x y z")[0] == f"[redacted:name {secret_in_name(name)}]"
     assert json.loads(to_json({"deep": [{name: "x y z"}]}).text)["deep"][0][name].startswith("[redacted:name ")
 
 
 @pytest.mark.parametrize("name", OTHER_NAMES.split())
 def test_names_that_only_look_like_it(name: str) -> None:
     """What is about a secret, or has its letters, stays."""
-    assert attribute(name, "x y z")[0] == "x y z"
+    assert to_attribute(name, "x y z")[0] == "x y z"
     assert json.loads(to_json({name: 5}).text) == {name: 5}
 
 
@@ -73,7 +73,7 @@ def test_what_tells_no_secret_stays(value: Any) -> None:
 def test_a_value_of_any_kind_is_replaced_by_its_name(value: Any) -> None:
     """Numbers, lists and objects, too: as an attribute, in JSON, and as a pair of name and value."""
     mark = "[redacted:name password]"
-    assert attribute("password", value) == (mark, False)
+    assert to_attribute("password", value) == (mark, False)
     assert json.loads(to_json({"a": {"password": value}, "b": [("password", value)]}).text) == {
         "a": {"password": mark},
         "b": [["password", mark]],
@@ -122,9 +122,9 @@ def test_forms_of_secrets(secret: str, rule: str) -> None:
     """Wherever they stand: alone, in a sentence, in JSON, behind an escaped line end."""
     mark = f"[redacted:{rule}]"
     for before, behind in (("", ""), ("see ", " there"), ('{"a": "', '"}'), ("a\\n", "\\n"), ("(", ")"), ("", ".")):
-        assert without_secrets(f"{before}{secret}{behind}") == f"{before}{mark}{behind}"
-    assert attribute("value", secret)[0] == mark
-    assert attribute("values", ["a", secret])[0] == ("a", mark)
+        assert redact(f"{before}{secret}{behind}") == f"{before}{mark}{behind}"
+    assert to_attribute("value", secret)[0] == mark
+    assert to_attribute("values", ["a", secret])[0] == ("a", mark)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_forms_of_secrets(secret: str, rule: str) -> None:
 )
 def test_forms_with_something_around(text: str, clean_text: str) -> None:
     """The user of a URL, and what kind of credential it was, may be seen."""
-    assert without_secrets(text) == clean_text
+    assert redact(text) == clean_text
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_forms_with_something_around(text: str, clean_text: str) -> None:
 )
 def test_ordinary_texts_stay(text: str) -> None:
     """Times, ids, digests, sentences about secrets, placeholders."""
-    assert without_secrets(text) == text
+    assert redact(text) == text
 
 
 @pytest.mark.parametrize(
@@ -213,15 +213,15 @@ def test_pairs_within_a_text(text: str, clean_text: str) -> None:
     start, _, rest = clean_text.partition("@")
     kind = rest[: len(rest) - len(rest.lstrip("abcdefghijklmnopqrstuvwxyz_"))]
     expected = f"{start}[redacted:name {kind}]{rest[len(kind) :]}"
-    assert without_secrets(text) == expected
-    assert without_secrets(expected) == expected
+    assert redact(text) == expected
+    assert redact(expected) == expected
 
 
 def test_source_lines_stay_readable() -> None:
     """In a traceback's lines of source a literal is a secret; a variable is none."""
     for line in ("connect(password=password, token=self.token)", "token: str = None", "password = read_password()"):
-        assert without_secrets(line, code=True) == line
-    assert without_secrets("connect(password='hunter2')", code=True) == "connect(password='[redacted:name password]')"
+        assert redact(line, code=True) == line
+    assert redact("connect(password='hunter2')", code=True) == "connect(password='[redacted:name password]')"
 
 
 @pytest.mark.parametrize("secret", [JWT, PEM, "ghp_" + ALPHABET[:36], "4111 1111 1111 1111", "password='a b c'"])
@@ -229,7 +229,7 @@ def test_source_lines_stay_readable() -> None:
 def test_a_cut_leaves_no_first_half(secret: str, limit: int) -> None:
     """Wherever the cut goes through: what is kept has no part of the secret that could be known by its end only."""
     for length in [*range(limit - len(secret) - 60, limit + 2, 7), *range(limit * 2 - 200, limit * 2 + 600, 41)]:
-        kept, was_cut = cut("x " * (length // 2) + secret + " y" * limit * 2, limit)
+        kept, was_cut = scrub_and_truncate("x " * (length // 2) + secret + " y" * limit * 2, limit)
         assert was_cut
         assert len(kept.encode()) <= limit
         assert not any(secret[at : at + 8] in kept for at in range(9, len(secret) - 8))

@@ -12,13 +12,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from otelflow._secrets import patterns
-from otelflow._secrets.detect import looks_secret, without_known, without_secrets
+from otelflow._secrets.detect import looks_secret, redact, redact_registered
 from otelflow._secrets.names import STEMS, secret_in_name
 from otelflow._secrets.patterns import is_harmless
 from otelflow._values import attribute as _attribute
 from otelflow._values import scrub
-from otelflow._values.attribute import JsonText, attribute, plain_json, to_json
-from otelflow._values.text import cut, fit, is_plain, whole
+from otelflow._values.attribute import JsonText, simple_json, to_attribute, to_json
+from otelflow._values.text import is_clean, scrub_and_truncate, scrub_long, truncate
 
 WORD = st.text(string.ascii_letters + string.digits, min_size=8, max_size=30).map(lambda text: f"Zq{text}7")
 NAMES = st.sampled_from(
@@ -41,9 +41,9 @@ def test_a_secret_in_a_pair_is_not_left(before: str, name: str, form: str, secre
     """Whatever stands around it: what follows is kept, too."""
     pair = f"{name}{form}" if "{}" in form else f"{name}{form}{{}}"
     text = f"{before} {pair.format(secret)} {behind}"
-    made = without_secrets(text)
+    made = redact(text)
     assert secret not in made
-    assert made.endswith(without_secrets(behind))
+    assert made.endswith(redact(behind))
 
 
 JSON = st.recursive(
@@ -72,7 +72,7 @@ def test_a_secret_at_any_depth_of_json_is_not_left(value: Any, name: str, secret
     text = json.dumps(with_secret)
     for _ in range(levels):
         text = json.dumps({"body": text})
-    made = without_secrets(text)
+    made = redact(text)
     assert secret not in made
     for _ in range(levels):
         made = json.loads(made)["body"]
@@ -87,15 +87,15 @@ def test_a_secret_at_any_depth_of_json_is_not_left(value: Any, name: str, secret
 @settings(max_examples=400)
 def test_no_text_raises(text: str) -> None:
     """Whatever it is: every way in, and the result is what would come of it again."""
-    made = without_secrets(text)
-    without_secrets(text, code=True)
-    without_known(text)
+    made = redact(text)
+    redact(text, code=True)
+    redact_registered(text)
     looks_secret("a", text)
     secret_in_name(text)
-    attribute(text or "a", text)
-    for shown, _ in (cut(text, 64), attribute("a", text)):
+    to_attribute(text or "a", text)
+    for shown, _ in (scrub_and_truncate(text, 64), to_attribute("a", text)):
         shown.encode()
-    assert len(cut(text, 64)[0].encode()) <= 64
+    assert len(scrub_and_truncate(text, 64)[0].encode()) <= 64
     assert len(made) <= len(text) * 12 + 40
 
 
@@ -103,22 +103,22 @@ def test_no_text_raises(text: str) -> None:
 def test_an_ordinary_text_stays(text: str) -> None:
     """Where there is no name, and nothing that looks like a key, nothing changes."""
     plain = "".join(letter for letter in text if not (letter.isascii() and letter.isalnum()))
-    assert without_secrets(plain) == plain
-    assert whole(plain) == plain
+    assert redact(plain) == plain
+    assert scrub_long(plain) == plain
 
 
 @given(st.text(max_size=400), st.integers(64, 300), st.integers(0, 50))
 def test_what_fits_is_what_was_cut(text: str, limit: int, left_out: int) -> None:
     """A text without secrets is cut the same way with and without a search."""
-    assert cut(text, limit) == fit(text, limit) or without_secrets(text) != text
-    assert len(fit(text, limit, left_out)[0].encode()) <= limit
+    assert scrub_and_truncate(text, limit) == truncate(text, limit) or redact(text) != text
+    assert len(truncate(text, limit, left_out)[0].encode()) <= limit
 
 
 @given(st.integers(10**12, 10**19 - 1))
 def test_a_number_is_a_card_by_its_check_digit_only(number: int) -> None:
     """What is replaced has the right check digit, and begins as an issuer's numbers do; a time in ms to ns never."""
     digits = str(number)
-    is_replaced = without_secrets(digits) != digits
+    is_replaced = redact(digits) != digits
     doubled = [int(digit) * (1 + place % 2) for place, digit in enumerate(reversed(digits))]
     is_right = sum(one - 9 if one > 9 else one for one in doubled) % 10 == 0
     assert not is_replaced or (is_right and digits[0] in "23456")
@@ -163,7 +163,7 @@ NEAR = st.one_of(
 def the_long_way(text: str, code: bool) -> str:
     known, patterns.is_harmless = patterns.is_harmless, lambda *_, **__: False
     try:
-        return without_secrets(text, code=code)
+        return redact(text, code=code)
     finally:
         patterns.is_harmless = known
 
@@ -172,11 +172,11 @@ def the_long_way(text: str, code: bool) -> str:
 @settings(max_examples=500, deadline=None)
 def test_the_short_way_leaves_only_what_the_long_way_leaves(text: str, code: bool) -> None:
     """What is held to be harmless at a glance is so by every rule; a secret is not, and is replaced the same."""
-    assert without_secrets(text, code=code) == (cleaned := the_long_way(text, code))
-    if is_harmless(text) or is_plain(text):
+    assert redact(text, code=code) == (cleaned := the_long_way(text, code))
+    if is_harmless(text) or is_clean(text):
         assert cleaned == text
-    if is_plain(text):
-        assert cut(text) == (text, False) == fit(text)
+    if is_clean(text):
+        assert scrub_and_truncate(text) == (text, False) == truncate(text)
 
 
 @pytest.mark.parametrize("shape", ALL_SHAPES, ids=lambda shape: shape.literal)
@@ -190,7 +190,7 @@ def test_no_form_is_overlooked_at_a_glance(shape: Any, data: st.DataObject) -> N
     )
     text = f"{before}{data.draw(like(shape))}{behind}"
     assert not is_harmless(text) or the_long_way(text, False) == text
-    assert not is_plain(text) or the_long_way(text, False) == text
+    assert not is_clean(text) or the_long_way(text, False) == text
 
 
 @pytest.mark.parametrize(
@@ -209,14 +209,14 @@ def test_no_secret_without_long_words_is_overlooked_at_a_glance(secret: str) -> 
     """Those that chance hardly finds: thirteen digits with what may stand between them, words of a letter each."""
     for text in (secret, f"so {secret}", f"{secret} then"):
         assert the_long_way(text, False) != text
-        assert not is_plain(text)
+        assert not is_clean(text)
 
 
 def test_what_programs_say_is_harmless_at_a_glance() -> None:
     """Else the short way would be of no use; and what a secret could be in is looked at."""
     for text in ("added", "loaded 200 rows from the table", "wrote 3/4 of 2024-11-27 to out-1.csv (12.5 s)", "", "é"):
         assert is_harmless(text), text
-        assert is_plain(text) == text.isascii() or len(text) < 11
+        assert is_clean(text) == text.isascii() or len(text) < 11
     for text in (
         "a=b",
         "a: b",
@@ -231,16 +231,16 @@ def test_what_programs_say_is_harmless_at_a_glance() -> None:
         "\x1b[1mb",
     ):
         assert not is_harmless(text), text
-        assert not is_plain(text), text
+        assert not is_clean(text), text
 
 
 def test_a_rule_of_the_user_s_own_looks_at_every_text() -> None:
     """Nothing is harmless then."""
-    assert is_plain("added")
+    assert is_clean("added")
     scrub.use_callback(lambda name, text, rule: "gone" if text == "added" else None)
     try:
-        assert not is_plain("added")
-        assert whole("added") == "gone"
+        assert not is_clean("added")
+        assert scrub_long("added") == "gone"
     finally:
         scrub.use_callback(None)
 
@@ -285,7 +285,7 @@ def test_json_of_plain_values_is_the_same_both_ways(value: Any, name: str, limit
 )
 def test_plain_values_take_the_short_way(value: Any) -> None:
     """What most artifacts are."""
-    assert plain_json(value, "rows") == json.dumps(value)
+    assert simple_json(value, "rows") == json.dumps(value)
 
 
 @pytest.mark.parametrize(
@@ -294,8 +294,8 @@ def test_plain_values_take_the_short_way(value: Any) -> None:
 )
 def test_all_else_is_looked_at_more_closely(value: Any) -> None:
     """Whatever may be a secret, large, or no plain value."""
-    assert plain_json(value, "rows") is None
-    assert plain_json({"rows": 3}, "password") is None
+    assert simple_json(value, "rows") is None
+    assert simple_json({"rows": 3}, "password") is None
 
 
 def test_nothing_is_asked_of_an_object_that_is_not_plain() -> None:
@@ -305,5 +305,5 @@ def test_nothing_is_asked_of_an_object_that_is_not_plain() -> None:
         def __len__(self) -> int:
             raise SystemExit
 
-    assert plain_json(Trap(), "rows") is None
-    assert plain_json([1, Trap()], "rows") is None
+    assert simple_json(Trap(), "rows") is None
+    assert simple_json([1, Trap()], "rows") is None

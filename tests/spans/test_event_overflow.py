@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from otelflow import FlowRunConfig, flow, stats, task
-from otelflow._spans.span_limits import MAX_EVENT_BYTES, MAX_SPAN_BYTES, weigh
+from otelflow._spans.span_limits import MAX_EVENT_BYTES, MAX_SPAN_BYTES, estimated_size
 from otelflow._spans.tracer import use_provider
 from otelflow.testing import Capture
 
@@ -186,7 +186,7 @@ def _told(event: Any) -> str:
 
 def bytes_of(made: ReadableSpan) -> int:
     """What we count on a span."""
-    return weigh(made.attributes) + sum(weigh(event.attributes) for event in made.events)
+    return estimated_size(made.attributes) + sum(estimated_size(event.attributes) for event in made.events)
 
 
 @pytest.mark.parametrize("most", [128, None])
@@ -217,7 +217,7 @@ def test_one_event_cannot_fill_a_span(captured: Capture) -> None:
     large().execute()
     made = captured.flow("large").span
     assert bytes_of(made) <= MAX_SPAN_BYTES
-    assert weigh(made.events[0].attributes) <= MAX_EVENT_BYTES
+    assert estimated_size(made.events[0].attributes) <= MAX_EVENT_BYTES
     assert (made.events[0].attributes or {})[TEXT] == "all of it"
     assert dict(made.attributes or {})["otelflow.dropped.values"] >= 100
 

@@ -42,8 +42,8 @@ from opentelemetry.trace import (
 from otelflow import stats
 from otelflow._spans import lean_span, lean_tracer
 from otelflow._spans.event_overflow import add_event
-from otelflow._spans.tracer import Source
-from otelflow._values.attribute import attribute
+from otelflow._spans.tracer import TracerSource
+from otelflow._values.attribute import to_attribute
 
 START = {"otelflow.kind": "task", "number": 3, "list": ("a", "b")}
 
@@ -178,7 +178,7 @@ anything = st.recursive(values | st.integers() | st.floats(allow_nan=False) | st
 )
 def test_events_of_ours_are_the_same(given_: list[dict[str, Any]], most: int, most_events: int) -> None:
     """Made without the SDK looking at what we cleaned: equal, also under limits, and as unchangeable."""
-    events = [{key: attribute(key, value)[0] for key, value in one.items()} for one in given_]
+    events = [{key: to_attribute(key, value)[0] for key, value in one.items()} for one in given_]
     limits = SpanLimits(max_event_attributes=most, max_events=most_events)
     todo: list[Step] = [partial(_add, attributes=attributes) for attributes in events]
     lean, usual = exported(todo, True, limits)[0], exported(todo, False, limits)[0]
@@ -224,7 +224,7 @@ class ByName(StaticSampler):
 def test_what_is_unusual_takes_the_public_way(more: dict[str, Any]) -> None:
     """Samplers that have to be asked and limits that apply at the start."""
     tracer = TracerProvider(shutdown_on_exit=False, **more).get_tracer("x")
-    source = Source(tracer)
+    source = TracerSource(tracer)
     context = set_span_in_context(tracer.start_span("root"))
     assert source.lean("t", context, (), 1) is None
     assert not isinstance(source.start("t", context, (), 1), lean_span.LeanSpan)
@@ -238,7 +238,7 @@ def test_an_sdk_of_another_shape_takes_the_public_way(monkeypatch: pytest.Monkey
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(memory))
     tracer = provider.get_tracer("otelflow")
-    source = Source(tracer)
+    source = TracerSource(tracer)
     span = source.start("task", set_span_in_context(tracer.start_span("root")), ({"a": 1},), 5)
     assert not isinstance(span, lean_span.LeanSpan)
     assert not lean_span.has_known_shape()
@@ -248,7 +248,7 @@ def test_an_sdk_of_another_shape_takes_the_public_way(monkeypatch: pytest.Monkey
 def test_links_given_at_the_start_are_not_lost() -> None:
     """Source.start passes them on: a span with links is the SDK's own."""
     tracer = TracerProvider(shutdown_on_exit=False).get_tracer("x")
-    span: Any = Source(tracer).start("t", set_span_in_context(tracer.start_span("root")), (), 1, [Link(LINKED)])
+    span: Any = TracerSource(tracer).start("t", set_span_in_context(tracer.start_span("root")), (), 1, [Link(LINKED)])
     assert [link.context for link in span.links] == [LINKED]
 
 
@@ -318,7 +318,7 @@ def started(
     tracer = provider.get_tracer("otelflow")
     context = Context() if parent is None else set_span_in_context(NonRecordingSpan(parent), Context())
     if by_source:
-        span: Any = Source(tracer).start("t", context, (START,), 10)
+        span: Any = TracerSource(tracer).start("t", context, (START,), 10)
     else:
         span = tracer.start_span("t", context, attributes=dict(START), start_time=10)
     span.end(20)
@@ -345,7 +345,7 @@ def test_a_tracer_that_is_switched_off_makes_no_span() -> None:
     tracer: Any = provider.get_tracer("x")
     if not hasattr(tracer, "_tracer_config"):
         pytest.skip("this SDK cannot switch a tracer off")
-    source = Source(tracer)
+    source = TracerSource(tracer)
     assert source.start("t", Context(), (), 1).is_recording()
     tracer._set_tracer_config(replace(tracer._tracer_config, is_enabled=False))
     assert not source.start("t", Context(), (), 1).is_recording()
@@ -354,7 +354,7 @@ def test_a_tracer_that_is_switched_off_makes_no_span() -> None:
 def test_a_processor_added_later_is_told() -> None:
     """Of the end of a span that has begun already, and of all after it."""
     provider = TracerProvider(shutdown_on_exit=False)
-    source, memory = Source(provider.get_tracer("x")), InMemorySpanExporter()
+    source, memory = TracerSource(provider.get_tracer("x")), InMemorySpanExporter()
     span = source.start("first", Context(), (), 1)
     provider.add_span_processor(SimpleSpanProcessor(memory))
     span.end()
@@ -364,7 +364,7 @@ def test_a_processor_added_later_is_told() -> None:
 
 def test_an_ended_span_is_copied_as_the_sdk_s_are() -> None:
     """Processors that keep copies get one: of the facts, and not of locks."""
-    source = Source(TracerProvider(shutdown_on_exit=False).get_tracer("x"))
+    source = TracerSource(TracerProvider(shutdown_on_exit=False).get_tracer("x"))
     span: Any = source.start("t", Context(), (START, 5), 1)
     span.end(9)
     ways = [copy.copy, copy.deepcopy] if hasattr(BoundedAttributes, "__deepcopy__") else [copy.copy]  # since 1.40

@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from otelflow._spans import lean_span, lean_tracer
 from otelflow._spans.event_overflow import add_event
-from otelflow._spans.tracer import Source
+from otelflow._spans.tracer import TracerSource
 
 START = {"otelflow.kind": "task", "number": 3, "list": ("a", "b")}
 
@@ -26,7 +26,7 @@ START = {"otelflow.kind": "task", "number": 3, "list": ("a", "b")}
 @pytest.mark.parametrize("looks", [False, True])
 def test_threads_that_say_and_look_at_once_lose_no_event(looks: bool) -> None:
     """The SDK's list is made while others go on adding to the span."""
-    source = Source(TracerProvider(shutdown_on_exit=False).get_tracer("x"))
+    source = TracerSource(TracerProvider(shutdown_on_exit=False).get_tracer("x"))
     for _ in range(30):
         span: Any = source.start("t", Context(), (START,), 1)
         begin = threading.Barrier(5)
@@ -51,7 +51,7 @@ def test_many_threads_read_write_and_end_one_span() -> None:
     """Nothing that came in time is lost, and the span is handed on once."""
     provider, memory = TracerProvider(shutdown_on_exit=False), InMemorySpanExporter()
     provider.add_span_processor(SimpleSpanProcessor(memory))
-    source = Source(provider.get_tracer("x"))
+    source = TracerSource(provider.get_tracer("x"))
     for _ in range(20):
         span: Any = source.start("t", Context(), (START,), 1)
         begin = threading.Barrier(6)

@@ -12,8 +12,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 from opentelemetry.sdk.trace import TracerProvider
 
-from otelflow._export.batch_processor import Pipeline
-from otelflow._export.processors import SpanDoor
+from otelflow._export.batch_processor import BatchProcessor
+from otelflow._export.processors import ExportSpanProcessor
 from otelflow._providers.exporters import make_exporter
 
 Answer = tuple[int, dict[str, str], bytes]
@@ -56,9 +56,9 @@ class Sending:
     """A provider of its own, with one pipeline to an endpoint."""
 
     def __init__(self, endpoint: str, **settings: Any) -> None:
-        self.pipeline = Pipeline(make_exporter("otlp", endpoint), "otlp", **{"delay": 60.0, **settings})
+        self.pipeline = BatchProcessor(make_exporter("otlp", endpoint), "otlp", **{"delay": 60.0, **settings})
         self._provider = TracerProvider(shutdown_on_exit=False)
-        self._provider.add_span_processor(SpanDoor(self.pipeline))
+        self._provider.add_span_processor(ExportSpanProcessor(self.pipeline))
         self._tracer = self._provider.get_tracer("test")
 
     def spans(self, number: int, text: str = "") -> None:

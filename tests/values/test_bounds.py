@@ -16,10 +16,10 @@ from programs import run as program
 
 from otelflow import FlowRunConfig, flow, flow_events, stats, task
 from otelflow._instrument.argument_attributes import ArgumentPaths
-from otelflow._spans.span_limits import MAX_EVENT_BYTES, weigh
+from otelflow._spans.span_limits import MAX_EVENT_BYTES, estimated_size
 from otelflow._spans.tracer import use_provider
 from otelflow._values import attribute as _attribute
-from otelflow._values.attribute import attribute, to_json
+from otelflow._values.attribute import to_attribute, to_json
 from otelflow._values.text import MAX_VALUE_BYTES
 from otelflow.testing import Capture
 
@@ -69,7 +69,7 @@ def test_nothing_is_captured_for_a_span_that_is_not_recorded(monkeypatch: pytest
         raise AssertionError("looked at")
 
     monkeypatch.setattr("otelflow._events.outputs.to_json", never)
-    monkeypatch.setattr("otelflow._events.message.attribute", never)
+    monkeypatch.setattr("otelflow._events.message.to_attribute", never)
     monkeypatch.setattr("otelflow._events.exception.format_error", never)
     before = dict(stats().dropped)
     heard = []
@@ -222,7 +222,7 @@ def test_the_attributes_of_a_span_are_bounded(captured: Capture) -> None:
 
     laden()
     attributes = captured.task("laden").attributes
-    assert weigh(attributes) <= MAX_EVENT_BYTES + 1024
+    assert estimated_size(attributes) <= MAX_EVENT_BYTES + 1024
     assert (attributes["otelflow.task.name"], attributes["otelflow.kind"]) == ("laden", "task")
     assert 0 < len(attributes["key 0"]) <= 256
 
@@ -235,13 +235,13 @@ def test_the_attributes_from_arguments_are_bounded() -> None:
 
     paths = ArgumentPaths(takes, [(f"key {number}", f"given.key{number}") for number in range(50)], "takes")
     made, cut = paths.read((), {f"key{number}": "x" * 3000 for number in range(50)})
-    assert weigh(made) <= MAX_EVENT_BYTES
+    assert estimated_size(made) <= MAX_EVENT_BYTES
     assert cut >= 50
 
 
 def test_a_value_that_is_cut_says_so() -> None:
     """On a character boundary, with how much is missing."""
-    text, was_cut = attribute("text", "é" * 2000)
+    text, was_cut = to_attribute("text", "é" * 2000)
     assert was_cut
     assert len(text.encode()) <= MAX_VALUE_BYTES
     assert text.endswith("characters left out]")

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from importlib.resources import files
 from typing import Any, TextIO
 
-from otelflow_exporters._trace.span import Span, plain
+from otelflow_exporters._trace.span import Span, to_plain
 
 __all__ = ["page_text", "write_page"]
 
@@ -130,7 +130,7 @@ class _Resources:
 
     def number(self, resource: Mapping[str, Any]) -> int:
         if self._last is None or self._last[0] is not resource:
-            text = _json(_exact(plain(resource)))
+            text = _json(_exact(to_plain(resource)))
             self._last = resource, self._numbers.setdefault(text, len(self._numbers))
         return self._last[1]
 

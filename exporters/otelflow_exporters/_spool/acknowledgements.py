@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from otelflow_exporters._spool.folder import Folder, Segment
 from otelflow_exporters._spool.record_format import START
 
-__all__ = ["Ledger"]
+__all__ = ["Acknowledgements"]
 
 _MOST_MISSING = 100
 """Segments that were taken away, for which an answer may still come; of older ones none does."""
@@ -46,7 +46,7 @@ class _Own:
         self._sent[key] = end, before + spans
 
 
-class Ledger:
+class Acknowledgements:
     """The account of one process's segments. Any thread may call anything here."""
 
     def __init__(self, folder: Folder, keys: list[str]) -> None:

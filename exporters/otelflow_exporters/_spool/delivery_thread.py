@@ -13,14 +13,14 @@ from filelock import Timeout
 
 from otelflow._otlp.partition import Part
 from otelflow._otlp.response import Outcome, Response, Sender
-from otelflow._runtime.waiting import Bell
+from otelflow._runtime.waiting import WakeUp
 from otelflow_exporters._settings import suppressed
 from otelflow_exporters._spool.delivery import deliver, new_sender
 from otelflow_exporters._spool.destination import Destination
 from otelflow_exporters._spool.folder import Folder, Segment, forget_lock, lock_at
 from otelflow_exporters._spool.record_format import START, Damage
 
-__all__ = ["DAMAGED", "EXPIRED", "Courier", "Reports"]
+__all__ = ["DAMAGED", "EXPIRED", "DeliveryThread", "Reports"]
 
 EXPIRED = "spool_expired"
 """The record was older than it may get."""
@@ -67,7 +67,7 @@ class Reports(NamedTuple):
     """Something may be done with."""
 
 
-class Courier:
+class DeliveryThread:
     """Delivers to ``destination``. One process at a time does, which holds a lock of the folder for that endpoint."""
 
     def __init__(self, folder: Folder, destination: Destination, max_age: int, reports: Reports) -> None:
@@ -79,7 +79,7 @@ class Courier:
 
     def _begin(self) -> None:
         self._lock = lock_at(self._folder.at(f"sender-{self.destination.key}.lock"))
-        self._news, self._hurry = Bell(), Bell()
+        self._news, self._hurry = WakeUp(), WakeUp()
         self._stopping = False
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
@@ -110,8 +110,8 @@ class Courier:
             finally:
                 self._starting.release()
         if hurry:
-            self._hurry.ring()
-        self._news.ring()
+            self._hurry.set()
+        self._news.set()
 
     def _start(self) -> None:
         if self._thread is None:

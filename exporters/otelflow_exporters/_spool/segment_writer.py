@@ -16,7 +16,7 @@ from otelflow_exporters._settings import Sync
 from otelflow_exporters._spool.folder import Folder, Segment, forget_lock
 from otelflow_exporters._spool.record_format import START, Record, file_head, pack
 
-__all__ = ["NoRoom", "Writer", "write_all", "writing"]
+__all__ = ["NoRoom", "SegmentWriter", "write_all", "writing"]
 
 writing = threading.RLock()
 """Held while a file of a spool is written. One for all of the process, so that a fork can wait for it: no child gets
@@ -35,7 +35,7 @@ class NoRoom(Exception):
     """The record is larger than all that the folder may hold."""
 
 
-class Writer:
+class SegmentWriter:
     """Appends records to the folder, in segments of this process. Every method may be called by any thread.
 
     ``wrote(stem, spans)`` is told what was appended, ``drop(segment, spans)`` what goes to make room and how many spans

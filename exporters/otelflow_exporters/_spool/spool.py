@@ -16,15 +16,15 @@ from otelflow._otlp.partition import Part
 from otelflow._otlp.response import Outcome, Response, Sender
 from otelflow._runtime.drop_counts import TOO_LARGE
 from otelflow_exporters._settings import Sync, suppressed
-from otelflow_exporters._spool.acknowledgements import Ledger
+from otelflow_exporters._spool.acknowledgements import Acknowledgements
 from otelflow_exporters._spool.delivery import deliver, new_sender
-from otelflow_exporters._spool.delivery_thread import DAMAGED, Courier, Reports
+from otelflow_exporters._spool.delivery_thread import DAMAGED, DeliveryThread, Reports
 from otelflow_exporters._spool.destination import Destination
 from otelflow_exporters._spool.folder import Folder, Segment
 from otelflow_exporters._spool.open_flows import FlowJournal, closed_flows
-from otelflow_exporters._spool.segment_writer import NoRoom, Writer, writing
+from otelflow_exporters._spool.segment_writer import NoRoom, SegmentWriter, writing
 
-__all__ = ["FULL", "REMOVED", "UNWRITABLE", "Account", "Settings", "Spool"]
+__all__ = ["FULL", "REMOVED", "UNWRITABLE", "Settings", "Spool", "SpoolStats"]
 
 FULL = "spool_full"
 """The folder had no room for them any more."""
@@ -60,7 +60,7 @@ class Settings:
 
 
 @dataclass
-class Account:
+class SpoolStats:
     """What became of the spans that this process gave to the spool."""
 
     delivered: int = 0
@@ -80,9 +80,9 @@ class Spool:
         self.folder = Folder(settings.folder)
         self.keys = [destination.key for destination in where]
         self._destinations = where
-        self._ledger = Ledger(self.folder, self.keys)
+        self._ledger = Acknowledgements(self.folder, self.keys)
         self.journal = FlowJournal(self._journal_path, self._complain)
-        self._writer = Writer(
+        self._writer = SegmentWriter(
             self.folder,
             self.keys,
             settings.most_bytes,
@@ -92,7 +92,7 @@ class Spool:
             entered_anew=self.journal.renew,
         )
         reports = Reports(self._lose_spooled, self._look_after, self._notify, self._ledger.sent, self._sweep)
-        self._couriers = [Courier(self.folder, each, settings.max_age, reports) for each in where]
+        self._couriers = [DeliveryThread(self.folder, each, settings.max_age, reports) for each in where]
         self._begin()
         _spools.add(self)
         if self.folder.segments() or self.folder.identities():  # what was left by those before us
@@ -187,7 +187,7 @@ class Spool:
                 self._lost_spooled += spans
         self._complain(f"lost {reason}", f"lost {spans} spans ({reason}); `otelflow spool status` tells more")
 
-    def account(self) -> Account:
+    def account(self) -> SpoolStats:
         """What became of this process's spans."""
         under_way = self._look_for_missing()
         waiting = [self.folder.spans_in(*one) for one in self.folder.waiting(self.keys)]
@@ -198,7 +198,7 @@ class Spool:
         if self._removed:
             lost[REMOVED] = self._removed
         dealt_with, _ = self._ledger.count()
-        return Account(max(0, dealt_with - counted) + self._sent_directly, sum(waiting) + under_way, lost)
+        return SpoolStats(max(0, dealt_with - counted) + self._sent_directly, sum(waiting) + under_way, lost)
 
     def _look_for_missing(self) -> int:
         """See what others have sent of this process's spans, and what is not in the folder any more. How many of these
@@ -304,7 +304,7 @@ class Spool:
         self._writer.leave(keep=not self.journal.is_empty)
         self._sweep()
 
-    def _gets_nowhere(self, courier: Courier) -> bool:
+    def _gets_nowhere(self, courier: DeliveryThread) -> bool:
         return courier.is_failing or courier.has_waited(self.settings.exit_seconds)
 
     # --- those who died -----------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
 from otelflow_exporters._terminal.text import clean, duration, style_for
 from otelflow_exporters._trace.markers import is_marker
-from otelflow_exporters._trace.open_spans import Open, Running
+from otelflow_exporters._trace.open_spans import OpenSpans, OpenTrace
 
 __all__ = ["LiveTree", "Row", "is_possible", "rows"]
 
@@ -57,7 +57,7 @@ class Row(NamedTuple):
     progress: tuple[float, float] | None = None
 
 
-def rows(running: Running, now: int, most: int) -> list[Row]:
+def rows(running: OpenSpans, now: int, most: int) -> list[Row]:
     """At most ``most`` lines for what is running at ``now``, nanoseconds since the epoch."""
     with running.lock:
         made: list[Row] = []
@@ -73,16 +73,16 @@ def rows(running: Running, now: int, most: int) -> list[Row]:
     return [*made, Row(f"… and {left_out} lines more")] if left_out else made
 
 
-def _below(top: Open, now: int) -> Iterator[Row]:
+def _below(top: OpenTrace, now: int) -> Iterator[Row]:
     """The rows of an open span and of everything open below it, without recursion."""
-    stack: list[tuple[str, str, Open]] = [("", "", top)]
+    stack: list[tuple[str, str, OpenTrace]] = [("", "", top)]
     while stack:
         prefix, indent, one = stack.pop()
         yield Row(prefix + clean(one.name, 48), (now - one.start) / 1e9, one.total, one.failed_in_all, one.progress)
-        by_name: dict[str, list[Open]] = defaultdict(list)
+        by_name: dict[str, list[OpenTrace]] = defaultdict(list)
         for child in one.below.values():
             by_name[child.name].append(child)
-        waiting: list[tuple[str, str, Open]] = []
+        waiting: list[tuple[str, str, OpenTrace]] = []
         for name in {**one.ended, **by_name}:
             done, failed = one.ended.get(name, (0, 0))
             equal, label = by_name.get(name, []), f"{indent}   {clean(name, 48)}"
@@ -102,7 +102,7 @@ class LiveTree(SpanProcessor):
     def __init__(self, out: io.TextIOWrapper) -> None:
         from otelflow_exporters._terminal.live_region import Region
 
-        self._running = Running()
+        self._running = OpenSpans()
         self._region = Region(out)
         self._something = threading.Event()
         self._is_down = False

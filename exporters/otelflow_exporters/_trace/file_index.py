@@ -14,7 +14,7 @@ from otelflow_exporters._trace.from_json import from_json, is_known
 from otelflow_exporters._trace.markers import flow_of, is_marker
 from otelflow_exporters._trace.span import Span
 
-__all__ = ["Index", "NotReadable", "Source", "Trace"]
+__all__ = ["Index", "Source", "Trace", "UnreadableFile"]
 
 _CACHED_LINES = 4
 _COPY = 1 << 20
@@ -22,7 +22,7 @@ _BLANK = b"\0\r\n\t \xef\xbb\xbf"
 """What a line of nothing is made of: a file system may leave zeros after a crash."""
 
 
-class NotReadable(Exception):
+class UnreadableFile(Exception):
     """A file that cannot be read, or that holds nothing that looks like spans."""
 
 
@@ -97,13 +97,13 @@ class Source:
         try:
             return Path(name).open("rb")
         except OSError as error:
-            raise NotReadable(f"{name!r} cannot be read: {error.strerror}.") from None
+            raise UnreadableFile(f"{name!r} cannot be read: {error.strerror}.") from None
 
     def close(self) -> None:
         self._file.close()
 
     def spans(self) -> Iterator[tuple[int, Span]]:
-        """Every span in brief, with the position of its line. Raises NotReadable for a file without any JSON of
+        """Every span in brief, with the position of its line. Raises UnreadableFile for a file without any JSON of
         spans."""
         self._file.seek(0)
         is_of_lines, position = False, 0
@@ -126,7 +126,7 @@ class Source:
         self._file.seek(0)
         document = _parsed(self._file.read())
         if not is_known(document):
-            raise NotReadable(f"{self.name} holds no spans: no OTLP JSON, no JSON of Jaeger's.")
+            raise UnreadableFile(f"{self.name} holds no spans: no OTLP JSON, no JSON of Jaeger's.")
         self.broken = 0
         self._document = list(from_json(document))
         yield from ((0, span) for span in self._document)

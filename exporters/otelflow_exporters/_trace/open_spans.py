@@ -9,7 +9,7 @@ from typing import Any
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode
 
-__all__ = ["PROGRESS_DONE", "PROGRESS_TOTAL", "Open", "Running"]
+__all__ = ["PROGRESS_DONE", "PROGRESS_TOTAL", "OpenSpans", "OpenTrace"]
 
 PROGRESS_DONE, PROGRESS_TOTAL = "otelflow.progress.done", "otelflow.progress.total"
 """Attributes by which a span says how far it is: two numbers of the same unit."""
@@ -19,15 +19,15 @@ _MOST_NAMES = 50
 _OTHERS = "others"
 
 
-class Open:
+class OpenTrace:
     """A span that has not ended: those below it that have not either, and by name how many below it did and failed."""
 
     __slots__ = ("above", "below", "ended", "failed_in_all", "name", "span", "start", "total")
 
-    def __init__(self, span: ReadableSpan, above: Open | None) -> None:
+    def __init__(self, span: ReadableSpan, above: OpenTrace | None) -> None:
         self.span, self.above = span, above
         self.name, self.start = span.name, span.start_time or 0
-        self.below: dict[int, Open] = {}
+        self.below: dict[int, OpenTrace] = {}
         self.ended: dict[str, list[int]] = {}
         """By name: how many ended, and how many of them failed."""
         self.total = self.failed_in_all = 0
@@ -51,13 +51,13 @@ class Open:
         return None
 
 
-class Running:
+class OpenSpans:
     """The open spans. Told of starts and ends by the threads of the program, and read by the one that draws."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
-        self._open: dict[int, Open] = {}
-        self.tops: dict[int, Open] = {}
+        self._open: dict[int, OpenTrace] = {}
+        self.tops: dict[int, OpenTrace] = {}
         self.not_held = 0
         """Starts beyond the largest number that is held, so far."""
 
@@ -68,7 +68,7 @@ class Running:
                 self.not_held += 1
                 return
             above = None if span.parent is None else self._open.get(span.parent.span_id)
-            made = Open(span, above)
+            made = OpenTrace(span, above)
             identity = span.context.span_id
             self._open[identity] = made
             (self.tops if above is None else above.below)[identity] = made
@@ -96,6 +96,6 @@ class Running:
     def __bool__(self) -> bool:
         return bool(self._open)
 
-    def older_than(self, time: int) -> Iterator[Open]:
+    def older_than(self, time: int) -> Iterator[OpenTrace]:
         """The open spans at the top that began before ``time``, nanoseconds since the epoch. Under the lock."""
         return (one for one in self.tops.values() if one.start < time)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Literal, NamedTuple
 
-__all__ = ["Event", "Kind", "Link", "Span", "StatusName", "plain", "timestamp"]
+__all__ = ["Event", "Kind", "Link", "Span", "StatusName", "timestamp", "to_plain"]
 
 Kind = Literal["internal", "server", "client", "producer", "consumer", "unspecified"]
 StatusName = Literal["unset", "ok", "error"]
@@ -92,18 +92,18 @@ class Span:
             "duration": None if self.end is None else self.duration,
             "status": self.status,
             "status_message": self.status_message,
-            "attributes": plain(self.attributes),
+            "attributes": to_plain(self.attributes),
             "events": [
-                {"name": event.name, "time": timestamp(event.time), "attributes": plain(event.attributes)}
+                {"name": event.name, "time": timestamp(event.time), "attributes": to_plain(event.attributes)}
                 for event in self.events
             ],
             "links": [
-                {"trace_id": link.trace_id, "span_id": link.span_id, "attributes": plain(link.attributes)}
+                {"trace_id": link.trace_id, "span_id": link.span_id, "attributes": to_plain(link.attributes)}
                 for link in self.links
             ],
             "dropped": dict(zip(("attributes", "events", "links"), self.dropped, strict=True)),
             "scope": self.scope,
-            "resource": plain(self.resource),
+            "resource": to_plain(self.resource),
         }
 
 
@@ -117,14 +117,14 @@ def timestamp(nanoseconds: int) -> str:
     return f"{whole:%Y-%m-%dT%H:%M:%S}.{rest:09}Z"
 
 
-def plain(value: Any) -> Any:
+def to_plain(value: Any) -> Any:
     """``value`` in JSON's own types: bytes in base64, numbers that JSON has not as text."""
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
+        return [to_plain(item) for item in value]
     return value if value is None or isinstance(value, (str, bool, int, float)) else str(value)

@@ -14,7 +14,7 @@ import click
 
 from otelflow_exporters._terminal.render import render
 from otelflow_exporters._terminal.text import Style, clean, duration, style_for
-from otelflow_exporters._trace.file_index import Index, NotReadable, Source, Trace
+from otelflow_exporters._trace.file_index import Index, Source, Trace, UnreadableFile
 from otelflow_exporters._trace.filters import Filters, as_moment, as_seconds
 from otelflow_exporters._trace.markers import without_markers
 from otelflow_exporters._trace.span import Span
@@ -86,7 +86,7 @@ def show(**given: Any) -> int:
             names = dict.fromkeys(given["files"])  # a file that is named twice would show twice what it holds
             index = Index([stack.enter_context(closing(Source(name, sys.stdin.buffer))) for name in names])
             _print(index, _wanted(index, given), given)
-        except NotReadable as error:
+        except UnreadableFile as error:
             raise click.ClickException(str(error)) from None
     return 0
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from otelflow_exporters._trace.file_index import Index, NotReadable, Source
+from otelflow_exporters._trace.file_index import Index, Source, UnreadableFile
 from otelflow_exporters._trace.filters import as_moment, as_seconds
 from otelflow_exporters._trace.from_json import nanoseconds
 from otelflow_exporters._trace.span import Event, Span, timestamp
@@ -140,7 +140,7 @@ def test_what_holds_no_spans(tmp_path: Path, content: bytes) -> None:
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     """Said with the reason of the system."""
-    with pytest.raises(NotReadable, match="cannot be read: Is a directory"):
+    with pytest.raises(UnreadableFile, match="cannot be read: Is a directory"):
         Source(str(tmp_path))
 
 

@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, TraceFlags, TraceState
 from otelflow_exporters._spool.delivery import encode
-from otelflow_exporters._spool.delivery_thread import Courier, Reports
+from otelflow_exporters._spool.delivery_thread import DeliveryThread, Reports
 from otelflow_exporters._spool.destination import destinations
 from otelflow_exporters._spool.folder import Folder
 from otelflow_exporters._spool.open_flows import FlowJournal, closed_flows
@@ -161,7 +161,7 @@ def test_a_damaged_folder_is_delivered(segments: list[tuple[list[bytes], list[tu
         folder, lost = Folder(path), []
         (destination,) = destinations("http://127.0.0.1:1")
         nothing: Any = lambda *_: None  # noqa: E731 - it stands for several
-        courier = Courier(folder, destination, 0, Reports(lambda *loss: lost.append(loss), *[nothing] * 4))
+        courier = DeliveryThread(folder, destination, 0, Reports(lambda *loss: lost.append(loss), *[nothing] * 4))
         delivered, progress = b"", {}
         for segment in folder.segments():
             for batch in courier._batches(segment, START):

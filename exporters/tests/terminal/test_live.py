@@ -13,7 +13,7 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.trace import SpanContext, TraceFlags
 from otelflow_exporters._terminal.live_tree import LiveTree, Row, is_possible, rows
-from otelflow_exporters._trace.open_spans import Running
+from otelflow_exporters._trace.open_spans import OpenSpans
 
 if sys.platform == "win32":
     pytest.skip("pseudo-terminals are for Unix", allow_module_level=True)
@@ -276,7 +276,7 @@ def ended(number: int) -> ReadableSpan:
 
 def test_what_a_span_leaves_running_moves_up() -> None:
     """A thread that outlives its task is shown below what is still there."""
-    running = Running()
+    running = OpenSpans()
     for one in (Started(1), Started(2, 1), Started(3, 2)):
         running.started(one)
     running.ended(ended(2))
@@ -289,7 +289,7 @@ def test_what_a_span_leaves_running_moves_up() -> None:
 
 def test_many_at_once_are_one_line() -> None:
     """And no picture is higher than the terminal."""
-    running = Running()
+    running = OpenSpans()
     running.started(Started(1, name="root"))
     for number in range(2, 102):
         running.started(Started(number, 1, "step"))
@@ -305,7 +305,7 @@ def test_numbers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A flood of open spans is counted, not kept."""
     monkeypatch.setattr("otelflow_exporters._trace.open_spans._MOST_OPEN", 3)
     monkeypatch.setattr("otelflow_exporters._trace.open_spans._MOST_NAMES", 2)
-    running = Running()
+    running = OpenSpans()
     running.started(Started(1))
     for number in range(2, 10):
         running.started(Started(number, 1))
@@ -319,7 +319,7 @@ def test_numbers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_short_runs_do_not_flicker_and_progress_is_checked() -> None:
     """What began just now is not shown; progress that is none is not, either."""
-    running = Running()
+    running = OpenSpans()
     odd = {"otelflow.progress.done": "a", "otelflow.progress.total": 0}
     running.started(Started(1, **odd))
     assert rows(running, SECOND // 10, 10) == []
