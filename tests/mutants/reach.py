@@ -38,7 +38,9 @@ class Reach:
         if reaching:
             ordered = sorted(reaching, key=lambda test: self._width[test])
         else:
-            ordered = [test for test, _ in Counter(test for tests in of_file.values() for test in tests).most_common(50)]
+            ordered = [
+                test for test, _ in Counter(test for tests in of_file.values() for test in tests).most_common(50)
+            ]
         chosen: list[str] = []
         seconds = 0.0
         for test in ordered:
@@ -79,9 +81,7 @@ def _run(root: Path, folder: Path, arguments: list[str]) -> dict[str, object]:
     config = f"--rcfile={_HERE / 'coverage.ini'}"
     words = ["-m", "pytest", "-n", "auto", "-q", "-p", "no:cacheprovider", "-p", "mutants.contexts", *arguments]
     subprocess.run([sys.executable, "-m", "coverage", "run", config, *words], cwd=root, env=environment, check=False)
-    subprocess.run(
-        [sys.executable, "-m", "coverage", "combine", "-q", config], cwd=root, env=environment, check=True
-    )
+    subprocess.run([sys.executable, "-m", "coverage", "combine", "-q", config], cwd=root, env=environment, check=True)
     seconds: dict[str, float] = json.loads(durations.read_text())
     number = {test: place for place, test in enumerate(seconds)}
     data = coverage.CoverageData(str(folder / "coverage"))
@@ -90,8 +90,7 @@ def _run(root: Path, folder: Path, arguments: list[str]) -> dict[str, object]:
     for file in data.measured_files():
         by_line = data.contexts_by_lineno(file)
         lines[os.path.relpath(file, root)] = {
-            str(line): [number[test] for test in contexts if test in number]
-            for line, contexts in by_line.items()
+            str(line): [number[test] for test in contexts if test in number] for line, contexts in by_line.items()
         }
     return {"tests": list(number), "seconds": list(seconds.values()), "lines": lines}
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import sys
 import warnings
 from typing import Any
 
@@ -190,3 +192,60 @@ def test_nothing_to_run_and_running_twice() -> None:
 
     with pytest.raises(OtelflowError, match="is running already"):
         itself().execute()
+
+
+def test_an_async_generator_that_is_closed_early_awaits_its_hook() -> None:
+    """``aclose()`` returns when ``on_stop`` has ended, not before."""
+    calls: list[str] = []
+
+    class Resource(Task):
+        async def on_stop(self) -> None:
+            await asyncio.sleep(0)
+            calls.append("closed")
+
+    @task(cls=Resource)
+    async def numbers() -> Any:
+        yield 1
+        yield 2
+
+    async def main() -> None:
+        generator = numbers()
+        assert await generator.__anext__() == 1
+        await generator.aclose()
+        assert calls == ["closed"]
+
+    asyncio.run(main())
+
+
+def test_a_message_in_memory_has_its_attributes(captured: Capture) -> None:
+    """Those that were given with it, and none for one without."""
+
+    @flow(flow_config=FlowRunConfig(capture_output=False))
+    def speaks(this_flow: Any = None) -> None:
+        this_flow.log_info("with", rows=2, source="a")
+        this_flow.log_info("without")
+
+    run = speaks().execute()
+    assert [message.attributes for message in run.messages] == [{"rows": 2, "source": "a"}, {}]
+
+
+def test_a_console_that_cannot_be_written_to_is_logged_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run goes on; the reason is in the log."""
+
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError("the pipe is gone")
+
+    @flow(flow_config=FlowRunConfig(capture_output=False, log_to_console=True))
+    def speaks(this_flow: Any = None) -> int:
+        this_flow.log_info("one")
+        this_flow.log_info("two")
+        return 1
+
+    monkeypatch.setattr(sys, "stdout", Closed())
+    assert speaks().execute().return_value == 1
+    assert [record.getMessage() for record in caplog.records if record.name == "otelflow"] == [
+        "Could not print to the standard output: the pipe is gone"
+    ]

@@ -230,6 +230,10 @@ def test_heartbeats_come_again(sent: Sent) -> None:
     nightly().execute()
     times = [span.start_time or 0 for span in sent.named("nightly (running)")]
     assert times == sorted(set(times))
+    (whole,) = sent.named("nightly")
+    intervals = [(time - (whole.start_time or 0)) // 100_000_000 for time in times]
+    assert intervals == sorted(set(intervals)), "more than one in an interval"
+    assert intervals[0] >= 1
     assert len(sent.named("nightly (started)")) == 1
     assert not watched.open
 
