@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import receiver as receivers
+from hypothesis import settings
 from receiver import Sink
 
 from otelflow import FlowRunEvent, flow_events
@@ -14,6 +15,10 @@ from otelflow._export import loss_log
 from otelflow._runtime import log_once
 from otelflow.context import get_current
 from otelflow.testing import Capture, capture
+
+# An example may take any time: the machine may be busy. All else is as hypothesis has it, in CI as for CI.
+settings.register_profile("any machine", settings(), deadline=None)
+settings.load_profile("any machine")
 
 
 @pytest.fixture(autouse=True)
