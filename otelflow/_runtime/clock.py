@@ -1,4 +1,4 @@
-"""What time it is: asked through this module, so that a test can have a clock that steps."""
+"""Tell the time. All code reads the clock here, so that a test can replace it by a clock that steps."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Send what waits before the process ends: on a signal, before ``exec``, at the end of a worker that skips ``atexit``.
+"""Send queued data before the process ends: on a signal, before ``exec``, when a worker exits without ``atexit``.
 
-A signal then does what it always does.
+A signal then has its usual effect.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Any
 
 from otelflow._runtime.log_once import log_once
-from otelflow._runtime.watchdog import Watchdog, action_of, is_possible, set_action
+from otelflow._runtime.watchdog import Watchdog, get_action, is_supported, set_action
 
 __all__ = [
     "arm_watchdog",
@@ -33,66 +33,70 @@ _watchdog: Watchdog | None = None
 
 
 def drain_on_signals(drain: Callable[[], None]) -> None:
-    """Have ``drain`` called before SIGTERM or SIGHUP ends this process, once :func:`arm_watchdog` was called.
+    """Register ``drain`` to run before SIGTERM or SIGHUP ends this process, once :func:`arm_watchdog` was called.
 
-    Only in the main thread, and only where nobody handles the signal: a handler of the user's is left in place, and one
-    that is set later takes the place of this one. A server of uvicorn's handles SIGTERM while it runs, and raises it
-    again when it has stopped: ``drain`` is called in between.
+    This works only in the main thread, and only for a signal without a handler. A handler of the user stays in place,
+    and one that is set later replaces this one. A uvicorn server handles SIGTERM while it runs, and raises it again
+    after it has stopped: ``drain`` runs in between.
     """
     global _watchdog
     if threading.current_thread() is not threading.main_thread():
         return
-    watched, can_watch = [], is_possible()
+    watched_signals, can_watch = [], is_supported()
 
-    def end(number: int) -> None:
+    def drain_and_terminate(number: int) -> None:
         try:
             drain()
         finally:
-            _end_by(number)
+            _terminate_by_signal(number)
 
-    def ended(number: int, _: FrameType | None) -> None:
+    def handle_signal(number: int, _: FrameType | None) -> None:
         if _watchdog is not None:
-            _watchdog.attended.set()
-        end(number)
+            _watchdog.handler_ran.set()
+        drain_and_terminate(number)
 
     for number in _SIGNALS:
         try:
             handler = signal.getsignal(number)
             if handler is not signal.SIG_DFL:
-                _drain_with_uvicorn(handler, drain)
-            elif not can_watch or action_of(number) == 0:  # else it is handled by something that is not Python
-                signal.signal(number, ended)
-                watched.append(number)
-        except (ValueError, OSError) as error:  # an interpreter within a server that keeps signals to itself
-            log_once("signals", "Signals are left alone: %s", error)
-    if watched and can_watch:
-        _watchdog = Watchdog(watched, ended, end)
+                _drain_after_uvicorn(handler, drain)
+            elif not can_watch or get_action(number) == 0:  # else code outside Python handles it
+                signal.signal(number, handle_signal)
+                watched_signals.append(number)
+        except (ValueError, OSError) as error:  # an interpreter embedded in a server that manages signals itself
+            log_once("signals", "Cannot handle signals; queued spans may be lost when one ends the process: %s", error)
+    if watched_signals and can_watch:
+        _watchdog = Watchdog(watched_signals, handle_signal, drain_and_terminate)
 
 
 def arm_watchdog() -> None:
-    """A signal must not end this process at once from now on. Until then, it does: also in a forked child, and where a
-    handler is set that would do no more."""
+    """Start the signal watchdog, as there is data to send.
+
+    Before that, signals keep their default action: also in a forked child, and although our handler is set.
+    """
     if _watchdog is not None:
-        _watchdog.wake()
+        _watchdog.arm()
 
 
-def _end_by(number: int) -> None:
+def _terminate_by_signal(number: int) -> None:
     if threading.current_thread() is threading.main_thread():
         signal.signal(number, signal.SIG_DFL)
     else:
         set_action(number, 0)
     os.kill(os.getpid(), number)
-    # The kernel lets no default action end the first process of a container; its exit status says the same.
+    # In a container, the kernel does not apply default actions to the first process. This exit status is equivalent.
     os._exit(128 + number)
 
 
-def _drain_with_uvicorn(handler: Any, drain: Callable[[], None]) -> None:
-    """Drain when the server has stopped whose method ``handler`` is: it puts the handler back that was there before it,
-    and raises the signal again, where nobody can come in between."""
+def _drain_after_uvicorn(handler: Any, drain: Callable[[], None]) -> None:
+    """Register ``drain`` to run when the uvicorn server has stopped whose method ``handler`` is.
+
+    The server restores the previous handler and raises the signal again, and nothing can run between the two.
+    """
     server = getattr(handler, "__self__", None)
     stop: Any = getattr(server, "shutdown", None)
-    is_servers = type(server).__module__.startswith("uvicorn.") and iscoroutinefunction(stop)
-    if not is_servers or hasattr(stop, "__wrapped__"):
+    is_uvicorn_server = type(server).__module__.startswith("uvicorn.") and iscoroutinefunction(stop)
+    if not is_uvicorn_server or hasattr(stop, "__wrapped__"):
         return
 
     @wraps(stop)
@@ -106,49 +110,51 @@ def _drain_with_uvicorn(handler: Any, drain: Callable[[], None]) -> None:
 
 
 def drain_before_exec(drain: Callable[[], None]) -> None:
-    """Have ``drain`` called before :func:`os.execv` and its like: neither ``atexit`` nor any signal tells of them."""
-    for name in ("execv", "execve"):  # all others call these
+    """Register ``drain`` to run before :func:`os.execv` and its variants: no signal and no ``atexit`` precedes them."""
+    for name in ("execv", "execve"):  # the other variants call these
         replace = getattr(os, name, None)
         if replace is not None and not hasattr(replace, "__wrapped__"):
-            setattr(os, name, _draining(replace, drain))
+            setattr(os, name, _drain_first(replace, drain))
 
 
-def _draining(replace: Callable[..., Any], drain: Callable[[], None]) -> Callable[..., Any]:
+def _drain_first(replace: Callable[..., Any], drain: Callable[[], None]) -> Callable[..., Any]:
     @wraps(replace)
-    def draining(path: Any, *args: Any, **kwargs: Any) -> Any:
-        if _is_program(path):
+    def drain_and_replace(path: Any, *args: Any, **kwargs: Any) -> Any:
+        if _is_executable(path):
             drain()
         return replace(path, *args, **kwargs)
 
-    return draining
+    return drain_and_replace
 
 
-def _is_program(path: Any) -> bool:
-    """False where the call will fail: ``os.execvp`` tries one folder of ``PATH`` after the other."""
+def _is_executable(path: Any) -> bool:
+    """Return False if the call will fail: ``os.execvp`` tries each folder of ``PATH`` in turn."""
     try:
         return os.access(path, os.X_OK)
-    except (TypeError, ValueError):  # a file descriptor, or something that the call itself will refuse
+    except (TypeError, ValueError):  # a file descriptor, or an argument that the call itself will refuse
         return isinstance(path, int)
 
 
 def drain_with_multiprocessing(provider: Any, at_exit: Callable[[], None]) -> None:
-    """Send what is waiting when a child process of :mod:`multiprocessing` ends, too: it leaves without ``atexit``.
+    """Register ``at_exit`` to run also when a child process of :mod:`multiprocessing` ends, as it skips ``atexit``.
 
-    A forked child has forgotten its parent's finalizers by the time that it runs; so it is given its own there.
+    A forked child has dropped its parent's finalizers before it runs its target, so it registers its own.
     """
     from multiprocessing import process, util
 
-    def at_end(_: object = None) -> None:
+    def register_finalizer(_: object = None) -> None:
         util.Finalize(None, at_exit, exitpriority=10)
 
-    util.register_after_fork(provider, at_end)
+    util.register_after_fork(provider, register_finalizer)
     if process.parent_process() is not None:  # a spawned child that calls configure() itself
-        at_end()
+        register_finalizer()
 
 
 def drain_with_celery(at_exit: Callable[[], None]) -> None:
-    """The same for the processes of Celery's prefork pool: billiard ends them by ``os._exit``, and this signal is all
-    that is called before."""
+    """Register ``at_exit`` to run also when a process of Celery's prefork pool ends.
+
+    billiard ends these processes by ``os._exit``. This signal is the only call before that.
+    """
     signals = getattr(sys.modules.get("celery"), "signals", None)
     if signals is not None:
         signals.worker_process_shutdown.connect(lambda **_: at_exit(), weak=False)

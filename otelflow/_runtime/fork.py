@@ -1,4 +1,4 @@
-"""What a forked child makes new: its parent's threads are not there to finish what they began."""
+"""Renew state in a forked child: the parent's threads are not there to finish their work."""
 
 from __future__ import annotations
 
@@ -12,21 +12,25 @@ __all__ = ["FreshLock", "after_fork_in_child", "renew_in_child"]
 
 
 def after_fork_in_child(call: Callable[[], Any]) -> None:
-    """Have ``call`` made in each child of :func:`os.fork`, before anything else runs there. It stays registered as long
-    as this process lives."""
+    """Register ``call`` to run in each child of :func:`os.fork`, before any other code there.
+
+    It stays registered as long as this process lives.
+    """
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=call)
 
 
 def renew_in_child(method: Callable[[], Any]) -> None:
-    """The same for a method, as long as its object is alive: what is registered for a fork lives until the interpreter
-    is gone, and must not keep it."""
-    alive = weakref.WeakMethod(method)
-    after_fork_in_child(lambda: (renew := alive()) and renew())
+    """Register ``method`` to run in each forked child, as long as its object is alive.
+
+    A fork hook lives until the interpreter ends, and must not keep the object alive.
+    """
+    method_reference = weakref.WeakMethod(method)
+    after_fork_in_child(lambda: (renew := method_reference()) and renew())
 
 
 class FreshLock:
-    """A reentrant lock that is new in a forked child, where one that a thread of the parent held would stay shut."""
+    """A reentrant lock that is new in a forked child, where a lock held by a parent's thread would stay locked."""
 
     def __init__(self) -> None:
         self._renew()

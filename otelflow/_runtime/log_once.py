@@ -1,4 +1,4 @@
-"""Log a failure of our own once: a broken telemetry path must not fill the user's log."""
+"""Log an internal failure once: a broken telemetry path must not fill the user's log."""
 
 from __future__ import annotations
 
@@ -12,40 +12,42 @@ _said: set[str] = set()
 
 
 def log_once(key: str, message: str, *arguments: object, exc_info: bool = False) -> None:
-    """Log a failure of ours at WARNING the first time that ``key`` comes, never again: a broken telemetry path must
-    not fill the user's log."""
+    """Log an internal failure at WARNING the first time that ``key`` occurs.
+
+    A broken telemetry path must not fill the user's log.
+    """
     if key in _said or len(_said) > 1000:
         return
     _said.add(key)
     _logger.warning(message, *arguments, exc_info=exc_info)
 
 
-def log_span_error(where: str, error: Exception) -> None:
-    """Say once that a method of the span in use raised."""
+def log_span_error(method: str, error: Exception) -> None:
+    """Log once that a method of the span in use raised."""
     log_once(
-        f"span {where} {type(error).__name__}",
-        "The span in use raised %s in %s(); the run goes on without it.",
+        f"span {method} {type(error).__name__}",
+        "The span in use raised %s in %s(). The run continues without it.",
         type(error).__name__,
-        where,
+        method,
         exc_info=True,
     )
 
 
 def log_start_error(error: Exception) -> None:
-    """Say once that OpenTelemetry, or what the user put into it, raised where a span was to start."""
+    """Log once that OpenTelemetry, or a user's extension of it, raised at the start of a span."""
     log_once(
         f"start_span {type(error).__name__}",
-        "OpenTelemetry raised %s when a span was started; the run goes on without one.",
+        "OpenTelemetry raised %s when it started a span. The run continues without a span.",
         type(error).__name__,
         exc_info=True,
     )
 
 
 def log_end_error(error: Exception) -> None:
-    """Say once that OpenTelemetry, or what the user put into it, raised where a span was to end."""
+    """Log once that OpenTelemetry, or a user's extension of it, raised at the end of a span."""
     log_once(
         f"end {type(error).__name__}",
-        "OpenTelemetry raised %s when a span ended.",
+        "OpenTelemetry raised %s when it ended a span.",
         type(error).__name__,
         exc_info=True,
     )

@@ -1,4 +1,4 @@
-"""Name a function or an exception, as people and OpenTelemetry know it."""
+"""Name a function or an exception as people and OpenTelemetry do."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _WITH_FUNCTION = (staticmethod, classmethod, types.MethodType)
 
 
 def unwrapped(target: Any) -> Any:
-    """The function inside partials, static and class methods: what carries the name that a person knows."""
-    while True:  # by type alone: some objects answer whatever they are asked
+    """Return the function inside partials, static methods and class methods: it has the name that people know."""
+    while True:  # check only the type: some objects have every attribute
         if issubclass(type(target), _WITH_FUNC):
             target = target.func
         elif issubclass(type(target), _WITH_FUNCTION):
@@ -24,20 +24,20 @@ def unwrapped(target: Any) -> Any:
 
 
 def target_name(target: Any) -> str:
-    """The short name of a callable: of the function inside, or of the class where it is a callable object."""
+    """Return the short name of a callable: of the inner function, or of the class of a callable object."""
     inner = unwrapped(target)
     name = getattr(inner, "__name__", None)
     return name if isinstance(name, str) else type(inner).__name__
 
 
 def function_name(target: Any) -> str:
-    """``module.qualname`` of a callable, as OpenTelemetry's ``code.function.name`` wants it."""
+    """Return ``module.qualname`` of a callable, the format of OpenTelemetry's ``code.function.name``."""
     inner = unwrapped(target)
-    named = inner if isinstance(getattr(inner, "__qualname__", None), str) else type(inner)
-    return f"{getattr(named, '__module__', None) or '?'}.{named.__qualname__}"
+    source = inner if isinstance(getattr(inner, "__qualname__", None), str) else type(inner)
+    return f"{getattr(source, '__module__', None) or '?'}.{source.__qualname__}"
 
 
 def error_type(error: BaseException) -> str:
-    """``ValueError`` for builtins, ``package.module.Name`` otherwise: the wire form of an exception's class."""
+    """Return the wire form of an exception's class: ``ValueError`` for builtins, else ``package.module.Name``."""
     cls = type(error)
     return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"

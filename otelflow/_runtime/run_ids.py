@@ -1,4 +1,4 @@
-"""Number runs, so that each is told from every other: across threads, forks and processes."""
+"""Number runs, so that each run has a unique id across threads, forks and processes."""
 
 from __future__ import annotations
 
@@ -10,45 +10,45 @@ from otelflow._runtime.fork import after_fork_in_child
 __all__ = ["is_inherited", "next_run_number", "run_id"]
 
 # A run's identity is one integer: 64 random bits of the process, then a running number. It is unique across processes,
-# tells in which order two runs of one process began, costs 0.05 µs, and becomes text only when someone looks.
+# gives the order in which two runs of one process began, costs 0.05 µs, and becomes text only when it is read.
 _COUNTER_BITS = 48
 
 
 forked = False
-"""Whether this process is a forked child: only then may there be runs of another process in its memory."""
+"""Whether this process is a forked child. Only then its memory may contain runs of another process."""
 
 
 _seed: int
 _numbers: itertools.count[int]
 
 
-def _begin() -> None:
+def _start_counter() -> None:
     global _seed, _numbers
     _seed = int.from_bytes(os.urandom(8), "big") | 1 << 63  # the top bit keeps all ids the same length
     _numbers = itertools.count(_seed << _COUNTER_BITS)
 
 
 def _after_fork_in_child() -> None:
-    """A forked child must not count on from its parent's number: both would give out the same ids."""
+    """Start a new counter: a child that continued the parent's counter would create the same ids."""
     global forked
     forked = True
-    _begin()
+    _start_counter()
 
 
-_begin()
+_start_counter()
 after_fork_in_child(_after_fork_in_child)
 
 
-def is_inherited(order: int) -> bool:
-    """Whether the run of that number began in a process that this one was forked from."""
-    return forked and order != 0 and order >> _COUNTER_BITS != _seed
+def is_inherited(run_number: int) -> bool:
+    """Return whether the run of that number began in a process that this one was forked from."""
+    return forked and run_number != 0 and run_number >> _COUNTER_BITS != _seed
 
 
 def next_run_number() -> int:
-    """A number larger than every one that this process gave out before, and used by no other process."""
+    """Return a number that is larger than all previous ones of this process, and that no other process uses."""
     return next(_numbers)
 
 
-def run_id(prefix: str, order: int) -> str:
-    """The text form of a run's number: ``prefix`` and 28 lower-case hex digits."""
-    return f"{prefix}{order:028x}"
+def run_id(prefix: str, run_number: int) -> str:
+    """Return the text form of a run's number: ``prefix`` and 28 lower-case hex digits."""
+    return f"{prefix}{run_number:028x}"

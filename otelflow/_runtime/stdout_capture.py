@@ -1,8 +1,8 @@
-"""Printed lines as messages of the run that printed them: by context, never by swapping the terminal away.
+"""Turn printed lines into messages of the run that printed them, by context; the terminal still gets all output.
 
-While at least one run captures, ``sys.stdout`` is a :class:`_Tee` in front of the stream that was there: everything
-reaches that stream first, then complete lines go to the run of the current context, if that one captures. After the
-last such run the original object is put back.
+While at least one run captures, ``sys.stdout`` is a :class:`_Tee` in front of the original stream. All text goes to
+that stream first. Then complete lines go to the run of the current context, if that run captures. After the last such
+run, the original object is restored.
 """
 
 from __future__ import annotations
@@ -25,37 +25,42 @@ __all__ = [
     "quiet",
     "start_capture",
     "stop_capture",
-    "terminal",
+    "terminal_stream",
     "unmute",
 ]
 
 _LONGEST_LINE = 65_536
-"""Characters of an unfinished line that are held; more than that is handed on in pieces."""
+"""Maximum length of an unfinished line in memory, in characters. A longer line is emitted in pieces."""
 
 _lock: threading.Lock
 _captures = 0
 
 
 quiet: dict[int, bool] = {}
-"""The threads on which what is printed is no message now, by their identifiers: see :func:`mute`. A listener is called
-so often that a ``threading.local`` would be most of what calling it costs; a set costs twice as much as a dict, whose
-operations are no calls. All ask the function that was there at the import: gevent, where it patches later, puts another
-one into :mod:`threading`, which gives other numbers."""
+"""Threads whose output is not a message now, by identifier: see :func:`mute`.
+
+A listener is called often: a ``threading.local`` would be most of the cost of that call. A set costs twice as much as a
+dict, whose operations are no calls. All code uses the ``get_ident`` of import time: if gevent patches later, it
+replaces the one in :mod:`threading` by one that returns other numbers.
+"""
 
 
-def _new_lock() -> None:
-    """A lock that a thread of the parent held at a fork would stay shut, and a listener that forked keeps quiet."""
+def _reset() -> None:
+    """Create the lock, and unmute all threads; also in a forked child.
+
+    There a lock that a parent's thread held would stay locked, and a listener that forked would stay muted.
+    """
     global _lock
     _lock = threading.Lock()
     quiet.clear()
 
 
-_new_lock()
-after_fork_in_child(_new_lock)
+_reset()
+after_fork_in_child(_reset)
 
 
 class _Tee:
-    """Stands in for a text stream: all its attributes are the stream's own, and ``write`` also feeds the run."""
+    """Text stream that delegates to another stream; ``write`` also passes the text to the current run."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -79,37 +84,39 @@ class _Tee:
 
 
 def mute() -> bool:
-    """From here on, on this thread, what is printed is no message: for listeners, whose prints would otherwise cause
-    events that cause prints, and for lines that we print ourselves. Returns what :func:`unmute` takes back."""
+    """Make output of this thread no message until :func:`unmute`. Return the argument of that call.
+
+    For listeners, whose output would otherwise cause events that cause output; and for lines that otelflow prints.
+    """
     thread = get_ident()
-    before = thread in quiet
+    was_muted = thread in quiet
     quiet[thread] = True
-    return before
+    return was_muted
 
 
-def unmute(before: bool) -> None:
-    """Let it be as it was before :func:`mute`."""
-    if not before:
+def unmute(was_muted: bool) -> None:
+    """Restore the state before :func:`mute`."""
+    if not was_muted:
         quiet.pop(get_ident(), None)
 
 
-def terminal() -> Any:
-    """The stream that printed text reaches in the end, past our own stand-in."""
+def terminal_stream() -> Any:
+    """Return the stream that gets printed text in the end, without the tee."""
     stream = sys.stdout
     return stream._stream if isinstance(stream, _Tee) else stream
 
 
 def print_line(text: str) -> None:
-    """Print a line to the terminal that is no message. Raises what the stream raises."""
-    before = mute()
+    """Print a line to the terminal that is no message. Raises any error of the stream."""
+    was_muted = mute()
     try:
-        print(text, file=terminal())
+        print(text, file=terminal_stream())
     finally:
-        unmute(before)
+        unmute(was_muted)
 
 
 def start_capture() -> None:
-    """One more run captures: put the tee in place unless it is."""
+    """Count one more capturing run, and install the tee if it is not there."""
     global _captures
     with _lock:
         _captures += 1
@@ -118,7 +125,10 @@ def start_capture() -> None:
 
 
 def stop_capture() -> None:
-    """One run less captures: after the last one, put the original stream back, unless the user replaced the tee."""
+    """Count one capturing run less. After the last one, restore the original stream.
+
+    If the user has replaced the tee, that stream stays.
+    """
     global _captures
     with _lock:
         _captures -= 1
@@ -127,11 +137,11 @@ def stop_capture() -> None:
 
 
 Lines = dict[int, str]
-"""Unfinished lines, one a thread: two threads of one run may each be in the middle of one."""
+"""Unfinished lines by thread: two threads of one run may each be in the middle of a line."""
 
 
 def feed(lines: Lines, text: str, emit: Callable[[str], None]) -> None:
-    """Add printed ``text``; ``emit`` each line that is complete now and not empty."""
+    """Add printed ``text``, and emit each complete line that is not empty."""
     thread = get_ident()
     text = lines.pop(thread, "") + text
     *complete, rest = text.split("\n")
@@ -146,7 +156,7 @@ def feed(lines: Lines, text: str, emit: Callable[[str], None]) -> None:
 
 
 def flush_lines(lines: Lines, emit: Callable[[str], None]) -> None:
-    """``emit`` what was printed without a line end."""
+    """Emit the text that was printed without a line end."""
     while lines:
         _, rest = lines.popitem()
         if rest.strip():

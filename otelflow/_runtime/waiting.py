@@ -1,6 +1,6 @@
-"""Wait for another thread: for it to ring, for a counter to reach a value, or for a call to return.
+"""Wait for another thread: for a wake-up, for a counter to reach a value, or for a call to return.
 
-A signal handler may wake a thread, too: no lock is taken that the interrupted code might hold.
+A signal handler may wake a thread as well: no code here takes a lock that the interrupted code might hold.
 """
 
 from __future__ import annotations
@@ -14,117 +14,124 @@ __all__ = ["BackgroundCall", "Progress", "WakeUp", "run_in_background", "seconds
 
 
 class WakeUp:
-    """One thread waits for it, any other one rings it. A ring before the wait is not lost; several are one.
+    """An event: one thread waits, any other thread sets it. A set before the wait is kept; several sets count as one.
 
-    :class:`threading.Event` takes a lock in ``set()``: a signal handler that comes in the middle of it, on the same
-    thread, waits for ever.
+    :class:`threading.Event` takes a lock in ``set()``. A signal handler that interrupts it on the same thread waits for
+    ever.
     """
 
-    __slots__ = ("_silent",)
+    __slots__ = ("_lock",)
 
     def __init__(self) -> None:
-        self._silent = threading.Lock()
-        self._silent.acquire()
+        self._lock = threading.Lock()
+        self._lock.acquire()
 
     def set(self) -> None:
-        """Let the wait end, or the next one not begin."""
+        """End the current wait, or the next one at once."""
         try:
-            self._silent.release()
-        except RuntimeError:  # it has been rung already
+            self._lock.release()
+        except RuntimeError:  # it is set already
             pass
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Wait until it rings, ``seconds`` at most; whether it did."""
+        """Wait until it is set, at most ``seconds``. Return whether it was set."""
         if seconds is None:
-            return self._silent.acquire()
-        return self._silent.acquire(timeout=min(max(0.0, seconds), threading.TIMEOUT_MAX))
+            return self._lock.acquire()
+        return self._lock.acquire(timeout=min(max(0.0, seconds), threading.TIMEOUT_MAX))
 
 
 class Progress:
-    """A number that one thread makes grow, and that any other, or a signal handler, waits for."""
+    """A growing number: one thread increases it, other threads and signal handlers wait for it."""
 
     def __init__(self, number: Callable[[], int]) -> None:
         self._number = number
-        self._bells: set[WakeUp] = set()
+        self._waiters: set[WakeUp] = set()
         self._last = 0.0
-        self._is_over = False
+        self._has_given_up = False
 
     def advanced(self) -> None:
-        """The number has grown."""
+        """Wake the waiters: the number has grown."""
         self._last = time.monotonic()
-        self._ring()
+        self._wake_waiters()
 
-    def _ring(self) -> None:
-        for bell in tuple(self._bells):
-            bell.set()
+    def _wake_waiters(self) -> None:
+        for wake_up in tuple(self._waiters):
+            wake_up.set()
 
     def last(self, since: float) -> float:
-        """The time when the number has grown last; ``since`` where that was earlier."""
+        """Return the time when the number last grew, or ``since`` if that is later."""
         return max(self._last, since)
 
     def give_up(self) -> None:
-        """The number will not grow any more: nobody waits from now on."""
-        self._is_over = True
-        self._ring()
+        """Wake the waiters and end all later waits: the number will not grow any more."""
+        self._has_given_up = True
+        self._wake_waiters()
 
-    def wait_for(self, goal: int, end: float | None, patience: float | None, since: float | None) -> bool:
-        """Wait until the number is ``goal``; whether it is.
+    def wait_for(self, goal: int, deadline: float | None, patience: float | None, since: float | None) -> bool:
+        """Wait until the number is ``goal``. Return whether it is.
 
-        Until ``end`` at most, and no longer than ``patience`` seconds without progress, counted from ``since`` on (both
-        times are of :func:`time.monotonic`).
+        The wait ends at ``deadline``, and after ``patience`` seconds without progress, counted from ``since``. Both
+        times are of :func:`time.monotonic`.
         """
-        bell, since = WakeUp(), since or time.monotonic()
-        self._bells.add(bell)
+        wake_up, since = WakeUp(), since or time.monotonic()
+        self._waiters.add(wake_up)
         try:
-            while self._number() < goal and not self._is_over:
-                limits = [end, None if patience is None else self.last(since) + patience]
+            while self._number() < goal and not self._has_given_up:
+                limits = [deadline, None if patience is None else self.last(since) + patience]
                 seconds = seconds_left(min((limit for limit in limits if limit is not None), default=None))
                 if seconds == 0:
                     break
-                bell.wait(seconds)
+                wake_up.wait(seconds)
             return self._number() >= goal
         finally:
-            self._bells.discard(bell)
+            self._waiters.discard(wake_up)
 
 
-def seconds_left(end: float | None) -> float | None:
-    """The seconds until ``end``, a time of :func:`time.monotonic`; 0 where it is over, None where there is none."""
-    return None if end is None else max(0.0, end - time.monotonic())
+def seconds_left(deadline: float | None) -> float | None:
+    """Return the seconds until ``deadline``, but at least 0; None if there is no deadline.
+
+    ``deadline`` is a time of :func:`time.monotonic`.
+    """
+    return None if deadline is None else max(0.0, deadline - time.monotonic())
 
 
 class BackgroundCall:
-    """Calls on a thread beside, one at a time: while the last one hangs no other is begun, however often it is asked
-    for."""
+    """Runs calls on a background thread, one at a time. While the last call hangs, no other call starts."""
 
     def __init__(self) -> None:
         self._thread: threading.Thread | None = None
 
     @property
     def is_busy(self) -> bool:
-        """Whether a call has not ended."""
+        """Whether a call is still running."""
         return self._thread is not None and self._thread.is_alive()
 
-    def run(self, call: Callable[[], Any], limit: float) -> None:
-        """Make a call once the last has ended, and wait for it until ``limit``, in seconds of
-        :func:`time.monotonic`."""
+    def run(self, call: Callable[[], Any], deadline: float) -> None:
+        """Run a call after the last one has ended, and wait for it until ``deadline``.
+
+        ``deadline`` is a time of :func:`time.monotonic`.
+        """
         last = self._thread
         if last is not None:
-            _join(last, limit)
+            _join(last, deadline)
         if not self.is_busy:
-            self._thread = run_in_background(call, limit)
+            self._thread = run_in_background(call, deadline)
 
 
-def run_in_background(call: Callable[[], Any], limit: float) -> threading.Thread | None:
-    """Make a call on a thread beside, and wait for it until ``limit``, in seconds of :func:`time.monotonic`."""
-    beside = threading.Thread(target=call, daemon=True)
+def run_in_background(call: Callable[[], Any], deadline: float) -> threading.Thread | None:
+    """Run a call on a background thread, and wait for it until ``deadline``.
+
+    ``deadline`` is a time of :func:`time.monotonic`.
+    """
+    thread = threading.Thread(target=call, daemon=True)
     try:
-        beside.start()
-    except RuntimeError:  # the interpreter is ending and starts no more threads
+        thread.start()
+    except RuntimeError:  # the interpreter is shutting down and starts no more threads
         call()
         return None
-    _join(beside, limit)
-    return beside
+    _join(thread, deadline)
+    return thread
 
 
-def _join(thread: threading.Thread, limit: float) -> None:
-    thread.join(min(max(0.0, limit - time.monotonic()), threading.TIMEOUT_MAX))
+def _join(thread: threading.Thread, deadline: float) -> None:
+    thread.join(min(max(0.0, deadline - time.monotonic()), threading.TIMEOUT_MAX))

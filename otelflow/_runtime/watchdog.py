@@ -1,8 +1,8 @@
-"""Signals that come while the main thread is in a call that does not return to Python.
+"""Handle signals that arrive while the main thread is in a call that does not return to Python.
 
-Python runs a handler between two steps of the main thread. A database's driver, or a long computation, may keep it from
-that for minutes, where a signal that nobody handles ends the process at once. ``faulthandler`` has a handler in C, that
-writes as soon as the kernel delivers the signal: a thread hears that, and acts where the main thread does not.
+Python runs a signal handler between two steps of the main thread. A database driver or a long computation may block
+that for minutes, where a signal without a handler ends the process at once. ``faulthandler`` has a handler in C that
+writes as soon as the kernel delivers the signal. A thread reads that, and acts if the main thread does not.
 """
 
 from __future__ import annotations
@@ -22,103 +22,113 @@ from otelflow._runtime.fork import after_fork_in_child
 from otelflow._runtime.log_once import log_once
 from otelflow._runtime.waiting import WakeUp
 
-__all__ = ["Watchdog", "action_of", "is_possible", "set_action"]
+__all__ = ["Watchdog", "get_action", "is_supported", "set_action"]
 
 _GRACE_SECONDS = 0.3
-"""How long the main thread is waited for."""
+"""How long the thread waits for the handler on the main thread."""
 
 _CREDENTIALS = struct.Struct("3i")
-"""``struct ucred`` of Linux: pid, uid and gid of who wrote."""
+"""Layout of ``struct ucred`` of Linux: pid, uid and gid of the sender."""
 
 
 class Watchdog:
-    """Calls ``end`` on a thread beside where the main thread does not come to its own ``handler`` of a signal.
+    """Calls ``terminate`` on a thread if the main thread does not run its own ``handler`` of a signal in time.
 
-    It sleeps until :meth:`wake`, and again in a forked child: the signals then do what they do without any handler,
-    although Python knows of one. A process that has nothing to send has no thread, and ends as if we were not there.
+    It is inactive until :meth:`arm`, and again in a forked child. Until then a signal has its default action, although
+    Python has a handler. A process without data to send has no thread, and ends as if otelflow were not there.
     """
 
-    def __init__(self, numbers: Sequence[int], handler: Any, end: Callable[[int], None]) -> None:
-        self._numbers, self._handler, self._end = numbers, handler, end
-        self.attended = WakeUp()
-        """Rung by the handler."""
-        self._actions = {number: action_of(number) for number in numbers}
+    def __init__(self, numbers: Sequence[int], handler: Any, terminate: Callable[[int], None]) -> None:
+        self._numbers, self._handler, self._terminate = numbers, handler, terminate
+        self.handler_ran = WakeUp()
+        """The handler sets this when it runs."""
+        self._actions = {number: get_action(number) for number in numbers}
         self._sockets: list[tuple[socket.socket, socket.socket]] = []
-        self._sleep()
-        after_fork_in_child(self._sleep)
+        self._disarm()
+        after_fork_in_child(self._disarm)
 
-    def _sleep(self) -> None:
-        self._is_awake = False
-        self._waking = threading.Lock()
-        for number in self._ours():
+    def _disarm(self) -> None:
+        """Give the signals their default action; also in a forked child."""
+        self._is_armed = False
+        self._arm_lock = threading.Lock()
+        for number in self._handled_signals():
             set_action(number, 0)
-        for end in chain.from_iterable(self._sockets):  # the parent's; later, somebody may have closed all files
-            end.close()
+        # Close the parent's sockets now: later, the program may have closed all files.
+        for open_socket in chain.from_iterable(self._sockets):
+            open_socket.close()
         self._sockets = []
 
-    def wake(self) -> None:
-        """There is something to send now, in this process. Called by any thread, at any time; raises nothing."""
-        if self._is_awake or not self._waking.acquire(blocking=False):  # a signal handler may come in between
+    def arm(self) -> None:
+        """Start watching: this process has data to send. Any thread may call this at any time. It never raises."""
+        if self._is_armed or not self._arm_lock.acquire(blocking=False):  # a signal handler may interrupt this
             return
-        self._is_awake = True
-        numbers = self._ours()
+        self._is_armed = True
+        numbers = self._handled_signals()
         for number in numbers:
             set_action(number, self._actions[number])
         try:
-            self._watch(numbers)
-        except (
-            OSError,
-            RuntimeError,
-        ) as error:  # no files, no threads: the main thread's handler is there
-            log_once("watchdog", "Signals wait for the main thread to return from what it does: %s", error)
+            self._start_thread(numbers)
+        except (OSError, RuntimeError) as error:  # no files, no threads: the handler on the main thread remains
+            log_once(
+                "watchdog",
+                "Cannot watch signals on a thread; they are handled when the main thread returns to Python: %s",
+                error,
+            )
 
-    def _watch(self, numbers: list[int]) -> None:
+    def _start_thread(self, numbers: list[int]) -> None:
         import faulthandler
 
-        listening = {}
+        readers = {}
         for number in numbers:
-            here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-            self._sockets.append((here, there))
-            here.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-            there.setblocking(False)
-            listening[here.fileno()] = here, number
-        if listening:
-            threading.Thread(target=self._listen, args=(listening,), name="otelflow-signals", daemon=True).start()
-        for number, (_, there) in zip(numbers, self._sockets, strict=True):
-            faulthandler.unregister(number)  # the parent's
+            reader, writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+            self._sockets.append((reader, writer))
+            reader.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+            writer.setblocking(False)
+            readers[reader.fileno()] = reader, number
+        if readers:
+            threading.Thread(
+                target=self._wait_for_signals, args=(readers,), name="otelflow-signals", daemon=True
+            ).start()
+        for number, (_, writer) in zip(numbers, self._sockets, strict=True):
+            faulthandler.unregister(number)  # the parent registered its own
             set_action(number, self._actions[number])
-            faulthandler.register(number, there, all_threads=False, chain=True)
+            faulthandler.register(number, writer, all_threads=False, chain=True)
 
-    def _ours(self) -> list[int]:
+    def _handled_signals(self) -> list[int]:
+        """Return the signals that still have our handler."""
         return [number for number in self._numbers if signal.getsignal(number) is self._handler]
 
-    def _listen(self, listening: dict[int, tuple[socket.socket, int]]) -> None:
+    def _wait_for_signals(self, readers: dict[int, tuple[socket.socket, int]]) -> None:
+        """Wait for signals on the thread, and act if the main thread does not."""
         poll = select.poll()
-        for file in listening:
+        for file in readers:
             poll.register(file, select.POLLIN)
         try:
             while True:
                 for file, _ in poll.poll():
-                    here, number = listening[file]
-                    if _is_own(here) and not self.attended.wait(_GRACE_SECONDS):
-                        self._end(number)
-        except OSError:  # the program has closed all files that it does not know
+                    reader, number = readers[file]
+                    if _is_from_this_process(reader) and not self.handler_ran.wait(_GRACE_SECONDS):
+                        self._terminate(number)
+        except OSError:  # the program closed all files, ours included
             return
 
 
-def _is_own(here: socket.socket) -> bool:
-    """Whether this process wrote what is there. A forked child has its parent's sockets until it has run a little."""
-    _, told, *_ = here.recvmsg(4096, socket.CMSG_SPACE(_CREDENTIALS.size))
-    return bool(told) and _CREDENTIALS.unpack(told[0][2])[0] == os.getpid()
+def _is_from_this_process(reader: socket.socket) -> bool:
+    """Return whether this process wrote the message: a forked child shares its parent's sockets at first."""
+    _, ancillary_data, *_ = reader.recvmsg(4096, socket.CMSG_SPACE(_CREDENTIALS.size))
+    return bool(ancillary_data) and _CREDENTIALS.unpack(ancillary_data[0][2])[0] == os.getpid()
 
 
-def is_possible() -> bool:
-    """Whether a watchdog can be had here. Not on systems other than Linux; not where threads are greenlets (gevent),
-    which no more get a turn than the main thread, and whose hub would wait for one that never ends."""
+def is_supported() -> bool:
+    """Return whether a watchdog can run here.
+
+    Not on systems other than Linux. Not if threads are greenlets (gevent): these run no more than the main thread does,
+    and the hub would wait for one that never ends.
+    """
     try:
         import ctypes
         import faulthandler
-    except ImportError:  # a Python that was built without
+    except ImportError:  # this Python was built without them
         return False
     return (
         isinstance(select.select, BuiltinFunctionType)
@@ -128,8 +138,8 @@ def is_possible() -> bool:
     )
 
 
-def action_of(number: int) -> int:
-    """The address of the function that the process has for a signal; 0 for the default action."""
+def get_action(number: int) -> int:
+    """Return the address of the process's function for a signal; 0 for the default action."""
     import ctypes
 
     get = ctypes.pythonapi.PyOS_getsig
@@ -138,7 +148,7 @@ def action_of(number: int) -> int:
 
 
 def set_action(number: int, action: int) -> None:
-    """Set that function; other than by :func:`signal.signal`, by any thread."""
+    """Set that function. Unlike :func:`signal.signal`, any thread may do this."""
     import ctypes
 
     put = ctypes.pythonapi.PyOS_setsig

@@ -1,11 +1,11 @@
-"""What looks like a secret: by the name of what holds it, and by the form of a text; and texts without secrets."""
+"""Detect and redact secrets: by the name of a value, and by the form of a text."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from otelflow._secrets.names import STEMS, secret_in_name
-from otelflow._secrets.patterns import SHORTEST, Replace, redact_patterns
+from otelflow._secrets.patterns import MIN_SECRET_LENGTH, Replace, redact_patterns
 
 __all__ = [
     "REDACTED",
@@ -19,59 +19,60 @@ __all__ = [
 ]
 
 REDACTED = "[redacted]"
-"""Stands for a value that is not shown; :func:`placeholder` says by which rule, too."""
+"""Replaces a value that is not shown. :func:`placeholder` also names the rule."""
 
-_known: set[str] = set()
+_registered_values: set[str] = set()
 
 
 def placeholder(name: str, secret: str, rule: str) -> str:
-    """What stands in place of a secret: ``[redacted:jwt]``, ``[redacted:name password]``."""
+    """Return the text that replaces a secret: ``[redacted:jwt]``, ``[redacted:name password]``."""
     return f"[redacted:{rule}]"
 
 
 def redact(text: str, replace: Replace = placeholder, code: bool = False) -> str:
-    """``text`` with ``replace`` instead of each secret in it. In time linear in its length. ``code``: it is source
-    code, where only literals are values."""
+    """Replace each secret in ``text`` by what ``replace`` returns. The time is linear in the length of ``text``.
+
+    ``code``: ``text`` is source code, where only literals are values.
+    """
     if "=" in text or ":" in text or ("-" in text and "--" in text) or "<" in text or "'" in text or '"' in text:
-        low = text.lower()
+        lower_text = text.lower()
         for stem in STEMS:
-            if stem in low:
+            if stem in lower_text:
                 from otelflow._secrets.key_values import (
-                    redact_key_values,  # its patterns are made when there is something to do
+                    redact_key_values,  # imported late: compiling its patterns takes time that most programs can save
                 )
 
                 text = redact_key_values(text, replace, code)
                 break
-    elif len(text) < SHORTEST:
+    elif len(text) < MIN_SECRET_LENGTH:
         return text
     return redact_patterns(text, replace)
 
 
 def is_redacted(value: str) -> bool:
-    """Whether the secret that ``value`` was is left out already: nothing, ``***``, or a mark."""
+    """Return whether ``value`` shows no secret: it is empty, ``***`` or a placeholder."""
     return not value or value.startswith("[redacted") or (len(value) > 2 and not value.strip("*•.x… "))
 
 
 def has_secret_name(name: str) -> bool:
-    """Whether what is called ``name`` is likely to hold a secret."""
+    """Return whether ``name`` probably holds a secret."""
     return secret_in_name(name) != ""
 
 
 def looks_secret(name: str, value: str, *, code: bool = False) -> bool:
-    """Whether ``value`` under ``name`` looks like a secret in clear."""
+    """Return whether ``value`` under ``name`` looks like an unredacted secret."""
     if name and has_secret_name(name):
         return not is_redacted(value)
     return redact(value, code=code) != value
 
 
 def register_secrets(values: Iterable[str]) -> None:
-    """Register secret values, as of headers: :func:`redact_registered` removes them wherever they stand."""
-    _known.update(value for value in values if len(value) > 3)
+    """Register secret values, such as headers. :func:`redact_registered` removes them from any text."""
+    _registered_values.update(value for value in values if len(value) > 3)
 
 
 def redact_registered(text: str) -> str:
-    """``text`` for a log line or an error of ours: without secrets, and without the values that were given to
-    :func:`register_secrets`."""
-    for value in sorted(_known, key=len, reverse=True):
+    """Redact the text of a log line or error of otelflow: secrets, and values of :func:`register_secrets`."""
+    for value in sorted(_registered_values, key=len, reverse=True):
         text = text.replace(value, REDACTED)
     return redact(text)

@@ -12,9 +12,9 @@ __all__ = ["redacted_url", "url_secrets", "url_without_credentials"]
 
 
 def url_secrets(url: str) -> Iterator[str]:
-    """Yield what must not be shown of ``url``: user and password, the password alone, each value of the query.
+    """Yield the secrets of ``url``: user and password, the password alone, each value of the query.
 
-    An error of a connection names the whole URL, so these values are looked for in log lines.
+    A connection error names the whole URL, so log lines are searched for these values.
     """
     for match in re.finditer(r"//([^/?#@]*)@", url if "//" in url else f"//{url}"):
         yield match[1]
@@ -23,28 +23,28 @@ def url_secrets(url: str) -> Iterator[str]:
 
 
 def url_without_credentials(url: str, *, keep_query: bool = False) -> str:
-    """Return ``url`` without user, password, query and fragment. It needs no scheme.
+    """Return ``url`` without user, password, query and fragment. The scheme is optional.
 
     Args:
-        keep_query: Leave query and fragment: in the URL of a file system they belong to the path.
+        keep_query: Keep query and fragment: in the URL of a file system they belong to the path.
     """
     scheme, slashes, rest = url.rpartition("://")
     authority, slash, path = rest.partition("/")
-    bare = f"{authority.rpartition('@')[2]}{slash}{path}"
-    return f"{scheme}{slashes}{bare if keep_query else re.split('[?#]', bare, maxsplit=1)[0]}"
+    address = f"{authority.rpartition('@')[2]}{slash}{path}"
+    return f"{scheme}{slashes}{address if keep_query else re.split('[?#]', address, maxsplit=1)[0]}"
 
 
 def redacted_url(url: str) -> str:
-    """Return ``url`` with a mark in the place of credentials and of each value of the query. It needs no scheme."""
-    bare = "//" not in url
+    """Return ``url`` with a placeholder for credentials and for each value of the query. The scheme is optional."""
+    lacks_scheme = "//" not in url
     try:
-        parts = urlsplit(f"//{url}" if bare else url)
+        parts = urlsplit(f"//{url}" if lacks_scheme else url)
     except ValueError:
         return REDACTED
     host = parts.netloc.rpartition("@")[2]
     netloc = f"{REDACTED}@{host}" if "@" in parts.netloc else host
     query = "&".join(f"{pair.partition('=')[0]}={REDACTED}" for pair in parts.query.split("&") if pair)
-    shown = urlunsplit(SplitResult(parts.scheme, netloc, parts.path, query, ""))
-    if looks_secret("", shown.replace(REDACTED, "")):
+    clean_url = urlunsplit(SplitResult(parts.scheme, netloc, parts.path, query, ""))
+    if looks_secret("", clean_url.replace(REDACTED, "")):
         return REDACTED
-    return shown.removeprefix("//") if bare else shown
+    return clean_url.removeprefix("//") if lacks_scheme else clean_url

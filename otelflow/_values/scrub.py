@@ -1,4 +1,4 @@
-"""Texts on their way out, without secrets: by the rules that are built in, and by those of the user's own."""
+"""Scrub texts that leave the process: apply the built-in rules, and the user's names, patterns and callback."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = [
     "Scrub",
     "guard_log",
     "is_independent_prefix",
-    "redacted_here",
+    "pending_redacted_count",
     "scrub_in_parts",
     "scrub_source",
     "scrub_text",
@@ -39,100 +39,110 @@ __all__ = [
 ]
 
 Scrub = Callable[[str, str, str], "str | None"]
-"""A user's callback: gets a name (empty where there is none), a text, and the rule that found it (empty for what is
-left after all rules); returns what is to stand there, None for what would stand there anyway."""
+"""The user's callback. It gets a name, a text, and the rule that matched, and returns a replacement.
 
-_PIECE = 2048
-"""Characters that a pattern or callback of the user's is given at once."""
-_PART = 1 << 18
+The name is empty if there is none. The rule is empty for the text that remains after all rules. None keeps the default.
+"""
+
+_PIECE_CHARACTERS = 2048
+"""Maximum length of a text that is passed to a pattern or callback of the user at once."""
+_PART_CHARACTERS = 1 << 18
 _SLOW_SECONDS = 0.05
 
 _logger = logging.getLogger("otelflow")
 
 
-class _Here(threading.local):
-    redacted = 0
-    """Values that were redacted on this thread, and not yet counted on a span."""
-    asking = False
-    """Whether the user's callback is running: what it says itself is not shown to it again."""
+class _ThreadState(threading.local):
+    """Per-thread state of scrubbing."""
+
+    redacted_count = 0
+    """Values redacted on this thread and not yet counted on a span."""
+    is_in_callback = False
+    """True while the user's callback runs: its own texts are not passed to it again."""
 
 
-_here = _Here()
+_thread_state = _ThreadState()
 _patterns: list[tuple[str, re.Pattern[str]]] = []
 _callback: Scrub | None = None
-_has_own = False
+_has_custom_rules = False
 
 
-# --- what goes out --------------------------------------------------------------------------------------------------
+# --- scrubbing ------------------------------------------------------------------------------------------------------
 
 
 def scrub_text(text: str, name: str = "", *, code: bool = False) -> str:
-    """``text``, which stands under ``name``, without secrets: each is replaced by a mark that says which rule found it.
+    """Redact secrets in ``text``. Each is replaced by a placeholder that names the rule.
 
-    ``code``: it is source code, where only literals are values.
+    ``name``: the name of the value. ``code``: ``text`` is source code, where only literals are values.
     """
-    if not _ON:
+    if not _IS_ENABLED:
         return text
     if name:
         if is_allowed(name):
             return text
         rule = secret_in_name(name)
         if rule:
-            return _replaced_whole(text, name, rule)
-    cleaned = redact(text, _replace, code)
-    if _has_own:
-        cleaned = "".join(_by_own_rules(piece, name) for piece in _pieces(cleaned))
-    if cleaned != text:
-        _count()
-    return cleaned
+            return _replace_value(text, name, rule)
+    clean_text = redact(text, _replace, code)
+    if _has_custom_rules:
+        clean_text = "".join(_apply_custom_rules(piece, name) for piece in _split(clean_text))
+    if clean_text != text:
+        _count_redaction()
+    return clean_text
 
 
 def scrub_value(name: str, value: object) -> str | None:
-    """What is to stand in place of ``value``, of any kind, because of its ``name``; None where it may stay. True,
-    False, None and what is empty stay: they say whether there is a secret, and not which."""
-    if not _ON or value is None or value is True or value is False or not secret_in_name(name):
-        return None  # identity: an unbound proxy raises where its class is asked for
+    """Return what replaces ``value``, of any type, because of its ``name``; None if the value may stay.
+
+    True, False, None and empty values stay: they tell whether there is a secret, but not which.
+    """
+    if not _IS_ENABLED or value is None or value is True or value is False or not secret_in_name(name):
+        return None  # compared by identity: an unbound proxy raises if its class is read
     if isinstance(value, str | bytes | tuple | list | dict | set | frozenset) and not value:
         return None
     text = str(value) if isinstance(value, str | int | float) else type(value).__name__
-    return _replaced_whole(text, name, secret_in_name(name))
+    return _replace_value(text, name, secret_in_name(name))
 
 
 def scrub_source(line: str) -> str:
-    """A line of source without secrets. The same few lines are in all tracebacks of a place that fails."""
-    cleaned = _clean_source(line)
-    if cleaned != line:
-        _count()
-    return cleaned
+    """Redact secrets in a line of source. Cached: tracebacks of one failing place repeat the same few lines."""
+    clean_line = _clean_source(line)
+    if clean_line != line:
+        _count_redaction()
+    return clean_line
 
 
 @lru_cache(maxsize=1024)
 def _clean_source(line: str) -> str:
-    if not _ON:
+    if not _IS_ENABLED:
         return line
-    cleaned = redact(line, _replace, True)
-    return "".join(_by_own_rules(piece, "") for piece in _pieces(cleaned)) if _has_own else cleaned
+    clean_line = redact(line, _replace, True)
+    return "".join(_apply_custom_rules(piece, "") for piece in _split(clean_line)) if _has_custom_rules else clean_line
 
 
 @lru_cache(maxsize=1024)
 def is_independent_prefix(prefix: str) -> bool:
-    """Whether a text that is clean is so behind ``prefix`` as well, which is short and ends in ``": "``: nothing in
-    that is the beginning of anything. (The user's own rules may see that otherwise.)"""
-    low = prefix.lower()
+    """Return whether prepending ``prefix`` to clean text cannot create a secret match. Then the result needs no scan.
+
+    ``prefix`` is short and ends in ``": "``. Custom rules may match across it, so it is never independent with these.
+    """
+    lower_prefix = prefix.lower()
     return (
-        not _has_own
-        and not any(stem in low for stem in STEMS)
+        not _has_custom_rules
+        and not any(stem in lower_prefix for stem in STEMS)
         and redact(prefix) == prefix == prefix.encode("utf-8", "ignore").decode()
         and "\x1b" not in prefix
     )
 
 
 def scrub_in_parts(text: str) -> Iterator[str]:
-    """``text`` without secrets, in parts of about 256 kB, for one that is too large to be done at once. A part ends at
-    white space, and not within a private key."""
+    """Scrub a text that is too large to scrub at once. Yield it in parts of about 256 kB.
+
+    A part ends at white space, and never inside a private key.
+    """
     begin = end = 0
     while end < len(text):
-        end = min(end + _PART, len(text))
+        end = min(end + _PART_CHARACTERS, len(text))
         if end < len(text):
             end = max(text.rfind(" ", begin, end), text.rfind("\n", begin, end)) + 1 or end
             if text.rfind("-----BEGIN ", begin, end) > text.rfind("-----END ", begin, end):
@@ -141,149 +151,160 @@ def scrub_in_parts(text: str) -> Iterator[str]:
         begin = end
 
 
-def redacted_here() -> int:
-    """How many values were redacted on this thread and are not taken yet."""
-    return _here.redacted
+def pending_redacted_count() -> int:
+    """Return how many values were redacted on this thread since the last :func:`take_redacted_count`."""
+    return _thread_state.redacted_count
 
 
 def take_redacted_count() -> int:
-    """How many values were redacted on this thread since it was last asked."""
-    number = _here.redacted
+    """Return how many values were redacted on this thread since the last call, and reset the count."""
+    number = _thread_state.redacted_count
     if number:
-        _here.redacted = 0
+        _thread_state.redacted_count = 0
     return number
 
 
-def _count() -> None:
-    _here.redacted += 1
+def _count_redaction() -> None:
+    _thread_state.redacted_count += 1
     counts.add(REDACTED_VALUES)
 
 
-def _replaced_whole(text: str, name: str, rule: str) -> str:
+def _replace_value(text: str, name: str, rule: str) -> str:
     if is_redacted(text):
         return text
-    made = _replace(name, text, f"name {rule}")
-    if made != text:
-        _count()
-    return made
+    replacement = _replace(name, text, f"name {rule}")
+    if replacement != text:
+        _count_redaction()
+    return replacement
 
 
 def _replace(name: str, secret: str, rule: str) -> str:
-    told = _ask(name, secret[:_PIECE], rule)
-    return placeholder(name, secret, rule) if told is None else told
+    replacement = _call_callback(name, secret[:_PIECE_CHARACTERS], rule)
+    return placeholder(name, secret, rule) if replacement is None else replacement
 
 
-# --- the user's own rules -------------------------------------------------------------------------------------------
+# --- the user's rules -----------------------------------------------------------------------------------------------
 
 
 def use_callback(callback: Scrub | None) -> None:
-    """Ask ``callback`` about each secret that is found, and about what is left of each text."""
+    """Use ``callback`` for each secret, and for the rest of each text. None removes it."""
     if callback is not None and not callable(callback):
-        raise ArgumentError(f"configure(scrub={callback!r}): use a function of a name, a text and a rule.")
-    global _callback, _has_own
+        raise ArgumentError(f"configure(scrub={callback!r}): scrub must be a function of (name, text, rule).")
+    global _callback, _has_custom_rules
     _callback = callback
     _clean_source.cache_clear()
     is_independent_prefix.cache_clear()
-    _has_own = bool(_patterns) or callback is not None
+    _has_custom_rules = bool(_patterns) or callback is not None
 
 
-def _ask(name: str, text: str, rule: str) -> str | None:
-    """What the user's callback says; None without one. One that raises is logged once: the default holds."""
-    if _callback is None or _here.asking:
+def _call_callback(name: str, text: str, rule: str) -> str | None:
+    """Return the replacement from the user's callback; None without one.
+
+    An error of the callback is logged once, and the default applies.
+    """
+    if _callback is None or _thread_state.is_in_callback:
         return None
-    _here.asking = True
+    _thread_state.is_in_callback = True
     try:
-        told = _callback(name, text, rule)
-        return None if told is None else str(told)[:_PIECE]
+        replacement = _callback(name, text, rule)
+        return None if replacement is None else str(replacement)[:_PIECE_CHARACTERS]
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # without its text and traceback: those may show the secret
+    except BaseException as error:  # do not log its text and traceback: they may contain the secret
         log_once(
             f"scrub {type(error).__name__}",
-            "The callback that configure(scrub=...) was given raised %s: secrets are replaced as without it.",
+            "The callback of configure(scrub=...) raised %s. Using the default replacement for this text.",
             type(error).__name__,
         )
         return None
     finally:
-        _here.asking = False
+        _thread_state.is_in_callback = False
 
 
-def _by_own_rules(text: str, name: str) -> str:
+def _apply_custom_rules(text: str, name: str) -> str:
     for entry in tuple(_patterns):
-        text = _by_pattern(entry, text, name)
-    told = _ask(name, text, "")
-    return text if told is None else told
+        text = _apply_pattern(entry, text, name)
+    replacement = _call_callback(name, text, "")
+    return text if replacement is None else replacement
 
 
-def _by_pattern(entry: tuple[str, re.Pattern[str]], text: str, name: str) -> str:
+def _apply_pattern(entry: tuple[str, re.Pattern[str]], text: str, name: str) -> str:
     rule, pattern = entry
-    began = time.thread_time()
+    start = time.thread_time()
     try:
-        found = pattern.sub("\0", text)
+        text_without_matches = pattern.sub("\0", text)
     except Exception as error:
-        _switch_off(entry, f"raised {type(error).__name__}")
+        _disable_pattern(entry, f"raised {type(error).__name__}")
         return text
-    if time.thread_time() - began > _SLOW_SECONDS:
-        _switch_off(entry, f"took more than {_SLOW_SECONDS:g} s for a text of {len(text)} characters")
-    return text if found == text else pattern.sub(lambda match: match[0] and _replace(name, match[0], rule), text)
+    if time.thread_time() - start > _SLOW_SECONDS:
+        _disable_pattern(entry, f"took more than {_SLOW_SECONDS:g} s for a text of {len(text)} characters")
+    return (
+        text
+        if text_without_matches == text
+        else pattern.sub(lambda match: match[0] and _replace(name, match[0], rule), text)
+    )
 
 
-def _switch_off(entry: tuple[str, re.Pattern[str]], why: str) -> None:
+def _disable_pattern(entry: tuple[str, re.Pattern[str]], reason: str) -> None:
     if entry in _patterns:
         _patterns.remove(entry)
         counts.add(SLOW_PATTERNS)
-        _logger.warning("%s of %s %s: it is not used any more.", entry[0], OTELFLOW_SCRUB_PATTERNS, why)
+        _logger.warning("Disabled %s of %s: it %s.", entry[0], OTELFLOW_SCRUB_PATTERNS, reason)
 
 
-def _pieces(text: str) -> Iterator[str]:
-    """Parts of at most as many characters as own rules are given at once, cut at white space where there is some."""
-    while len(text) > _PIECE:
-        end = max(text.rfind(" ", 0, _PIECE), text.rfind("\n", 0, _PIECE)) + 1 or _PIECE
+def _split(text: str) -> Iterator[str]:
+    """Split ``text`` into pieces of :data:`_PIECE_CHARACTERS` at most, at white space where possible."""
+    while len(text) > _PIECE_CHARACTERS:
+        end = (
+            max(text.rfind(" ", 0, _PIECE_CHARACTERS), text.rfind("\n", 0, _PIECE_CHARACTERS)) + 1 or _PIECE_CHARACTERS
+        )
         yield text[:end]
         text = text[end:]
     yield text
 
 
-def _read_patterns() -> None:
+def _load_patterns() -> None:
     for number, source in enumerate(os.environ.get(OTELFLOW_SCRUB_PATTERNS, "").split(), 1):
         try:
             pattern = re.compile(source)
         except Exception as error:  # re.error, RecursionError, a warning that is an error
-            _logger.warning("Pattern %d of %s is left out: %s.", number, OTELFLOW_SCRUB_PATTERNS, error)
+            _logger.warning(
+                "Ignoring pattern %d of %s, which cannot be compiled: %s.", number, OTELFLOW_SCRUB_PATTERNS, error
+            )
             continue
         _patterns.append((f"pattern {number}", pattern))
 
 
-# --- our own log ----------------------------------------------------------------------------------------------------
+# --- otelflow's log -------------------------------------------------------------------------------------------------
 
 
-def _clean_record(record: logging.LogRecord) -> bool:
-    """Take secrets out of a line of our log: a refused setting, an exception of the user's with its traceback."""
+def _redact_record(record: logging.LogRecord) -> bool:
+    """Redact secrets in a record of otelflow's log: a refused setting, an exception of the user with its traceback."""
     try:
-        told = record.getMessage()
-        cleaned = redact_registered(told)
-        if cleaned != told:
-            record.msg, record.args = cleaned, ()
+        message = record.getMessage()
+        clean_text = redact_registered(message)
+        if clean_text != message:
+            record.msg, record.args = clean_text, ()
         if record.exc_info and record.exc_info[0] is not None:
             traceback = logging.Formatter().formatException(record.exc_info)
-            cleaned = redact_registered(traceback)
-            if cleaned != traceback:  # a handler that shows it in its own way would show the secret
-                record.exc_info, record.exc_text = None, cleaned
+            clean_text = redact_registered(traceback)
+            if clean_text != traceback:  # a handler with its own format would show the secret
+                record.exc_info, record.exc_text = None, clean_text
     except Exception:
         return True
     return True
 
 
 def guard_log(name: str) -> None:
-    """Take secrets out of what the logger ``name`` says."""
+    """Redact secrets in all records of the logger ``name``."""
     logger: Any = logging.getLogger(name)
-    if _clean_record not in logger.filters:
-        logger.addFilter(_clean_record)
+    if _redact_record not in logger.filters:
+        logger.addFilter(_redact_record)
 
 
 guard_log("otelflow")
-_ON = choice_from_environment(OTELFLOW_SCRUB, ("true", "false", "1", "0")) in ("true", "1")
+_IS_ENABLED = choice_from_environment(OTELFLOW_SCRUB, ("true", "false", "1", "0")) in ("true", "1")
 add_names(names_from_environment(OTELFLOW_SCRUB_NAMES))
 allow_names(names_from_environment(OTELFLOW_SCRUB_ALLOW))
-_read_patterns()
-_has_own = bool(_patterns)
+_load_patterns()
+_has_custom_rules = bool(_patterns)

@@ -1,11 +1,11 @@
-"""Make text ready for a span: without secrets, terminal colours and lone surrogates, and cut to size."""
+"""Prepare text for a span: redact secrets, strip terminal colours, escape lone surrogates, truncate."""
 
 from __future__ import annotations
 
 import functools
 import re
 
-from otelflow._secrets.patterns import SHORTEST, is_harmless
+from otelflow._secrets.patterns import MIN_SECRET_LENGTH, is_harmless
 from otelflow._values import scrub
 from otelflow._values.scrub import scrub_text
 from otelflow.config import OTELFLOW_MAX_VALUE_BYTES, number_from_environment
@@ -22,21 +22,21 @@ __all__ = [
 ]
 
 MAX_VALUE_BYTES = int(number_from_environment(OTELFLOW_MAX_VALUE_BYTES, 2048, least=64))
-"""Largest size of one value on a span, in bytes of UTF-8, its mark included."""
+"""Maximum size of one value on a span, in bytes of UTF-8, including the mark of a cut."""
 
 
 @functools.cache
-def _colours() -> re.Pattern[str]:
+def _ansi_pattern() -> re.Pattern[str]:
     return re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 
 
 def strip_ansi(text: str) -> str:
-    """``text`` without terminal control sequences (ECMA-48 CSI: colours, cursor moves)."""
-    return _colours().sub("", text) if "\x1b" in text else text
+    """Return ``text`` without terminal control sequences (ECMA-48 CSI: colours, cursor moves)."""
+    return _ansi_pattern().sub("", text) if "\x1b" in text else text
 
 
 def safe_str(value: object) -> str:
-    """``str(value)``; where that raises, the class of the value and of what it raised."""
+    """Return ``str(value)``. If that raises, name the class of the value and the class of the exception."""
     try:
         return str(value)
     except KeyboardInterrupt:
@@ -46,7 +46,7 @@ def safe_str(value: object) -> str:
 
 
 def encodable_text(text: str) -> str:
-    """``text`` as it can be encoded: lone surrogates become ``\\udcXX``, which UTF-8 and protobuf refuse."""
+    """Return ``text`` with lone surrogates written as ``\\udcXX``: UTF-8 and protobuf refuse them."""
     if text.isascii():
         return text
     try:
@@ -57,10 +57,10 @@ def encodable_text(text: str) -> str:
 
 
 def is_clean(text: str) -> bool:
-    """Whether all that is done here to a text of the program's leaves it as it is, for certain; False says nothing."""
-    if scrub._has_own:
+    """Return True if ``text`` certainly needs no scrubbing or truncation. False means unknown."""
+    if scrub._has_custom_rules:
         return False
-    if len(text) < SHORTEST and (text.isalnum() or not text):
+    if len(text) < MIN_SECRET_LENGTH and (text.isalnum() or not text):
         return True
     return len(text) <= MAX_VALUE_BYTES and text.isascii() and is_harmless(text)
 
@@ -68,45 +68,50 @@ def is_clean(text: str) -> bool:
 def scrub_and_truncate(
     text: str, limit: int = MAX_VALUE_BYTES, name: str = "", *, code: bool = False
 ) -> tuple[str, bool]:
-    """``text``, which stands under ``name``, without secrets and in at most ``limit`` bytes of UTF-8, and whether
-    something was cut. ``code``: it is source code.
+    """Redact secrets in ``text`` and truncate it to ``limit`` bytes of UTF-8. Return it and whether it was cut.
 
-    The cut is on a character boundary and ends in a mark that says how much is left out.
+    ``name``: the name of the value. ``code``: ``text`` is source code. A cut is at a character boundary. A mark at its
+    end says how many characters are left out.
     """
-    if len(text) > limit * 2 + _EDGE:  # do not encode 10 MB to keep 2 kB
-        looked_at, left_out = text[: limit * 2 + _EDGE], len(text) - limit * 2 - _EDGE
+    if len(text) > limit * 2 + _EDGE_CHARACTERS:  # do not encode 10 MB for a result of 2 kB
+        head, omitted_count = text[: limit * 2 + _EDGE_CHARACTERS], len(text) - limit * 2 - _EDGE_CHARACTERS
     else:
-        looked_at, left_out = text, 0
-    cleaned = scrub_text(looked_at, name, code=code)
-    if left_out:  # what the cut goes through may be the first half of a secret: that is not kept
-        left_out += min(_EDGE, len(cleaned))
-        cleaned = cleaned[:-_EDGE]
-    return truncate(cleaned, limit, left_out)
+        head, omitted_count = text, 0
+    clean_text = scrub_text(head, name, code=code)
+    if omitted_count:  # drop the edge: the cut may have split a secret
+        omitted_count += min(_EDGE_CHARACTERS, len(clean_text))
+        clean_text = clean_text[:-_EDGE_CHARACTERS]
+    return truncate(clean_text, limit, omitted_count)
 
 
-def truncate(text: str, limit: int = MAX_VALUE_BYTES, left_out: int = 0) -> tuple[str, bool]:
-    """Truncate a text without secrets, of which ``left_out`` characters are gone already."""
-    if not left_out and len(text) <= limit and text.isascii():
+def truncate(text: str, limit: int = MAX_VALUE_BYTES, omitted_count: int = 0) -> tuple[str, bool]:
+    """Truncate a text without secrets to ``limit`` bytes of UTF-8. Return it and whether it was cut.
+
+    ``omitted_count``: characters that the caller has left out already; the mark counts them, too.
+    """
+    if not omitted_count and len(text) <= limit and text.isascii():
         return text, False
     if len(text) > limit * 2:
-        left_out += len(text) - limit * 2
+        omitted_count += len(text) - limit * 2
         text = text[: limit * 2]
-    shortened = encodable_text(text)
-    if not left_out and len(shortened) <= limit and (shortened.isascii() or len(shortened.encode()) <= limit):
-        return shortened, False
-    room = limit - len(f"… [{left_out + len(shortened)} characters left out]".encode())
-    kept = shortened.encode()[:room].decode("utf-8", "ignore")
-    return f"{kept}… [{left_out + len(shortened) - len(kept)} characters left out]", True
+    encodable = encodable_text(text)
+    if not omitted_count and len(encodable) <= limit and (encodable.isascii() or len(encodable.encode()) <= limit):
+        return encodable, False
+    room = limit - len(f"… [{omitted_count + len(encodable)} characters left out]".encode())
+    prefix = encodable.encode()[:room].decode("utf-8", "ignore")
+    return f"{prefix}… [{omitted_count + len(encodable) - len(prefix)} characters left out]", True
 
 
-_EDGE = 512
-"""Characters at the end of what is looked at that are not kept: a secret that begins there may be known as one only by
-what follows."""
-_MOST_WHOLE = 1 << 17
+_EDGE_CHARACTERS = 512
+"""Characters at the end of the scrubbed part that are dropped.
+
+A secret that begins there may be recognisable only by the characters that follow.
+"""
+_MAX_LONG_CHARACTERS = 1 << 17
 
 
 def scrub_long(text: str, name: str = "") -> str:
-    """``text`` without secrets; of more than 128 kB the beginning. What memory and listeners get."""
+    """Redact secrets in ``text``, and cut it at 128 kB. Used for memory and listeners."""
     if not name and is_clean(text):
         return text
-    return scrub_and_truncate(text, _MOST_WHOLE, name)[0]
+    return scrub_and_truncate(text, _MAX_LONG_CHARACTERS, name)[0]

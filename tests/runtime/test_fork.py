@@ -1,4 +1,4 @@
-"""os.fork in the middle of a flow: each span is exported once, by the process that began it."""
+"""Test os.fork inside a flow: each span is exported once, by the process that began it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ from scripted_receiver import Answer
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
 
-def forking(child: str, exporters: str = '"otlp"') -> str:
-    """A program whose flow forks within a task; the child does ``child`` and leaves the flow as the parent does."""
+def forking_program(child: str, exporters: str = '"otlp"') -> str:
+    """Return a program whose flow forks in a task.
+
+    The child runs ``child``, then leaves the flow as the parent does.
+    """
     return f"""
 configure(exporters={exporters})
 
@@ -35,18 +38,18 @@ def whole(this_flow=None):
     this_flow.log_info("before")
     return forks()
 
-made = whole().execute()
-say(**{{made.return_value: dict(status=made.status, tasks=[task.name for task in made.tasks])}})
+run = whole().execute()
+say(**{{run.return_value: dict(status=run.status, tasks=[task.name for task in run.tasks])}})
 """
 
 
 def test_each_span_is_exported_once(sink: Sink) -> None:
-    """The parent exports what it began; the child only its own task, below the span where it was forked."""
-    # From Python 3.12 on, a fork beside any thread is warned of.
+    """The parent exports its spans. The child exports only its own task, below the span in which it was forked."""
+    # Python 3.12 and later warn about a fork in a process with threads.
     quiet = {"PYTHONWARNINGS": "ignore::DeprecationWarning"}
-    done = run(forking("step(1)"), OTEL_EXPORTER_OTLP_ENDPOINT=sink.endpoint, **quiet)
-    assert done.stderr == ""
-    assert done.said["parent"]["status"] == "completed"
+    result = run(forking_program("step(1)"), OTEL_EXPORTER_OTLP_ENDPOINT=sink.endpoint, **quiet)
+    assert result.stderr == ""
+    assert result.said["parent"]["status"] == "completed"
     spans = {span.span_id: span for span, _, _ in sink.spans}
     assert len(spans) == len(sink.spans)
     assert Counter(span.name for span in spans.values()) == {"whole": 1, "forks": 1, "step": 2}
@@ -57,49 +60,53 @@ def test_each_span_is_exported_once(sink: Sink) -> None:
     assert len(set(run_ids)) == 3
 
 
-def test_an_inherited_run_ends_in_silence(sink: Sink) -> None:
-    """In the child a run of the parent's says nothing: no STOP, no message on a span; what it is told is counted."""
-    heard = (
-        "heard = []; otelflow.flow_events.listen(lambda e: heard.append((e.event_type.value, e.event_data.task_name)))"
+def test_an_inherited_run_records_nothing_in_the_child(sink: Sink) -> None:
+    """In the child, a run of the parent emits no STOP and no message. Its lost records are counted."""
+    listen = (
+        "events = []; "
+        "otelflow.flow_events.listen(lambda e: events.append((e.event_type.value, e.event_data.task_name)))"
     )
-    child = f'{heard}; this_flow.log_info("lost"); this_task.add_result("lost"); step(1); globals().update(heard=heard)'
-    done = run(
-        forking(child)
+    records = 'this_flow.log_info("lost"); this_task.add_result("lost"); step(1)'
+    child = f"{listen}; {records}; globals().update(events=events)"
+    result = run(
+        forking_program(child)
         + """
-if made.return_value == "child":
-    say(heard=heard, dropped=stats().dropped, stdout=type(sys.stdout).__name__, current=str(otelflow.current_flow()))
+if run.return_value == "child":
+    say(events=events, dropped=stats().dropped, stdout=type(sys.stdout).__name__, current=str(otelflow.current_flow()))
 """,
         OTEL_EXPORTER_OTLP_ENDPOINT=sink.endpoint,
     )
-    assert done.said["heard"] == [["task_start", "step"], ["flow_message", "step"], ["task_stop", "step"]]
-    assert done.said["dropped"] == {"after_fork": 2}
-    assert (done.said["stdout"], done.said["current"]) == ("TextIOWrapper", "None")
+    assert result.said["events"] == [["task_start", "step"], ["flow_message", "step"], ["task_stop", "step"]]
+    assert result.said["dropped"] == {"after_fork": 2}
+    assert (result.said["stdout"], result.said["current"]) == ("TextIOWrapper", "None")
     texts = [event for span, _, _ in sink.spans for event in span.events if event.name == "otelflow.message"]
     assert len(texts) == 3  # "before", and one of each step
 
 
-def test_an_exception_leaves_the_child_as_it_is() -> None:
-    """An exception in the child goes through the inherited runs unchanged."""
-    done = run(forking("raise LookupError('in the child')", exporters="[]"))
-    assert "LookupError: in the child" in done.stderr
-    assert done.said["parent"]["status"] == "completed"
+def test_an_exception_in_the_child_is_unchanged() -> None:
+    """An exception in the child passes through the inherited runs unchanged."""
+    result = run(forking_program("raise LookupError('in the child')", exporters="[]"))
+    assert "LookupError: in the child" in result.stderr
+    assert result.said["parent"]["status"] == "completed"
 
 
 @pytest.mark.parametrize("exporter", ["otlp", "otelflow_spool"])
-def test_a_fork_in_the_middle_of_a_grpc_request(exporter: str, tmp_path: Path) -> None:
-    """gRPC aborts some of the children that use it then, so none does: what it made is counted as lost, and not waited
-    for; the spool keeps it for other processes. The fork does not wait for the request."""
+def test_a_child_forked_during_a_grpc_request_does_not_use_grpc(exporter: str, tmp_path: Path) -> None:
+    """gRPC aborts some children that use it then. So the child's spans count as lost, and nothing waits for them.
+
+    The spool keeps the spans for other processes. The fork does not wait for the request.
+    """
     receiver = ScriptedGrpc([Answer(hangs=True)])
     try:
-        done = run(
+        result = run(
             """
             configure(); work(1).execute(); time.sleep(1.5)
-            began = time.monotonic(); child = os.fork(); took = time.monotonic() - began
+            start = time.monotonic(); child = os.fork(); seconds = time.monotonic() - start
             if not child:
                 work(1).execute(); report = shutdown(1)
                 say(lost=report.lost, pending=report.pending); sys.stdout.flush()
                 os._exit(0)
-            say(code=os.waitpid(child, 0)[1], took=took)
+            say(code=os.waitpid(child, 0)[1], seconds=seconds)
             """,
             OTEL_EXPORTER_OTLP_ENDPOINT=receiver.endpoint,
             OTEL_EXPORTER_OTLP_PROTOCOL="grpc",
@@ -109,7 +116,9 @@ def test_a_fork_in_the_middle_of_a_grpc_request(exporter: str, tmp_path: Path) -
         )
     finally:
         receiver.close()
-    assert done.said["code"] == 0, done.stderr
-    assert done.said["took"] < 1
+    assert result.said["code"] == 0, result.stderr
+    assert result.said["seconds"] < 1
     is_spool = exporter == "otelflow_spool"
-    assert (done.said["lost"], done.said["pending"]) == (({}, 4) if is_spool else ({"refused": 2}, 0)), done.stderr
+    assert (result.said["lost"], result.said["pending"]) == (({}, 4) if is_spool else ({"refused": 2}, 0)), (
+        result.stderr
+    )

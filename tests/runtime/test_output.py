@@ -1,4 +1,4 @@
-"""Captured output: lines of concurrent runs never mix, the terminal sees everything, sys.stdout is put back."""
+"""Test captured output: lines of concurrent runs never mix, the terminal gets all text, sys.stdout is restored."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from otelflow import FlowRunConfig, flow, flow_events, task
 
 @task
 def prints(name: str) -> None:
-    """Prints a line in pieces."""
+    """Print a line in pieces."""
     for part in (name, " says", " hello\n"):
         sys.stdout.write(part)
 
 
 def test_concurrent_runs_do_not_mix(capsys: pytest.CaptureFixture[str]) -> None:
-    """Fifty flows in threads and fifty on one loop, each with its own lines."""
+    """Fifty flows in threads and fifty on one event loop each get only their own lines."""
 
     @flow
-    def one(name: str) -> None:
+    def flow_in_thread(name: str) -> None:
         for _ in range(20):
             prints(name)
 
     @flow
-    async def another(name: str) -> None:
+    async def flow_on_loop(name: str) -> None:
         for _ in range(20):
             prints(name)
             await asyncio.sleep(0)
@@ -38,11 +38,11 @@ def test_concurrent_runs_do_not_mix(capsys: pytest.CaptureFixture[str]) -> None:
     runs: list[Any] = []
 
     def in_thread(name: str) -> None:
-        runs.append((name, one(name).execute()))
+        runs.append((name, flow_in_thread(name).execute()))
 
     async def on_loop() -> None:
-        made = [another(f"loop {number}") for number in range(50)]
-        for name, run in zip(range(50), await asyncio.gather(*(item.execute_async() for item in made)), strict=True):
+        flows = [flow_on_loop(f"loop {number}") for number in range(50)]
+        for name, run in zip(range(50), await asyncio.gather(*(item.execute_async() for item in flows)), strict=True):
             runs.append((f"loop {name}", run))
 
     threads = [threading.Thread(target=in_thread, args=(f"thread {number}",)) for number in range(50)]
@@ -57,8 +57,8 @@ def test_concurrent_runs_do_not_mix(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.count("hello") == 2000
 
 
-def test_a_print_outside_any_flow_is_nobodys(capsys: pytest.CaptureFixture[str]) -> None:
-    """A thread without a flow prints to the terminal alone, also while a flow captures."""
+def test_a_print_outside_a_flow_reaches_only_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """A thread without a flow prints only to the terminal, even while a flow captures."""
 
     @flow
     def starts() -> None:
@@ -71,7 +71,7 @@ def test_a_print_outside_any_flow_is_nobodys(capsys: pytest.CaptureFixture[str])
 
 
 def test_an_unfinished_line_is_a_message_at_the_end() -> None:
-    """What was printed without a line end is not lost."""
+    """Text without a line end is not lost."""
 
     @flow
     def unfinished() -> None:
@@ -81,7 +81,7 @@ def test_an_unfinished_line_is_a_message_at_the_end() -> None:
 
 
 def test_redirected_output_is_the_users_own() -> None:
-    """Inside redirect_stdout the lines go where the user sent them."""
+    """Inside redirect_stdout, lines go only to the user's stream."""
     buffer = io.StringIO()
 
     @flow
@@ -94,8 +94,8 @@ def test_redirected_output_is_the_users_own() -> None:
     assert buffer.getvalue() == "into the buffer\n"
 
 
-def test_the_stand_in_is_the_stream_in_all_else(capfd: pytest.CaptureFixture[str]) -> None:
-    """encoding, fileno and buffer are the stream's own, and writing bytes works."""
+def test_the_tee_has_all_attributes_of_the_stream(capfd: pytest.CaptureFixture[str]) -> None:
+    """encoding, fileno and buffer are those of the stream, and writing bytes works."""
     before = sys.stdout
 
     @flow
@@ -109,8 +109,8 @@ def test_the_stand_in_is_the_stream_in_all_else(capfd: pytest.CaptureFixture[str
     assert "bytes\n" in capfd.readouterr().out
 
 
-def test_a_very_long_line_is_handed_on_in_pieces() -> None:
-    """A line without end does not grow in memory for ever."""
+def test_a_very_long_line_becomes_several_messages() -> None:
+    """A line without an end does not grow in memory for ever."""
 
     @flow
     def floods() -> None:
@@ -123,7 +123,7 @@ def test_a_very_long_line_is_handed_on_in_pieces() -> None:
 
 
 def test_nested_flows_have_their_own_lines() -> None:
-    """A nested flow's lines are its own, and the outer one goes on capturing after it."""
+    """A nested flow gets its own lines, and the outer flow continues to capture after it."""
 
     @flow
     def inner() -> None:
@@ -140,7 +140,7 @@ def test_nested_flows_have_their_own_lines() -> None:
     assert (run.messages, run.return_value.messages) == (["before", "after"], ["inner"])
 
 
-def test_a_closed_stream_raises_as_it_would(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_closed_stream_raises_as_outside_a_flow(monkeypatch: pytest.MonkeyPatch) -> None:
     """print to a closed stream raises in a flow as outside."""
     stream = io.StringIO()
     stream.close()
@@ -155,21 +155,24 @@ def test_a_closed_stream_raises_as_it_would(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.undo()
 
 
-def test_what_a_listener_prints_is_no_message_where_threads_get_other_numbers_later(
+def test_listener_output_is_no_message_after_threading_is_patched(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As gevent gives them, where it patches after the import of otelflow: the listener would hear its own line."""
-    heard: list[str] = []
+    """gevent may patch ``get_ident`` after the import of otelflow.
+
+    Then a listener would get its own line as an event.
+    """
+    types: list[str] = []
 
     def listener(event: Any) -> None:
-        heard.append(event.event_type.value)
-        print("heard")
+        types.append(event.event_type.value)
+        print("from the listener")
 
     @flow
     def run() -> None:
-        print("said")
+        print("from the flow")
 
     monkeypatch.setattr(threading, "get_ident", lambda: 7)
     with flow_events.listen(listener):
         run().execute()
-    assert heard == ["flow_start", "flow_message", "flow_stop"]
+    assert types == ["flow_start", "flow_message", "flow_stop"]

@@ -1,4 +1,4 @@
-"""Signals, and os.exec: handled where there is something to send, and where nobody else handles them."""
+"""Test signals and os.exec: handled if there is data to send and no other handler."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HEAD = (
 import signal, subprocess, threading
 
 def stuck():
-    "A call that keeps the main thread from every handler, as a database's driver may."
+    "Block the main thread in a call that runs no handler, as a database driver may."
     import ctypes
     lock, c = ctypes.create_string_buffer(64), ctypes.CDLL(None)
     threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
@@ -28,7 +28,7 @@ def names():
 """
 )
 
-linux = pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells who wrote to a socket on Linux only")
+linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux reports who wrote to a socket")
 
 
 def run(source: str, sink: Sink, **environment: str) -> Any:
@@ -36,22 +36,22 @@ def run(source: str, sink: Sink, **environment: str) -> Any:
 
 
 @linux
-def test_a_main_thread_that_does_not_return(sink: Sink) -> None:
-    """A thread beside sends what waits and ends the process, by the signal."""
-    done = run("configure(); work(3).execute(); stuck()", sink)
-    assert (done.returncode, len(sink.spans)) == (-signal.SIGTERM, 4)
+def test_a_signal_sends_spans_while_the_main_thread_hangs(sink: Sink) -> None:
+    """A thread sends the queued spans and ends the process by the signal."""
+    result = run("configure(); work(3).execute(); stuck()", sink)
+    assert (result.returncode, len(sink.spans)) == (-signal.SIGTERM, 4)
 
 
-def test_a_handler_of_the_users_in_the_midst_of_counting(sink: Sink) -> None:
-    """It asks for the numbers while its thread holds their lock, and waits for nobody."""
-    done = run(
+def test_a_signal_handler_can_call_stats_during_counting(sink: Sink) -> None:
+    """The handler reads the counts while its own thread holds their lock, and does not block."""
+    result = run(
         """
         from otelflow._runtime.drop_counts import counts
         stats()
-        asked = 0
+        calls = 0
         def handler(*_):
-            global asked
-            asked += 1
+            global calls
+            calls += 1
             stats()
             signal.setitimer(signal.ITIMER_REAL, 0.0005)
         signal.signal(signal.SIGALRM, handler)
@@ -62,24 +62,24 @@ def test_a_handler_of_the_users_in_the_midst_of_counting(sink: Sink) -> None:
             counts.add("values_cut")
             number += 1
         signal.setitimer(signal.ITIMER_REAL, 0)
-        say(exact=stats().dropped["values_cut"] == number, asked=asked > 9)
+        say(exact=stats().dropped["values_cut"] == number, called=calls > 9)
         """,
         sink,
     )
-    assert done.said == {"exact": True, "asked": True}, done.stderr
+    assert result.said == {"exact": True, "called": True}, result.stderr
 
 
 @linux
-def test_nothing_to_send(sink: Sink) -> None:
-    """There is no thread, and the signal ends the process in the midst of whatever it does."""
-    done = run("configure(); say(names=names()); stuck()", sink)
-    assert (done.returncode, done.said) == (-signal.SIGTERM, {"names": []})
+def test_a_signal_ends_a_process_with_nothing_to_send_at_once(sink: Sink) -> None:
+    """There is no thread, and the signal ends the process during any call."""
+    result = run("configure(); say(names=names()); stuck()", sink)
+    assert (result.returncode, result.said) == (-signal.SIGTERM, {"names": []})
 
 
 @linux
-def test_a_forked_child_has_nothing_to_send(sink: Sink) -> None:
-    """It is ended at once as well; with spans of its own, they are sent before."""
-    done = run(
+def test_a_signal_ends_a_forked_child(sink: Sink) -> None:
+    """It ends a child without spans at once. A child with spans sends them first."""
+    result = run(
         """
         configure(); work(3).execute()
         codes = []
@@ -94,31 +94,31 @@ def test_a_forked_child_has_nothing_to_send(sink: Sink) -> None:
         """,
         sink,
     )
-    assert (done.said, len(sink.spans)) == ({"codes": [-signal.SIGTERM, -signal.SIGTERM]}, 6), done.stderr
+    assert (result.said, len(sink.spans)) == ({"codes": [-signal.SIGTERM, -signal.SIGTERM]}, 6), result.stderr
 
 
 @linux
-def test_a_signal_to_a_child_is_none_to_its_parent(sink: Sink) -> None:
-    """Just after the fork, a child's handler writes to its parent's socket: nobody listens to that."""
-    done = run(
+def test_a_signal_to_a_child_does_not_end_its_parent(sink: Sink) -> None:
+    """Just after the fork, a child's handler writes to its parent's socket: the parent ignores that."""
+    result = run(
         """
         from otelflow._runtime import exit_hooks
         configure(); work(3).execute()
-        theirs = [there for _, there in exit_hooks._watchdog._sockets]
-        child = subprocess.Popen([sys.executable, "-c", "import os; os.write(0, b'x')"], stdin=theirs[0])
+        writers = [writer for _, writer in exit_hooks._watchdog._sockets]
+        child = subprocess.Popen([sys.executable, "-c", "import os; os.write(0, b'x')"], stdin=writers[0])
         assert child.wait() == 0
         time.sleep(0.6)
         say(lives=True)
         """,
         sink,
     )
-    assert (done.returncode, done.said) == (0, {"lives": True})
+    assert (result.returncode, result.said) == (0, {"lives": True})
 
 
 @linux
 def test_a_handler_in_c_is_left_alone(sink: Sink) -> None:
-    """Python does not tell of one that it did not set: faulthandler's, a driver's, a virtual machine's."""
-    done = run(
+    """Python does not report handlers that it did not set: of faulthandler, a driver, a virtual machine."""
+    result = run(
         """
         import faulthandler
         faulthandler.register(signal.SIGTERM, file=sys.stderr)
@@ -128,13 +128,13 @@ def test_a_handler_in_c_is_left_alone(sink: Sink) -> None:
         """,
         sink,
     )
-    assert (done.returncode, done.said) == (0, {"lives": True, "handler": True})
-    assert "Current thread" in done.stderr or "Stack (most recent call first)" in done.stderr
+    assert (result.returncode, result.said) == (0, {"lives": True, "handler": True})
+    assert "Current thread" in result.stderr or "Stack (most recent call first)" in result.stderr
 
 
-def test_exec_fails_as_it_does(sink: Sink) -> None:
-    """The same exceptions, and another program once there is one: what waited has been sent then."""
-    done = run(
+def test_exec_sends_spans_and_raises_the_usual_errors(sink: Sink) -> None:
+    """The exceptions are unchanged. If the call succeeds, the queued spans were sent before."""
+    result = run(
         """
         configure(); work(3).execute()
         caught = []
@@ -148,28 +148,28 @@ def test_exec_fails_as_it_does(sink: Sink) -> None:
         """,
         sink,
     )
-    assert done.said == {"caught": ["FileNotFoundError", "ValueError", "TypeError"], "replaced": True}, done.stderr
+    assert result.said == {"caught": ["FileNotFoundError", "ValueError", "TypeError"], "replaced": True}, result.stderr
     assert len(sink.spans) == 4
 
 
-def test_no_files_left(sink: Sink) -> None:
-    """What cannot be watched is left to the main thread, and the program does not notice."""
-    done = run(
+def test_signals_work_when_no_file_descriptor_is_left(sink: Sink) -> None:
+    """The handler on the main thread remains, and the program does not notice."""
+    result = run(
         """
         import resource
         configure()
         resource.setrlimit(resource.RLIMIT_NOFILE, (20, 20))
-        held = []
+        files = []
         try:
             while True:
-                held.append(open(os.devnull))
+                files.append(open(os.devnull))
         except OSError:
             step(1)
-        for file in held:
+        for file in files:
             file.close()
         say(handler=callable(signal.getsignal(signal.SIGTERM)))
         os.kill(os.getpid(), signal.SIGTERM)
         """,
         sink,
     )
-    assert (done.returncode, done.said, len(sink.spans)) == (-signal.SIGTERM, {"handler": True}, 1), done.stderr
+    assert (result.returncode, result.said, len(sink.spans)) == (-signal.SIGTERM, {"handler": True}, 1), result.stderr

@@ -1,4 +1,4 @@
-"""Rules for secrets of one's own: names, patterns, a callback; and the time that texts take."""
+"""Test custom rules for secrets: names, patterns, a callback; and the time that a search takes."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ from programs import run
 from otelflow import configure
 from otelflow._secrets.detect import redact
 from otelflow._values.attribute import to_attribute
-from otelflow._values.scrub import use_callback
+from otelflow._values.scrub import scrub_text, use_callback
 from otelflow.errors import ArgumentError
 
-# --- own rules --------------------------------------------------------------------------------------------------------
+# --- custom rules -----------------------------------------------------------------------------------------------------
 
-OWN = """
+PROGRAM = """
 from otelflow.testing import capture
 
-def attributes(**given):
+def attributes(**values):
     with capture() as captured:
-        @task(attributes=given)
-        def once():
+        @task(attributes=values)
+        def step():
             pass
-        once()
-    return {name: captured.tasks[0].attributes[name] for name in given}
+        step()
+    return {name: captured.tasks[0].attributes[name] for name in values}
 """
 
 
-def own(source: str, **environment: str) -> Any:
-    done = run(OWN + source, **environment)
-    assert done.returncode == 0, done.stderr
-    return done
+def run_program(source: str, **environment: str) -> Any:
+    result = run(PROGRAM + source, **environment)
+    assert result.returncode == 0, result.stderr
+    return result
 
 
-def test_own_names_and_allowed_names() -> None:
-    """OTELFLOW_SCRUB_NAMES and OTELFLOW_SCRUB_ALLOW, in any spelling."""
-    done = own(
+def test_custom_names_and_allowed_names_apply() -> None:
+    """OTELFLOW_SCRUB_NAMES and OTELFLOW_SCRUB_ALLOW accept any spelling of a name."""
+    result = run_program(
         "say(**attributes(patientId='a', text='iban: DE12, x', order_id='4111111111111111', id_token='b', token='c'))",
         OTELFLOW_SCRUB_NAMES="patient_id, iban",
         OTELFLOW_SCRUB_ALLOW="order_id,id_token",
     )
-    assert done.said == {
+    assert result.said == {
         "patientId": "[redacted:name patient_id]",
         "text": "iban: [redacted:name iban], x",
         "order_id": "4111111111111111",
@@ -52,55 +52,57 @@ def test_own_names_and_allowed_names() -> None:
     }
 
 
-def test_own_patterns() -> None:
-    """A wrong one is logged, and left out; the others hold, on the part of a text that is kept."""
-    done = own(
+def test_custom_patterns_apply_and_invalid_ones_are_ignored() -> None:
+    """An invalid pattern is logged and ignored. The others apply to the part of a text that is kept."""
+    result = run_program(
         "say(**attributes(text='mail bob@example.org or ACME-1234', long='x ' * 1500 + 'ACME-1234'))",
         OTELFLOW_SCRUB_PATTERNS=r"[\w.]+@[\w.]+ ( ACME-\d+",
     )
-    assert done.said["text"] == "mail [redacted:pattern 1] or [redacted:pattern 3]"
-    assert "ACME-1234" not in done.said["long"]
-    assert "Pattern 2 of OTELFLOW_SCRUB_PATTERNS is left out" in done.stderr
+    assert result.said["text"] == "mail [redacted:pattern 1] or [redacted:pattern 3]"
+    assert "ACME-1234" not in result.said["long"]
+    assert "Ignoring pattern 2 of OTELFLOW_SCRUB_PATTERNS" in result.stderr
 
 
-def test_a_slow_pattern_is_switched_off() -> None:
-    """It cannot be stopped while it runs: it is given 2 kB at most, and only until it took too long once."""
-    done = own(
+def test_a_slow_pattern_is_disabled() -> None:
+    """A running pattern cannot be stopped. So it gets at most 2 kB, and is disabled after it was too slow once."""
+    result = run_program(
         "say(**attributes(text='a' * 24 + 'b'))\nsay(again=attributes(text='a' * 24 + 'b'), dropped=stats().dropped)",
         OTELFLOW_SCRUB_PATTERNS="(a+)+$",
     )
-    assert done.said["dropped"]["scrub_patterns_off"] == 1
-    assert "pattern 1 of OTELFLOW_SCRUB_PATTERNS took more than 0.05 s" in done.stderr
+    assert result.said["dropped"]["scrub_patterns_off"] == 1
+    assert "Disabled pattern 1 of OTELFLOW_SCRUB_PATTERNS: it took more than 0.05 s" in result.stderr
 
 
-def test_switched_off() -> None:
-    """OTELFLOW_SCRUB=false leaves everything as it is; our own log stays clean. What it is not is said, and ignored."""
-    assert own("say(**attributes(password='x'))", OTELFLOW_SCRUB="false").said == {"password": "x"}
-    done = own("say(**attributes(password='x'))", OTELFLOW_SCRUB="maybe")
-    assert done.said == {"password": "[redacted:name password]"}
-    assert "OTELFLOW_SCRUB is 'maybe'" in done.stderr
+def test_scrubbing_can_be_disabled() -> None:
+    """OTELFLOW_SCRUB=false leaves values unchanged. An invalid value is logged and ignored."""
+    assert run_program("say(**attributes(password='x'))", OTELFLOW_SCRUB="false").said == {"password": "x"}
+    result = run_program("say(**attributes(password='x'))", OTELFLOW_SCRUB="maybe")
+    assert result.said == {"password": "[redacted:name password]"}
+    assert "OTELFLOW_SCRUB is 'maybe'" in result.stderr
 
 
 @pytest.fixture
-def callback() -> Any:
+def set_callback() -> Any:
+    """Yield the function that sets the callback, and remove the callback afterwards."""
     yield use_callback
     use_callback(None)
 
 
-def test_a_callback_decides(callback: Any) -> None:
-    """It hears of each secret with its rule, and of what is left with none; None is what would stand there anyway."""
-    asked: list[tuple[str, str, str]] = []
+def test_a_callback_decides(set_callback: Any) -> None:
+    """The callback gets each secret with its rule, and the rest of each text without one. None keeps the default."""
+    calls: list[tuple[str, str, str]] = []
 
     def scrub(name: str, text: str, rule: str) -> str | None:
-        asked.append((name, text, rule))
+        calls.append((name, text, rule))
         if rule == "name token":
             return "<token>"
         return text.replace("Bob", "<name>") if not rule else None
 
-    callback(scrub)
-    assert scrub("Bob has token=abc and password=x") == "<name> has token=<token> and password=[redacted:name password]"
+    set_callback(scrub)
+    text = "Bob has token=abc and password=x"
+    assert scrub_text(text) == "<name> has token=<token> and password=[redacted:name password]"
     assert to_attribute("pin", "Bob")[0] == "<name>"
-    assert asked == [
+    assert calls == [
         ("token", "abc", "name token"),
         ("password", "x", "name password"),
         ("", "Bob has token=<token> and password=[redacted:name password]", ""),
@@ -108,29 +110,29 @@ def test_a_callback_decides(callback: Any) -> None:
     ]
 
 
-def test_a_callback_that_raises(callback: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """The default holds; it is logged once, without what it was asked about."""
+def test_a_callback_that_raises_is_logged_once(set_callback: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """The default replacement applies. The log does not contain the callback's arguments."""
 
     def scrub(name: str, text: str, rule: str) -> str | None:
         raise RuntimeError(text)
 
-    callback(scrub)
+    set_callback(scrub)
     for _ in range(3):
-        assert scrub("password=hunter2") == "password=[redacted:name password]"
+        assert scrub_text("password=hunter2") == "password=[redacted:name password]"
     assert caplog.text.count("raised RuntimeError") == 1
     assert "hunter2" not in caplog.text
 
 
-def test_a_callback_sees_no_more_than_is_kept(callback: Any) -> None:
-    """2,048 characters at once, never 10 MB; and what it says itself is not shown to it again."""
+def test_a_callback_gets_bounded_texts(set_callback: Any) -> None:
+    """The callback gets 2,048 characters at most, never 10 MB. Its own texts are not passed to it again."""
     lengths: list[int] = []
 
     def scrub(name: str, text: str, rule: str) -> str | None:
         lengths.append(len(text))
-        assert scrub("password=x") == "password=[redacted:name password]"
+        assert scrub_text("password=x") == "password=[redacted:name password]"
         return None
 
-    callback(scrub)
+    set_callback(scrub)
     to_attribute("text", "some words " * 1_000_000)
     to_attribute("password", "x" * 1_000_000)
     assert max(lengths) <= 2048
@@ -138,9 +140,9 @@ def test_a_callback_sees_no_more_than_is_kept(callback: Any) -> None:
 
 
 def test_configure_takes_the_callback() -> None:
-    """configure(scrub=...); what cannot be called is an error."""
+    """configure(scrub=...) sets the callback. A value that is not callable is an error."""
     source = "configure(exporters=[], scrub=lambda name, text, rule: 'gone' if rule else None)"
-    assert own(source + "\nsay(**attributes(password='x'))").said == {"password": "gone"}
+    assert run_program(source + "\nsay(**attributes(password='x'))").said == {"password": "gone"}
     with pytest.raises(ArgumentError, match="scrub=3"):
         configure(scrub=3)  # type: ignore[arg-type]
 
@@ -161,8 +163,10 @@ HOSTILE = [
 
 
 def test_hostile_texts_of_1_mb_take_linear_time() -> None:
-    """Texts that repeat what a rule begins with, 1 MB each, in a process that gets 120 s of CPU: with a quadratic rule
-    it would take hours."""
+    """Texts of 1 MB repeat the start of a rule; the process may use 120 s of CPU.
+
+    A quadratic rule would take hours.
+    """
     source = f"""
 import resource
 resource.setrlimit(resource.RLIMIT_CPU, (120, 120))
@@ -179,16 +183,16 @@ say(done=True)
     assert resource.getrlimit(resource.RLIMIT_CPU) != (120, 120)
 
 
-def test_only_what_is_kept_is_searched(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a value of 10 MB, a few kB."""
-    searched: list[int] = []
+def test_only_the_start_of_a_large_value_is_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few kB of a value of 10 MB are searched."""
+    lengths: list[int] = []
     module = sys.modules["otelflow._values.scrub"]
 
-    def counting(text: str, *rest: Any) -> str:
-        searched.append(len(text))
+    def counting_redact(text: str, *rest: Any) -> str:
+        lengths.append(len(text))
         return redact(text, *rest)
 
-    monkeypatch.setattr(module, "redact", counting)
+    monkeypatch.setattr(module, "redact", counting_redact)
     to_attribute("text", "password=x " * 1_000_000)
     to_attribute("text", {"rows": ["password=x " * 1000] * 10_000})
-    assert sum(searched) < 100_000
+    assert sum(lengths) < 100_000

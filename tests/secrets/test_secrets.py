@@ -1,4 +1,4 @@
-"""Secrets: found by name and by form, replaced by a mark that says which rule, in everything that leaves a process."""
+"""Test that secrets are found by name and by form, and replaced by a placeholder that names the rule."""
 
 from __future__ import annotations
 
@@ -49,29 +49,29 @@ OTHER_NAMES = """
 
 
 @pytest.mark.parametrize("name", SECRET_NAMES.split())
-def test_names_of_secrets(name: str) -> None:
-    """In any spelling: what is called so is replaced whole, on a span and in JSON."""
+def test_values_under_secret_names_are_replaced(name: str) -> None:
+    """In any spelling of the name, the whole value is replaced, on a span and in JSON."""
     assert secret_in_name(name)
     assert to_attribute(name, "x y z")[0] == f"[redacted:name {secret_in_name(name)}]"
     assert json.loads(to_json({"deep": [{name: "x y z"}]}).text)["deep"][0][name].startswith("[redacted:name ")
 
 
 @pytest.mark.parametrize("name", OTHER_NAMES.split())
-def test_names_that_only_look_like_it(name: str) -> None:
-    """What is about a secret, or has its letters, stays."""
+def test_values_under_similar_names_stay(name: str) -> None:
+    """A name that only describes a secret, or contains its letters, is harmless."""
     assert to_attribute(name, "x y z")[0] == "x y z"
     assert json.loads(to_json({name: 5}).text) == {name: 5}
 
 
 @pytest.mark.parametrize("value", [True, False, None, "", "***", "[redacted:jwt]"])
-def test_what_tells_no_secret_stays(value: Any) -> None:
-    """Whether there is a password may be known, and what is hidden already is not marked again."""
+def test_values_that_reveal_no_secret_stay(value: Any) -> None:
+    """It may be known whether there is a password. A placeholder is not replaced again."""
     assert json.loads(to_json({"password": value}).text) == {"password": value}
 
 
 @pytest.mark.parametrize("value", ["hunter2", 12345, 1.5, b"hunter2", ["hunter2"], {"a": "hunter2"}, object()])
 def test_a_value_of_any_kind_is_replaced_by_its_name(value: Any) -> None:
-    """Numbers, lists and objects, too: as an attribute, in JSON, and as a pair of name and value."""
+    """Numbers, lists and objects are replaced as well: as an attribute, in JSON, and in a pair of name and value."""
     mark = "[redacted:name password]"
     assert to_attribute("password", value) == (mark, False)
     assert json.loads(to_json({"a": {"password": value}, "b": [("password", value)]}).text) == {
@@ -118,8 +118,8 @@ FORMS = {
 
 
 @pytest.mark.parametrize(("secret", "rule"), FORMS.items(), ids=lambda value: str(value)[:12])
-def test_forms_of_secrets(secret: str, rule: str) -> None:
-    """Wherever they stand: alone, in a sentence, in JSON, behind an escaped line end."""
+def test_secrets_of_a_known_form_are_replaced(secret: str, rule: str) -> None:
+    """They are found alone, in a sentence, in JSON, and after an escaped line end."""
     mark = f"[redacted:{rule}]"
     for before, behind in (("", ""), ("see ", " there"), ('{"a": "', '"}'), ("a\\n", "\\n"), ("(", ")"), ("", ".")):
         assert redact(f"{before}{secret}{behind}") == f"{before}{mark}{behind}"
@@ -140,8 +140,8 @@ def test_forms_of_secrets(secret: str, rule: str) -> None:
         ("bot123456789:AA" + ALPHABET[:33], "bot123456789[redacted:api key]"),
     ],
 )
-def test_forms_with_something_around(text: str, clean_text: str) -> None:
-    """The user of a URL, and what kind of credential it was, may be seen."""
+def test_only_the_secret_part_of_a_match_is_replaced(text: str, clean_text: str) -> None:
+    """The user of a URL and the kind of a credential stay visible."""
     assert redact(text) == clean_text
 
 
@@ -176,7 +176,7 @@ def test_forms_with_something_around(text: str, clean_text: str) -> None:
     ],
 )
 def test_ordinary_texts_stay(text: str) -> None:
-    """Times, ids, digests, sentences about secrets, placeholders."""
+    """Times, ids, digests, sentences about secrets and placeholders are not secrets."""
     assert redact(text) == text
 
 
@@ -208,8 +208,8 @@ def test_ordinary_texts_stay(text: str) -> None:
         ('password="cut off in the mid', 'password="@password'),
     ],
 )
-def test_pairs_within_a_text(text: str, clean_text: str) -> None:
-    """Query parameters, headers, JSON in a string, connection strings, arguments of commands: the value goes."""
+def test_values_of_pairs_in_a_text_are_replaced(text: str, clean_text: str) -> None:
+    """Query parameters, headers, JSON in a string, connection strings and command arguments lose only the value."""
     start, _, rest = clean_text.partition("@")
     kind = rest[: len(rest) - len(rest.lstrip("abcdefghijklmnopqrstuvwxyz_"))]
     expected = f"{start}[redacted:name {kind}]{rest[len(kind) :]}"
@@ -218,7 +218,7 @@ def test_pairs_within_a_text(text: str, clean_text: str) -> None:
 
 
 def test_source_lines_stay_readable() -> None:
-    """In a traceback's lines of source a literal is a secret; a variable is none."""
+    """In source lines of a traceback, a literal is a secret; a variable is none."""
     for line in ("connect(password=password, token=self.token)", "token: str = None", "password = read_password()"):
         assert redact(line, code=True) == line
     assert redact("connect(password='hunter2')", code=True) == "connect(password='[redacted:name password]')"
@@ -226,17 +226,17 @@ def test_source_lines_stay_readable() -> None:
 
 @pytest.mark.parametrize("secret", [JWT, PEM, "ghp_" + ALPHABET[:36], "4111 1111 1111 1111", "password='a b c'"])
 @pytest.mark.parametrize("limit", [256, 2048])
-def test_a_cut_leaves_no_first_half(secret: str, limit: int) -> None:
-    """Wherever the cut goes through: what is kept has no part of the secret that could be known by its end only."""
+def test_a_cut_leaves_no_part_of_a_secret(secret: str, limit: int) -> None:
+    """Wherever the cut is, no part remains of a secret that is recognisable only by its end."""
     for length in [*range(limit - len(secret) - 60, limit + 2, 7), *range(limit * 2 - 200, limit * 2 + 600, 41)]:
-        kept, was_cut = scrub_and_truncate("x " * (length // 2) + secret + " y" * limit * 2, limit)
+        clean_text, was_cut = scrub_and_truncate("x " * (length // 2) + secret + " y" * limit * 2, limit)
         assert was_cut
-        assert len(kept.encode()) <= limit
-        assert not any(secret[at : at + 8] in kept for at in range(9, len(secret) - 8))
+        assert len(clean_text.encode()) <= limit
+        assert not any(secret[at : at + 8] in clean_text for at in range(9, len(secret) - 8))
 
 
-def test_a_digest_of_a_secret_is_not_told() -> None:
-    """SHA-256 of a short secret is as good as the secret: an artifact that had one has no size and no digest."""
+def test_a_redacted_value_has_no_digest() -> None:
+    """SHA-256 of a short secret reveals the secret. So a redacted artifact has neither size nor digest."""
     assert to_json("hunter2").sha256
-    for shown in (to_json({"password": "hunter2"}), to_json("password=hunter2")):
-        assert (shown.size, shown.sha256) == (None, None)
+    for json_text in (to_json({"password": "hunter2"}), to_json("password=hunter2")):
+        assert (json_text.size, json_text.sha256) == (None, None)

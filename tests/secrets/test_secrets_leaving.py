@@ -1,4 +1,4 @@
-"""Secrets in what leaves a process: runs, artifacts, the terminal, logs, errors and baggage."""
+"""Test that no secret leaves a process: in runs, artifacts, the terminal, logs, errors and baggage."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from otelflow import attributes as wire
 from otelflow.errors import ConfigError
 from otelflow.testing import Capture
 
-# --- where texts come from --------------------------------------------------------------------------------------------
+# --- runs, artifacts and the terminal ---------------------------------------------------------------------------------
 
 
-def everything(run: Any) -> str:
-    """All that a span says."""
+def text_of_span(run: Any) -> str:
+    """Return all texts of a run's span."""
     span = run.span
     events = [(event.name, dict(event.attributes or {})) for event in span.events]
     return repr((span.name, dict(span.attributes or {}), events, span.status.description))
@@ -31,7 +31,7 @@ CANARY = "canary-0d9f2c"
 
 
 @task(attributes={"db.password": CANARY, "dsn": f"postgres://me:{CANARY}@db"})
-def tells(password: str, this_task: Any = None) -> None:
+def record_secrets(password: str, this_task: Any = None) -> None:
     this_task.log_info(f"token={CANARY}", api_key=CANARY, body={"deep": [{"secret": CANARY}]})
     this_task.add_artifact(f"password={CANARY}", f"token={CANARY}", {"password": CANARY, "ok": 1}, f"pwd={CANARY}")
     this_task.add_result(f"token={CANARY}", f"password={CANARY}")
@@ -43,70 +43,70 @@ def tells(password: str, this_task: Any = None) -> None:
 
 @flow(name=f"night token={CANARY}")
 def night() -> None:
-    tells(CANARY)
+    record_secrets(CANARY)
 
 
-def test_nothing_of_a_run_has_the_secret(captured: Capture) -> None:
+def test_no_part_of_a_run_contains_the_secret(captured: Capture) -> None:
     """Names, attributes, messages, artifacts, results, exceptions, printed lines: on spans, in history, in memory."""
-    heard: list[Any] = []
-    with flow_events.listen(heard.append):
-        run_ = night()
-        run_.flow_config = FlowRunConfig(raise_flow_error=False)
-        run_.execute()
-    for made in (*captured.flows, *captured.tasks):
-        assert CANARY not in everything(made)
-    spoken = captured.tasks[0]
-    assert spoken.attributes["db.password"] == "[redacted:name password]"
-    assert spoken.attributes["dsn"] == "postgres://me:[redacted:url password]@db"
-    assert run_.messages[0] == "token=[redacted:name token]"
-    assert CANARY not in json.dumps(run_.to_dict())
-    assert CANARY not in repr(run_) + repr(run_.tasks) + repr(run_.messages) + repr(run_.results)
+    events: list[Any] = []
+    with flow_events.listen(events.append):
+        flow_run = night()
+        flow_run.flow_config = FlowRunConfig(raise_flow_error=False)
+        flow_run.execute()
+    for captured_run in (*captured.flows, *captured.tasks):
+        assert CANARY not in text_of_span(captured_run)
+    task_run = captured.tasks[0]
+    assert task_run.attributes["db.password"] == "[redacted:name password]"
+    assert task_run.attributes["dsn"] == "postgres://me:[redacted:url password]@db"
+    assert flow_run.messages[0] == "token=[redacted:name token]"
+    assert CANARY not in json.dumps(flow_run.to_dict())
+    assert CANARY not in repr(flow_run) + repr(flow_run.tasks) + repr(flow_run.messages) + repr(flow_run.results)
     assert CANARY not in repr([(event, event.event_data) for event in flow_events.history()])
-    said = [event.event_data.data["message_data"] for event in heard if "message_data" in event.event_data.data]
-    assert CANARY not in repr(said)
-    # What is the user's own object stays what it is.
-    assert run_.artifacts[0].data == {"password": CANARY, "ok": 1}
-    assert CANARY in str(run_.tasks[0].error)
+    messages = [event.event_data.data["message_data"] for event in events if "message_data" in event.event_data.data]
+    assert CANARY not in repr(messages)
+    # The user's own objects do not change.
+    assert flow_run.artifacts[0].data == {"password": CANARY, "ok": 1}
+    assert CANARY in str(flow_run.tasks[0].error)
 
 
-def test_what_was_redacted_is_counted(captured: Capture) -> None:
-    """In stats() and on the span; a span without secrets has no such attribute."""
+def test_redacted_values_are_counted(captured: Capture) -> None:
+    """The count is in stats() and on the span. A span without secrets does not have the attribute."""
     before = stats().dropped.get("values_redacted", 0)
 
     @task
-    def says(text: str, this_task: Any = None) -> None:
+    def log_text(text: str, this_task: Any = None) -> None:
         this_task.log_info(text, note="password=hunter2")
 
     @flow
-    def both() -> None:
-        says("token=abc")
+    def logs_secrets() -> None:
+        log_text("token=abc")
 
     @flow
-    def none(this_flow: Any = None) -> None:
+    def logs_no_secret(this_flow: Any = None) -> None:
         this_flow.log_info("nothing", n=1)
 
-    both().execute()
-    none().execute()
+    logs_secrets().execute()
+    logs_no_secret().execute()
     assert captured.tasks[0].attributes[wire.REDACTED] == 2
-    assert all(wire.REDACTED not in made.attributes for made in captured.flows)
+    assert all(wire.REDACTED not in flow_run.attributes for flow_run in captured.flows)
     assert stats().dropped["values_redacted"] == before + 2
 
 
-def test_an_artifact_or_result_under_such_a_key(captured: Capture) -> None:
-    """The key is a name as well: what it holds is replaced on the span, and stays what it is on the Flow object."""
+def test_an_artifact_or_result_under_a_secret_key_is_redacted(captured: Capture) -> None:
+    """The key is a name as well: its value is replaced on the span, and stays on the Flow object."""
 
     @flow
     def makes(this_flow: Any = None) -> None:
-        this_flow.add_flow_artifact("made", "api_token", "hunter2")
+        this_flow.add_flow_artifact("data", "api_token", "hunter2")
         this_flow.add_flow_result("password", "hunter2")
 
-    run_ = makes().execute()
-    assert "hunter2" not in everything(captured.flows[0]) + json.dumps(run_.to_dict())
-    assert run_.artifacts["api_token"].data == "hunter2"
+    flow_run = makes().execute()
+    assert "hunter2" not in text_of_span(captured.flows[0]) + json.dumps(flow_run.to_dict())
+    assert flow_run.artifacts["api_token"].data == "hunter2"
 
 
-def test_what_the_artifact_store_keeps_has_none(tmp_path: Path) -> None:
-    """A large artifact is stored whole, and clean: as JSON, as text, a private key in the middle of 1 MB too."""
+def test_stored_artifacts_contain_no_secret(tmp_path: Path) -> None:
+    """A large artifact is stored whole but redacted: as JSON, as text, and with a private key in the middle of 1 MB."""
     source = f"""
 @flow
 def makes(this_flow=None):
@@ -117,17 +117,17 @@ configure(exporters=[])
 makes().execute()
 say(dropped=stats().dropped)
 """
-    done = run(source, OTELFLOW_ARTIFACT_STORE=tmp_path.as_uri(), OTELFLOW_ARTIFACT_STORE_MILLIS="30000")
-    assert done.returncode == 0, done.stderr
-    stored = [path.read_text() for path in tmp_path.rglob("*.*") if path.is_file()]
-    assert len(stored) == 2, (done.said, done.stderr)
-    assert CANARY not in "".join(stored)
-    assert sum("[redacted:private key]" in text for text in stored) == 1
-    assert sum("[redacted:name password]" in text for text in stored) == 1
+    result = run(source, OTELFLOW_ARTIFACT_STORE=tmp_path.as_uri(), OTELFLOW_ARTIFACT_STORE_MILLIS="30000")
+    assert result.returncode == 0, result.stderr
+    texts = [path.read_text() for path in tmp_path.rglob("*.*") if path.is_file()]
+    assert len(texts) == 2, (result.said, result.stderr)
+    assert CANARY not in "".join(texts)
+    assert sum("[redacted:private key]" in text for text in texts) == 1
+    assert sum("[redacted:name password]" in text for text in texts) == 1
 
 
-def test_the_terminal_gets_what_was_printed(capfd: pytest.CaptureFixture[str]) -> None:
-    """Printed lines pass through as they are; only the message that is made of them is cleaned."""
+def test_the_terminal_gets_printed_text_unchanged(capfd: pytest.CaptureFixture[str]) -> None:
+    """Printed lines reach the terminal as they are. Only the message made from them is redacted."""
 
     @flow
     def prints() -> None:
@@ -137,8 +137,8 @@ def test_the_terminal_gets_what_was_printed(capfd: pytest.CaptureFixture[str]) -
     assert capfd.readouterr().out == "password=hunter2\n"
 
 
-def test_a_stack_trace_that_we_print_has_none(capsys: pytest.CaptureFixture[str]) -> None:
-    """print_error_stack_trace, and messages on the console: they end in a log file."""
+def test_a_printed_stack_trace_contains_no_secret(capsys: pytest.CaptureFixture[str]) -> None:
+    """print_error_stack_trace and messages on the console often end in a log file."""
 
     @flow(flow_config=FlowRunConfig(raise_flow_error=False, print_error_stack_trace=True, log_to_console=True))
     def fails() -> None:
@@ -150,11 +150,11 @@ def test_a_stack_trace_that_we_print_has_none(capsys: pytest.CaptureFixture[str]
     assert "hunter2" not in printed.out
 
 
-# --- our own log and errors -------------------------------------------------------------------------------------------
+# --- log and errors ---------------------------------------------------------------------------------------------------
 
 
-def test_our_log_has_none(caplog: pytest.LogCaptureFixture) -> None:
-    """Neither in a line nor in the traceback of a listener's error."""
+def test_the_log_contains_no_secret(caplog: pytest.LogCaptureFixture) -> None:
+    """Neither a log line nor the traceback of a listener's error contains it."""
 
     def listener(event: Any) -> None:
         raise RuntimeError("password=" + "hunter2")
@@ -171,8 +171,8 @@ def test_our_log_has_none(caplog: pytest.LogCaptureFixture) -> None:
     assert "hunter2" not in caplog.text.replace('"hunter2"', "")  # the line of source that raises
 
 
-def test_our_errors_have_none() -> None:
-    """A setting with credentials that cannot be used is named without them."""
+def test_errors_contain_no_secret() -> None:
+    """An error about a setting quotes its value without the credentials."""
     error = ConfigError("The OTLP endpoint 'ftp://me:hunter2@h' is no URL.", setting="OTEL_EXPORTER_OTLP_ENDPOINT")
     assert str(error) == "The OTLP endpoint 'ftp://me:[redacted:url password]@h' is no URL."
     assert error.setting == "OTEL_EXPORTER_OTLP_ENDPOINT"
@@ -204,16 +204,16 @@ def listener(event):
 
 flow_events.listen(listener)
 configure(service_name="shop")
-done = nightly().execute()
-say(flow=done.to_dict(), history=repr([(event, event.event_data) for event in flow_events.history()]))
+run = nightly().execute()
+say(flow=run.to_dict(), history=repr([(event, event.event_data) for event in flow_events.history()]))
 print("REPORT", bool(flush(20)), stats().dropped, file=sys.stderr)
 """
 
 
-def test_nothing_that_leaves_a_process_has_the_secret(sink: Sink, tmp_path: Path) -> None:
-    """A canary in endpoint, headers, baggage, arguments, exceptions, values: not on the wire, in a log or a file."""
+def test_nothing_that_leaves_a_process_contains_the_secret(sink: Sink, tmp_path: Path) -> None:
+    """A canary in endpoint, headers, baggage, arguments, exceptions and values is on no wire, in no log or file."""
     host = sink.endpoint.removeprefix("http://")
-    done = run(
+    result = run(
         PROGRAM,
         OTEL_EXPORTER_OTLP_ENDPOINT=f"http://me:{CANARY}@{host}",
         OTEL_EXPORTER_OTLP_HEADERS=f"authorization=Bearer%20{CANARY},x-team={CANARY}-2",
@@ -221,20 +221,20 @@ def test_nothing_that_leaves_a_process_has_the_secret(sink: Sink, tmp_path: Path
         OTELFLOW_EXPORTER_JSONFILE_PATH=str(tmp_path / "run.jsonl"),
         OTEL_METRICS_EXPORTER="none",
     )
-    assert "REPORT True" in done.stderr, done.stderr
+    assert "REPORT True" in result.stderr, result.stderr
     spans = sink.wait_for(2)
     assert len(spans) == 2
     assert CANARY not in repr(spans)
     assert sum(attributes_of(span).get(wire.REDACTED, 0) for span, _, _ in spans) >= 4
-    assert CANARY not in done.stderr
-    # Its own print() reaches the terminal as it is, and nothing else does.
-    assert done.stdout.replace(f"secret: {CANARY}\n", "", 1).count(CANARY) == 0
+    assert CANARY not in result.stderr
+    # The program's own print() reaches the terminal unchanged, and no other text does.
+    assert result.stdout.replace(f"secret: {CANARY}\n", "", 1).count(CANARY) == 0
     files = "".join(path.read_text() for path in tmp_path.rglob("*") if path.is_file())
     assert "nightly" in files
     assert CANARY not in files
-    shown = command("show", str(tmp_path / "run.jsonl"), "--html", str(tmp_path / "run.html"))
-    assert shown.returncode == 0, shown.stderr
-    assert CANARY not in (tmp_path / "run.html").read_text() + shown.stdout
+    page = command("show", str(tmp_path / "run.jsonl"), "--html", str(tmp_path / "run.html"))
+    assert page.returncode == 0, page.stderr
+    assert CANARY not in (tmp_path / "run.html").read_text() + page.stdout
 
 
 @pytest.mark.parametrize(
@@ -250,11 +250,11 @@ def test_nothing_that_leaves_a_process_has_the_secret(sink: Sink, tmp_path: Path
     ],
 )
 def test_a_wrong_setting_is_reported_without_its_secret(environment: dict[str, str]) -> None:
-    """Refused, unreachable, malformed: what is said of it has no credentials. Nor has what otelflow doctor says."""
-    given = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTELFLOW_EXIT_SECONDS": "0.2", **environment}
-    done = run("configure()\nwork().execute()\nflush(1)", **given)
-    assert CANARY not in done.stdout + done.stderr
-    doctor = command("doctor", **given)
+    """Reports of refused, unreachable and malformed settings have no credentials; nor has otelflow doctor's."""
+    settings = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTELFLOW_EXIT_SECONDS": "0.2", **environment}
+    result = run("configure()\nwork().execute()\nflush(1)", **settings)
+    assert CANARY not in result.stdout + result.stderr
+    doctor = command("doctor", **settings)
     assert CANARY not in doctor.stdout + doctor.stderr
 
 
@@ -287,14 +287,14 @@ say(attributes=dict(captured.flows[0].attributes), task=dict(captured.tasks[0].a
     ],
 )
 def test_incoming_baggage_is_copied_by_name_only(header: str, allowed: str, expected: dict[str, str]) -> None:
-    """Nothing by default; an allowed key is cut and cleaned, and cannot replace what otelflow says."""
-    done = run(BAGGAGE, HEADER=header, OTELFLOW_BAGGAGE_ATTRIBUTES=allowed)
-    assert done.returncode == 0, done.stderr
-    attributes = done.said["attributes"]
+    """By default nothing is copied. An allowed entry is cut and redacted, and cannot replace otelflow's attributes."""
+    result = run(BAGGAGE, HEADER=header, OTELFLOW_BAGGAGE_ATTRIBUTES=allowed)
+    assert result.returncode == 0, result.stderr
+    attributes = result.said["attributes"]
     for key, value in expected.items():
         assert (attributes[key] == value) or (value == "cut" and len(attributes[key].encode()) <= 2048)
-    assert "hunter2" not in json.dumps(done.said)
-    assert "evil" not in json.dumps(done.said)
+    assert "hunter2" not in json.dumps(result.said)
+    assert "evil" not in json.dumps(result.said)
     if not expected:
-        assert "acme" not in json.dumps(done.said)
-    assert not any(key in done.said["task"] for key in expected if not key.startswith(("otelflow.", "code.")))
+        assert "acme" not in json.dumps(result.said)
+    assert not any(key in result.said["task"] for key in expected if not key.startswith(("otelflow.", "code.")))

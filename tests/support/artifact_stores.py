@@ -29,5 +29,5 @@ def event():
 
 
 def stored_files(folder: Path) -> list[Path]:
-    """All files below a folder."""
+    """Return all files below a folder."""
     return [path for path in folder.rglob("*") if path.is_file()]

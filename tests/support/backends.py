@@ -1,4 +1,4 @@
-"""Collector, Jaeger and Prometheus as docker-compose.yml starts them: the same configuration files, real servers."""
+"""Run Collector, Jaeger and Prometheus as docker-compose.yml does: the same configuration files, real servers."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ BINARIES = {
 }
 
 
-USUAL = ("prometheus", "jaeger", "collector")
+DEFAULT_BACKENDS = ("prometheus", "jaeger", "collector")
 
 
 def missing_backend(*names: str) -> str | None:
-    """Why these servers (the usual ones) cannot be started here; None where they can."""
-    for name in names or USUAL:
+    """Return why these servers (default: the usual ones) cannot be started here; None if they can."""
+    for name in names or DEFAULT_BACKENDS:
         binary = BINARIES[name]
         if tool(binary) is None:
             return f"{binary} is not built: run .ci/{name} (needs Go)"
@@ -44,13 +44,13 @@ def missing_backend(*names: str) -> str | None:
 
 
 def missing_loki() -> str | None:
-    """The same for Loki, which the others do without."""
+    """Return why Loki cannot be started here; None if it can. The other servers do not need it."""
     name = f"loki-{LOKI_VERSION}"
     return None if tool(name) else f"{name} is not built: run .ci/loki (needs Go)"
 
 
 class Backends:
-    """The servers, running. Those that are restarted come back on their ports, with what they keep on disk."""
+    """Running servers. A restarted server has the same ports and the same data on disk."""
 
     def __init__(self, folder: Path, derived: bool) -> None:
         self._folder = folder
@@ -116,7 +116,7 @@ class Backends:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str) -> None:
-        """Start one, and wait until it takes connections."""
+        """Start a server, and wait until it accepts connections."""
         words, environment, ports = self._commands[name]
         with (self._folder / f"{name}.log").open("ab") as log:
             binary = tool(BINARIES[name])
@@ -126,60 +126,64 @@ class Backends:
             wait_for_port(port, process)
 
     def stop(self, name: str) -> None:
-        """End one as the end of a container does."""
+        """Stop a server as the end of its container does."""
         end(self._processes.pop(name), 20)
 
     def stop_all(self) -> None:
+        """Stop all servers, the last one first."""
         for name in list(self._processes)[::-1]:
             self.stop(name)
 
     def log_of(self, name: str) -> str:
+        """Return the log of a server."""
         return (self._folder / f"{name}.log").read_text(errors="replace")
 
-    # --- what a person asks them --------------------------------------------------------------------------------------
+    # --- queries ------------------------------------------------------------------------------------------------------
 
     def traces(self, service: str, **query: Any) -> list[dict[str, Any]]:
-        """Jaeger's search, as its page asks: ``operation``, ``tags`` (a mapping), ``minDuration``, ``limit``."""
+        """Search in Jaeger as its page does: ``operation``, ``tags`` (a mapping), ``minDuration``, ``limit``."""
         if "tags" in query:
             query["tags"] = json.dumps(query["tags"])
-        found: list[dict[str, Any]] = ask(f"{self.jaeger}/api/traces", service=service, **{"limit": 2000, **query})[
+        traces: list[dict[str, Any]] = ask(f"{self.jaeger}/api/traces", service=service, **{"limit": 2000, **query})[
             "data"
         ]
-        return found
+        return traces
 
     def trace(self, trace_id: str) -> dict[str, Any] | None:
-        """One trace of Jaeger's; None where it does not know it."""
+        """Return one trace of Jaeger; None if it does not have it."""
         try:
-            (found,) = ask(f"{self.jaeger}/api/traces/{trace_id}")["data"]
+            (trace,) = ask(f"{self.jaeger}/api/traces/{trace_id}")["data"]
         except HTTPError:
             return None
-        return dict(found)
+        return dict(trace)
 
     def rows(self, trace_id: str, number: int) -> list[tuple[str, str, str | None]] | None:
-        """The spans of a trace, once there are ``number`` of them: name, id, and the parent's id."""
+        """Return name, id and parent's id of each span of a trace; None until there are ``number`` spans."""
         spans = (self.trace(trace_id) or {"spans": []})["spans"]
-        made = []
+        rows = []
         for span in spans:
-            parents = [one["spanID"] for one in span["references"] if one["refType"] == "CHILD_OF"]
-            made.append((span["operationName"], span["spanID"], parents[0] if parents else None))
-        return made if len(made) >= number else None
+            parents = [reference["spanID"] for reference in span["references"] if reference["refType"] == "CHILD_OF"]
+            rows.append((span["operationName"], span["spanID"], parents[0] if parents else None))
+        return rows if len(rows) >= number else None
 
     def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
-        """An instant query of Prometheus: labels and value of each series."""
+        """Run an instant query in Prometheus. Return labels and value of each series."""
         result = ask(f"{self.prometheus}/api/v1/query", query=expression)["data"]["result"]
-        return [(one["metric"], float(one["value"][1])) for one in result]
+        return [(series["metric"], float(series["value"][1])) for series in result]
 
 
 def ask(url: str, **query: Any) -> Any:
-    """JSON from a server."""
-    with urlopen(f"{url}?{urlencode(query)}" if query else url, timeout=60) as answer:
-        return json.load(answer)
+    """Return the JSON response of a server."""
+    with urlopen(f"{url}?{urlencode(query)}" if query else url, timeout=60) as response:
+        return json.load(response)
 
 
 @contextmanager
 def running_backends(*names: str, derived: bool = False, loki: bool = False) -> Iterator[Backends]:
-    """These servers, or the usual ones; ``derived`` with the metrics that the Collector makes of spans; ``loki`` with
-    Loki. Nothing of them is left."""
+    """Run these servers, or the usual ones, and remove all their data afterwards.
+
+    ``derived``: the Collector also derives metrics from spans. ``loki``: run Loki as well.
+    """
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         backends = Backends(Path(folder), derived)
         try:

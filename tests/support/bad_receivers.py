@@ -1,4 +1,4 @@
-"""Receivers that are none, or that refuse: each real, on a free loopback port, and gone afterwards."""
+"""Receivers that refuse, hang or do not exist: real servers on free loopback ports, stopped afterwards."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ print(port, flush=True)
 sys.stdin.read()
 server.stop(None)
 """
-"""In a process of its own: gRPC's threads in this one would be in the way of tests that fork."""
+"""This runs in its own process: gRPC's threads in the test process would disturb tests that fork."""
 
 
 @contextlib.contextmanager
 def grpc_server(
     code: str = "OK", details: str = "", rejected: int = 0, pair: tuple[Path, Path] | None = None
 ) -> Iterator[int]:
-    """A gRPC server that answers each export with this status; the port."""
+    """Run a gRPC server that answers each export with this status. Yield its port."""
     files = [str(path) for path in pair or ("", "")]
     process = subprocess.Popen(
         [sys.executable, "-c", GRPC_SERVER, code, details, str(rejected), *files],
@@ -75,7 +75,7 @@ def grpc_server(
 
 
 class Requests(list[Any]):
-    """What an HTTP server was sent: pairs of headers and body."""
+    """Requests that an HTTP server received: pairs of headers and body. ``port`` is the port of the server."""
 
     port = 0
 
@@ -88,38 +88,40 @@ def http_server(
     pair: tuple[Path, Path] | None = None,
     echo: bool = False,
 ) -> Iterator[Requests]:
-    """An HTTP/1 server that answers each POST with this; what it was sent, with its ``port``. ``echo``: its answer has
-    the request's headers in it, as some gateways do."""
-    taken = Requests()
+    """Run an HTTP/1 server that answers each POST with this response. Yield its requests.
 
-    def answer(request: Handler, sent: bytes) -> None:
-        taken.append((dict(request.headers), sent))
+    ``echo``: the response contains the request's headers, as with some gateways.
+    """
+    requests = Requests()
+
+    def answer(request: Handler, content: bytes) -> None:
+        requests.append((dict(request.headers), content))
         request.reply(status, headers, str(request.headers).encode() if echo else body)
 
     with contextlib.closing(HttpReceiver(answer, pair=pair)) as server:
-        taken.port = server.port
-        yield taken
+        requests.port = server.port
+        yield requests
 
 
 @contextlib.contextmanager
 def hanging() -> Iterator[int]:
-    """A port that takes connections (the kernel does) and never answers."""
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        listening.listen(64)
-        yield listening.getsockname()[1]
+    """Yield a port that accepts connections (the kernel does) and never answers."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(64)
+        yield listener.getsockname()[1]
 
 
 @contextlib.contextmanager
 def closed() -> Iterator[int]:
-    """A port that refuses: it is bound, so that nobody else gets it, and nobody listens."""
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        yield bound.getsockname()[1]
+    """Yield a port that refuses connections: it is bound, so that no other program gets it, but nothing listens."""
+    with socket.socket() as bound_socket:
+        bound_socket.bind(("127.0.0.1", 0))
+        yield bound_socket.getsockname()[1]
 
 
 def certificate(folder: Path, name: str = "localhost", address: str = "127.0.0.1", days: int = 2) -> tuple[Path, Path]:
-    """A self-signed certificate and its key."""
+    """Create a self-signed certificate. Return its file and the file of its key."""
     certificate, key = folder / f"{name}.pem", folder / f"{name}.key"
     openssl = shutil.which("openssl")
     assert openssl
@@ -154,7 +156,7 @@ service:
 
 @contextlib.contextmanager
 def limited_collector(folder: Path) -> Iterator[receivers.Receiver]:
-    """A Collector that takes no more than 300 kB over HTTP and 1 MiB over gRPC."""
+    """Run a Collector that accepts at most 300 kB over HTTP and 1 MiB over gRPC."""
     grpc, http = free_ports(2)
     config = folder / "limited.yaml"
     with contextlib.closing(receivers.Sink()) as sink:

@@ -1,4 +1,4 @@
-"""The committed dashboards: their panels and queries, with variables filled in as Grafana does."""
+"""Read the committed dashboards: their panels and queries, with variables replaced as Grafana does."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 FOLDER = Path(__file__).parents[2] / "dashboards"
 FILES = sorted((FOLDER / "grafana" / "dashboards").glob("*.json"))
 
-FILLED = {
+DEFAULT_VALUES = {
     "__range": "1h",
     "__rate_interval": "1m",
     "__interval": "1m",
@@ -23,7 +23,7 @@ FILLED = {
 
 
 class Query(NamedTuple):
-    """A query of a panel, or of a variable; ``kind`` is the type of its data source."""
+    """A query of a panel or of a variable; ``kind`` is the type of its data source."""
 
     dashboard: str
     panel: str
@@ -32,7 +32,7 @@ class Query(NamedTuple):
 
 
 def panels(dashboard: Any) -> Iterator[Any]:
-    """All of a dashboard, those within rows as well; not the rows."""
+    """Yield all panels of a dashboard, including those in rows, but not the rows."""
     for panel in dashboard["panels"]:
         if panel["type"] == "row":
             yield from panels({"panels": panel.get("panels") or []})
@@ -41,30 +41,30 @@ def panels(dashboard: Any) -> Iterator[Any]:
 
 
 def panel_queries(**values: str) -> Iterator[Query]:
-    """Each query of each panel; ``values`` for its variables, else all flows of all services."""
+    """Yield each query of each panel. ``values`` replace its variables; the default is all flows of all services."""
     for path in FILES:
         dashboard = json.loads(path.read_text(encoding="utf-8"))
         for panel in panels(dashboard):
             for target in panel["targets"]:
                 kind = target["datasource"]["type"]
                 text = target.get("expr") or target.get("query") or json.dumps(target)
-                yield Query(dashboard["title"], panel["title"], kind, filled(text, **values))
+                yield Query(dashboard["title"], panel["title"], kind, fill_variables(text, **values))
 
 
 def variable_queries() -> Iterator[Query]:
-    """The queries that choices are made from, as selectors."""
+    """Yield the queries of variables, as selectors."""
     for path in FILES:
         dashboard = json.loads(path.read_text(encoding="utf-8"))
         for variable in dashboard["templating"]["list"]:
             if variable["type"] == "query":
-                found = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["query"])
-                assert found is not None, variable["query"]
-                yield Query(dashboard["title"], variable["name"], "prometheus", filled(found[1]))
+                match = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["query"])
+                assert match is not None, variable["query"]
+                yield Query(dashboard["title"], variable["name"], "prometheus", fill_variables(match[1]))
 
 
-def filled(text: str, **values: str) -> str:
-    """The text with values for Grafana's variables. ``=`` with a pattern for a value becomes ``=~``."""
-    known = {**FILLED, **values}
+def fill_variables(text: str, **values: str) -> str:
+    """Replace Grafana's variables in the text. ``=`` before a pattern becomes ``=~``."""
+    variables = {**DEFAULT_VALUES, **values}
     text = text.replace('="$flow"', '=~"$flow"')
-    known.update({name: name for name in ("metrics", "logs", "jaeger", "tempo")})
-    return re.sub(r"\$\{?(\w+)\}?", lambda found: known[found[1]], text)
+    variables.update({name: name for name in ("metrics", "logs", "jaeger", "tempo")})
+    return re.sub(r"\$\{?(\w+)\}?", lambda match: variables[match[1]], text)

@@ -1,4 +1,4 @@
-"""``otelflow doctor`` run as a command, and what it found."""
+"""Run ``otelflow doctor`` as a command, and read its findings."""
 
 from __future__ import annotations
 
@@ -12,26 +12,29 @@ OWN = {
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
     for name in (name, name.lower())
 }
-"""What a machine may have set, and would answer for what is tested."""
+"""Cleared variables: a machine may set them, and they would change the findings."""
 
 
 class Diagnosis:
-    """What one run of the command found."""
+    """The findings of one run of the command."""
 
     def __init__(self, *words: str, **environment: str) -> None:
-        done = command("doctor", "--json", *words, **{"OTEL_SERVICE_NAME": "doctor-test", **OWN, **environment})
-        assert done.stderr == "", done.stderr
-        self.status = done.returncode
-        self.said = done.stdout
-        found = json.loads(done.stdout)
-        self.next, self.trace_id = found["next"], found["trace_id"]
-        self.findings = found["findings"]
-        assert self.status == (0 if found["ok"] else 1)
+        result = command("doctor", "--json", *words, **{"OTEL_SERVICE_NAME": "doctor-test", **OWN, **environment})
+        assert result.stderr == "", result.stderr
+        self.status = result.returncode
+        self.said = result.stdout
+        report = json.loads(result.stdout)
+        self.next, self.trace_id = report["next"], report["trace_id"]
+        self.findings = report["findings"]
+        assert self.status == (0 if report["ok"] else 1)
 
     def of(self, name: str) -> str:
-        """The findings of this name, a line each: the sign, and what it says."""
-        return "\n".join(f"{one['sign']}: {one['text']}" for one in self.findings if one["name"] == name)
+        """Return the findings with this name, one per line: the sign and the text."""
+        return "\n".join(
+            f"{finding['sign']}: {finding['text']}" for finding in self.findings if finding["name"] == name
+        )
 
 
 def local(port: int, scheme: str = "http") -> str:
+    """Return a URL of localhost."""
     return f"{scheme}://localhost:{port}"

@@ -1,4 +1,4 @@
-"""Spans made by hand, and requests decoded and encoded by upstream."""
+"""Create spans by hand, and decode and encode requests with OpenTelemetry's own encoder."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ from opentelemetry.trace import (
 
 
 def decoded(request: bytes) -> bytes:
-    """A request in one form, which two have in common if nothing that was decoded differs, NaN included."""
+    """Return a request in a normal form. Two requests have the same form if no decoded value differs, NaN included."""
     return Request.FromString(request).SerializeToString(deterministic=True)
 
 
 def upstream(spans: Sequence[Any]) -> bytes:
+    """Return the request that OpenTelemetry's encoder writes."""
     return encode_spans(spans).SerializeToString(deterministic=True)
 
 
 def spans_in(request: bytes) -> list[Any]:
+    """Return the spans of a request."""
     return [
         span
         for resource in Request.FromString(request).resource_spans
@@ -39,13 +41,13 @@ CONTEXT = SpanContext(7, 8, False, TraceFlags(1))
 RESOURCE = Resource({"service.name": "encoder"})
 
 
-def made(**given: Any) -> ReadableSpan:
-    """An ended span, as somebody's own code may make it."""
+def made(**fields: Any) -> ReadableSpan:
+    """Return an ended span with these fields, as other code may create it."""
     return ReadableSpan(
-        **{"name": "made", "context": CONTEXT, "resource": RESOURCE, "start_time": 1, "end_time": 2, **given}
+        **{"name": "made", "context": CONTEXT, "resource": RESOURCE, "start_time": 1, "end_time": 2, **fields}
     )
 
 
 def takes_none() -> bool:
-    """Whether upstream's encoder has a place for None; before 1.43 the attribute was left out."""
+    """Return whether OpenTelemetry's encoder can encode None; before 1.43 it left the attribute out."""
     return bool(encode_spans([made(attributes={"a": None})]).resource_spans[0].scope_spans[0].spans[0].attributes)

@@ -1,4 +1,4 @@
-"""Serve HTTP on a loopback port and decode OTLP: what every receiver of the tests is built on."""
+"""Serve HTTP on a loopback port and decode OTLP: the base of every receiver in the tests."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ _UNPACK = {"gzip": gzip.decompress, "deflate": zlib.decompress, None: bytes}
 
 
 def unpacked(headers: Mapping[str, str], body: bytes) -> bytes:
-    """The body of a request, without its compression."""
+    """Return the decompressed body of a request."""
     return _UNPACK[headers.get("Content-Encoding")](body)
 
 
 def spans_in(request: ExportTraceServiceRequest) -> list[Any]:
-    """The spans of a request, each with its resource and its scope."""
+    """Return the spans of a request, each with its resource and its scope."""
     return [
-        (span, each.resource, scope.scope)
-        for each in request.resource_spans
-        for scope in each.scope_spans
+        (span, resource_spans.resource, scope.scope)
+        for resource_spans in request.resource_spans
+        for scope in resource_spans.scope_spans
         for span in scope.spans
     ]
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Reads each POST and calls the receiver's ``answer`` with itself and the body, as it was sent."""
+    """Reads each POST, and calls the receiver's ``answer`` with itself and the raw body."""
 
     server: HttpReceiver
 
@@ -43,7 +43,7 @@ class Handler(BaseHTTPRequestHandler):
         self.server.answer(self, self.rfile.read(int(self.headers["Content-Length"])))
 
     def reply(self, status: int, headers: Mapping[str, str] | None = None, body: bytes = b"") -> None:
-        """Answer with these headers and no others, but for the length: no ``Date``, which tests of clocks send."""
+        """Send a response with only these headers and the length: tests of clocks send their own ``Date``."""
         self.send_response_only(status)
         for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
             self.send_header(name, value)
@@ -61,11 +61,10 @@ class KeepAliveHandler(Handler):
 
 
 class HttpReceiver(ThreadingHTTPServer):
-    """An HTTP server on loopback, on a thread of its own until ``close``.
+    """An HTTP server on loopback that runs on its own thread until ``close``.
 
-    ``bound`` is a socket to listen on instead of ``port``, ``pair`` a certificate and its key. A ``quiet`` server
-    prints no traceback where a request is cut off: clients that die or speak something else are what the tests are
-    about.
+    ``bound`` is a socket to listen on instead of ``port``; ``pair`` is a certificate and its key. A ``quiet`` server
+    prints no traceback for a request that breaks off: these tests are about clients that die or use another protocol.
     """
 
     def __init__(
@@ -99,7 +98,7 @@ class HttpReceiver(ThreadingHTTPServer):
             super().handle_error(*request)
 
     def stop(self) -> None:
-        """Take no more connections; those that are open stay so."""
+        """Accept no more connections; open ones stay open."""
         self.shutdown()
         self._thread.join()
 

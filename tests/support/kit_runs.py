@@ -1,4 +1,4 @@
-"""A flow with tasks, a nested flow and somebody else's span, for tests of captures."""
+"""A flow with tasks, a nested flow and another library's span, for tests of captures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ tracer = trace.get_tracer("fetched at import")
 
 @task
 def extract(path: str, this_task: Any = None) -> list[int]:
-    """Says and makes something."""
+    """Record a message, an artifact and a result."""
     this_task.log_info(f"reading {path}", path=path)
     this_task.add_artifact("Rows", key="rows", data={"count": 2})
     this_task.add_result("rows", "2 rows")
@@ -22,14 +22,14 @@ def extract(path: str, this_task: Any = None) -> list[int]:
 
 @task(raise_on_error=False)
 def load() -> None:
-    """Fails, and the flow goes on."""
+    """Fail; the flow continues."""
     with tracer.start_as_current_span("INSERT", attributes={"db.name": "shop"}):
         raise ValueError("disk full")
 
 
 @flow
 def nightly(this_flow: Any = None) -> None:
-    """A flow with two tasks, someone else's span, and a flow below."""
+    """Run two tasks, another library's span, and a nested flow."""
     this_flow.log_warning("begins")
     extract("data/")
     load()

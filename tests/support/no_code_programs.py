@@ -1,4 +1,4 @@
-"""A folder with a program that knows nothing of otelflow, and the command run in it."""
+"""Create a folder with a program that does not use otelflow, and run the command in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker that has an exporter of its own, and spans that are not otelflow's."""
+"""A worker with its own exporter, and a span of another library."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import otelflow
 
 
 def set_up() -> None:
-    """What a program or a worker does at its start."""
+    """Configure otelflow, as a program or a worker does at its start."""
     otelflow.configure()
 
 
 @otelflow.task(name="step")
 def other_spans(number: int) -> Any:
-    """A task with a span of someone else's below it."""
+    """A task with another library's span below it."""
     with trace.get_tracer("other").start_as_current_span("other"):
         return number

@@ -11,19 +11,19 @@ from otelflow import FlowRunConfig, flow
 
 
 class Pickling(Executor):
-    """Runs what it is given as another process would: after a trip through pickle, in an empty context."""
+    """Runs each job as another process would: pickled and unpickled, in an empty context."""
 
     def __init__(self) -> None:
         self.threads = ThreadPoolExecutor(2)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        return self.threads.submit(_there_and_back, pickle.dumps((fn, args, kwargs)))
+        return self.threads.submit(_run_pickled, pickle.dumps((fn, args, kwargs)))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         self.threads.shutdown(wait, cancel_futures=cancel_futures)
 
 
-def _there_and_back(job: bytes) -> Any:
+def _run_pickled(job: bytes) -> Any:
     function, args, kwargs = pickle.loads(job)
     try:
         value = function(*args, **kwargs)

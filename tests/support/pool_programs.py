@@ -1,4 +1,4 @@
-"""Programs for tests of pools: each runs in a process of its own, and its spans stay in memory there."""
+"""Run programs for tests of pools: each in its own process, with its spans in memory there."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def say(**facts):
 
 
 def program(source: str, **environment: str) -> Any:
-    """Run ``source`` in a process of its own, as spawned workers want it: guarded, and with an importable main."""
-    done = run("if __name__ == '__main__':\n" + _indented(source), head=HEAD, timeout=120, **environment)
-    assert done.returncode == 0, done.stderr
-    return done
+    """Run ``source`` in its own process, as spawned workers require it: guarded, and with an importable main module."""
+    result = run("if __name__ == '__main__':\n" + _indented(source), head=HEAD, timeout=120, **environment)
+    assert result.returncode == 0, result.stderr
+    return result
 
 
 def _indented(source: str) -> str:

@@ -1,4 +1,4 @@
-"""What the tests of pools run in workers, and the pools themselves. Importable there, as ``__main__`` is not always."""
+"""Jobs for tests of pools, and the pools. Workers can import this module; they cannot always import ``__main__``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KINDS = ["threads", *PROCESSES]
 
 @contextlib.contextmanager
 def pool_of(kind: str, workers: int = 2) -> Iterator[Executor]:
-    """A propagating executor of that kind."""
+    """Yield a propagating executor of that kind."""
     if kind == "threads":
         with propagating(ThreadPoolExecutor(workers)) as pool:
             yield pool
@@ -57,12 +57,12 @@ def _dask(workers: int) -> Iterator[Executor]:
         yield pool
 
 
-# --- what runs in workers -------------------------------------------------------------------------------------------
+# --- jobs -------------------------------------------------------------------------------------------------------------
 
 
 @task
 def step(number: int, this_task: Any = None, this_flow: Any = None) -> int:
-    """Says what it does, on itself and on its flow."""
+    """Record messages, an artifact and a result, on itself and on its flow."""
     this_task.log_info(f"step {number}", number=number)
     this_flow.log_warning(f"flow hears of {number}")
     this_flow.add_flow_artifact("a table", key=f"table {number}", data={"rows": [number]})
@@ -72,44 +72,44 @@ def step(number: int, this_task: Any = None, this_flow: Any = None) -> int:
 
 @task
 def outer(number: int) -> int:
-    """A task in a task."""
+    """A task that calls a task."""
     return step(number)
 
 
 @task(name="failing")
 def fails(number: int) -> int:
-    """Fails in a task below it."""
+    """Fail in a task below it."""
     return deeper(number)
 
 
 @task
 def deeper(number: int) -> int:
-    """Where it begins."""
+    """Raise the error."""
     raise LookupError(f"no {number}")
 
 
 @task
 def prints(number: int) -> None:
-    """Output is a message of the task that printed it."""
+    """Print a line, which becomes a message of this task."""
     print(f"printed {number}")
 
 
 @flow
 def inner(number: int, this_flow: Any = None) -> int:
-    """A flow of its own in a worker."""
+    """A flow that starts in a worker."""
     this_flow.log_debug("not wanted")
     this_flow.log_info(f"inner {number}")
     return step(number)
 
 
 def starts_flow(number: int) -> Any:
-    """No task: it starts a flow."""
+    """Start a flow; this is not a task."""
     return inner(number).execute().return_value
 
 
 @task
 def uses_data(flow_data: Any = None) -> str:
-    """The flow's data: shared between threads, refused between processes."""
+    """Write the flow's data: threads share it, processes refuse this."""
     try:
         flow_data["found"] = 1
     except Exception as error:
@@ -119,24 +119,28 @@ def uses_data(flow_data: Any = None) -> str:
 
 @task
 def dies() -> None:
-    """A worker that is gone."""
+    """Kill the worker."""
     os._exit(3)
 
 
 def identity(this_flow: Any = None) -> Any:
-    """What the current flow looks like from a job."""
+    """Return the current flow's data as a job sees them."""
     from otelflow import current_flow
 
-    found = current_flow()
-    return None if found is None else (found.name, found.run_id, found.status, found.trace_id, found.span_id)
+    flow_run = current_flow()
+    return (
+        None
+        if flow_run is None
+        else (flow_run.name, flow_run.run_id, flow_run.status, flow_run.trace_id, flow_run.span_id)
+    )
 
 
-# --- what is done with a pool ---------------------------------------------------------------------------------------
+# --- flows and results ------------------------------------------------------------------------------------------------
 
 
 @flow(flow_config=FlowRunConfig(capture_output=True))
 def everything(pool: Executor, this_flow: Any = None) -> dict[str, Any]:
-    """One of each, and what the flow knows right after a result is there."""
+    """Submit one job of each kind. Return their results, and the flow's state right after the first result."""
     facts: dict[str, Any] = {}
     facts["value"] = pool.submit(outer, 1).result()
     facts["known at once"] = [str(message) for message in this_flow.messages]
@@ -155,22 +159,25 @@ def everything(pool: Executor, this_flow: Any = None) -> dict[str, Any]:
 
 
 def tree_of(spans: list[ReadableSpan]) -> list[Any]:
-    """Spans as nested lists of name, status and children, in an order that does not depend on time."""
+    """Return spans as nested lists of name, status and children, in an order that does not depend on time."""
 
-    def below(parent: int | None) -> list[Any]:
-        found = [span for span in spans if (span.parent.span_id if span.parent else None) == parent]
+    def children_of(parent: int | None) -> list[Any]:
+        children = [span for span in spans if (span.parent.span_id if span.parent else None) == parent]
         return sorted(
-            [[span.name, (span.attributes or {})["otelflow.status"], below(span.context.span_id)] for span in found]  # type: ignore[union-attr]
+            [
+                [span.name, (span.attributes or {})["otelflow.status"], children_of(span.context.span_id)]
+                for span in children
+            ]  # type: ignore[union-attr]
         )
 
-    return below(None)
+    return children_of(None)
 
 
 def facts_of(pool: Executor, exporter: Any) -> dict[str, Any]:
-    """Everything that one run of :func:`everything` shows, in plain data that does not depend on time."""
+    """Return all data of one run of :func:`everything`, as plain values that do not depend on time."""
     exporter.clear()
-    heard: list[Any] = []
-    with flow_events.listen(heard.append):
+    events: list[Any] = []
+    with flow_events.listen(events.append):
         run = everything(pool).execute()
     spans = exporter.get_finished_spans()
     return {
@@ -192,16 +199,16 @@ def facts_of(pool: Executor, exporter: Any) -> dict[str, Any]:
             for name in ("tasks", "tasks_failed")
         ],
         "heard": sorted(
-            Counter(f"{e.event_type.value} {e.event_data.task_name or e.event_data.flow_name}" for e in heard).items()
+            Counter(f"{e.event_type.value} {e.event_data.task_name or e.event_data.flow_name}" for e in events).items()
         ),
-        "sources": sorted({e.event_data.event_source for e in heard if e.event_data.event_source.startswith("pool")}),
+        "sources": sorted({e.event_data.event_source for e in events if e.event_data.event_source.startswith("pool")}),
         "durations": all((task.duration or 0) > 0 for task in run.tasks),
     }
 
 
 @task
 def many(this_task: Any = None) -> None:
-    """More events than a span keeps, and an artifact that does not travel."""
+    """Record more events than a span keeps, and an artifact that cannot be pickled."""
     for number in range(200):
         this_task.log_info(str(number))
     this_task.add_artifact(key="function", data=lambda: None)
@@ -215,7 +222,7 @@ async def waits(number: int) -> int:
 
 @task
 def tries(folder: str) -> int:
-    """Succeeds the third time."""
+    """Succeed the third time."""
     from pathlib import Path
 
     number = len(list(Path(folder).iterdir())) + 1

@@ -1,4 +1,4 @@
-"""Start a server as a process, wait until it takes connections, and end it."""
+"""Start a server as a process, wait until it accepts connections, and end it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["end", "free_ports", "started", "tool", "wait_for_port"]
 
 
 def end(process: subprocess.Popen[bytes], seconds: float = 10) -> None:
-    """Terminate a process, and kill it where that takes longer than ``seconds``."""
+    """Terminate a process, and kill it after ``seconds``."""
     process.terminate()
     try:
         process.wait(seconds)
@@ -26,7 +26,7 @@ def end(process: subprocess.Popen[bytes], seconds: float = 10) -> None:
 
 @contextlib.contextmanager
 def started(*words: Any, log: Path, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A program that is ended afterwards."""
+    """Run a program, and end it afterwards."""
     with log.open("wb") as file:
         process = subprocess.Popen(words, stdout=file, stderr=file, env={**os.environ, **environment})
         try:
@@ -36,7 +36,7 @@ def started(*words: Any, log: Path, **environment: str) -> Iterator[subprocess.P
 
 
 def tool(name: str) -> Path | None:
-    """A server that ``.ci`` built into the cache; None where it is not there."""
+    """Return the path of a server that ``.ci`` built into the cache; None if it is not there."""
     cache = os.environ.get("OTELFLOW_TOOLS") or os.path.join(
         os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "otelflow"
     )
@@ -45,18 +45,18 @@ def tool(name: str) -> Path | None:
 
 
 def free_ports(number: int) -> list[int]:
-    """Ports of loopback that nobody listens on at this moment."""
+    """Return loopback ports that are free at this moment."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for opened in sockets:
-            opened.bind(("127.0.0.1", 0))
-        return [opened.getsockname()[1] for opened in sockets]
+        for bound_socket in sockets:
+            bound_socket.bind(("127.0.0.1", 0))
+        return [bound_socket.getsockname()[1] for bound_socket in sockets]
 
 
 def wait_for_port(port: int, process: subprocess.Popen[bytes], seconds: float = 60) -> None:
-    """Wait until a process that was started takes connections on loopback."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and process.poll() is None:
+    """Wait until a started process accepts connections on loopback."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return
         time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""Real programs in real processes: what a test can only see from outside."""
+"""Run real programs in their own processes, to test what is only visible from outside."""
 
 from __future__ import annotations
 
@@ -32,14 +32,17 @@ def say(**facts):
 
 
 def clean_environment(**more: str) -> dict[str, str]:
-    """This process's environment without its OpenTelemetry settings, and with ``more``."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL", "PYTEST"))}
-    return {**kept, **more}
+    """Return this process's environment without its OpenTelemetry settings, and with ``more``."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL", "PYTEST"))}
+    return {**environment, **more}
 
 
 def run(source: str, *, head: str = HEAD, timeout: float = 60, cwd: Path | None = None, **environment: str) -> Any:
-    """Run a program of ``head`` and ``source``; the completed process, with what it said as ``said``."""
-    done: Any = subprocess.run(
+    """Run a program of ``head`` and ``source``, and return the completed process.
+
+    Its attribute ``said`` has the values that the program reported by ``say``.
+    """
+    result: Any = subprocess.run(
         [sys.executable, "-c", head + textwrap.dedent(source)],
         env=clean_environment(**environment),
         capture_output=True,
@@ -48,20 +51,20 @@ def run(source: str, *, head: str = HEAD, timeout: float = 60, cwd: Path | None 
         cwd=cwd,
         check=False,
     )
-    done.said = {}
-    for line in done.stdout.splitlines():
+    result.said = {}
+    for line in result.stdout.splitlines():
         if line.startswith("SAID "):
-            done.said.update(json.loads(line[5:]))
-    return done
+            result.said.update(json.loads(line[5:]))
+    return result
 
 
 def command(*words: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run ``otelflow`` in a process of its own."""
+    """Run ``otelflow`` in its own process."""
     return python("-m", "otelflow.cli", *words, cwd=cwd, **environment)
 
 
 def python(*words: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run Python with these arguments in a process of its own."""
+    """Run Python with these arguments in its own process."""
     return subprocess.run(
         [sys.executable, *words],
         cwd=cwd,

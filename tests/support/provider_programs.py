@@ -1,4 +1,4 @@
-"""Programs that configure a provider, each in a process of its own."""
+"""Run programs that configure a provider, each in its own process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ memory = Memory()
 
 
 def said(source: str, **environment: str) -> dict[str, Any]:
-    """What a program says that has an exporter ``memory``; it must end well."""
-    done = programs.run(source, head=programs.HEAD + MEMORY, **environment)
-    assert done.returncode == 0, done.stderr
-    return {**done.said, "stderr": done.stderr}
+    """Run a program with an exporter ``memory``. Return its reported values; it must succeed."""
+    result = programs.run(source, head=programs.HEAD + MEMORY, **environment)
+    assert result.returncode == 0, result.stderr
+    return {**result.said, "stderr": result.stderr}

@@ -1,6 +1,6 @@
-"""Real OTLP receivers: started on free loopback ports, they forward what they accept, and a sink keeps that.
+"""Run real OTLP receivers on free loopback ports; they forward accepted spans to a sink that keeps them.
 
-Two are known: the OpenTelemetry Collector, built by ``.ci/collector`` from its Go modules, and rotel, a collector that
+There are two. The OpenTelemetry Collector is built by ``.ci/collector`` from its Go modules. rotel is a collector that
 the package index has as a wheel.
 """
 
@@ -34,17 +34,17 @@ class Sink:
 
     def _answer(self, request: Handler, body: bytes) -> None:
         self.take(ExportTraceServiceRequest.FromString(unpacked(request.headers, body)))
-        answer = ExportTraceServiceResponse().SerializeToString()
-        request.reply(200, {"Content-Type": "application/x-protobuf"}, answer)
+        response = ExportTraceServiceResponse().SerializeToString()
+        request.reply(200, {"Content-Type": "application/x-protobuf"}, response)
 
     def take(self, request: ExportTraceServiceRequest) -> None:
-        """Keep what a request brought."""
+        """Keep the spans of a request."""
         self.spans.extend(spans_in(request))
 
     def wait_for(self, number: int, seconds: float = 20) -> list[Any]:
-        """The spans, once there are ``number`` of them."""
-        end = time.monotonic() + seconds
-        while len(self.spans) < number and time.monotonic() < end:
+        """Wait until there are ``number`` spans, and return all."""
+        deadline = time.monotonic() + seconds
+        while len(self.spans) < number and time.monotonic() < deadline:
             time.sleep(0.02)
         return list(self.spans)
 
@@ -52,8 +52,8 @@ class Sink:
         self._server.close()
 
 
-def attributes_of(made: Any) -> dict[str, Any]:
-    """OTLP attributes as a dict."""
+def attributes_of(source: Any) -> dict[str, Any]:
+    """Return OTLP attributes as a dict."""
 
     def value(any_value: Any) -> Any:
         kind = any_value.WhichOneof("value")
@@ -61,11 +61,11 @@ def attributes_of(made: Any) -> dict[str, Any]:
             return [value(item) for item in any_value.array_value.values]
         return getattr(any_value, kind)
 
-    return {pair.key: value(pair.value) for pair in made.attributes}
+    return {pair.key: value(pair.value) for pair in source.attributes}
 
 
 class Receiver:
-    """A running receiver: where it takes OTLP, and what came out of it."""
+    """A running receiver: its OTLP addresses, and the sink that it forwards to."""
 
     def __init__(self, name: str, grpc_port: int, http_port: int, sink: Sink) -> None:
         self.name = name
@@ -75,7 +75,7 @@ class Receiver:
 
 
 def collector() -> Path | None:
-    """The Collector's program; None where it is not built."""
+    """Return the path of the Collector; None if it is not built."""
     return tool(f"otelcol-{COLLECTOR_VERSION}")
 
 
@@ -92,7 +92,7 @@ def _rotel() -> Path | None:
 
 
 def missing(name: str) -> str | None:
-    """Why the receiver ``name`` cannot be started here; None where it can."""
+    """Return why the receiver ``name`` cannot be started here; None if it can."""
     if name == "collector":
         return None if collector() else "the OpenTelemetry Collector is not built: run .ci/collector (needs Go)"
     return None if _rotel() else "rotel does not run here (no wheel, or no system libpython of this version)"
@@ -135,7 +135,7 @@ def _command(name: str, grpc: int, http: int, sink: Sink, folder: Path) -> list[
 
 @contextlib.contextmanager
 def running(name: str, folder: Path) -> Iterator[Receiver]:
-    """Start the receiver ``name``, wait until it takes connections, and end it afterwards."""
+    """Run the receiver ``name``. Yield it when it accepts connections."""
     grpc, http = free_ports(2)
     with contextlib.closing(Sink()) as sink:
         words = _command(name, grpc, http, sink, folder)

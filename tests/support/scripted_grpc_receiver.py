@@ -1,6 +1,6 @@
-"""A receiver of OTLP over gRPC that can be down, hang and come back; gRPC's own server, in a process of its own.
+"""A receiver of OTLP over gRPC that can be down, hang and come back: gRPC's own server, in its own process.
 
-In this one, its threads would be in the way of tests that fork.
+In the test process, its threads would disturb tests that fork.
 """
 
 from __future__ import annotations
@@ -49,20 +49,20 @@ server.stop(None).wait()
 
 
 class ScriptedGrpc:
-    """As :class:`scripted_receiver.Scripted`, of whose answers it knows ``hangs``."""
+    """A gRPC variant of :class:`scripted_receiver.Scripted`; of its answers it supports ``hangs``."""
 
     def __init__(self, answers: Sequence[Answer] = (), *, up: bool = True) -> None:
         self.spans: Counter[tuple[bytes, bytes]] = Counter()
-        """How often each span was accepted, by trace id and span id; all of them when it is down."""
+        """How often each span was accepted, by trace id and span id. Complete when the receiver is down."""
         self._hangs = any(answer.hangs for answer in answers)
         self._process: subprocess.Popen[str] | None = None
-        self._port = bound(0)  # keeps the port while the receiver is down: whoever connects is refused
+        self._port = bound(0)  # keeps the port while the receiver is down, so that connections are refused
         self.endpoint = f"http://127.0.0.1:{self._port.getsockname()[1]}"
         if up:
             self.up()
 
     def up(self, *answers: Answer) -> None:
-        """Take connections; answer so from now on, where answers are given."""
+        """Accept connections; use these answers from now on, if there are any."""
         if answers:
             self._hangs = any(answer.hangs for answer in answers)
         if self._process is None:
@@ -81,7 +81,7 @@ class ScriptedGrpc:
         self.spans.update((bytes.fromhex(line[:32]), bytes.fromhex(line[32:48])) for line in lines)
 
     def down(self) -> None:
-        """Refuse, and break what is connected."""
+        """Refuse connections, and break the open ones."""
         if self._process is not None:
             process, self._process = self._process, None
             with process:
@@ -90,7 +90,7 @@ class ScriptedGrpc:
                 self._reader.join()
 
     def break_connections(self) -> None:
-        """As a load balancer does with connections that are idle."""
+        """Break all connections, as a load balancer does with idle ones."""
         if self._process is not None:
             self.down()
             self.up()

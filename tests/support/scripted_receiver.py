@@ -1,4 +1,4 @@
-"""A receiver of OTLP over HTTP that can be down, hang, refuse and come back, as a script says."""
+"""A receiver of OTLP over HTTP that is down, hangs, refuses and comes back according to a script."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 
 @dataclass(frozen=True)
 class Answer:
-    """What becomes of one request.
+    """How the receiver answers one request.
 
-    ``rejects``: so many of its spans are not taken, said as OTLP's partial success. ``limit``: a body of more bytes is
-    answered 413. ``seconds``: the answer takes as long. ``hangs``: there is none as long as the receiver is up.
+    ``rejects``: it rejects so many spans, as OTLP's partial success. ``limit``: it answers 413 to a body of more bytes.
+    ``seconds``: the answer takes so long. ``hangs``: it does not answer while it is up.
     """
 
     status: int = 200
@@ -34,7 +34,7 @@ class Answer:
 
 
 class Scripted:
-    """Counts the spans that it accepts, by their ids. The answers go one by one, and the last holds on."""
+    """Counts the spans that it accepts, by id. It uses its answers in order, and then repeats the last one."""
 
     def __init__(self, answers: Sequence[Answer] = (), *, up: bool = True) -> None:
         self.spans: Counter[tuple[bytes, bytes]] = Counter()
@@ -44,7 +44,7 @@ class Scripted:
         self._lock = threading.Lock()
         self._connections: set[socket.socket] = set()
         self._server: _Server | None = None
-        # Two sockets on one port: this one keeps the port while the receiver is down, and whoever connects is refused.
+        # Two sockets share the port: this one keeps it while the receiver is down, so that connections are refused.
         self._port = bound(0)
         self.port: int = self._port.getsockname()[1]
         if up:
@@ -55,13 +55,13 @@ class Scripted:
         return f"http://127.0.0.1:{self.port}"
 
     def up(self, *answers: Answer) -> None:
-        """Take connections; answer so from now on, where answers are given."""
+        """Accept connections; use these answers from now on, if there are any."""
         self._answers = list(answers) or self._answers
         if self._server is None:
             self._server = _Server(self)
 
     def down(self) -> None:
-        """Refuse, and break what is connected."""
+        """Refuse connections, and break the open ones."""
         if self._server is not None:
             server, self._server = self._server, None
             server.gone.set()
@@ -70,7 +70,7 @@ class Scripted:
             server.server_close()
 
     def break_connections(self) -> None:
-        """As a load balancer does with connections that are idle."""
+        """Break all connections, as a load balancer does with idle ones."""
         with self._lock:
             for connection in self._connections:
                 with contextlib.suppress(OSError):
@@ -81,7 +81,7 @@ class Scripted:
         self._port.close()
 
     def answer_to(self, body: bytes) -> tuple[Answer, bytes]:
-        """What the script says now, with the body of the answer; accepted spans are counted."""
+        """Return the next answer of the script and its body, and count the accepted spans."""
         with self._lock:
             self.requests += 1
             answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
@@ -92,28 +92,30 @@ class Scripted:
                 self._take(ExportTraceServiceRequest.FromString(body), answer.rejects)
                 if answer.rejects:
                     response.partial_success.rejected_spans = answer.rejects
-                    response.partial_success.error_message = "these are not wanted"
+                    response.partial_success.error_message = "some spans are rejected"
         return answer, response.SerializeToString()
 
     def _take(self, request: ExportTraceServiceRequest, rejects: int) -> None:
         spans = [(span.trace_id, span.span_id) for span, *_ in spans_in(request)]
         self.spans.update(spans[rejects:])
 
-    def hold(self, connection: socket.socket, held: bool) -> None:
+    def hold(self, connection: socket.socket, is_open: bool) -> None:
+        """Keep track of an open connection, or forget a closed one."""
         with self._lock:
-            (self._connections.add if held else self._connections.discard)(connection)
+            (self._connections.add if is_open else self._connections.discard)(connection)
 
 
 def bound(port: int) -> socket.socket:
-    made = socket.socket()
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    made.bind(("127.0.0.1", port))
-    return made
+    """Return a socket that is bound to a port of loopback; several may share the port."""
+    bound_socket = socket.socket()
+    bound_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    bound_socket.bind(("127.0.0.1", port))
+    return bound_socket
 
 
 class _Server(HttpReceiver):
-    daemon_threads = False  # server_close() waits for what is being answered
+    daemon_threads = False  # server_close() waits for running requests
     request_queue_size = 128
 
     def __init__(self, receiver: Scripted) -> None:
@@ -136,11 +138,11 @@ class _Handler(KeepAliveHandler):
 
 
 def _answer(request: _Handler, body: bytes) -> None:
-    answer, said = request.server.receiver.answer_to(unpacked(request.headers, body))
+    answer, response = request.server.receiver.answer_to(unpacked(request.headers, body))
     if answer.hangs:
         request.server.gone.wait()
         request.close_connection = True
         return
     time.sleep(answer.seconds)
     retry_after = {} if answer.retry_after is None else {"Retry-After": str(answer.retry_after)}
-    request.reply(answer.status, {**retry_after, "Content-Type": "application/x-protobuf"}, said)
+    request.reply(answer.status, {**retry_after, "Content-Type": "application/x-protobuf"}, response)

@@ -1,4 +1,4 @@
-"""Secrets to be found, of forms that many services use."""
+"""Sample secrets of forms that many services use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A batch processor, and the receiver that it sends to, which answers as a test says."""
+"""A batch processor, and a receiver that answers as a test says."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ OK: Answer = (200, {}, b"")
 
 
 class Scripted:
-    """A receiver of OTLP over HTTP that answers as it is told: ``answer(number, spans)`` for request ``number``."""
+    """A receiver of OTLP over HTTP. ``answer(number, spans)`` returns the response to request ``number``."""
 
     def __init__(self, answer: Callable[[int, int], Answer]) -> None:
         self.accepted: list[str] = []
         """Names of the spans in requests that it answered with 200."""
         self.sizes: list[int] = []
-        """Bytes of all requests."""
+        """Body sizes of all requests, in bytes."""
         self.times: list[float] = []
         self.malformed: set[str] = set()
-        """A request with a span of one of these names is answered with 400."""
+        """Span names: it answers a request with one of these with 400."""
         self._answer = answer
         self._server = HttpReceiver(self._take, quiet=False)
         self.endpoint = self._server.endpoint
@@ -53,7 +53,7 @@ class Scripted:
 
 
 class Sending:
-    """A provider of its own, with one pipeline to an endpoint."""
+    """A provider with one pipeline to an endpoint."""
 
     def __init__(self, endpoint: str, **settings: Any) -> None:
         self.pipeline = BatchProcessor(make_exporter("otlp", endpoint), "otlp", **{"delay": 60.0, **settings})
@@ -62,16 +62,19 @@ class Sending:
         self._tracer = self._provider.get_tracer("test")
 
     def spans(self, number: int, text: str = "") -> None:
+        """Create and end ``number`` spans."""
         for count in range(number):
             self._tracer.start_span(f"span {count}", attributes={"text": text} if text else None).end()
 
 
-def both(started: list[Any], answer: Callable[[int, int], Answer], **settings: Any) -> tuple[Scripted, Sending]:
+def both(closeables: list[Any], answer: Callable[[int, int], Answer], **settings: Any) -> tuple[Scripted, Sending]:
+    """Create a receiver and a provider that sends to it, and add both to ``closeables``."""
     receiver = Scripted(answer)
     sending = Sending(receiver.endpoint, **settings)
-    started += [receiver, sending]
+    closeables += [receiver, sending]
     return receiver, sending
 
 
 def names(number: int) -> list[str]:
+    """Return the names of the first ``number`` spans."""
     return [f"span {count}" for count in range(number)]

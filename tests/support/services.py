@@ -1,4 +1,4 @@
-"""Real services in real processes, started as their users would; what they answer, and what they send to a sink."""
+"""Run real services as their users would start them; read their responses and the spans that they send."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
-# Both ways to start a service that knows nothing of tracing.
+# Both ways to start a service whose code does not use tracing.
 STARTERS = {
     "opentelemetry-instrument": [str(Path(sys.executable).with_name("opentelemetry-instrument"))],
     "otelflow run": [sys.executable, "-m", "otelflow.cli", "run", "--"],
@@ -37,20 +37,20 @@ INTERNAL, SERVER, CLIENT = 1, 2, 3  # kinds
 
 
 def script(name: str) -> str:
-    """The file of a command that is installed beside this Python."""
+    """Return the file of a command that is installed next to this Python."""
     return str(Path(sys.executable).with_name(name))
 
 
 def until(ready: Callable[[], T | None], what: str, seconds: float = 60) -> T:
-    """What ``ready`` returns as soon as it is true; an error that says ``what`` if that takes too long."""
-    end = time.monotonic() + seconds
-    while not (found := ready()):
-        assert time.monotonic() < end, f"after {seconds} s there is no {what}"
+    """Wait until ``ready`` returns a true value, and return it. Fail with ``what`` after ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while not (value := ready()):
+        assert time.monotonic() < deadline, f"after {seconds} s there is no {what}"
         time.sleep(0.01)
-    return found
+    return value
 
 
-# --- what they send ---------------------------------------------------------------------------------------------------
+# --- spans ------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Span:
-    """A span as it arrived, with the service that sent it."""
+    """A received span, with the service that sent it."""
 
     name: str
     service: str
@@ -78,17 +78,17 @@ class Span:
 
     @property
     def ours(self) -> bool:
-        """Whether it is a flow or a task."""
+        """Whether this is a flow or a task."""
         return "otelflow.kind" in self.attributes
 
     @property
     def captured(self) -> dict[str, Any]:
-        """The attributes that the configuration asked for."""
+        """The attributes that the configuration requests."""
         return {key: value for key, value in self.attributes.items() if not key.startswith(("otelflow.", "code."))}
 
     @property
     def exceptions(self) -> list[dict[str, Any]]:
-        """The exceptions that are recorded on it."""
+        """The recorded exceptions."""
         return [event.attributes for event in self.events if event.name == "exception"]
 
 
@@ -108,7 +108,7 @@ def _read(span: Any, resource: Any, scope: Any) -> Span:
 
 
 class Spans(Sink):
-    """A sink that says of what arrived which trace it belongs to."""
+    """A sink that sorts its spans by trace."""
 
     def __init__(self) -> None:
         self.arrived: list[Span] = []
@@ -122,32 +122,37 @@ class Spans(Sink):
                 self.arrived.extend(_read(span, resource.resource, scope.scope) for span in scope.spans)
 
     def named(self, name: str, **attributes: Any) -> list[Span]:
-        """The spans of that name which have these attributes, ``order_id`` for ``order.id``."""
-        wanted = {key.replace("_", "."): value for key, value in attributes.items()}
-        return [span for span in list(self.arrived) if span.name == name and wanted.items() <= span.attributes.items()]
+        """Return the spans with that name and these attributes; ``order_id`` means ``order.id``."""
+        required = {key.replace("_", "."): value for key, value in attributes.items()}
+        return [
+            span for span in list(self.arrived) if span.name == name and required.items() <= span.attributes.items()
+        ]
 
     def assert_each_once(self) -> None:
-        """No span arrived twice."""
+        """Assert that no span arrived twice."""
         assert len({span.span_id for span in self.arrived}) == len(self.arrived)
 
     def one(self, name: str, **attributes: Any) -> Span:
-        """The only such span, once it is there."""
+        """Wait for the only such span, and return it."""
         (span,) = until(lambda: self.named(name, **attributes), f"span {name!r} with {attributes}")
         return span
 
     def of_trace(self, trace_id: str) -> list[Span]:
-        """What has arrived of a trace."""
+        """Return the received spans of a trace."""
         return [span for span in list(self.arrived) if span.trace_id == trace_id]
 
     def trace(self, trace_id: str, *last: str) -> Trace:
-        """A trace, once it has the spans of these names: those that end last in each thread of each service."""
-        wanted = Counter(last)
+        """Wait until a trace has spans of these names, and return it.
 
-        def all_of_it() -> list[Span] | None:
-            found = self.of_trace(trace_id)
-            return found if wanted <= Counter(span.name for span in found) else None
+        Pass the spans that end last in each thread of each service.
+        """
+        required = Counter(last)
 
-        return Trace(until(all_of_it, f"trace with {sorted(last)}"))
+        def complete_trace() -> list[Span] | None:
+            spans = self.of_trace(trace_id)
+            return spans if required <= Counter(span.name for span in spans) else None
+
+        return Trace(until(complete_trace, f"trace with {sorted(last)}"))
 
 
 class Trace:
@@ -169,21 +174,21 @@ class Trace:
         return [span for span in self.spans if span.ours]
 
     def children(self, parent: Span, scope: str = "") -> list[Span]:
-        """The spans directly below one; those whose scope ends in ``scope``."""
+        """Return the spans directly below a span; ``scope`` filters by the end of their scope."""
         return [span for span in self.spans if span.parent_id == parent.span_id and span.scope.endswith(scope)]
 
     def above(self, span: Span) -> list[Span]:
-        """The flows and tasks above one, the nearest first."""
-        found = [one for one in self.ours if one.span_id == span.parent_id]
-        return found + [one for parent in found for one in self.above(parent)]
+        """Return the flows and tasks above a span, the nearest first."""
+        parents = [parent for parent in self.ours if parent.span_id == span.parent_id]
+        return parents + [ancestor for parent in parents for ancestor in self.above(parent)]
 
 
-# --- what they answer -------------------------------------------------------------------------------------------------
+# --- responses --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a service answered, and the trace id that the request came with."""
+    """The response of a service, and the trace id of the request."""
 
     status: int
     body: Any
@@ -191,7 +196,7 @@ class Answer:
 
 
 class Service:
-    """A service that runs: its process, its address, and its log."""
+    """A running service: its process, its address, and its log."""
 
     def __init__(self, process: subprocess.Popen[bytes], address: tuple[str, int], log: Path) -> None:
         self.process = process
@@ -201,9 +206,10 @@ class Service:
 
     @contextlib.contextmanager
     def asked(self, path: str, body: object = None, headers: dict[str, str] | None = None) -> Iterator[HTTPResponse]:
-        """The response to a GET, or to a POST of ``body``, as it comes; leaving this closes the connection.
+        """Send a GET, or a POST of ``body``, and yield the open response. The connection is closed afterwards.
 
-        A request waits in the socket's backlog while the service starts, and no longer than the service lives."""
+        A request waits in the socket's backlog while the service starts, but only while the service lives.
+        """
         with contextlib.closing(HTTPConnection(*self.address, timeout=30)) as connection:
             method, content = ("GET", None) if body is None else ("POST", json.dumps(body))
             connection.request(method, path, content, {"Content-Type": "application/json", **(headers or {})})
@@ -215,7 +221,7 @@ class Service:
     def ask(
         self, path: str, body: object = None, headers: dict[str, str] | None = None, *, sampled: bool = True
     ) -> Answer:
-        """The answer to a request that comes with a trace of its own."""
+        """Send a request with its own trace, and return the response."""
         trace_id = os.urandom(16).hex()
         traceparent = f"00-{trace_id}-{os.urandom(8).hex()}-0{int(sampled)}"
         with self.asked(path, body, {**(headers or {}), "traceparent": traceparent}) as response:
@@ -223,7 +229,7 @@ class Service:
 
     @property
     def ended(self) -> bool:
-        """Whether its process has."""
+        """Whether the process has ended."""
         return self.process.poll() is not None
 
 
@@ -231,34 +237,37 @@ class Service:
 def running(
     command: list[str], example: str, spans: Spans, log: Path, *, stop: signal.Signals, **environment: str
 ) -> Iterator[Service]:
-    """Start a service in the folder of an example, on a socket that is open already; ``{fd}`` in the command is its
-    descriptor. At the end it is told to ``stop``, and has to end well."""
-    with socket.create_server(("127.0.0.1", 0), backlog=128) as bound, log.open("wb") as written:
+    """Run a service in the folder of an example, on a socket that is already open.
+
+    ``{fd}`` in the command is the descriptor of the socket. At the end the service gets the signal ``stop``, and must
+    exit with status 0.
+    """
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener, log.open("wb") as log_file:
         process = subprocess.Popen(
-            [word.replace("{fd}", str(bound.fileno())) for word in command],
+            [word.replace("{fd}", str(listener.fileno())) for word in command],
             cwd=EXAMPLES / example,
             env=settings(spans, **environment),
-            pass_fds=[bound.fileno()],
-            stdout=written,
-            stderr=written,
+            pass_fds=[listener.fileno()],
+            stdout=log_file,
+            stderr=log_file,
             start_new_session=True,
         )
         try:
-            yield (service := Service(process, bound.getsockname(), log))
-            assert service.ask("/health").status == 200  # it may be starting still
+            yield (service := Service(process, listener.getsockname(), log))
+            assert service.ask("/health").status == 200  # it may still be starting
             process.send_signal(stop)
             assert process.wait(30) == 0
         except BaseException:
             print(log.read_text())
             raise
         finally:
-            with contextlib.suppress(ProcessLookupError):  # nobody is left
+            with contextlib.suppress(ProcessLookupError):  # the process group is gone
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 
 def settings(spans: Spans, **more: str) -> dict[str, str]:
-    """The environment of a service that sends its spans soon, and leaves no bytecode beside the example."""
+    """Return the environment of a service that sends spans soon and writes no bytecode into the example."""
     return programs.clean_environment(
         OTEL_EXPORTER_OTLP_ENDPOINT=spans.endpoint,
         OTEL_EXPORTER_OTLP_PROTOCOL="http/protobuf",
@@ -272,7 +281,10 @@ def settings(spans: Spans, **more: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def uvicorn(app: str, starter: str, spans: Spans, log: Path, **environment: str) -> Iterator[Service]:
-    """A service of ``examples/shop``. It is stopped as by Ctrl+C: after a SIGTERM, uvicorn skips Python's exit."""
+    """Run a service of ``examples/shop``.
+
+    It is stopped as by Ctrl+C: after a SIGTERM, uvicorn skips Python's exit handlers.
+    """
     options = ["--fd", "{fd}", "--timeout-graceful-shutdown", "1"]
     command = [*STARTERS[starter], script("uvicorn"), app, *options]
     with running(command, "shop", spans, log, stop=signal.SIGINT, **environment) as service:

@@ -1,4 +1,4 @@
-"""Code of someone's who never heard of otelflow, written into a folder for a test to instrument."""
+"""Code that does not use otelflow, written into a folder for a test to instrument."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def both():
 
 
 def write(folder: Path, **modules: str) -> None:
-    """The package ``shop`` in ``folder``, with more modules of it."""
+    """Write the package ``shop`` into ``folder``, with additional modules."""
     package = folder / "shop"
     package.mkdir(exist_ok=True)
     for name, source in {"__init__": "", "stock": STOCK, "use": USE, **modules}.items():
@@ -103,7 +103,7 @@ def write(folder: Path, **modules: str) -> None:
 
 @contextmanager
 def importable(folder: Path) -> Iterator[None]:
-    """``shop`` can be imported from ``folder``; afterwards nothing of it is left, nor of what instruments it."""
+    """Make ``shop`` importable from ``folder``. Afterwards remove it, and assert that no instrumentation is left."""
     sys.path.insert(0, str(folder))
     importlib.invalidate_caches()
     try:
@@ -115,7 +115,7 @@ def importable(folder: Path) -> Iterator[None]:
 
 
 def forget() -> None:
-    """As if nothing of ``shop`` had been imported yet."""
+    """Remove all modules of ``shop`` from ``sys.modules``."""
     for name in [name for name in sys.modules if name.partition(".")[0] == "shop"]:
         del sys.modules[name]
 

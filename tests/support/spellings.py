@@ -1,4 +1,4 @@
-"""The two ways to write a flow: otelflow's own names, and OSBot-Utils' spellings."""
+"""The two ways to write a flow: otelflow's own names, and the spellings of OSBot-Utils."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nothing is captured that nobody sees, and what is captured is bounded, in size and in time, whatever it is."""
+"""Test that values are captured only for recorded spans, and that each capture is bounded in size and time."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ from otelflow.testing import Capture
 quiet = FlowRunConfig(capture_output=False, raise_flow_error=False)
 
 
-class Counting:
-    """Counts how often somebody looks at it."""
+class CountsReads:
+    """Counts how often it is read."""
 
-    looked = 0
+    read_count = 0
 
     def __repr__(self) -> str:
-        type(self).looked += 1
-        return "looked at"
+        type(self).read_count += 1
+        return "a repr"
 
     @property
     def name(self) -> str:
-        type(self).looked += 1
+        type(self).read_count += 1
         return "name"
 
 
 @contextmanager
-def sampled_out() -> Iterator[InMemorySpanExporter]:
-    """A provider that records nothing."""
+def unsampled() -> Iterator[InMemorySpanExporter]:
+    """Use a provider that records nothing."""
     exporter = InMemorySpanExporter()
     provider = TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
@@ -53,68 +53,68 @@ def sampled_out() -> Iterator[InMemorySpanExporter]:
 
 @flow(flow_config=quiet)
 def makes(thing: Any, this_flow: Any = None) -> None:
-    """All that a run can say."""
-    this_flow.log_info("told", about=thing)
+    """Record every kind of event."""
+    this_flow.log_info("a message", about=thing)
     this_flow.add_artifact("a thing", key="thing", data=thing)
     this_flow.add_artifact("things", key="things", data=[thing] * 3)
-    this_flow.add_result("done", "x" * 5000)
+    this_flow.add_result("result", "x" * 5000)
     this_flow.log_info("y" * 5000)
     raise ValueError("z" * 5000)
 
 
 def test_nothing_is_captured_for_a_span_that_is_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No JSON, no digest, no repr, no cut: but memory and listeners get everything, and the history a line each."""
+    """No JSON, digest, repr or cut is made. Memory and listeners get everything, and the history gets one line each."""
 
     def never(*_: Any) -> Any:
-        raise AssertionError("looked at")
+        raise AssertionError("a value was read")
 
     monkeypatch.setattr("otelflow._events.outputs.to_json", never)
     monkeypatch.setattr("otelflow._events.message.to_attribute", never)
     monkeypatch.setattr("otelflow._events.exception.format_error", never)
     before = dict(stats().dropped)
-    heard = []
-    with sampled_out(), flow_events.listen(heard.append):
-        run: Any = makes(Counting()).execute()
-    assert Counting.looked == 0
+    events = []
+    with unsampled(), flow_events.listen(events.append):
+        run: Any = makes(CountsReads()).execute()
+    assert CountsReads.read_count == 0
     assert dict(stats().dropped) == before
-    assert run.messages == ["told", "y" * 5000, f"Error executing flow: {'z' * 5000}"]
-    assert [type(artifact.data) for artifact in run.artifacts] == [Counting, list]
-    payloads = [one for event in heard for one in event.event_data.data.values()]
-    assert payloads[0]["message"] == "told"
-    assert type(payloads[1]["data"]) is Counting
-    history = [one for event in flow_events.history() for one in event.event_data.data.values()]
-    assert [one["data"] for one in history if "data" in one] == [
-        "<Counting: not recorded>",
+    assert run.messages == ["a message", "y" * 5000, f"Error executing flow: {'z' * 5000}"]
+    assert [type(artifact.data) for artifact in run.artifacts] == [CountsReads, list]
+    payloads = [value for event in events for value in event.event_data.data.values()]
+    assert payloads[0]["message"] == "a message"
+    assert type(payloads[1]["data"]) is CountsReads
+    history = [value for event in flow_events.history() for value in event.event_data.data.values()]
+    assert [value["data"] for value in history if "data" in value] == [
+        "<CountsReads: not recorded>",
         "<list of 3: not recorded>",
     ]
-    assert max(len(one["message"]) for one in history if "message" in one) <= MAX_VALUE_BYTES
+    assert max(len(value["message"]) for value in history if "message" in value) <= MAX_VALUE_BYTES
 
 
-def test_without_an_sdk() -> None:
-    """The same, and what stores artifacts is not even loaded."""
-    done = program("""
+def test_nothing_is_captured_without_an_sdk() -> None:
+    """Nothing is captured, and the artifact store is not even imported."""
+    result = program("""
         class Never:
             def __repr__(self):
-                raise SystemExit("looked at")
+                raise SystemExit("a value was read")
 
         @flow
         def makes(this_flow=None):
             this_flow.add_artifact(key="thing", data=[Never()])
-            this_flow.log_info("told", about=Never())
+            this_flow.log_info("a message", about=Never())
 
         say(messages=makes().execute().messages, loaded="otelflow._artifacts.store" in sys.modules)
         """)
-    assert done.said == {"messages": ["told"], "loaded": False}, done.stderr
+    assert result.said == {"messages": ["a message"], "loaded": False}, result.stderr
 
 
-def test_argument_paths_of_a_call_that_is_not_recorded(tmp_path: Any) -> None:
-    """Nothing of the arguments is read below a span that was sampled out."""
+def test_arguments_of_an_unsampled_call_are_not_read(tmp_path: Any) -> None:
+    """No argument is read below a span that was sampled out."""
     (tmp_path / "work.py").write_text(
-        "class Order:\n    @property\n    def id(self):\n        raise SystemExit('looked at')\n"
+        "class Order:\n    @property\n    def id(self):\n        raise SystemExit('an argument was read')\n"
         "def pay(order):\n    return 1\n"
     )
     (tmp_path / "otelflow.toml").write_text('[[task]]\ntarget = "work:pay"\nattributes = {"order.id" = "order.id"}\n')
-    done = program(
+    result = program(
         """
         from opentelemetry import trace
         from opentelemetry.sdk.trace import TracerProvider
@@ -128,25 +128,25 @@ def test_argument_paths_of_a_call_that_is_not_recorded(tmp_path: Any) -> None:
         cwd=tmp_path,
         PYTHONPATH=str(tmp_path),
     )
-    assert done.said == {"value": 1}, done.stderr
+    assert result.said == {"value": 1}, result.stderr
 
 
 # --- time -----------------------------------------------------------------------------------------------------------
 
 
 class Slow:
-    """Takes a while to be shown."""
+    """Its repr is slow."""
 
-    shown = 0
+    repr_count = 0
 
     def __repr__(self) -> str:
-        type(self).shown += 1
+        type(self).repr_count += 1
         time.sleep(0.02)
         return "slow"
 
 
 class Huge:
-    """Shows far too much of itself."""
+    """Its repr is much too large."""
 
     def __repr__(self) -> str:
         return "x" * 10_000_000
@@ -154,24 +154,24 @@ class Huge:
 
 @pytest.mark.parametrize("wrap", [lambda items: items, lambda items: dict(enumerate(items)), lambda items: [[items]]])
 def test_the_time_for_a_preview_is_bounded(wrap: Any) -> None:
-    """Of many values that are slow to show, some are shown; the rest is marked as left out."""
-    Slow.shown = 0
-    made = to_json(wrap([Slow() for _ in range(100)]))
-    assert made.was_cut
-    assert 0 < Slow.shown < 50
-    assert "more" in made.text
+    """Of many values with a slow repr, some are shown. A mark says that the rest is left out."""
+    Slow.repr_count = 0
+    json_text = to_json(wrap([Slow() for _ in range(100)]))
+    assert json_text.was_cut
+    assert 0 < Slow.repr_count < 50
+    assert "more" in json_text.text
 
 
-def test_one_slow_repr_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It cannot be interrupted; nothing more of that value is shown afterwards."""
-    monkeypatch.setattr(_attribute, "_SECONDS", 0.005)
-    Slow.shown = 0
+def test_after_one_slow_repr_no_other_value_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A repr cannot be interrupted. After it no other part of the value is read."""
+    monkeypatch.setattr(_attribute, "_CAPTURE_SECONDS", 0.005)
+    Slow.repr_count = 0
     assert to_json([Slow(), Slow(), [Slow()], {"a": Slow()}]).was_cut
-    assert Slow.shown == 1
+    assert Slow.repr_count == 1
 
 
 class Endless(dict[str, int]):
-    """A mapping that never ends."""
+    """A mapping with endless items."""
 
     def items(self) -> Any:
         number = 0
@@ -194,31 +194,31 @@ class Endless(dict[str, int]):
     ids=["huge", "some huge", "huge in a dict", "five million", "endless", "a long text", "deep"],
 )
 def test_the_size_of_a_preview_is_bounded(value: Any, captured: Capture) -> None:
-    """Whatever it is: on the span are 2 kB of it at most, and no digest is worked out of what is huge."""
+    """The span gets at most 2 kB of any value, and huge values are not hashed."""
 
     @task
     def has(this_task: Any = None) -> None:
         this_task.add_artifact(key="value", data=value)
-        this_task.log_info("said", value=value)
+        this_task.log_info("a message", value=value)
 
     has()
-    made = captured.task("has")
-    for event in made.events:
-        for kept in (event.attributes or {}).values():
-            assert len(str(kept).encode()) <= MAX_VALUE_BYTES
+    run = captured.task("has")
+    for event in run.events:
+        for attribute in (event.attributes or {}).values():
+            assert len(str(attribute).encode()) <= MAX_VALUE_BYTES
     if isinstance(value, str):
-        assert "otelflow.artifact.sha256" not in (made.events[0].attributes or {})
+        assert "otelflow.artifact.sha256" not in (run.events[0].attributes or {})
 
 
 # --- attributes of a span -------------------------------------------------------------------------------------------
 
 
 def test_the_attributes_of_a_span_are_bounded(captured: Capture) -> None:
-    """A hundred large ones in a decorator: the names of ours stay, the others are shortened."""
+    """Of a hundred large attributes, otelflow's names stay whole, and the others are cut."""
 
     @task(attributes={f"key {number}": "x" * 2000 for number in range(100)})
     def laden() -> None:
-        """Carries much."""
+        """Has many attributes."""
 
     laden()
     attributes = captured.task("laden").attributes
@@ -228,19 +228,19 @@ def test_the_attributes_of_a_span_are_bounded(captured: Capture) -> None:
 
 
 def test_the_attributes_from_arguments_are_bounded() -> None:
-    """As many as a configuration may name, however large: together a quarter of what a span may have."""
+    """However many and large they are, they take at most a quarter of a span's room."""
 
-    def takes(**given: str) -> None:
-        """Anything."""
+    def takes(**values: str) -> None:
+        """Accept any argument."""
 
-    paths = ArgumentPaths(takes, [(f"key {number}", f"given.key{number}") for number in range(50)], "takes")
-    made, cut = paths.read((), {f"key{number}": "x" * 3000 for number in range(50)})
-    assert estimated_size(made) <= MAX_EVENT_BYTES
-    assert cut >= 50
+    paths = ArgumentPaths(takes, [(f"key {number}", f"values.key{number}") for number in range(50)], "takes")
+    attributes, cut_count = paths.read((), {f"key{number}": "x" * 3000 for number in range(50)})
+    assert estimated_size(attributes) <= MAX_EVENT_BYTES
+    assert cut_count >= 50
 
 
-def test_a_value_that_is_cut_says_so() -> None:
-    """On a character boundary, with how much is missing."""
+def test_a_cut_value_ends_in_a_mark() -> None:
+    """The cut is at a character boundary, and the mark says how much is missing."""
     text, was_cut = to_attribute("text", "é" * 2000)
     assert was_cut
     assert len(text.encode()) <= MAX_VALUE_BYTES

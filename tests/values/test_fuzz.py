@@ -1,6 +1,6 @@
-"""Whatever names, values, settings and headers there are: the flow runs, its value is its own, what is sent is bounded.
+"""Test any names, values, settings and headers: the flow runs, its return value is unchanged, its spans are bounded.
 
-A few examples each in the tests; ``make soak`` takes many (``FUZZ_EXAMPLES``).
+The tests use few examples each; ``make soak`` uses many (``FUZZ_EXAMPLES``).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "25"))
 fuzzed = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 
 MOST_BYTES = 64_000
-"""No value in these tests comes without a limit, so that no span of theirs may be as large as this."""
+"""No value in these tests is without a limit, so each span is smaller than this."""
 
 characters = st.characters(exclude_categories=())
 texts = st.one_of(
@@ -40,8 +40,8 @@ texts = st.one_of(
 )
 
 
-def sent(captured: Any) -> list[Any]:
-    """What would go over the wire, decoded: every span can be encoded, and none is large."""
+def exported_spans(captured: Any) -> list[Any]:
+    """Return the spans as they go over the wire. Each can be encoded, and none is large."""
     spans = [run.span for run in captured.spans]
     for span in spans:
         assert len(encode([span])) < MOST_BYTES
@@ -54,54 +54,60 @@ def sent(captured: Any) -> list[Any]:
 
 @fuzzed
 @given(texts, texts, texts)
-def test_names(flow_name: str, task_name: str, said: str) -> None:
-    """A text that is not empty is a name; what is said and made may be called anything. An empty name is refused where
-    it is given."""
+def test_any_text_can_be_a_name(flow_name: str, task_name: str, text: str) -> None:
+    """A name is any text that is not empty; messages, keys and values may be empty, too. An empty name is refused."""
 
     @task(name=task_name or "task")
     def step() -> object:
-        return given_back
+        return return_value
 
-    @flow(name=flow_name or "flow", attributes={said or "key": said})
+    @flow(name=flow_name or "flow", attributes={text or "key": text})
     def work(this_flow: Any = None) -> object:
-        this_flow.log_info(said, **{task_name: flow_name})
-        this_flow.add_flow_artifact(said, task_name, flow_name, said)
-        this_flow.add_flow_result(flow_name, said)
+        this_flow.log_info(text, **{task_name: flow_name})
+        this_flow.add_flow_artifact(text, task_name, flow_name, text)
+        this_flow.add_flow_result(flow_name, text)
         current_flow()
         print(task_name)
         return step()
 
-    given_back = object()
+    return_value = object()
     if not flow_name:
         with pytest.raises(ArgumentError, match="name"):
             flow(name=flow_name)(step)
     with capture() as captured:
-        assert work().execute().return_value is given_back
-    assert len(sent(captured)) == 2
+        assert work().execute().return_value is return_value
+    assert len(exported_spans(captured)) == 2
 
 
 # --- values -----------------------------------------------------------------------------------------------------------
 
 
 class Strange(Exception):
-    """What a hostile value raises."""
+    """Raised by hostile values."""
 
 
-def _raise(*_: Any, **__: Any) -> Any:
+def raise_strange(*_: Any, **__: Any) -> Any:
     raise Strange
 
 
-def _deep(*_: Any) -> Any:
-    if sys.version_info[:3] == (3, 13, 0):  # there a plain str() of such an object never ends, with or without us
+def recurse(*_: Any) -> Any:
+    if sys.version_info[:3] == (3, 13, 0):  # there a plain str() of such an object never ends, also without otelflow
         raise RecursionError
-    return _deep()
+    return recurse()
 
 
-def _forever(*_: Any) -> Iterator[int]:
+def endless(*_: Any) -> Iterator[int]:
     return iter(int, 1)
 
 
-ANSWERS: list[Callable[..., Any]] = [_raise, _deep, _forever, lambda *_: None, lambda *_: -1, lambda *_: "x" * 100_000]
+METHOD_BODIES: list[Callable[..., Any]] = [
+    raise_strange,
+    recurse,
+    endless,
+    lambda *_: None,
+    lambda *_: -1,
+    lambda *_: "x" * 100_000,
+]
 METHODS = [
     *("__repr__", "__str__", "__bool__", "__len__", "__iter__", "__getattr__", "__eq__", "__hash__", "__format__"),
     *("__class__", "__dict__", "__getitem__", "keys", "items", "__float__", "__int__", "__index__", "__reduce_ex__"),
@@ -109,10 +115,10 @@ METHODS = [
 BASES: list[type] = [object, dict, list, str, int, float, tuple, set, Exception]
 
 
-def _hostile(base: type, answers: dict[str, Callable[..., Any]]) -> Any:
-    """An object whose methods are not what they should be."""
-    made = {name: property(answer) if name in ("__class__", "__dict__") else answer for name, answer in answers.items()}
-    instance = type("Hostile", (base,), made)()
+def hostile_object(base: type, bodies: dict[str, Callable[..., Any]]) -> Any:
+    """Return an object whose methods misbehave."""
+    methods = {name: property(body) if name in ("__class__", "__dict__") else body for name, body in bodies.items()}
+    instance = type("Hostile", (base,), methods)()
     if base is dict:
         dict.update(instance, traceparent="a", b=1)
     elif base is list:
@@ -120,13 +126,13 @@ def _hostile(base: type, answers: dict[str, Callable[..., Any]]) -> Any:
     return instance
 
 
-def _circle() -> Any:
+def circle_list() -> Any:
     circle: list[Any] = [1]
     circle.append(circle)
     return circle
 
 
-def _chain() -> Any:
+def nested_list() -> Any:
     chain: list[Any] = []
     for _ in range(5000):
         chain = [chain]
@@ -134,12 +140,14 @@ def _chain() -> Any:
 
 
 hostile = st.builds(
-    _hostile, st.sampled_from(BASES), st.dictionaries(st.sampled_from(METHODS), st.sampled_from(ANSWERS), max_size=5)
+    hostile_object,
+    st.sampled_from(BASES),
+    st.dictionaries(st.sampled_from(METHODS), st.sampled_from(METHOD_BODIES), max_size=5),
 )
 leaves = st.one_of(
     *(st.none(), st.booleans(), st.integers(), st.floats(), st.complex_numbers(), st.binary(max_size=20)),
-    *(texts, hostile, st.builds(_circle), st.builds(_chain), st.builds(lambda: 10**5000), st.builds(_forever)),
-    st.sampled_from([range(10**12), b"\xff" * 1_000_000, [0] * 1_000_000, type, ..., _raise]),
+    *(texts, hostile, st.builds(circle_list), st.builds(nested_list), st.builds(lambda: 10**5000), st.builds(endless)),
+    st.sampled_from([range(10**12), b"\xff" * 1_000_000, [0] * 1_000_000, type, ..., raise_strange]),
 )
 values = st.recursive(
     leaves,
@@ -153,7 +161,7 @@ values = st.recursive(
 
 
 class Box:
-    """Holds a value that a report of a failure must not look into."""
+    """Holds a value, so that the report of a failure does not read it."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
@@ -167,17 +175,17 @@ boxes = values.map(Box)
 
 @fuzzed
 @given(boxes, boxes)
-def test_values(box: Box, another: Box) -> None:
-    """An argument, a value that is returned, data, a message or an attribute may be anything."""
+def test_any_value_can_be_passed(box: Box, another: Box) -> None:
+    """An argument, a return value, data, a message or an attribute may be any object."""
     value, other = box.value, another.value
 
     @task
-    def step(given: Any, this_task: Any = None) -> Any:
-        this_task.log_info(given, extra=other)
-        this_task.add_artifact("made", "key", given)
+    def step(argument: Any, this_task: Any = None) -> Any:
+        this_task.log_info(argument, extra=other)
+        this_task.add_artifact("made", "key", argument)
         this_task.add_result("key", other)
-        this_task.progress(given, other)
-        return given
+        this_task.progress(argument, other)
+        return argument
 
     @flow
     def work(this_flow: Any = None) -> Any:
@@ -185,17 +193,17 @@ def test_values(box: Box, another: Box) -> None:
         return step(value)
 
     with capture() as captured:
-        made = work().execute()
-        assert made.return_value is value
-        json.dumps(made.to_dict())
-        repr(made)
-    assert len(sent(captured)) == 2
+        flow_run = work().execute()
+        assert flow_run.return_value is value
+        json.dumps(flow_run.to_dict())
+        repr(flow_run)
+    assert len(exported_spans(captured)) == 2
 
 
 @fuzzed
 @given(boxes)
-def test_errors(box: Box) -> None:
-    """An exception may hold anything; it is the one that arrives."""
+def test_an_exception_can_hold_any_value(box: Box) -> None:
+    """The caller gets the same exception object."""
     error = Strange(box.value)
 
     @flow
@@ -206,8 +214,8 @@ def test_errors(box: Box) -> None:
         with pytest.raises(Strange) as caught:
             work().execute()
         assert caught.value is error
-        captured.flow("work").error  # noqa: B018  # it was looked at
-    assert len(sent(captured)) == 1
+        captured.flow("work").error  # noqa: B018  # it can be read
+    assert len(exported_spans(captured)) == 1
 
 
 # --- headers ----------------------------------------------------------------------------------------------------------
@@ -242,9 +250,11 @@ names = st.sampled_from(["traceparent", "tracestate", "baggage", "Traceparent", 
 @fuzzed
 @given(st.dictionaries(names, headers, max_size=5))
 @example({"traceparent": Box(TRACE), "tracestate": Box("a=1," * 10_000), "baggage": Box("password=hunter2,a=1")})
-def test_headers_from_anybody(boxed: dict[str, Box]) -> None:
-    """Headers of a hostile client: the flow runs; of the baggage nothing is on its spans; what is sent on is text that
-    fits a header, and no larger than the standard's limits."""
+def test_headers_of_a_hostile_client_do_no_harm(carrier: dict[str, Box]) -> None:
+    """The flow runs, and its spans have nothing of the baggage.
+
+    Injected headers are valid header texts, and within the standard's size limits.
+    """
 
     @flow
     def work() -> Mapping[str, str]:
@@ -252,13 +262,13 @@ def test_headers_from_anybody(boxed: dict[str, Box]) -> None:
 
     with capture() as captured:
         context = get_current()
-        with propagate.attached({name: box.value for name, box in boxed.items()}):
-            made = work().execute()
+        with propagate.attached({name: box.value for name, box in carrier.items()}):
+            flow_run = work().execute()
         assert get_current() is context
-    (span,) = sent(captured)
-    assert made.status == "completed"
+    (span,) = exported_spans(captured)
+    assert flow_run.status == "completed"
     assert "hunter2" not in str(span)
-    for name, value in made.return_value.items():
+    for name, value in flow_run.return_value.items():
         assert len(value) <= 9000, name
         value.encode("ascii")
         assert not set("\r\n\0") & set(value)
@@ -266,27 +276,27 @@ def test_headers_from_anybody(boxed: dict[str, Box]) -> None:
 
 @fuzzed
 @given(boxes)
-def test_what_is_no_carrier(box: Box) -> None:
-    """Anything else in a carrier's place runs as well, or is refused with what to use instead."""
+def test_a_wrong_carrier_works_or_is_refused(box: Box) -> None:
+    """Anything else in place of a carrier works as well, or the error says what to use instead."""
     try:
         with propagate.attached(box.value):
-            made = Flow(lambda: 1).execute()
+            flow_run = Flow(lambda: 1).execute()
     except ArgumentError as error:
-        made, said = None, str(error)
-        assert type(box.value).__mro__[-2] is not dict  # whether it is refused depends on what it says of itself
-        assert said.endswith("a carrier is a mapping of header names to texts. Use a dict.")
-        assert len(said) < 200
-    assert made is None or made.return_value == 1
+        flow_run, message = None, str(error)
+        assert type(box.value).__mro__[-2] is not dict  # whether it is refused depends on its methods
+        assert message.endswith("a carrier is a mapping of header names to texts. Use a dict.")
+        assert len(message) < 200
+    assert flow_run is None or flow_run.return_value == 1
 
 
 # --- settings ---------------------------------------------------------------------------------------------------------
 
-OWN = sorted(
+OWN_VARIABLES = sorted(
     name
     for name in vars(config)
     if name.startswith("OTELFLOW_") and name not in ("OTELFLOW_CONFIG", "OTELFLOW_ARTIFACT_STORE")
 )
-OPENTELEMETRYS = [
+OPENTELEMETRY_VARIABLES = [
     *(f"OTEL_BSP_{name}" for name in ("SCHEDULE_DELAY", "EXPORT_TIMEOUT", "MAX_QUEUE_SIZE", "MAX_EXPORT_BATCH_SIZE")),
     *(f"OTEL_SPAN_{name}_LIMIT" for name in ("ATTRIBUTE_VALUE_LENGTH", "ATTRIBUTE_COUNT", "EVENT_COUNT", "LINK_COUNT")),
     *("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_ATTRIBUTE_COUNT_LIMIT", "OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT"),
@@ -297,7 +307,7 @@ OPENTELEMETRYS = [
     *("OTEL_RESOURCE_ATTRIBUTES", "OTEL_SERVICE_NAME", "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS"),
     *("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION"),
 ]
-VARIABLES = [*OWN, *OPENTELEMETRYS]
+VARIABLES = [*OWN_VARIABLES, *OPENTELEMETRY_VARIABLES]
 NASTY = [
     "",
     "  ",
@@ -325,7 +335,7 @@ import json, os, signal, sys, traceback
 
 for case in json.load(open(os.environ.pop("CASES"))):
     child = os.fork()
-    if not child:  # before anything is imported: most settings are read once
+    if not child:  # before any import, as most settings are read only once
         signal.alarm(30)
         try:
             os.environ.update(case)
@@ -357,8 +367,8 @@ for case in json.load(open(os.environ.pop("CASES"))):
 
 @fuzzed
 @given(settings_texts, st.sampled_from([0, 1, 64, 1000]))
-def test_numbers(text: str, least: int) -> None:
-    """A number setting is a finite number of its range, whatever the variable holds."""
+def test_a_number_setting_is_finite_and_in_range(text: str, least: int) -> None:
+    """Whatever the variable holds, the setting is a finite number of its range."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NUMBER", text)
         number = config.number_from_environment("NUMBER", 2000, least)
@@ -372,13 +382,15 @@ cases_of_settings = st.dictionaries(st.sampled_from(VARIABLES), settings_texts, 
 
 @settings(fuzzed, max_examples=max(1, EXAMPLES // 25), phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(st.lists(cases_of_settings, min_size=5, max_size=5))
-@example([{name: NASTY[(number + 4 * case) % len(NASTY)] for number, name in enumerate(OWN)} for case in range(6)])
-@example([dict.fromkeys([name for name in OPENTELEMETRYS if name.endswith("_LIMIT")], "abc")])
-def test_settings(tmp_path: Path, cases: list[dict[str, str]]) -> None:
-    """Any text in any variable: the import, configure() and each flow go on."""
+@example(
+    [{name: NASTY[(number + 4 * case) % len(NASTY)] for number, name in enumerate(OWN_VARIABLES)} for case in range(6)]
+)
+@example([dict.fromkeys([name for name in OPENTELEMETRY_VARIABLES if name.endswith("_LIMIT")], "abc")])
+def test_any_text_in_a_variable_is_survived(tmp_path: Path, cases: list[dict[str, str]]) -> None:
+    """With any text in any variable, the import, configure() and each flow work."""
     file = tmp_path / "cases.json"
-    with http_server() as taken:
-        endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{taken.port}"}
+    with http_server() as server:
+        endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{server.port}"}
         file.write_text(json.dumps([{**endpoint, **case} for case in cases]))
-        done = run(CHILDREN, head="", CASES=str(file), timeout=600)
-    assert done.returncode == 0, done.stderr[-3000:]  # the case stands before its traceback
+        result = run(CHILDREN, head="", CASES=str(file), timeout=600)
+    assert result.returncode == 0, result.stderr[-3000:]  # the case is printed before its traceback
