@@ -1,4 +1,4 @@
-"""Where stored artifacts are written: a local folder by ourselves, everything else by fsspec."""
+"""Write stored artifacts: to a local folder directly, to everything else through fsspec."""
 
 from __future__ import annotations
 
@@ -12,41 +12,44 @@ from urllib.parse import unquote, urlsplit
 
 from otelflow._secrets.urls import url_without_credentials
 
-__all__ = ["Missing", "Place", "place_of", "shown"]
+__all__ = ["Storage", "StorageUnavailable", "public_url", "storage_for"]
 
 
-class Missing(Exception):
-    """There is no such file system, or a library is not installed; the text says which extra has it."""
+class StorageUnavailable(Exception):
+    """The URL names an unknown file system, or a library is not installed. The text names the extra to install."""
 
 
-class Place(Protocol):
-    """Somewhere to put files. Both may take long and raise anything; what ``open``, the first call, raises is final."""
+class Storage(Protocol):
+    """A place for files. Both methods may take long and raise anything.
+
+    ``open`` is called first, once. If it raises, the storage is not used.
+    """
 
     def open(self) -> None: ...
 
     def put(self, path: str, data: bytes) -> None: ...
 
 
-def place_of(url: str) -> Place:
-    """The place that a URL, or a path, names. Raises :class:`Missing`."""
+def storage_for(url: str) -> Storage:
+    """Return the storage for a URL or a path. Raises :class:`StorageUnavailable`."""
     if "://" not in url:
-        return _Folder(Path(url).absolute())
+        return _LocalFolder(Path(url).absolute())
     if url.startswith("file://"):
-        return _Folder(Path(unquote(urlsplit(url).path)))
+        return _LocalFolder(Path(unquote(urlsplit(url).path)))
     if find_spec("fsspec") is None:
-        raise Missing("it needs fsspec: pip install 'otelflow[artifacts]'")
-    return _FileSystem(url)
+        raise StorageUnavailable("fsspec is not installed: pip install 'otelflow[artifacts]'")
+    return _FsspecStorage(url)
 
 
-def shown(url: str) -> str:
-    """The URL as it may be seen: without a user's name and password."""
+def public_url(url: str) -> str:
+    """Return the URL without a user name and password."""
     if "://" not in url:
         return Path(url).absolute().as_uri()
     return url_without_credentials(url.rstrip("/"), keep_query=True)
 
 
-class _Folder:
-    """Files of the owner's alone (0600) in folders of the owner's alone (0700), each there whole or not at all."""
+class _LocalFolder:
+    """A local folder. Only the owner can read its files (0600) and folders (0700); each file is written atomically."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -57,7 +60,7 @@ class _Folder:
     def put(self, path: str, data: bytes) -> None:
         target = self._root / path
         with suppress(OSError):
-            if target.stat().st_size == len(data):  # named by its content, so it is this
+            if target.stat().st_size == len(data):  # the name is the content's digest: it is the same file
                 return
         _make_folder(target.parent)
         descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=".")
@@ -74,18 +77,18 @@ class _Folder:
 
 
 def _make_folder(folder: Path) -> None:
-    """``Path.mkdir(parents=True)`` gives its mode to the last folder only."""
+    """Create the folder and its parents, all with mode 0700. ``Path.mkdir(parents=True)`` sets it for the last only."""
     if not folder.is_dir():
         _make_folder(folder.parent)
         folder.mkdir(mode=0o700, exist_ok=True)
 
 
-_WITHOUT_FOLDERS = {"s3", "gs", "gcs", "abfs", "az", "oci", "oss"}
-"""Object stores: to make a folder there is to ask for the bucket, and to make it where it is missing."""
+_OBJECT_STORES = {"s3", "gs", "gcs", "abfs", "az", "oci", "oss"}
+"""Object stores: ``makedirs`` would request the bucket, and create it if it is missing."""
 
 
-class _FileSystem:
-    """A file system of fsspec's. Loaded on the thread that puts files: that may take seconds."""
+class _FsspecStorage:
+    """A file system of fsspec. The store's thread loads it, as that may take seconds."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -94,7 +97,7 @@ class _FileSystem:
 
     def put(self, path: str, data: bytes) -> None:
         target = f"{self._root.rstrip('/')}/{path}"
-        if not _WITHOUT_FOLDERS & set(self._files.protocol):
+        if not _OBJECT_STORES & set(self._files.protocol):
             self._files.makedirs(target.rpartition("/")[0], exist_ok=True)
         self._files.pipe_file(target, data)
 
@@ -103,5 +106,5 @@ class _FileSystem:
 
         try:
             self._files, self._root = url_to_fs(self._url)
-        except (ImportError, ValueError) as error:  # s3fs is not installed; there is no such scheme
-            raise Missing(str(error)) from error
+        except (ImportError, ValueError) as error:  # for example s3fs is not installed, or the scheme is unknown
+            raise StorageUnavailable(str(error)) from error

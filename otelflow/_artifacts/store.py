@@ -1,15 +1,16 @@
-"""Artifacts that are too large for a span, kept whole in a store that ``OTELFLOW_ARTIFACT_STORE`` names.
+"""Store artifacts that are too large for a span, whole, at the place that ``OTELFLOW_ARTIFACT_STORE`` names.
 
-What is stored is what the object was when it was added: it is written as JSON at once, on the caller's thread, within
-bounds of bytes and time. (To copy it and write it later costs the caller more: of the same 10 MB ``copy.deepcopy``
-takes 2.5 times as long.) Its SHA-256, which takes a fortieth of that and lets other threads run, names the file: so the
-event says at once where it will be. All that may wait for a disk or a network is done by one thread.
+The store keeps the object as it was when it was added. The caller's thread serializes it as JSON at once, within limits
+of bytes and time. (To copy it and serialize it later costs the caller more: for the same 10 MB, ``copy.deepcopy`` takes
+2.5 times as long.) The SHA-256 of the bytes is the file's name, so the event can contain the URI at once. Computing it
+takes a fortieth of that time and lets other threads run. One background thread does all that may wait for a disk or a
+network.
 """
 
 from __future__ import annotations
 
 import atexit
-import concurrent.futures.thread  # noqa: F401  # see _at_end
+import concurrent.futures.thread  # noqa: F401  # see _at_exit
 import hashlib
 import threading
 import time
@@ -19,7 +20,7 @@ from typing import NamedTuple
 from opentelemetry.context import attach, set_value
 
 from otelflow._artifacts.json_writer import OutOfBounds, whole_json
-from otelflow._artifacts.storage import Missing, Place, place_of, shown
+from otelflow._artifacts.storage import Storage, StorageUnavailable, public_url, storage_for
 from otelflow._runtime.drop_counts import ARTIFACT_NOT_STORED, ARTIFACT_STORE_FULL, ARTIFACT_TOO_LARGE, counts
 from otelflow._runtime.fork import FreshLock, renew_in_child
 from otelflow._runtime.log_once import log_once
@@ -33,18 +34,19 @@ from otelflow.config import (
 )
 from otelflow.context import SUPPRESS_KEY
 
-__all__ = ["Stored", "drain", "keep", "not_stored"]
+__all__ = ["StoredArtifact", "drain", "keep", "not_stored"]
 
 _LOAD_SECONDS = 10.0
-"""How long the end of the process waits for a file system's library to be loaded: s3fs and what it needs take seconds
-on a slow machine, of which none depends on a server."""
+"""Seconds that the end of the process waits for a file system's library to load.
 
-_KNOWN = 4096
-"""How many of the newest are known to be stored, and not stored again."""
+s3fs and its dependencies take seconds on a slow machine; no server has a part in that."""
+
+_MAX_PATHS = 4096
+"""Number of the newest paths that are remembered; their files are not stored again."""
 
 
-class Stored(NamedTuple):
-    """What an event says of the whole of an artifact: ``uri`` is None where it is not stored."""
+class StoredArtifact(NamedTuple):
+    """What an event records of the whole artifact: URI (None if it is not stored), size in bytes, SHA-256 in hex."""
 
     uri: str | None
     size: int
@@ -52,115 +54,132 @@ class Stored(NamedTuple):
 
 
 class Store:
-    """Files named by their content, in one place. ``most_bytes`` is for one; four times that may wait in memory."""
+    """A store of files named by the digest of their content.
 
-    def __init__(self, url: str, most_bytes: int, seconds: float) -> None:
-        self._url, self._shown = url, shown(url)
-        self._most, self._seconds = most_bytes, seconds
-        self._begin()
-        renew_in_child(self._begin)
+    ``max_bytes`` is the limit for one artifact; four times as many bytes may wait in memory. ``seconds`` is the time
+    limit for serializing one.
+    """
 
-    def _begin(self) -> None:
-        """Start empty; also in a forked child, whose parent stores what was waiting, and whose thread is gone."""
+    def __init__(self, url: str, max_bytes: int, seconds: float) -> None:
+        self._url, self._public_url = url, public_url(url)
+        self._max_bytes, self._seconds = max_bytes, seconds
+        self._reset()
+        renew_in_child(self._reset)
+
+    def _reset(self) -> None:
+        """Start with an empty queue. Also called in a forked child: the parent stores its own queue, and the child has
+        no thread."""
         self._changed = threading.Condition()
         self._queue: deque[tuple[str, bytes]] = deque()
-        self._waiting = 0
-        """Bytes of what waits, and of what is being stored."""
+        self._waiting_bytes = 0
+        """Bytes of the artifacts that wait or are being stored."""
         self._is_busy = False
-        self._stored = 0
-        self._known: OrderedDict[str, None] = OrderedDict()
+        self._stored_count = 0
+        self._recent_paths: OrderedDict[str, None] = OrderedDict()
         self._thread: threading.Thread | None = None
-        self._place: Place | None = None
+        self._storage: Storage | None = None
         self._is_off = self._is_open = False
 
-    # --- the program's side -------------------------------------------------------------------------------------
+    # --- called by the program's threads ------------------------------------------------------------------------
 
-    def keep(self, data: object) -> Stored | None:
-        """Take an artifact. Never raises, and never waits for the store. None where nothing is known of the whole."""
+    def add(self, data: object) -> StoredArtifact | None:
+        """Queue an artifact to be stored. Never raises, and never waits for the storage.
+
+        Returns None if its size and digest are unknown.
+        """
         if self._is_off:
             counts.add(ARTIFACT_NOT_STORED)
             return None
         try:
-            body, ending = self._body(data)
+            body, suffix = self._serialize(data)
         except OutOfBounds:
             counts.add(ARTIFACT_TOO_LARGE)
             return None
-        except Exception as error:  # whatever looking at it does
+        except Exception as error:  # the user's object may raise anything
             counts.add(ARTIFACT_NOT_STORED)
-            log_once(f"artifact {type(error).__name__}", "An artifact could not be written as JSON.", exc_info=True)
+            log_once(
+                f"artifact {type(error).__name__}",
+                "An artifact could not be serialized as JSON, and is not stored. Its span keeps a preview.",
+                exc_info=True,
+            )
             return None
         digest = hashlib.sha256(body).hexdigest()
-        path = f"{digest[:2]}/{digest[2:4]}/{digest}{ending}"
-        is_taken = self._put(path, body)
-        return Stored(f"{self._shown}/{path}" if is_taken else None, len(body), digest)
+        path = f"{digest[:2]}/{digest[2:4]}/{digest}{suffix}"
+        is_queued = self._enqueue(path, body)
+        return StoredArtifact(f"{self._public_url}/{path}" if is_queued else None, len(body), digest)
 
-    def _body(self, data: object) -> tuple[bytes, str]:
-        """The bytes of an artifact, and how its file's name ends: text and bytes as they are, all else as JSON."""
+    def _serialize(self, data: object) -> tuple[bytes, str]:
+        """Return the bytes of an artifact and its file's suffix: text and bytes unchanged, everything else as JSON."""
         if isinstance(data, str | bytes | bytearray | memoryview):
-            if (data.nbytes if isinstance(data, memoryview) else len(data)) > self._most:
+            if (data.nbytes if isinstance(data, memoryview) else len(data)) > self._max_bytes:
                 raise OutOfBounds
             if not isinstance(data, str):
                 return bytes(data), ".bin"
-            body = self._clean(str.encode(data, "utf-8", "backslashreplace"))
-            if len(body) > self._most:
+            body = self._scrub(str.encode(data, "utf-8", "backslashreplace"))
+            if len(body) > self._max_bytes:
                 raise OutOfBounds
             return body, ".txt"
-        return self._clean(whole_json(data, self._most, self._seconds)), ".json"
+        return self._scrub(whole_json(data, self._max_bytes, self._seconds)), ".json"
 
-    def _clean(self, body: bytes) -> bytes:
-        """A text without secrets. Bytes are stored as they are."""
-        end = time.monotonic() + self._seconds
+    def _scrub(self, body: bytes) -> bytes:
+        """Remove secrets from a text. Bytes are stored unchanged."""
+        deadline = time.monotonic() + self._seconds
         parts = []
         for part in scrub_in_parts(body.decode()):
             parts.append(part.encode())
-            if time.monotonic() > end:
+            if time.monotonic() > deadline:
                 raise OutOfBounds
         return b"".join(parts)
 
-    def _put(self, path: str, body: bytes) -> bool:
+    def _enqueue(self, path: str, body: bytes) -> bool:
         with self._changed:
             if self._is_off:
                 return False
-            if path in self._known:
+            if path in self._recent_paths:
                 return True
-            if self._waiting + len(body) > 4 * self._most:
+            if self._waiting_bytes + len(body) > 4 * self._max_bytes:
                 counts.add(ARTIFACT_STORE_FULL)
                 return False
-            if self._thread is None and not self._start():
+            if self._thread is None and not self._start_thread():
                 return False
-            self._know(path)
-            self._waiting += len(body)
+            self._remember(path)
+            self._waiting_bytes += len(body)
             self._queue.append((path, body))
             self._changed.notify()
         return True
 
-    def _start(self) -> bool:
+    def _start_thread(self) -> bool:
         try:
-            self._place = place_of(self._url)
-            self._thread = threading.Thread(target=self._work, name="otelflow-artifacts", daemon=True)
+            self._storage = storage_for(self._url)
+            self._thread = threading.Thread(target=self._run, name="otelflow-artifacts", daemon=True)
             self._thread.start()
-        except (Missing, RuntimeError) as error:  # the interpreter is ending, and starts no more threads
+        except (StorageUnavailable, RuntimeError) as error:  # RuntimeError: an ending interpreter starts no threads
             self._switch_off(str(error))
             return False
         return True
 
-    def _know(self, path: str) -> None:
-        self._known[path] = None
-        if len(self._known) > _KNOWN:
-            self._known.popitem(last=False)
+    def _remember(self, path: str) -> None:
+        self._recent_paths[path] = None
+        if len(self._recent_paths) > _MAX_PATHS:
+            self._recent_paths.popitem(last=False)
 
-    def _switch_off(self, why: str) -> None:
+    def _switch_off(self, reason: str) -> None:
         self._is_off = True
-        log_once("artifact store", "Artifacts are not stored in %s (%s); their previews stay.", self._shown, why)
+        log_once(
+            "artifact store",
+            "Artifacts are not stored in %s: %s. Spans keep their previews.",
+            self._public_url,
+            reason,
+        )
         counts.add(ARTIFACT_NOT_STORED, max(1, len(self._queue) + self._is_busy))
         self._queue.clear()
-        self._waiting = 0
+        self._waiting_bytes = 0
 
     # --- the thread ---------------------------------------------------------------------------------------------
 
-    def _work(self) -> None:
-        attach(set_value(SUPPRESS_KEY, True))  # an instrumented HTTP client must not make spans of this
-        self._open_place()
+    def _run(self) -> None:
+        attach(set_value(SUPPRESS_KEY, True))  # an instrumented HTTP client must not create spans for these requests
+        self._open_storage()
         while True:
             with self._changed:
                 while not self._queue:
@@ -170,12 +189,12 @@ class Store:
             self._store(path, body)
             with self._changed:
                 self._is_busy = False
-                self._stored += 1
-                self._waiting = max(0, self._waiting - len(body))
+                self._stored_count += 1
+                self._waiting_bytes = max(0, self._waiting_bytes - len(body))
 
-    def _open_place(self) -> None:
+    def _open_storage(self) -> None:
         try:
-            self._place.open()  # type: ignore[union-attr]  # set before this thread is started
+            self._storage.open()  # type: ignore[union-attr]  # set before this thread starts
         except Exception as error:
             with self._changed:
                 self._switch_off(str(error))
@@ -183,47 +202,55 @@ class Store:
 
     def _store(self, path: str, body: bytes) -> None:
         try:
-            self._place.put(path, body)  # type: ignore[union-attr]
+            self._storage.put(path, body)  # type: ignore[union-attr]
         except Exception as error:
             with self._changed:
-                self._known.pop(path, None)
+                self._recent_paths.pop(path, None)
             counts.add(ARTIFACT_NOT_STORED)
             log_once(
                 f"artifact store {type(error).__name__}",
                 "An artifact could not be stored in %s: %s. Further failures are counted in otelflow.stats(), not "
                 "logged.",
-                self._shown,
+                self._public_url,
                 error,
             )
 
     @property
     def waiting(self) -> int:
-        """How many wait, and are being stored."""
+        """Number of artifacts that wait or are being stored."""
         return len(self._queue) + self._is_busy
 
-    # --- the end ------------------------------------------------------------------------------------------------
+    # --- the end of the process ---------------------------------------------------------------------------------
 
     def drain(self, patience: float, timeout: float | None = None) -> bool:
-        """Wait until all is stored; gives up when nothing was for ``patience`` seconds, or after ``timeout``. Returns
-        whether all that was taken is out of the way. To load a file system is progress as well, for some seconds."""
+        """Wait until all queued artifacts are stored. Return whether none is left.
+
+        Gives up when none was stored for ``patience`` seconds, or after ``timeout`` seconds. While the file system's
+        library loads, ``patience`` is at least ``_LOAD_SECONDS``.
+        """
         now = time.monotonic()
-        end = None if timeout is None else now + timeout
-        limit = now + (patience if self._is_open else max(patience, _LOAD_SECONDS))
-        done = (self._stored, self._is_open)
-        while self._waiting:  # without the lock: this may be a signal handler
+        deadline = None if timeout is None else now + timeout
+        patience_end = now + (patience if self._is_open else max(patience, _LOAD_SECONDS))
+        progress = (self._stored_count, self._is_open)
+        while self._waiting_bytes:  # without the lock: a signal handler may call this
             now = time.monotonic()
-            if done != (self._stored, self._is_open):
-                done, limit = (self._stored, self._is_open), now + patience
-            if now >= limit or (end is not None and now >= end) or self._thread is None or not self._thread.is_alive():
+            if progress != (self._stored_count, self._is_open):
+                progress, patience_end = (self._stored_count, self._is_open), now + patience
+            if (
+                now >= patience_end
+                or (deadline is not None and now >= deadline)
+                or self._thread is None
+                or not self._thread.is_alive()
+            ):
                 return False
             time.sleep(0.01)
         return True
 
     def close(self, patience: float) -> None:
-        """At the end of the process: drain, and count what is left."""
+        """Drain the queue at the end of the process, and count the artifacts that are left."""
         if not self.drain(patience):
             with self._changed:
-                self._switch_off(f"it did not answer for {patience:g} s")
+                self._switch_off(f"no answer for {patience:g} s")
 
 
 _store: Store | None = None
@@ -234,34 +261,35 @@ def _open(url: str) -> Store:
     global _store
     with _lock:
         if _store is None:
-            most = number_from_environment(OTELFLOW_ARTIFACT_STORE_MAX_BYTES, 16 << 20, least=1)
+            max_bytes = number_from_environment(OTELFLOW_ARTIFACT_STORE_MAX_BYTES, 16 << 20, least=1)
             millis = number_from_environment(OTELFLOW_ARTIFACT_STORE_MILLIS, 1000, least=1)
-            _store = Store(url, int(most), millis / 1000)
-            # Before the standard library's pools are closed, which a file system may need to find its host: what is
-            # registered later is called earlier. A private name; else as all else at exit.
+            _store = Store(url, int(max_bytes), millis / 1000)
+            # The store must close before the standard library's thread pools, which a file system may need to resolve
+            # its host. Functions that are registered later are called earlier. _register_atexit is a private name:
+            # without it the store registers with atexit.
             try:
-                getattr(threading, "_register_atexit", atexit.register)(_at_end)
-            except RuntimeError:  # too late for it
-                atexit.register(_at_end)
+                getattr(threading, "_register_atexit", atexit.register)(_at_exit)
+            except RuntimeError:  # the interpreter is ending already
+                atexit.register(_at_exit)
         return _store
 
 
-def _at_end() -> None:
+def _at_exit() -> None:
     if _store is not None:
         _store.close(number_from_environment(OTELFLOW_EXIT_SECONDS, EXIT_SECONDS))
 
 
-def keep(url: str, data: object) -> Stored | None:
-    """Take an artifact for the store at ``url``."""
-    return (_store or _open(url)).keep(data)
+def keep(url: str, data: object) -> StoredArtifact | None:
+    """Queue an artifact for the store at ``url``; see :meth:`Store.add`."""
+    return (_store or _open(url)).add(data)
 
 
 def not_stored() -> int:
-    """Artifacts so far that the store has refused, or has not taken yet."""
-    refused = counts.snapshot().get(ARTIFACT_NOT_STORED, 0)
-    return refused if _store is None else refused + _store.waiting
+    """Return the number of artifacts that are not stored: failed so far, or still waiting."""
+    failed = counts.snapshot().get(ARTIFACT_NOT_STORED, 0)
+    return failed if _store is None else failed + _store.waiting
 
 
 def drain(timeout: float) -> bool:
-    """Wait at most ``timeout`` seconds for what was taken. True where nothing waits any more."""
+    """Wait at most ``timeout`` seconds for the queued artifacts. Return whether none is left."""
     return _store is None or _store.drain(timeout, timeout)

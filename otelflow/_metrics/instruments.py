@@ -1,6 +1,6 @@
-"""Measure runs and exports: the instruments, on the meter provider in use.
+"""Instruments for runs and exports, on the meter provider in use.
 
-The names of the numbers of exports are those of OpenTelemetry's semantic conventions for the telemetry of an SDK:
+The metrics of exports have the names of OpenTelemetry's semantic conventions for the telemetry of an SDK:
 https://opentelemetry.io/docs/specs/semconv/otel/sdk-metrics/
 """
 
@@ -21,42 +21,48 @@ from otelflow._runtime.fork import after_fork_in_child
 from otelflow._spans.tracer import SCOPE
 from otelflow._version import __version__
 
-__all__ = ["ExportInstruments", "RunInstruments", "in_use", "of_component", "prepare", "use"]
+__all__ = ["ExportInstruments", "RunInstruments", "component_attributes", "in_use", "prepare", "use"]
 
-_TO_A_SECOND = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
-BOUNDS = (*_TO_A_SECOND, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0, 14400.0)
-"""Advice for the buckets of durations, in seconds: from a quick task to a night's flow."""
+_BOUNDS_UP_TO_A_SECOND = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+BOUNDS = (*_BOUNDS_UP_TO_A_SECOND, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0, 14400.0)
+"""Advised bucket boundaries for durations, in seconds: from a quick task to a flow that runs all night."""
 
-MOST_SERIES = 2_000
-"""Sets of attributes of one instrument; what comes beyond is one series more, marked as OpenTelemetry has it."""
+MAX_SERIES = 2_000
+"""Largest number of attribute sets of one instrument. All others share one series, with the overflow mark."""
 
-_OVERFLOW = {"otel.metric.overflow": True}
+_OVERFLOW_ATTRIBUTES = {"otel.metric.overflow": True}
 
 
 class MeasuredProcessor(Protocol):
-    """What this module needs of a pipeline; :class:`otelflow._export.batch_processor.BatchProcessor` is one."""
+    """What this module uses of a processor; :class:`otelflow._export.batch_processor.BatchProcessor` implements it."""
 
     name: str
     kind: str
-    """As ``otel.component.type`` has it."""
+    """The value of ``otel.component.type``."""
 
     def stats(self) -> Any:
-        """An :class:`otelflow._export.batch_processor.ExportStats`."""
+        """Return an :class:`otelflow._export.batch_processor.ExportStats`."""
 
 
 class ExportInstruments:
-    """The numbers of ``stats()`` on a meter, asked for when metrics are collected."""
+    """Observable instruments for the numbers of ``stats()``, read when metrics are collected."""
 
     def __init__(self, meter: Any, pipelines: Sequence[MeasuredProcessor]) -> None:
         self.pipelines = pipelines
-        """Whose spans are told of."""
-        observed: list[tuple[Any, str, Callable[[Any], Iterable[Observation]], str, str]] = [
-            (meter.create_observable_counter, wire.DROPPED, self._dropped, "{item}", "What was left out."),
+        """The processors whose spans are counted."""
+        specifications: list[tuple[Any, str, Callable[[Any], Iterable[Observation]], str, str]] = [
+            (meter.create_observable_counter, wire.DROPPED, self._dropped, "{item}", "Items that were left out."),
             (meter.create_observable_counter, wire.SPANS_PROCESSED, self._processed, "{span}", "Spans that ended."),
-            (meter.create_observable_up_down_counter, wire.SPANS_WAITING, self._waiting, "{span}", "Spans that wait."),
-            (meter.create_observable_counter, wire.SPANS_EXPORTED, self._exported, "{span}", "Spans sent, or not."),
+            (
+                meter.create_observable_up_down_counter,
+                wire.SPANS_WAITING,
+                self._waiting,
+                "{span}",
+                "Spans in the queue.",
+            ),
+            (meter.create_observable_counter, wire.SPANS_EXPORTED, self._exported, "{span}", "Spans sent or lost."),
         ]
-        for create, name, callback, unit, description in observed:
+        for create, name, callback, unit, description in specifications:
             create(name, [callback], unit, description)
 
     def _dropped(self, _: Any) -> Iterable[Observation]:
@@ -69,129 +75,131 @@ class ExportInstruments:
 
     def _processed(self, _: Any) -> Iterable[Observation]:
         for pipeline in self.pipelines:
-            account = pipeline.stats()
-            lost = {reason: account.lost.get(reason, 0) for reason in (QUEUE_FULL, AFTER_SHUTDOWN)}
-            yield self._of(pipeline, account.produced - sum(lost.values()))
-            yield from (self._of(pipeline, number, reason) for reason, number in lost.items() if number)
+            stats = pipeline.stats()
+            lost = {reason: stats.lost.get(reason, 0) for reason in (QUEUE_FULL, AFTER_SHUTDOWN)}
+            yield self._observe(pipeline, stats.produced - sum(lost.values()))
+            yield from (self._observe(pipeline, number, reason) for reason, number in lost.items() if number)
 
     def _waiting(self, _: Any) -> Iterable[Observation]:
-        return [self._of(pipeline, pipeline.stats().pending) for pipeline in self.pipelines]
+        return [self._observe(pipeline, pipeline.stats().pending) for pipeline in self.pipelines]
 
     def _exported(self, _: Any) -> Iterable[Observation]:
         for pipeline in self.pipelines:
-            account = pipeline.stats()
-            yield self._of(pipeline, account.delivered)
-            for reason, number in account.lost.items():
+            stats = pipeline.stats()
+            yield self._observe(pipeline, stats.delivered)
+            for reason, number in stats.lost.items():
                 if reason not in (QUEUE_FULL, AFTER_SHUTDOWN):
-                    yield self._of(pipeline, number, reason)
+                    yield self._observe(pipeline, number, reason)
 
-    def _of(self, pipeline: MeasuredProcessor, number: int, error: str | None = None) -> Observation:
-        return Observation(number, of_component(pipeline.name, pipeline.kind, error))
+    def _observe(self, pipeline: MeasuredProcessor, number: int, error: str | None = None) -> Observation:
+        return Observation(number, component_attributes(pipeline.name, pipeline.kind, error))
 
 
-def of_component(name: str, kind: str, error: str | None) -> dict[str, Any]:
-    """Attributes of an exporter's numbers, by the semantic conventions."""
-    made = {wire.COMPONENT_NAME: name, wire.COMPONENT_TYPE: kind}
-    return made if error is None else {**made, wire.ERROR_TYPE: error}
+def component_attributes(name: str, kind: str, error: str | None) -> dict[str, Any]:
+    """Return the attributes of an exporter's metrics, as in the semantic conventions."""
+    attributes = {wire.COMPONENT_NAME: name, wire.COMPONENT_TYPE: kind}
+    return attributes if error is None else {**attributes, wire.ERROR_TYPE: error}
 
 
 class RunInstruments:
-    """The instruments on one meter provider. What is asked for when metrics are collected works off the notes first, so
-    that a collection is whole."""
+    """The instruments for runs on one meter provider.
+
+    A collection calls the observable counter, which first processes the buffered notes. So the collection is complete.
+    """
 
     def __init__(self, provider: Any, pipelines: Sequence[MeasuredProcessor] = ()) -> None:
         meter = provider.get_meter(SCOPE, __version__)
         self.account = ExportInstruments(meter, pipelines)
         self._active: dict[str, int] = {}
         self._series: dict[tuple[Any, ...], dict[str, Any]] = {}
-        meter.create_observable_up_down_counter(wire.FLOW_ACTIVE, [self._flows], "{flow}", "Flows that run.")
+        meter.create_observable_up_down_counter(wire.FLOW_ACTIVE, [self._flows], "{flow}", "Flows that are running.")
         self._flow_duration, self._task_duration, self._export_duration = (
             meter.create_histogram(name, "s", description, explicit_bucket_boundaries_advisory=BOUNDS)
             for name, description in (
-                (wire.FLOW_DURATION, "How long flows took."),
-                (wire.TASK_DURATION, "How long tasks took."),
-                (wire.EXPORT_DURATION, "How long an export took."),
+                (wire.FLOW_DURATION, "Duration of flows."),
+                (wire.TASK_DURATION, "Duration of tasks."),
+                (wire.EXPORT_DURATION, "Duration of an export."),
             )
         )
 
     # --- notes ------------------------------------------------------------------------------------------------------
 
-    def take(self, note: Note) -> None:
+    def record(self, note: Note) -> None:
         """Record one note; see :data:`otelflow._metrics.measurements.Note`."""
         if len(note) == 1:
             if note[0][2] is None:
                 self._count_flow(note[0][1][0], 1)
         elif isinstance(note[0], str):
             name, kind, seconds, error = note
-            self._export_duration.record(seconds, self._attributes(of_component, name, kind, error), Context())
+            self._export_duration.record(seconds, self._attributes(component_attributes, name, kind, error), Context())
         else:
-            self._ended(*note)
+            self._record_end(*note)
 
-    def _ended(self, origin: tuple[Any, ...], status: str, duration_ns: int, error: str | None) -> None:
+    def _record_end(self, origin: tuple[Any, ...], status: str, duration_ns: int, error: str | None) -> None:
         _, (flow, _), task, _, span_context = origin
         if task is None:
             self._count_flow(flow, -1)
         histogram = self._flow_duration if task is None else self._task_duration
         context = Context()
-        if span_context is not None and span_context.trace_flags.sampled:  # an exemplar leads to the trace
+        if span_context is not None and span_context.trace_flags.sampled:  # the exemplar links to the trace
             context = set_span_in_context(NonRecordingSpan(span_context), context)
-        histogram.record(duration_ns / 1e9, self._attributes(_of_run, flow, task, status, error), context)
+        histogram.record(duration_ns / 1e9, self._attributes(_run_attributes, flow, task, status, error), context)
 
     def _count_flow(self, name: str, change: int) -> None:
         running = self._active.get(name)
-        if running is not None or len(self._active) < MOST_SERIES:
-            self._active[name] = max(0, (running or 0) + change)  # one that began before all this ends, too
+        if running is not None or len(self._active) < MAX_SERIES:
+            self._active[name] = max(0, (running or 0) + change)  # below 0: a flow that started before the instruments
 
-    def forget_flows(self) -> None:
-        """None runs: those of before the fork are the parent's."""
+    def reset_active_flows(self) -> None:
+        """Set all numbers of active flows to 0. Called in a forked child: these flows run in the parent."""
         self._active = dict.fromkeys(self._active, 0)
 
     def _attributes(self, make: Callable[..., dict[str, Any]], *facts: Any) -> dict[str, Any]:
-        made = self._series.get(facts)
-        if made is None:
-            if len(self._series) >= MOST_SERIES:
-                return _OVERFLOW
-            made = self._series[facts] = make(*facts)
-        return made
+        attributes = self._series.get(facts)
+        if attributes is None:
+            if len(self._series) >= MAX_SERIES:
+                return _OVERFLOW_ATTRIBUTES
+            attributes = self._series[facts] = make(*facts)
+        return attributes
 
-    # --- what is asked for at a collection --------------------------------------------------------------------------
+    # --- read at a collection ---------------------------------------------------------------------------------------
 
     def _flows(self, _: Any) -> Iterable[Observation]:
         measures.process()
         return [Observation(number, {wire.FLOW_NAME: name}) for name, number in list(self._active.items())]
 
 
-def _of_run(flow: str | None, task: str | None, status: str, error: str | None) -> dict[str, Any]:
-    made = {wire.FLOW_NAME: flow, wire.TASK_NAME: task, wire.STATUS: status, wire.ERROR_TYPE: error}
-    return {key: value for key, value in made.items() if value is not None}
+def _run_attributes(flow: str | None, task: str | None, status: str, error: str | None) -> dict[str, Any]:
+    attributes = {wire.FLOW_NAME: flow, wire.TASK_NAME: task, wire.STATUS: status, wire.ERROR_TYPE: error}
+    return {key: value for key, value in attributes.items() if value is not None}
 
 
 _in_use: RunInstruments | None = None
 make: Callable[[], RunInstruments] = lambda: RunInstruments(metrics.get_meter_provider())  # noqa: E731
-"""Makes the instruments where there are none yet."""
+"""Creates the instruments for the first run that is measured."""
 
 
 def use(meters: RunInstruments) -> None:
-    """From now on runs are measured by these instruments."""
+    """Record the measurements of runs with these instruments from now on."""
     global _in_use
     _in_use = meters
-    measures.sink, measures.on = meters.take, True
+    measures.sink, measures.on = meters.record, True
 
 
 def in_use() -> RunInstruments | None:
-    """The instruments that runs are measured by, if there are any."""
+    """Return the instruments that record the measurements of runs, if there are any."""
     return _in_use if measures.sink is not None else None
 
 
 def prepare() -> None:
-    """Have instruments, before the first run is measured."""
+    """Create the instruments, if there are none, before the first run is measured."""
     if measures.sink is None:
         use(make())
 
 
 def _in_child() -> None:
     if _in_use is not None:
-        _in_use.forget_flows()
+        _in_use.reset_active_flows()
 
 
 after_fork_in_child(_in_child)

@@ -1,7 +1,7 @@
-"""What metrics are made of: noted on the path of a call, worked off beside it.
+"""Buffer measurements on the hot path; record them later.
 
-A histogram's ``record`` costs more than half of a task's span (opentelemetry-sdk 1.45). A run that ends leaves a tuple
-here instead; it is recorded when metrics are collected, and by a thread where notes come faster than that.
+A histogram's ``record`` costs more than half of a task's span (opentelemetry-sdk 1.45). So a run that ends appends a
+tuple here. The tuples are recorded when metrics are collected, or by a thread if too many arrive in between.
 """
 
 from __future__ import annotations
@@ -19,77 +19,79 @@ from otelflow.config import OTELFLOW_METRICS, is_true_in_environment
 
 __all__ = ["MeasurementBuffer", "component_type", "measures"]
 
-_MANY = 5_000
-"""Notes that are not left to the next collection."""
-_MOST = 200_000
+_NOTES_FOR_THREAD = 5_000
+"""Number of buffered notes above which a thread processes them, before the next collection."""
+_MAX_NOTES = 200_000
 
 Note = tuple[Any, ...]
-"""``(origin,)`` of a run that began; ``(origin, status, ns, error type)`` of one that ended; ``(exporter's name, its
-type, seconds, error type)`` of an export."""
+"""One measurement.
 
-_KINDS = {"http": "otlp_http_span_exporter", "grpc": "otlp_grpc_span_exporter"}
+``(origin,)``: a run started. ``(origin, status, ns, error type)``: a run ended. ``(exporter's name, its type, seconds,
+error type)``: an export ended."""
+
+_OTLP_TYPES = {"http": "otlp_http_span_exporter", "grpc": "otlp_grpc_span_exporter"}
 
 
 class MeasurementBuffer:
-    """Notes in their order, until ``sink`` takes them one by one. ``on`` says whether anybody wants them."""
+    """A queue of notes that ``process`` passes to ``sink``, one by one. ``on`` is True if metrics are enabled."""
 
     def __init__(self) -> None:
         self.on = is_true_in_environment(OTELFLOW_METRICS)
         self.sink: Callable[[Note], None] | None = None
-        self._begin()
-        after_fork_in_child(self._begin)
+        self._reset()
+        after_fork_in_child(self._reset)
 
-    def _begin(self) -> None:
-        """Empty; also in a forked child: what its parent noted is its parent's, and the thread is gone."""
-        self._taken: deque[Note] = deque()
-        self._working = threading.Lock()
-        self._crowded = threading.Event()
-        self._unstarted = threading.Lock()
-        """Taken, and never given back, by the one that starts the thread."""
+    def _reset(self) -> None:
+        """Start empty. Also called in a forked child: the parent records its own notes, and the child has no thread."""
+        self._notes: deque[Note] = deque()
+        self._process_lock = threading.Lock()
+        self._wake_up = threading.Event()
+        self._thread_lock = threading.Lock()
+        """Acquired by the caller that starts the thread, and never released: so only one thread starts."""
 
     def started(self, origin: tuple[Any, ...]) -> None:
-        """A run began."""
-        self._taken.append((origin,))
+        """Note that a run started."""
+        self._notes.append((origin,))
 
     def stopped(self, origin: tuple[Any, ...], status: str, duration_ns: int, error: BaseException | None) -> None:
-        """A run ended."""
-        taken = self._taken
+        """Note that a run ended."""
+        notes = self._notes
         kind = error_type(error) if status == "failed" and error is not None else None
-        taken.append((origin, status, duration_ns, kind))
-        if len(taken) > _MANY:
-            self._hurry()
+        notes.append((origin, status, duration_ns, kind))
+        if len(notes) > _NOTES_FOR_THREAD:
+            self._start_processing()
 
     def exported(self, name: str, kind: str, seconds: float, error: str | None) -> None:
-        """An exporter answered."""
-        self._taken.append((name, kind, seconds, error))
+        """Note that an export ended."""
+        self._notes.append((name, kind, seconds, error))
 
-    def _hurry(self) -> None:
-        if len(self._taken) > _MOST:
-            self._taken.popleft()
+    def _start_processing(self) -> None:
+        if len(self._notes) > _MAX_NOTES:
+            self._notes.popleft()
             counts.add(NOT_MEASURED)
-        if self._crowded.is_set():
+        if self._wake_up.is_set():
             return
-        self._crowded.set()
-        if self._unstarted.acquire(blocking=False):
+        self._wake_up.set()
+        if self._thread_lock.acquire(blocking=False):
             try:
-                threading.Thread(target=self._work, name="otelflow-metrics", daemon=True).start()
-            except RuntimeError:  # the interpreter is ending: what is noted is worked off at the last collection
+                threading.Thread(target=self._run, name="otelflow-metrics", daemon=True).start()
+            except RuntimeError:  # the interpreter is ending: the last collection processes the notes
                 pass
 
-    def _work(self) -> None:
-        crowded = self._crowded
-        while crowded.wait():
+    def _run(self) -> None:
+        wake_up = self._wake_up
+        while wake_up.wait():
             self.process()
-            crowded.clear()
+            wake_up.clear()
 
     def process(self) -> None:
-        """Hand all notes so far to the sink. Returns when they are, whoever did it."""
-        with self._working:
-            taken, sink = self._taken, self.sink
-            for _ in range(len(taken)):
+        """Pass all notes so far to the sink. Also waits for another thread that is doing this."""
+        with self._process_lock:
+            notes, sink = self._notes, self.sink
+            for _ in range(len(notes)):
                 try:
-                    note = taken.popleft()
-                except IndexError:  # the oldest went meanwhile, as there were too many
+                    note = notes.popleft()
+                except IndexError:  # another thread dropped the oldest, as there were too many
                     return
                 try:
                     if sink is not None:
@@ -102,8 +104,10 @@ measures = MeasurementBuffer()
 
 
 def component_type(exporter: Any) -> str:
-    """``otel.component.type``: OpenTelemetry's word where it has one, else the class."""
+    """Return ``otel.component.type`` of an exporter: OpenTelemetry's name if it has one, else the class."""
     cls = type(exporter)
-    known = [_KINDS.get(part) for part in cls.__module__.split(".")] if cls.__name__ == "OTLPSpanExporter" else []
-    named = [getattr(exporter, "component_type", None), *known]
-    return next(filter(None, named), f"{cls.__module__}.{cls.__qualname__}")
+    otlp_types = (
+        [_OTLP_TYPES.get(part) for part in cls.__module__.split(".")] if cls.__name__ == "OTLPSpanExporter" else []
+    )
+    candidates = [getattr(exporter, "component_type", None), *otlp_types]
+    return next(filter(None, candidates), f"{cls.__module__}.{cls.__qualname__}")

@@ -1,7 +1,7 @@
-"""Keep the events that a span has no room for: the newest wait until the run ends, or all go on in child spans.
+"""Keep the events that a span has no room for: hold the newest until the run ends, or write all to child spans.
 
-The SDK's span keeps a number of events (128 by default, ``OTEL_SPAN_EVENT_COUNT_LIMIT``) and lets the oldest go without
-a word; of bytes it knows no limit at all. So the first half goes on the span as it comes, and what follows comes here.
+The SDK's span keeps a number of events (128 by default, ``OTEL_SPAN_EVENT_COUNT_LIMIT``) and drops the oldest without a
+warning. It has no limit in bytes. So the first half of the events goes on the span immediately; the rest comes here.
 https://opentelemetry.io/docs/specs/otel/trace/sdk/#span-limits
 """
 
@@ -36,205 +36,213 @@ __all__ = ["HeldEvent", "add_event", "overflow_of"]
 
 
 class HeldEvent:
-    """One event on its way to a span. ``prior``: an exception, an artifact, a result, an error message."""
+    """An event that is not on its span yet. Exceptions, artifacts, results and error messages have priority."""
 
-    __slots__ = ("attributes", "is_short", "name", "ns", "number", "prior", "size")
+    __slots__ = ("attributes", "has_priority", "is_short", "name", "ns", "number", "size")
 
-    def __init__(self, name: str, attributes: dict[str, Any], ns: int, size: int, prior: bool) -> None:
-        self.name, self.attributes, self.ns, self.size, self.prior = name, attributes, ns, size, prior
+    def __init__(self, name: str, attributes: dict[str, Any], ns: int, size: int, has_priority: bool) -> None:
+        self.name, self.attributes, self.ns, self.size, self.has_priority = name, attributes, ns, size, has_priority
         self.number = 0
         self.is_short = False
 
     def shorten(self) -> int:
-        """Leave a short preview of each large text; returns how many were cut."""
+        """Replace each large text by a short preview; return the number of truncated values."""
         self.is_short = True
         self.attributes, self.size, number = truncate_attributes(self.attributes, MAX_EVENT_BYTES)
         return number
 
     def add_to(self, span: Any) -> None:
-        """Put it on ``span``."""
+        """Add this event to ``span``."""
         add_event(span, self.name, self.attributes, self.ns)
 
 
 def add_event(span: Any, name: str, attributes: dict[str, Any], ns: int) -> None:
-    """Put an event on ``span``; its attributes are clean, and nobody changes them any more."""
-    if hasattr(type(span), "add_clean_event"):  # a lean one
+    """Add an event to ``span``. The attributes are scrubbed, and nobody changes the dict any more."""
+    if hasattr(type(span), "add_clean_event"):  # a lean span
         span.add_clean_event(name, attributes, ns)
     else:
         span.add_event(name, attributes, ns)
 
 
 class TailBuffer:
-    """The newest events of a run, bounded in number and bytes. Ordinary messages make room for the rest."""
+    """The newest events of a run, bounded in number and bytes. Ordinary messages are dropped first."""
 
     def __init__(self, run: Any, span: Any) -> None:
-        self._lock = threading.RLock()  # a signal handler may have something to say while its thread is in here
+        self._lock = threading.RLock()  # a signal handler may add an event while its thread holds the lock
         self._plain: deque[HeldEvent] = deque()
-        self._prior: deque[HeldEvent] = deque()
-        self._next = self._size = self._left_out = 0
+        self._priority: deque[HeldEvent] = deque()
+        self._next_number = self._size = self._left_out = 0
         self._gap: HeldEvent | None = None
-        """The first event that was left out: what tells of the gap stands in its place."""
+        """The first event that was left out. The gap event takes its place."""
         self._direct = min(run._events - 1, event_limit(span))
         self._capacity = event_limit(span) - self._direct
-        own = MAX_SPAN_BYTES - END_BYTES - run._weight - estimated_size(getattr(span, "attributes", None) or {})
-        self._room = max(own, MAX_SPAN_BYTES // 8)
+        room = MAX_SPAN_BYTES - END_BYTES - run._weight - estimated_size(getattr(span, "attributes", None) or {})
+        self._room = max(room, MAX_SPAN_BYTES // 8)
         self._is_closed = False
 
-    def add(self, kept: HeldEvent, run: Any) -> bool:
-        """Take one event; False where the run's span has ended."""
+    def add(self, event: HeldEvent, run: Any) -> bool:
+        """Add one event. Return False if the run's span has ended."""
         with self._lock:
             if self._is_closed:
                 return False
-            kept.number = self._next
-            self._next += 1
-            (self._prior if kept.prior else self._plain).append(kept)
-            self._size += kept.size
-            if self._size > self._room or self._next > self._capacity:
-                self._fit(self._capacity, run)
+            event.number = self._next_number
+            self._next_number += 1
+            (self._priority if event.has_priority else self._plain).append(event)
+            self._size += event.size
+            if self._size > self._room or self._next_number > self._capacity:
+                self._make_room(self._capacity, run)
             return True
 
-    def take_back(self, kept: HeldEvent) -> bool:
-        """Forget an event that came too late; False where it is on the span already."""
+    def withdraw(self, event: HeldEvent) -> bool:
+        """Remove an event that came too late. Return False if it is on the span already."""
         with self._lock:
-            kind = self._prior if kept.prior else self._plain
-            if kept not in kind:
+            events = self._priority if event.has_priority else self._plain
+            if event not in events:
                 return False
-            kind.remove(kept)
-            self._size -= kept.size
+            events.remove(event)
+            self._size -= event.size
             return True
 
-    def _fit(self, most: int, run: Any) -> None:
+    def _make_room(self, max_events: int, run: Any) -> None:
         if self._size > self._room:
             self._shorten(run)
-        while self._size > self._room or len(self._plain) + len(self._prior) > most:
-            oldest = (self._plain or self._prior).popleft()
+        while self._size > self._room or len(self._plain) + len(self._priority) > max_events:
+            oldest = (self._plain or self._priority).popleft()
             self._size -= oldest.size
             self._left_out += 1
             if self._gap is None or oldest.number < self._gap.number:
                 self._gap = oldest
 
     def _shorten(self, run: Any) -> None:
-        for kept in (*self._plain, *self._prior):
+        for event in (*self._plain, *self._priority):
             if self._size <= self._room:
                 return
-            if not kept.is_short:
-                self._size -= kept.size
-                number = kept.shorten()
+            if not event.is_short:
+                self._size -= event.size
+                number = event.shorten()
                 run._cut += number
                 counts.add(VALUES, number)
-                self._size += kept.size
+                self._size += event.size
 
     def close(self, span: Any, run: Any) -> int:
-        """Put all on ``span``, which is about to end, with a mark where something is missing; returns how much is."""
+        """Add all events to ``span``, which is about to end. Return the number of events left out.
+
+        A gap event marks the place where events are missing.
+        """
         with self._lock:
             self._is_closed = True
             room = max(0, event_limit(span) - len(getattr(span, "events", None) or range(self._direct)))
-            self._fit(room, run)
+            self._make_room(room, run)
             if self._left_out and room > 1:
-                self._fit(room - 1, run)
-            kept = [*self._plain, *self._prior]
+                self._make_room(room - 1, run)
+            events = [*self._plain, *self._priority]
             if self._gap is not None and room > 1:
                 self._gap.name, self._gap.attributes = wire.GAP_EVENT, {wire.DROPPED_EVENTS: self._left_out}
-                kept.append(self._gap)
+                events.append(self._gap)
             self._plain.clear()
-            self._prior.clear()
+            self._priority.clear()
         counts.add(EVENTS, self._left_out)
-        for event in sorted(kept, key=lambda one: one.number):
+        for event in sorted(events, key=lambda event: event.number):
             event.add_to(span)
         return self._left_out
 
 
 class ContinuationSpans:
-    """Events of a run in child spans, as many in each as fit. Such a span is made when it is full, all at once: no lock
-    is held while processors of the user's see it, and none is left open."""
+    """Child spans that carry the events of a run, as many in each as fit.
+
+    A continuation span is started and ended in one step, once it is full. So no span stays open, and no lock is held
+    while the user's processors see it.
+    """
 
     def __init__(self, run: Any, span: Any) -> None:
         self._lock = threading.RLock()
-        self._span, self._relay = span, run._relay
+        self._span, self._recorder = span, run._relay
         self._name = f"{getattr(span, 'name', None) or scrub_and_truncate(run.name)[0]} (continued)"
-        self._most = event_limit(span)
-        self._reserve = 0 if self._most == sys.maxsize else (self._most - run._events + 2) // 2
-        """Room on the run's own span for what should be there: above all its exception."""
-        self._waiting: list[HeldEvent] = []
-        self._size = self._made = self._left_out = 0
+        self._max_events = event_limit(span)
+        self._reserve = 0 if self._max_events == sys.maxsize else (self._max_events - run._events + 2) // 2
+        """Number of events with priority that still go on the run's own span: above all its exception."""
+        self._pending: list[HeldEvent] = []
+        self._size = self._span_count = self._left_out = 0
         self._is_closed = False
-        self._attributes = _identity(run)
+        self._attributes = _identity_attributes(run)
 
-    def add(self, kept: HeldEvent, run: Any) -> bool:
-        """Take one event; False where the run's span has ended."""
+    def add(self, event: HeldEvent, run: Any) -> bool:
+        """Add one event. Return False if the run's span has ended."""
         full: tuple[int, list[HeldEvent]] | None = None
         with self._lock:
             if self._is_closed:
                 return False
-            own = kept.prior and self._reserve > 0 and run._weight + kept.size <= DIRECT_BYTES + MAX_EVENT_BYTES
-            if own:
+            goes_on_run_span = (
+                event.has_priority and self._reserve > 0 and run._weight + event.size <= DIRECT_BYTES + MAX_EVENT_BYTES
+            )
+            if goes_on_run_span:
                 self._reserve -= 1
-                run._weight += kept.size
+                run._weight += event.size
             else:
-                if self._waiting and (
-                    len(self._waiting) >= self._most or self._size + kept.size > MAX_SPAN_BYTES - 2 * END_BYTES
+                if self._pending and (
+                    len(self._pending) >= self._max_events or self._size + event.size > MAX_SPAN_BYTES - 2 * END_BYTES
                 ):
-                    full = self._taken()
-                self._waiting.append(kept)
-                self._size += kept.size
-        if own:
-            kept.add_to(self._span)
+                    full = self._take_pending()
+                self._pending.append(event)
+                self._size += event.size
+        if goes_on_run_span:
+            event.add_to(self._span)
         if full is not None:
-            self._carry(*full)
+            self._emit_span(*full)
         return True
 
-    def take_back(self, kept: HeldEvent) -> bool:
-        """Forget an event that came too late; False where it is on its way already."""
+    def withdraw(self, event: HeldEvent) -> bool:
+        """Remove an event that came too late. Return False if its span is already being written."""
         with self._lock:
-            if kept not in self._waiting:
+            if event not in self._pending:
                 return False
-            self._waiting.remove(kept)
+            self._pending.remove(event)
             return True
 
-    def _taken(self) -> tuple[int, list[HeldEvent]]:
-        self._made += 1
-        taken, self._waiting, self._size = self._waiting, [], 0
-        return self._made, taken
+    def _take_pending(self) -> tuple[int, list[HeldEvent]]:
+        self._span_count += 1
+        events, self._pending, self._size = self._pending, [], 0
+        return self._span_count, events
 
-    def _carry(self, number: int, events: list[HeldEvent]) -> None:
+    def _emit_span(self, number: int, events: list[HeldEvent]) -> None:
         try:
-            made = self._started(number, min(event.ns for event in events))
-            if made is not None and made.is_recording():
+            span = self._start_span(number, min(event.ns for event in events))
+            if span is not None and span.is_recording():
                 for event in events:
-                    event.add_to(made)
-                made.end(max(event.ns for event in events))
-                if self._relay is not None:
-                    self._relay.ended(made)
+                    event.add_to(span)
+                span.end(max(event.ns for event in events))
+                if self._recorder is not None:
+                    self._recorder.ended(span)
                 return
-        except Exception as error:  # a sampler or processor of the user's
+        except Exception as error:  # from the user's sampler or processor
             log_span_error("the continuation", error)
         with self._lock:
             self._left_out += len(events)
         counts.add(EVENTS, len(events))
 
-    def _started(self, number: int, ns: int) -> Any:
-        source = current_source() if self._relay is None else self._relay.source
+    def _start_span(self, number: int, ns: int) -> Any:
+        source = current_source() if self._recorder is None else self._recorder.source
         if source is None:
             return None
         context = set_span_in_context(self._span, Context())
         return source.start(self._name, context, (self._attributes, {wire.CONTINUATION: number}), ns)
 
     def close(self, span: Any, run: Any) -> int:
-        """Carry what is left; returns how many events could not be."""
+        """Write the pending events. Return the number of events that could not be written."""
         with self._lock:
             self._is_closed = True
-            last = self._taken() if self._waiting else None
+            last = self._take_pending() if self._pending else None
         if last is not None:
-            self._carry(*last)
-        if self._made:
-            span.set_attribute(wire.CONTINUATIONS, self._made)
+            self._emit_span(*last)
+        if self._span_count:
+            span.set_attribute(wire.CONTINUATIONS, self._span_count)
         return self._left_out
 
 
-def _identity(run: Any) -> dict[str, Any]:
-    """What a child span is found by: the names and run ids of its run."""
-    _, (flow, flow_run), task, _, _ = run._origin or _NOBODY
-    known = {
+def _identity_attributes(run: Any) -> dict[str, Any]:
+    """Return the attributes that identify the run on a continuation span: its names and run ids."""
+    _, (flow, flow_run), task, _, _ = run._origin or _NO_ORIGIN
+    identity = {
         wire.FLOW_NAME: flow,
         wire.FLOW_RUN_ID: flow_run,
         wire.TASK_NAME: task,
@@ -242,19 +250,21 @@ def _identity(run: Any) -> dict[str, Any]:
     }
     return {
         wire.KIND: "continuation",
-        **{key: scrub_and_truncate(value)[0] for key, value in known.items() if value is not None},
+        **{key: scrub_and_truncate(value)[0] for key, value in identity.items() if value is not None},
     }
 
 
-_NOBODY = (None, (None, None), None, None, None)
+_NO_ORIGIN = (None, (None, None), None, None, None)
 
 
 def overflow_of(run: Any, span: Any) -> TailBuffer | ContinuationSpans:
-    """Where the events go that the span of ``run`` has no room for. Made with the first of them; atomic, as two threads
-    may come at once."""
-    found: Any = run.__dict__.get("_overflow")
-    if found is None:
-        kind = ContinuationSpans if CARRIES and event_limit(span) > 0 else TailBuffer
-        found = run.__dict__.setdefault("_overflow", kind(run, span))
+    """Return the overflow of ``run``: it takes the events that the span has no room for.
+
+    The first such event creates it. ``setdefault`` is atomic: two threads may call this at the same time.
+    """
+    overflow: Any = run.__dict__.get("_overflow")
+    if overflow is None:
+        cls = ContinuationSpans if CARRIES and event_limit(span) > 0 else TailBuffer
+        overflow = run.__dict__.setdefault("_overflow", cls(run, span))
         run._direct = 0
-    return found  # type: ignore[no-any-return]
+    return overflow  # type: ignore[no-any-return]

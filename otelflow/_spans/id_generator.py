@@ -1,4 +1,4 @@
-"""Trace and span ids that the program's own use of :mod:`random` cannot repeat."""
+"""Generate trace and span ids that do not depend on the program's use of :mod:`random`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["ProcessIdGenerator"]
 
 
 class ProcessIdGenerator(IdGenerator):
-    """Draws from a generator of its own, seeded by the operating system, anew in each forked child.
+    """An id generator with its own random generator, seeded by the operating system and again in each forked child.
 
-    The SDK's default draws from the module :mod:`random`: a program that calls ``random.seed(1)``, as tests and
-    experiments do, gives every run the same trace ids there.
+    The SDK's default draws from the module :mod:`random`. If a program calls ``random.seed(1)``, as tests and
+    experiments do, every run of it gets the same trace ids.
     """
 
     def __init__(self) -> None:
@@ -33,5 +33,5 @@ class ProcessIdGenerator(IdGenerator):
         return self._bits(128) or self.generate_trace_id()
 
     def is_trace_id_random(self) -> bool:
-        """That all bits are random, for the flag of W3C Trace Context level 2."""
+        """Return True: all bits are random. For the ``random`` flag of W3C Trace Context level 2."""
         return True

@@ -1,4 +1,4 @@
-"""A span that is made when somebody needs it: of a call that turns out to be short, and had nothing below, none is."""
+"""A span that starts only when it is needed: a short call without children leaves no span."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ __all__ = ["LazySpan", "LazySpanContext"]
 
 
 class LazySpan(Span):
-    """Stands for a span that is not started yet.
+    """A placeholder for a span that has not started yet.
 
-    Whoever asks for its context (a child that starts, a propagator that writes headers, a log record that is
-    correlated) has it started, at the time at which the call began; so has an event, a link, an error, or an end that
-    is late enough. Attributes wait. It uses OpenTelemetry's public API only, and so works with any provider.
+    Reading its context starts the span, with the start time of the call: a child span, a propagator that writes headers
+    and a correlated log record do that. An event, a link, an error, or an end after ``least_ns`` starts it, too.
+    Attributes are buffered until then. It uses OpenTelemetry's public API only, so it works with any provider.
     """
 
     def __init__(
         self,
         start: Callable[[dict[str, Any]], Span | None],
-        above: Span,
+        parent: Span,
         trace_id: int,
         started_ns: int,
         least_ns: int,
     ) -> None:
-        self._above = above
+        self._parent = parent
         self.trace_id = trace_id
-        """The trace of its parent; 0 where it has none."""
+        """The parent's trace id; 0 without a parent."""
         self._start = start
         self._attributes: dict[str, Any] = {}
         self._until_ns = started_ns + least_ns
         self.real: Span | None = None
-        """The span, once it is started."""
+        """The real span, once it has started."""
         self._name: str | None = None
         self._status: tuple[Any, ...] = ()
         self._ended = self._starting = False
-        self._lock = threading.RLock()  # a processor that is told of the start may ask for the current span
+        self._lock = threading.RLock()  # a processor's on_start may read the current span
 
-    def made(self) -> Span | None:
-        """The real span, started now if it has not been yet; None where the call ended without one."""
+    def ensure_started(self) -> Span | None:
+        """Start the real span unless it has started; return it. None if the call ended without a span."""
         if self.real is None and not self._ended and not self._starting:
             with self._lock:
                 if self.real is None and not self._ended and not self._starting:
@@ -53,32 +53,35 @@ class LazySpan(Span):
         return self.real
 
     def _begin(self) -> None:
-        real = self._start(self._attributes)
-        if real is None:  # OpenTelemetry raised, and that was logged: the call goes on without a span
+        span = self._start(self._attributes)
+        if span is None:  # OpenTelemetry raised and that was logged: the call continues without a span
             self._ended = True
             return
         if self._name is not None:
-            real.update_name(self._name)
+            span.update_name(self._name)
         if self._status:
-            real.set_status(*self._status)
-        self.real = real
-        del self._start  # with all that it holds
+            span.set_status(*self._status)
+        self.real = span
+        del self._start  # frees what the function holds
 
     @property
     def is_dropped(self) -> bool:
-        """Whether the call ended, and left no span."""
+        """True if the call has ended without a span."""
         return self._ended and self.real is None
 
     @property
     def dropped_events(self) -> int:
-        """How many events the SDK let go: none of a span that is not started."""
+        """Number of events that the SDK dropped; 0 while the span has not started."""
         return getattr(self.real, "dropped_events", 0)
 
     # --- the API's Span -----------------------------------------------------------------------------------------
 
     def get_span_context(self) -> SpanContext:
-        """Of a call that ended without a span, its parent's: what it left running belongs there."""
-        return (self.made() or self._above).get_span_context()
+        """Return the real span's context; the parent's if the call ended without a span.
+
+        Work that such a call left running belongs to its parent.
+        """
+        return (self.ensure_started() or self._parent).get_span_context()
 
     def is_recording(self) -> bool:
         return not self._ended if self.real is None else self.real.is_recording()
@@ -106,36 +109,38 @@ class LazySpan(Span):
         if self.real is None and code is not StatusCode.ERROR:
             self._status = (status, description)
         else:
-            (self.made() or INVALID_SPAN).set_status(status, description)
+            (self.ensure_started() or INVALID_SPAN).set_status(status, description)
 
     def add_event(self, name: str, attributes: Any = None, timestamp: int | None = None) -> None:
-        (self.made() or INVALID_SPAN).add_event(name, attributes, timestamp)
+        (self.ensure_started() or INVALID_SPAN).add_event(name, attributes, timestamp)
 
     def add_link(self, context: SpanContext, attributes: Any = None) -> None:
-        (self.made() or INVALID_SPAN).add_link(context, attributes)
+        (self.ensure_started() or INVALID_SPAN).add_link(context, attributes)
 
     def record_exception(
         self, exception: BaseException, attributes: Any = None, timestamp: int | None = None, escaped: bool = False
     ) -> None:
-        (self.made() or INVALID_SPAN).record_exception(exception, attributes, timestamp, escaped)
+        (self.ensure_started() or INVALID_SPAN).record_exception(exception, attributes, timestamp, escaped)
 
     def end(self, end_time: int | None = None) -> None:
         if self.real is None and end_time is not None and end_time < self._until_ns:
             with self._lock:
                 self._ended = self.real is None
-        (self.made() or INVALID_SPAN).end(end_time)
+        (self.ensure_started() or INVALID_SPAN).end(end_time)
         self._ended = True
 
     def __getattr__(self, name: str) -> Any:
-        """What the SDK's spans have beyond the API (``events``, ``dropped_events``): of the real span."""
+        """Return what the SDK's spans have beyond the API (``events``, ``dropped_events``), from the real span."""
         if name.startswith("_"):
             raise AttributeError(name)
-        return getattr(self.made(), name)
+        return getattr(self.ensure_started(), name)
 
 
 class LazySpanContext:
-    """The ids of a postponed span, for events. To read them does not start it: a listener is told of calls that leave
-    no span as well."""
+    """The ids of a lazy span, for events.
+
+    Reading them does not start the span: listeners also receive the events of calls that leave no span.
+    """
 
     is_valid = True
 
@@ -148,7 +153,7 @@ class LazySpanContext:
 
     @property
     def span_id(self) -> int:
-        """0 as long as the span is not started."""
+        """0 until the span has started."""
         return self._context.span_id
 
     @property
@@ -157,5 +162,5 @@ class LazySpanContext:
 
     @property
     def _context(self) -> SpanContext:
-        real = self._span.real
-        return INVALID_SPAN_CONTEXT if real is None else real.get_span_context()
+        span = self._span.real
+        return INVALID_SPAN_CONTEXT if span is None else span.get_span_context()

@@ -1,13 +1,13 @@
-"""A span of the SDK at a fifth of its price: the same class, made from facts that are known already.
+"""A subclass of the SDK's span at a fifth of its cost: it skips checks and copies that otelflow's spans do not need.
 
-Two thirds of a span written by hand go into starting it: attributes are checked one by one, and lists are made for
-events and links that never come. A sixth goes into a second copy at its end. Here the span holds the attributes that
-its function prepared once, and shares them with every other span of that function until somebody adds some; makes
-lists when there is something to put in; and is handed to processors itself when it ends, as it refuses changes from
-then on. It is the SDK's Span in all else: the same processors are told, the same limits hold, the same methods work.
+Two thirds of the cost of a span started through the SDK go into its start: the SDK checks attributes one by one, and
+creates lists for events and links that never come. A sixth goes into a second copy at the end. A lean span shares the
+attributes that its function prepared once with all spans of that function, until somebody adds one. It creates lists
+when there is something to put in. When it ends, processors receive the span itself: it refuses changes from then on.
+In all else it is the SDK's Span: it calls the same processors, has the same limits and the same methods.
 
-This leans on names that the SDK keeps to itself. So a span of the SDK's own is looked at first: only where its fields
-are exactly those known here is this class used; else the public API is.
+It depends on private names of the SDK. So ``has_known_shape`` first inspects one of the SDK's own spans: this class is
+used only if its fields are exactly those listed here. Otherwise spans are started through the public API.
 """
 
 from __future__ import annotations
@@ -31,23 +31,26 @@ from otelflow._spans.shared_attributes import SharedAttributes, merged
 __all__ = ["LeanSpan", "PendingEvents", "has_known_shape"]
 
 _logger = logging.getLogger("opentelemetry.sdk.trace")
-_OK, _ERROR = StatusCode.OK, StatusCode.ERROR  # a member of an Enum is not found at once
+_OK, _ERROR = StatusCode.OK, StatusCode.ERROR  # the lookup of an Enum's member is slow
 
 
 class PendingEvents(list[tuple[str, dict[str, Any], int]]):
-    """Events as they came: name, clean attributes, time. A class of its own, as others may put lists in its place."""
+    """Events in the order of their arrival: name, scrubbed attributes, time in ns.
+
+    A separate class, because others may set ``_events`` to a plain list.
+    """
 
     __slots__ = ()
 
 
 class LeanSpan(Span):
-    """A span of the SDK that makes its attributes, events and links when there is something to put in, or a reader.
+    """A span of the SDK that builds its attributes, events and links only when they are written or read.
 
-    What all spans of a tracer have in common (limits, scope, resource, processor) is on a subclass of its own.
+    Each tracer has its own subclass, which holds what its spans have in common: limits, scope, processor.
     """
 
     _limits: Any
-    _told: ProcessorHooks
+    _hooks: ProcessorHooks
     _lock: Any
     _name: str
     _start_time: int | None
@@ -55,11 +58,11 @@ class LeanSpan(Span):
     _parent: SpanContext | None
     _parts: SharedAttributes = ()
     _last: dict[str, Any] | None = None
-    """Attributes of the end; as clean and as untouched as the parts."""
+    """Attributes set at the end. They are scrubbed, and nobody changes the dict any more, as with the parts."""
     _own: Any
-    """The attributes, once somebody asked for them; None before."""
+    """The span's own attributes; None until they are written or read."""
     _said: Any = ()
-    """The events: as they came, while all are ours and nobody looked; then the SDK's own list of its events."""
+    """The events: ``PendingEvents`` while all are otelflow's and nobody has read them, then the SDK's BoundedList."""
     _links: Any = ()
     _status = Status(StatusCode.UNSET)
     _kind = SpanKind.INTERNAL
@@ -74,47 +77,49 @@ class LeanSpan(Span):
     @property
     def _attributes(self) -> Any:  # in the SDK's class it is a field
         if self._own is None:
-            self._unshare()
+            self._build_attributes()
         return self._own
 
     @_attributes.setter
-    def _attributes(self, attributes: Any) -> None:  # processors that redact put other attributes in their place
+    def _attributes(self, attributes: Any) -> None:  # processors that redact replace the attributes
         self._parts, self._last, self._own = (), None, attributes
 
-    def _unshare(self) -> None:
-        """Make this span's own attributes of the parts."""
+    def _build_attributes(self) -> None:
+        """Build this span's own attributes from the shared parts."""
         with self._lock:
             if self._own is None:
                 parts = self._parts if self._last is None else (*self._parts, self._last)
                 self._own = self._within_limits(merged(parts))
 
     def _within_limits(self, attributes: dict[str, Any]) -> BoundedAttributes:
-        most = self._limits.max_span_attributes
-        dropped = 0 if most is None else max(0, len(attributes) - most)
+        limit = self._limits.max_span_attributes
+        dropped = 0 if limit is None else max(0, len(attributes) - limit)
         for key in list(attributes)[:dropped]:
             del attributes[key]
-        made = _bounded(attributes, most, self._end_time is not None)
-        made.dropped = dropped
-        return made
+        bounded = _bounded(attributes, limit, self._end_time is not None)
+        bounded.dropped = dropped
+        return bounded
 
     @property
     def dropped_attributes(self) -> int:
         return self._attributes.dropped if isinstance(self._attributes, BoundedAttributes) else 0
 
     def set_attribute(self, key: str, value: Any) -> None:
-        self._unshare()
+        self._build_attributes()
         super().set_attribute(key, value)
 
     def set_attributes(self, attributes: Mapping[str, Any]) -> None:
-        self._unshare()
+        self._build_attributes()
         super().set_attributes(attributes)
 
     def conclude(self, attributes: dict[str, Any], failure: str | None = None) -> None:
-        """Set the attributes of the end: clean ones, in a dict that nobody changes any more. ``failure`` describes what
-        went wrong."""
+        """Set the attributes of the end, scrubbed and in a dict that nobody changes any more.
+
+        ``failure`` is the description of the error status; None if the run did not fail.
+        """
         with self._lock:
             if self._end_time is None:
-                if failure is not None and self._status.status_code is not _OK:  # OK, said by a user, stays
+                if failure is not None and self._status.status_code is not _OK:  # an OK that the user set stays
                     self._status = Status(_ERROR, failure)
                 if self._own is None:
                     self._last = attributes
@@ -128,22 +133,22 @@ class LeanSpan(Span):
     def _events(self) -> Any:  # in the SDK's class it is a field
         if type(self._said) is PendingEvents:
             with self._lock:
-                self._make_events()
+                self._build_events()
         return self._said
 
     @_events.setter
     def _events(self, events: Any) -> None:
         self._said = events
 
-    def _make_events(self) -> Any:
-        """The SDK's own list, with what was said so far; to be called under the lock."""
-        said = self._said
-        if type(said) is PendingEvents or said == ():
-            made: Any = BoundedList(self._limits.max_events)
-            most = self._limits.max_event_attributes
-            made.extend([_event(name, attributes, timestamp, most) for name, attributes, timestamp in said])
-            self._said = said = made
-        return said
+    def _build_events(self) -> Any:
+        """Return the SDK's list of the events so far. The caller holds the lock."""
+        events = self._said
+        if type(events) is PendingEvents or events == ():
+            bounded: Any = BoundedList(self._limits.max_events)
+            limit = self._limits.max_event_attributes
+            bounded.extend([_event(name, attributes, timestamp, limit) for name, attributes, timestamp in events])
+            self._said = events = bounded
+        return events
 
     @property
     def dropped_events(self) -> int:
@@ -153,29 +158,35 @@ class LeanSpan(Span):
         with self._lock:
             has_ended = self._end_time is not None
             if not has_ended:
-                self._make_events().append(event)
+                self._build_events().append(event)
         if has_ended:
             _logger.warning("Tried calling %s on an ended span.", "_add_event")
 
     def add_clean_event(self, name: str, attributes: dict[str, Any], timestamp: int) -> None:
-        """:meth:`add_event` with clean attributes, in a dict that nobody changes any more: most of an event's price is
-        the SDK's look at each of them, and the objects that it keeps them in."""
+        """Add an event like :meth:`add_event`, with scrubbed attributes in a dict that nobody changes any more.
+
+        Most of the cost of ``add_event`` is its check of each attribute, and the objects that hold them.
+        """
         limits = self._limits
-        most = limits.max_event_attributes
-        if limits.max_attribute_length is not None or "" in attributes or (most is not None and len(attributes) > most):
+        limit = limits.max_event_attributes
+        if (
+            limits.max_attribute_length is not None
+            or "" in attributes
+            or (limit is not None and len(attributes) > limit)
+        ):
             self.add_event(name, attributes, timestamp)
             return
-        most, lock = limits.max_events, self._lock
+        limit, lock = limits.max_events, self._lock
         try:
-            lock.acquire()  # see finish()
-            said = self._said
+            lock.acquire()  # before "try" it would be unsafe: see finish()
+            events = self._said
             if (
                 self._end_time is None
-                and (type(said) is PendingEvents or said == ())
-                and (most is None or len(said) < most)
+                and (type(events) is PendingEvents or events == ())
+                and (limit is None or len(events) < limit)
             ):
-                if said:
-                    said.append((name, attributes, timestamp))
+                if events:
+                    events.append((name, attributes, timestamp))
                 else:
                     self._said = PendingEvents(((name, attributes, timestamp),))
                 return
@@ -205,18 +216,18 @@ class LeanSpan(Span):
         if has_ended:
             _logger.warning("Calling end() on an ended span.")
         else:
-            self._hand_on()
+            self._notify_end()
 
     def finish(self, attributes: dict[str, Any], end_time: int, failure: str | None = None) -> None:
-        """:meth:`conclude` and :meth:`end` at once."""
+        """Set the attributes of the end, and end the span: :meth:`conclude` and :meth:`end` in one call."""
         lock = self._lock
-        # "with" costs three times as much. To acquire before "try" will not do: a Ctrl-C may come between, leave
-        # the lock shut, and who wants it next waits for ever. One that comes while this waits finds nothing to release:
-        # that the lock is another thread's, an RLock knows.
+        # "with" costs three times as much. The lock must be acquired inside "try": a Ctrl-C between the two statements
+        # would leave it locked, and the next thread would wait forever. If a Ctrl-C comes while this thread waits for
+        # the lock, release() raises RuntimeError: an RLock knows that another thread owns it.
         try:
             lock.acquire()
-            is_done = self._own is None and self._end_time is None
-            if is_done:
+            is_finished = self._own is None and self._end_time is None
+            if is_finished:
                 self._last, self._end_time = attributes, end_time
                 if failure is not None and self._status.status_code is not _OK:
                     self._status = Status(_ERROR, failure)
@@ -225,21 +236,21 @@ class LeanSpan(Span):
                 lock.release()
             except RuntimeError:
                 pass
-        if is_done:
-            self._hand_on()
+        if is_finished:
+            self._notify_end()
         else:
             self.conclude(attributes, failure)
             self.end(end_time)
 
-    def _hand_on(self) -> None:
-        told = self._told
-        if told.composite._span_processors is not told.processors:
-            told.refresh()
-        if told.counts:
+    def _notify_end(self) -> None:
+        hooks = self._hooks
+        if hooks.composite._span_processors is not hooks.processors:
+            hooks.refresh()
+        if hooks.counts:
             self._record_end_metrics()
-        for on_ending in told.endings:
+        for on_ending in hooks.endings:
             on_ending(self)
-        for on_end in told.ends:
+        for on_end in hooks.ends:
             on_end(self)
 
     def get_span_context(self) -> SpanContext:
@@ -252,24 +263,24 @@ class LeanSpan(Span):
         return copy.deepcopy(self._readable_span(), memo)
 
 
-def _event(name: str, attributes: dict[str, Any], timestamp: int, most: int | None) -> Any:
+def _event(name: str, attributes: dict[str, Any], timestamp: int, limit: int | None) -> Any:
     event: Any = object.__new__(Event)
-    event._name, event._timestamp, event._attributes = name, timestamp, _bounded(attributes, most, True)
+    event._name, event._timestamp, event._attributes = name, timestamp, _bounded(attributes, limit, True)
     return event
 
 
-def _bounded(attributes: dict[str, Any], most: int | None, is_immutable: bool) -> BoundedAttributes:
-    """Clean attributes, no more than ``most``, as the SDK holds them, without it looking at each once more."""
-    made: Any = object.__new__(BoundedAttributes)
-    made._dict, made._lock, made.dropped = attributes, threading.RLock(), 0
-    made.maxlen, made.max_value_len = most, None
-    made._immutable, made._extended_attributes = is_immutable, False
-    return made  # type: ignore[no-any-return]
+def _bounded(attributes: dict[str, Any], limit: int | None, is_immutable: bool) -> BoundedAttributes:
+    """Return scrubbed attributes as the SDK's BoundedAttributes, without its checks. ``limit`` is not enforced here."""
+    bounded: Any = object.__new__(BoundedAttributes)
+    bounded._dict, bounded._lock, bounded.dropped = attributes, threading.RLock(), 0
+    bounded.maxlen, bounded.max_value_len = limit, None
+    bounded._immutable, bounded._extended_attributes = is_immutable, False
+    return bounded  # type: ignore[no-any-return]
 
 
-# --- the shape of the SDK's own ----------------------------------------------------------------------------------
+# --- the fields of the SDK's spans -------------------------------------------------------------------------------
 
-_OF_SPAN = {
+_SPAN_FIELDS = {
     "_attributes",
     "_context",
     "_end_time",
@@ -291,33 +302,33 @@ _OF_SPAN = {
     "_status",
     "_trace_config",
 }
-_SOMETIMES = {"_record_end_metrics"}  # since 1.40
-_OF_ATTRIBUTES = {"_dict", "_immutable", "_lock", "dropped", "max_value_len", "maxlen"}
-_SOMETIMES_OF_ATTRIBUTES = {"_extended_attributes"}  # until 1.44
+_OPTIONAL_SPAN_FIELDS = {"_record_end_metrics"}  # since 1.40
+_ATTRIBUTES_FIELDS = {"_dict", "_immutable", "_lock", "dropped", "max_value_len", "maxlen"}
+_OPTIONAL_ATTRIBUTES_FIELDS = {"_extended_attributes"}  # until 1.44
 
 _known_shape: bool | None = None
 
 
 def has_known_shape() -> bool:
-    """Whether the SDK's spans have the fields that are known here. Looked at once a process."""
+    """Return whether the SDK's spans have exactly the fields listed here. Checked once in a process."""
     global _known_shape
     if _known_shape is None:
         try:
-            _known_shape = _look()
-        except Exception:  # whatever another version may do
+            _known_shape = _check_shape()
+        except Exception:  # another version of the SDK may raise anything
             _known_shape = False
     return _known_shape
 
 
-def _look() -> bool:
+def _check_shape() -> bool:
     provider = TracerProvider(sampler=ALWAYS_ON, shutdown_on_exit=False)
     span: Any = provider.get_tracer("otelflow.shape").start_span("shape", attributes={"key": "value"})
-    fields, of_attributes = set(vars(span)), set(vars(span._attributes))
+    fields, attributes_fields = set(vars(span)), set(vars(span._attributes))
     context = SpanContext(1, 2, False, TraceFlags(1))
     event: Any = Event("shape", {"key": "value"}, 1)
     return (
-        fields - _SOMETIMES == _OF_SPAN
-        and of_attributes - _SOMETIMES_OF_ATTRIBUTES == _OF_ATTRIBUTES
+        fields - _OPTIONAL_SPAN_FIELDS == _SPAN_FIELDS
+        and attributes_fields - _OPTIONAL_ATTRIBUTES_FIELDS == _ATTRIBUTES_FIELDS
         and isinstance(span, Span)
         and type(span._lock) in (type(threading.Lock()), type(threading.RLock()))
         and tuple(context) == (1, 2, False, TraceFlags(1), context.trace_state, True)

@@ -1,7 +1,7 @@
-"""Which span processors are told of a span: asked of the provider once, and again when it has got one more.
+"""Cache the hooks of a provider's span processors; read them again when the provider gets another processor.
 
-The SDK's own composite calls every processor, also those that have nothing to do at that moment, through two calls
-each: together as much as making a lean span's ids.
+The SDK's own composite calls every processor through two calls each, also those whose hook does nothing. Together these
+calls cost as much as creating the ids of a lean span.
 """
 
 from __future__ import annotations
@@ -19,24 +19,28 @@ _HAS_ON_ENDING = hasattr(SpanProcessor, "_on_ending")  # since 1.40
 
 
 class ProcessorHooks:
-    """The hooks of one tracer's processors, in their order; those that do nothing are left out."""
+    """The hooks of one tracer's processors, in their order, without those that do nothing."""
 
     __slots__ = ("composite", "counts", "endings", "ends", "processors", "starts")
 
     def __init__(self, processor: Any, counts: bool) -> None:
         self.counts = counts
-        """Whether the SDK's metrics of itself want to know of the end."""
-        self.composite: Any = processor if type(processor) is SynchronousMultiSpanProcessor else _Alone(processor)
+        """True if the SDK's metrics about itself count the end of a span."""
+        self.composite: Any = (
+            processor if type(processor) is SynchronousMultiSpanProcessor else _SingleProcessor(processor)
+        )
         self.processors: Any = None
-        """The composite's at the last look: a tuple, which it makes anew when one is added. Whoever uses the hooks
-        looks again where it is another one: asked by them, as a call for it would cost as much as a hook."""
+        """The composite's tuple of processors that the hooks were read from; adding a processor creates another tuple.
+
+        Callers compare it by identity, and call ``refresh()`` if it has changed. The comparison is inlined there: a
+        call would cost as much as a hook."""
         self.starts: Hooks = ()
         self.endings: Hooks = ()
         self.ends: Hooks = ()
         self.refresh()
 
     def refresh(self) -> None:
-        """Make sure that processors added since are among them."""
+        """Read the hooks again, so that processors added since are included."""
         processors = self.composite._span_processors
         self.starts = _hooks(processors, "on_start")
         self.endings = _hooks(processors, "_on_ending") if _HAS_ON_ENDING else ()
@@ -44,13 +48,15 @@ class ProcessorHooks:
         self.processors = processors
 
 
-class _Alone:
-    """A processor that is no composite of the known kind: it says itself what becomes of a call."""
+class _SingleProcessor:
+    """The composite's interface for a processor that is not the SDK's composite: it gets every call."""
 
     def __init__(self, processor: Any) -> None:
         self._span_processors = (processor,)
 
 
 def _hooks(processors: Any, name: str) -> Hooks:
-    nothing = getattr(SpanProcessor, name)
-    return tuple(getattr(one, name) for one in processors if getattr(type(one), name, None) is not nothing)
+    no_op = getattr(SpanProcessor, name)
+    return tuple(
+        getattr(processor, name) for processor in processors if getattr(type(processor), name, None) is not no_op
+    )

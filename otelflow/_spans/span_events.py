@@ -1,7 +1,7 @@
-"""Put an event of a run on its span, within the span's bounds, emit it as a log record, or both.
+"""Add a run's event to its span, within the span's limits, emit it as a log record, or both.
 
-``OTELFLOW_EVENTS`` says which: log records are where the span-event API is heading. The logs API is still private-named
-in Python (``opentelemetry._logs``): it is loaded only when it is asked for.
+The setting ``OTELFLOW_EVENTS`` selects which: OpenTelemetry plans to replace span events by log records. In Python the
+logs API still has a private name (``opentelemetry._logs``), so it is loaded only if log records are selected.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from otelflow.config import OTELFLOW_EVENTS, choice_from_environment
 __all__ = ["ON_LOGS", "ON_SPANS", "add_counted_event", "add_span_event", "finish_events", "has_audience", "log_event"]
 
 _INFO = logging.INFO
-_WHERE = choice_from_environment(OTELFLOW_EVENTS, ("span", "logs", "both"))
-ON_SPANS = _WHERE != "logs"
-ON_LOGS = _WHERE != "span"
+_TARGET = choice_from_environment(OTELFLOW_EVENTS, ("span", "logs", "both"))
+ON_SPANS = _TARGET != "logs"
+ON_LOGS = _TARGET != "span"
 
 _SEVERITIES = {10: (5, "DEBUG"), 20: (9, "INFO"), 30: (13, "WARN"), 40: (17, "ERROR"), 50: (21, "FATAL")}
-"""OpenTelemetry's severity numbers and short names for the levels of :mod:`logging`. Logs data model, severity."""
+"""OpenTelemetry's severity number and short name for each level of :mod:`logging` (logs data model, severity)."""
 
 
 def has_audience(run: Any) -> bool:
-    """Whether anybody would see an event of ``run`` on a span or in a log: where nobody does, nothing is prepared."""
+    """Return whether an event of ``run`` would reach a span or a log. If not, callers do not prepare its attributes."""
     span = run._span
     try:
         return (ON_SPANS and span is not None and span.is_recording()) or (ON_LOGS and run._relay is None)
@@ -50,30 +50,38 @@ def add_span_event(
     body: object,
     level: int = _INFO,
     size: int = 0,
-    prior: bool = True,
+    has_priority: bool = True,
 ) -> bool:
-    """The event on the run's span, as a log record, or both: ``OTELFLOW_EVENTS`` says where.
+    """Add the event to the run's span, emit it as a log record, or both, as ``OTELFLOW_EVENTS`` selects.
 
-    ``attributes`` are None where it is not wanted; ``size`` is about their number of bytes, 0 where that is not known;
-    ``prior`` events are the last to be left out. False where another thread ended the run before it was there.
+    ``attributes`` is None if nothing is to be recorded. ``size`` is their approximate size in bytes, 0 if unknown.
+    Events with ``has_priority`` are left out last. Returns False if another thread ended the run before the event was
+    recorded.
     """
     if attributes is None:
         return not run._ended_ns
     if redacted := take_redacted_count():
         run._redacted += redacted
-    return add_counted_event(run, name, attributes, ns, body, level, size, prior)
+    return add_counted_event(run, name, attributes, ns, body, level, size, has_priority)
 
 
 def add_counted_event(
-    run: Any, name: str, attributes: dict[str, Any] | None, ns: int, body: object, level: int, size: int, prior: bool
+    run: Any,
+    name: str,
+    attributes: dict[str, Any] | None,
+    ns: int,
+    body: object,
+    level: int,
+    size: int,
+    has_priority: bool,
 ) -> bool:
-    """:func:`add_span_event` where what was redacted is counted already."""
-    is_there = not run._ended_ns
+    """Add an event like :func:`add_span_event`; the caller has counted the redacted values already."""
+    is_recorded = not run._ended_ns
     if attributes is None:
-        return is_there
+        return is_recorded
     size, span = size or estimated_size(attributes), run._span
     try:
-        if ON_SPANS and span is not None and (not ON_LOGS or span.is_recording()):  # else it was asked when prepared
+        if ON_SPANS and span is not None and (not ON_LOGS or span.is_recording()):  # else has_audience() has checked
             number, weight = run._events, size
             if number:
                 weight += run._weight
@@ -83,22 +91,22 @@ def add_counted_event(
             if number <= run._direct and weight <= DIRECT_BYTES and size <= MAX_EVENT_BYTES:
                 run._weight = weight
                 add_event(span, name, attributes, ns)
-                is_there = not run._ended_ns or _has(span, ns)
+                is_recorded = not run._ended_ns or _has_event(span, ns)
             else:
-                is_there = _beyond(run, span, HeldEvent(name, attributes, ns, size, prior))
-        if ON_LOGS and is_there and run._relay is None:
-            log_event(span, name, body, {**_names(run), **attributes}, level, ns)
+                is_recorded = _add_beyond_limit(run, span, HeldEvent(name, attributes, ns, size, has_priority))
+        if ON_LOGS and is_recorded and run._relay is None:
+            log_event(span, name, body, {**_name_attributes(run), **attributes}, level, ns)
     except Exception as error:
         log_span_error("add_event", error)
-    return is_there
+    return is_recorded
 
 
-def _has(span: Any, ns: int) -> bool:
+def _has_event(span: Any, ns: int) -> bool:
     return any(event.timestamp == ns for event in getattr(span, "events", ()))
 
 
-def _beyond(run: Any, span: Any, event: HeldEvent) -> bool:
-    """What cannot go on the span just like that: a large event, or one that is too many."""
+def _add_beyond_limit(run: Any, span: Any, event: HeldEvent) -> bool:
+    """Add a large event, or one beyond the number or bytes that go on the span immediately."""
     if event.size > MAX_EVENT_BYTES:
         number = event.shorten()
         run._cut += number
@@ -106,13 +114,13 @@ def _beyond(run: Any, span: Any, event: HeldEvent) -> bool:
     if run._events <= run._direct and run._weight + event.size <= DIRECT_BYTES:
         run._weight += event.size
         event.add_to(span)
-        return not run._ended_ns or _has(span, event.ns)
+        return not run._ended_ns or _has_event(span, event.ns)
     overflow = overflow_of(run, span)
-    return overflow.add(event, run) and not (run._ended_ns and overflow.take_back(event))
+    return overflow.add(event, run) and not (run._ended_ns and overflow.withdraw(event))
 
 
-def _names(run: Any) -> dict[str, str]:
-    """What a log record is found by: its span may be in another place, or sampled out."""
+def _name_attributes(run: Any) -> dict[str, str]:
+    """Return the names that identify a log record: its span may be stored elsewhere, or sampled out."""
     if run._origin is None:
         return {}
     _, (flow, _), task, _, _ = run._origin
@@ -120,12 +128,12 @@ def _names(run: Any) -> dict[str, str]:
 
 
 def finish_events(run: Any, span: Any) -> None:
-    """Before the span of a run ends: what waited goes on it, and it says how many events are not there."""
-    overflow = getattr(run, "_overflow", None)  # of ``__dict__`` Python would make a dict, for good
+    """Add the waiting events to the run's span, which is about to end, and set the number of missing events."""
+    overflow = getattr(run, "_overflow", None)  # reading ``__dict__`` would create a dict that stays
     missing = 0
     if overflow is not None:
         missing = overflow.close(span, run)
-        if run._cut:  # more may have been cut to make room
+        if run._cut:  # the overflow may have truncated more values to make room
             span.set_attribute(wire.DROPPED_VALUES, run._cut)
     dropped = getattr(span, "dropped_events", 0)
     if isinstance(dropped, int) and dropped:
@@ -136,15 +144,15 @@ def finish_events(run: Any, span: Any) -> None:
 
 
 def log_event(span: Span | None, name: str, body: object, attributes: dict[str, Any], severity: int, ns: int) -> None:
-    """Emit a log record with the event's name, of the trace and span of ``span``; ``severity`` as in :mod:`logging`."""
+    """Emit a log record for the event, in the trace of ``span``. ``severity`` is a level of :mod:`logging`."""
     from opentelemetry._logs import LogRecord, SeverityNumber, get_logger
 
-    number = max((known for known in _SEVERITIES if known <= severity), default=10)
+    level = max((level for level in _SEVERITIES if level <= severity), default=10)
     record = LogRecord(
         timestamp=ns,
         context=None if span is None else set_span_in_context(span),
-        severity_number=SeverityNumber(_SEVERITIES[number][0]),
-        severity_text=_SEVERITIES[number][1],
+        severity_number=SeverityNumber(_SEVERITIES[level][0]),
+        severity_text=_SEVERITIES[level][1],
         body=str(body),
         attributes=attributes,
         event_name=name,

@@ -1,4 +1,4 @@
-"""Limit what goes on one span: how many events, and how many bytes of them."""
+"""Limit the events of one span, in number and in bytes."""
 
 from __future__ import annotations
 
@@ -21,70 +21,77 @@ __all__ = [
 ]
 
 MAX_SPAN_BYTES = int(number_from_environment(OTELFLOW_MAX_SPAN_BYTES, 65_536, least=4096))
-"""How many bytes of attributes and events we put on one span."""
+"""Largest size of a span's attributes and events, in bytes."""
 
 DIRECT_BYTES = MAX_SPAN_BYTES // 2
-"""How many bytes of events go on a span as they come."""
+"""Largest size of the events that go on a span immediately, in bytes. Later events go to the overflow."""
 
 MAX_EVENT_BYTES = MAX_SPAN_BYTES // 4
-"""How many bytes one event may have."""
+"""Largest size of one event, in bytes."""
 
 CARRIES = choice_from_environment(OTELFLOW_OVERFLOW, ("count", "spans")) == "spans"
-"""Whether what a span has no room for goes on in child spans."""
+"""True if events that a span has no room for go to child spans."""
 
 _PREVIEW_BYTES = 256
-"""What is left of a large text where there is no room for it."""
+"""Size of the preview that replaces a large text, in bytes."""
 _SDK_EVENTS = 128
 _EVENT_BYTES, _ATTRIBUTE_BYTES, END_BYTES = 32, 12, 1024
-"""What OTLP adds: to an event (time, name, lengths), to an attribute (tags and lengths); and what is set when a span
-ends, with its own fields."""
+"""Bytes that OTLP adds to an event (time, name, lengths) and to an attribute (tags, lengths).
+
+``END_BYTES`` is for the span's own fields and the attributes set when it ends."""
 
 
 def event_limit(span: Any) -> int:
-    """How many events ``span`` keeps. A private name of the SDK's; where it is missing, the specification's default."""
+    """Return how many events ``span`` keeps.
+
+    Reads a private name of the SDK. Without it, returns the specification's default.
+    """
     limits = getattr(span, "_limits", None)
-    most: Any = getattr(limits, "max_events", _SDK_EVENTS)
-    return sys.maxsize if most is None else int(most)
+    limit: Any = getattr(limits, "max_events", _SDK_EVENTS)
+    return sys.maxsize if limit is None else int(limit)
 
 
 def direct_events(span: Any) -> int:
-    """How many events go on ``span`` as they come."""
-    global _known
+    """Return how many events go on ``span`` immediately. Later events go to the overflow."""
+    global _cache
     limits = getattr(span, "_limits", None)
-    known = _known
-    if known[0] is not limits:  # spans of one tracer have the same
-        most = event_limit(span)
-        number = most if most == sys.maxsize else most - most // 4 if CARRIES else most // 2
-        known = _known = (limits, number)
-    return known[1]
+    cached = _cache
+    if cached[0] is not limits:  # all spans of one tracer have the same limits
+        limit = event_limit(span)
+        number = limit if limit == sys.maxsize else limit - limit // 4 if CARRIES else limit // 2
+        cached = _cache = (limits, number)
+    return cached[1]
 
 
-_known: tuple[Any, int] = (object(), 0)
+_cache: tuple[Any, int] = (object(), 0)
+"""The limits of the last span, and the number for them."""
 
 
 def estimated_size(attributes: Any) -> int:
-    """About how many bytes attributes are on the wire."""
+    """Return the approximate size of ``attributes`` on the wire, in bytes."""
     size = _EVENT_BYTES
     for key, value in attributes.items():
         size += _ATTRIBUTE_BYTES + len(key)
-        if type(value) is str:  # on the path of every artifact: no call for what is most of it
+        if type(value) is str:  # every artifact comes here, and most of it is text: no call for that
             size += len(value) if value.isascii() else len(value.encode("utf-8", "replace"))
         else:
-            size += sum(estimated_size({"": one}) for one in value) if isinstance(value, tuple) else 8
+            size += sum(estimated_size({"": item}) for item in value) if isinstance(value, tuple) else 8
     return size
 
 
-def truncate_attributes(given: dict[str, Any], most: int) -> tuple[dict[str, Any], int, int]:
-    """``given`` with a preview of each large text, and no more of it than ``most`` bytes; their number; and how many
-    values are shorter, or not there."""
-    made: dict[str, Any] = {}
-    size, number = estimated_size(made), 0
-    for key, value in given.items():
-        shorter = truncate(value, _PREVIEW_BYTES)[0] if isinstance(value, str) else value
-        weight = estimated_size({key: shorter}) - estimated_size({})
-        if size + weight > most:
-            return made, size, number + len(given) - len(made)
-        made[key] = shorter
+def truncate_attributes(attributes: dict[str, Any], limit: int) -> tuple[dict[str, Any], int, int]:
+    """Truncate ``attributes`` to at most ``limit`` bytes, with a preview in place of each large text.
+
+    Returns the attributes, their size in bytes, and the number of values that are shortened or missing.
+    """
+    truncated: dict[str, Any] = {}
+    size, number = estimated_size(truncated), 0
+    for key, value in attributes.items():
+        preview = truncate(value, _PREVIEW_BYTES)[0] if isinstance(value, str) else value
+        weight = estimated_size({key: preview}) - estimated_size({})
+        if size + weight > limit:
+            return truncated, size, number + len(attributes) - len(truncated)
+        truncated[key] = preview
         size += weight
-        number += shorter != value
-    return made, size, number
+        number += preview != value
+    return truncated, size, number

@@ -1,4 +1,4 @@
-"""Which OpenTelemetry is in use right now, and how a span of ours is started on it."""
+"""Find the tracer provider in use, and start otelflow's spans on it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import NoOpTracer, ProxyTracer, Span, TracerProvider
 
 from otelflow._spans.shared_attributes import SharedAttributes, merged
-from otelflow._spans.unsampled_span import known_again
+from otelflow._spans.unsampled_span import as_unsampled
 from otelflow._version import __version__
 
 __all__ = [
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 SCOPE = "otelflow"
-"""Name of the instrumentation scope of our spans."""
+"""Name of the instrumentation scope of otelflow's spans."""
 
 
 def _self_metrics() -> bool:
@@ -35,49 +35,51 @@ def _self_metrics() -> bool:
 
 
 class TracerSource:
-    """The tracer of one provider, and what may be left out when a span is started on it."""
+    """The tracer of one provider, and the fastest way to start a span on it."""
 
     __slots__ = ("lean", "start_span", "tracer")
 
     def __init__(self, tracer: Any) -> None:
         self.tracer = tracer
         self.start_span: Callable[..., Span] = tracer.start_span
-        self.lean: Callable[..., Any] = _lean_starter(tracer)
-        """How a span is started with what is known of the SDK; gives None where that is not enough."""
+        self.lean: Callable[..., Any] = _lean_start_function(tracer)
+        """Start a lean span; return None if the tracer has to start the span itself."""
 
     def start(self, name: str, context: Context, parts: SharedAttributes, start_time: int, links: Any = None) -> Span:
-        """A span as a child of the one in ``context``, not made current, with the attributes that ``parts`` stand for.
-        ``start_time`` is in ns since 1970."""
+        """Start a span as a child of the one in ``context``, with the attributes of ``parts``; do not make it current.
+
+        ``start_time`` is in ns since 1970.
+        """
         if not links:
             span: Span | None = self.lean(name, context, parts, start_time)
             if span is not None:
                 return span
-        return known_again(  # type: ignore[no-any-return]
+        return as_unsampled(  # type: ignore[no-any-return]
             self.start_span(name, context, attributes=merged(parts), links=links, start_time=start_time)
         )
 
 
-def _lean_starter(tracer: Any) -> Callable[..., Any]:
-    """The lean way to start spans, for an SDK that is loaded already."""
+def _lean_start_function(tracer: Any) -> Callable[..., Any]:
+    """Return the function that starts lean spans. Loads that code only for a tracer of the SDK."""
     if type(tracer).__module__ != "opentelemetry.sdk.trace":
-        return _not_lean
+        return _no_lean_span
     from otelflow._spans.lean_tracer import starter_for
 
-    return starter_for(tracer) or _not_lean
+    return starter_for(tracer) or _no_lean_span
 
 
 def has_lean_spans() -> bool | None:
-    """Whether spans can be made leanly with the SDK that is in use; None where none has been asked yet."""
+    """Return whether the SDK in use supports lean spans; None if no span has been started on an SDK yet."""
     lean = sys.modules.get("otelflow._spans.lean_span")
     return None if lean is None else lean._known_shape
 
 
-def _not_lean(*_: Any) -> None:
-    """Of a tracer whose spans have to be started by itself."""
+def _no_lean_span(*_: Any) -> None:
+    """Start no lean span: the tracer has to start its spans itself."""
 
 
-class _Asked:
-    """Stands for the API's module where that does not keep the global provider under the name that is known here."""
+class _ApiGetter:
+    """A stand-in for an API module without a variable ``_TRACER_PROVIDER``: calls the public getter."""
 
     @property
     def _TRACER_PROVIDER(self) -> Any:  # noqa: N802  # the API's name
@@ -85,25 +87,26 @@ class _Asked:
 
 
 override: TracerProvider | None = None
-"""What stands in for the program's own provider; see :func:`use_provider`."""
+"""The provider that replaces the program's own; see :func:`use_provider`."""
 known: tuple[object, TracerSource | None] = (object(), None)
-"""The provider that was in use at the last look, and its source."""
-keeper: Any = trace if hasattr(trace, "_TRACER_PROVIDER") else _Asked()
-"""What has the global provider. The API's own getter looks into os.environ while none is set: 0.6 µs, a third of a task
-without an SDK."""
+"""The provider that was last in use, and its source."""
+keeper: Any = trace if hasattr(trace, "_TRACER_PROVIDER") else _ApiGetter()
+"""The object whose ``_TRACER_PROVIDER`` is the global provider.
+
+While no provider is set, the API's own getter reads os.environ: 0.6 µs, a third of a task without an SDK."""
 
 
 def global_provider() -> TracerProvider | None:
-    """The global tracer provider that someone set; None where there is none (the API's proxy does not count)."""
+    """Return the global tracer provider; None if nobody has set one (the API's proxy does not count)."""
     provider = trace.get_tracer_provider()
     return None if isinstance(provider, trace.ProxyTracerProvider) else provider
 
 
 def current_source() -> TracerSource | None:
-    """Where spans come from at this moment; None where there is no SDK.
+    """Return the source of spans at this moment; None without an SDK.
 
-    Asked anew for each span: a ProxyTracer made at import would keep the first provider that it met. A call of a task
-    asks in the same way, without this call.
+    Each span reads it again: a ProxyTracer created at import would keep the first provider it sees. The fast path of
+    tasks reads the same variables inline, without this call.
     """
     provider = override or keeper._TRACER_PROVIDER
     in_use, source = known
@@ -111,26 +114,26 @@ def current_source() -> TracerSource | None:
 
 
 def _resolve(provider: Any) -> TracerSource | None:
-    """What is done once a provider, and not within the time of a span."""
+    """Create the source for ``provider``. Runs once for each provider, before the span's clock is read."""
     global known
     import opentelemetry.baggage  # noqa: F401  # 2 ms that a program without flows does not need
 
     in_use = provider if provider is not None else trace.get_tracer_provider()
     tracer = in_use.get_tracer(SCOPE, __version__)
-    nothing = isinstance(tracer, NoOpTracer | ProxyTracer)
-    source = None if nothing else TracerSource(tracer)
+    is_no_op = isinstance(tracer, NoOpTracer | ProxyTracer)
+    source = None if is_no_op else TracerSource(tracer)
     known = (provider, source)
     return source
 
 
 def is_overridden() -> bool:
-    """Whether spans go to a provider that stands in for the program's own, as while a test captures them."""
+    """Return whether a provider replaces the program's own, for example while a test captures spans."""
     return override is not None
 
 
 @contextmanager
 def use_provider(provider: TracerProvider) -> Iterator[None]:
-    """Within this block, in the whole process, our spans go to ``provider`` instead of the global one."""
+    """Send otelflow's spans to ``provider`` instead of the global one, in the whole process, for this block."""
     global override
     before, override = override, provider
     try:

@@ -1,4 +1,4 @@
-"""Artifacts that are too large for a span: whole in a store, by a thread beside, and never in the program's way."""
+"""Artifacts that are too large for a span: a background thread stores them whole, and never blocks the program."""
 
 from __future__ import annotations
 
@@ -19,28 +19,30 @@ from programs import run as program
 
 from otelflow import stats
 from otelflow._artifacts.json_writer import OutOfBounds, whole_json
-from otelflow._artifacts.storage import Missing, place_of, shown
+from otelflow._artifacts.storage import StorageUnavailable, public_url, storage_for
 from otelflow._artifacts.store import Store
 
 
 @pytest.fixture
-def lost() -> Iterator[Counter[str]]:
-    """What was left out since the test began; brought up to date by calling ``update``."""
+def dropped() -> Iterator[Counter[str]]:
+    """Counts what was left out since the test began; ``now()`` returns the current numbers."""
 
-    class Lost(Counter[str]):
+    class Dropped(Counter[str]):
         def now(self) -> dict[str, int]:
             return dict(Counter(stats().dropped) - before)
 
     before = Counter(stats().dropped)
-    return Lost()  # type: ignore[return-value]
+    return Dropped()  # type: ignore[return-value]
 
 
 # --- end to end -----------------------------------------------------------------------------------------------------
 
 
 def test_a_large_artifact_is_stored_whole(tmp_path: Path) -> None:
-    """The event says where, how large and with what digest, and has a preview; the file is there when the program has
-    ended, for its owner alone; the Flow object has the object."""
+    """The event has the URI, the size, the digest and a preview. When the program has ended, the file is complete.
+
+    Only its owner can read it. The Flow object has the original object.
+    """
     folder = tmp_path / "a" / "store"
     source = STORES + "run = makes(rows).execute()\nsay(event=event(), same=run.artifacts['rows'].data is rows)"
     done = program(source, OTELFLOW_ARTIFACT_STORE=folder.as_uri())
@@ -60,8 +62,8 @@ def test_a_large_artifact_is_stored_whole(tmp_path: Path) -> None:
         assert stat.S_IMODE(above.stat().st_mode) == 0o700
 
 
-def test_what_fits_a_span_is_not_stored(tmp_path: Path) -> None:
-    """It is there whole already; and the module of the store is not even loaded."""
+def test_an_artifact_that_fits_a_span_is_not_stored(tmp_path: Path) -> None:
+    """The span has all of it, and the module of the store is not even loaded."""
     source = STORES + "makes([1, 2]).execute()\nsay(event=event(), loaded='otelflow._artifacts.store' in sys.modules)"
     done = program(source, OTELFLOW_ARTIFACT_STORE=tmp_path.as_uri())
     assert done.said["event"]["otelflow.artifact.data"] == "[1, 2]"
@@ -70,7 +72,7 @@ def test_what_fits_a_span_is_not_stored(tmp_path: Path) -> None:
 
 
 def test_without_a_store() -> None:
-    """The preview stays; of a text the digest, too."""
+    """The span has a preview, and for a text also its size."""
     source = (
         STORES + "makes(rows).execute()\nfirst = event()\nmakes('x' * 5000).execute()\nsay(first=first, second=event())"
     )
@@ -81,7 +83,7 @@ def test_without_a_store() -> None:
 
 
 def test_a_span_that_is_not_recorded_stores_nothing(tmp_path: Path) -> None:
-    """Nothing is written for what nobody can find."""
+    """No file is written, as no event would refer to it."""
     source = STORES + "makes(rows).execute()\nsay(spans=len(exporter.get_finished_spans()))"
     done = program(source, OTELFLOW_ARTIFACT_STORE=tmp_path.as_uri(), OTEL_TRACES_SAMPLER="always_off")
     assert done.said == {"spans": 0}
@@ -89,7 +91,7 @@ def test_a_span_that_is_not_recorded_stores_nothing(tmp_path: Path) -> None:
 
 
 def test_a_workers_artifacts_are_stored_once(tmp_path: Path) -> None:
-    """By the process that made them, before it ends; the submitting process does not store them again."""
+    """The worker stores them before it ends; the submitting process does not store them again."""
     source = STORES.replace("@flow\ndef makes", "@task\ndef makes").replace("this_flow", "this_task")
     source = source.replace("return this_task", "return os.getpid()") + (
         "from concurrent.futures import ProcessPoolExecutor\n"
@@ -110,7 +112,7 @@ def test_a_workers_artifacts_are_stored_once(tmp_path: Path) -> None:
 
 
 def test_after_a_fork(tmp_path: Path) -> None:
-    """The child stores what is its own, with a thread of its own; what waited in the parent is the parent's."""
+    """The child stores its own artifacts with its own thread; the parent stores those that waited in the parent."""
     source = STORES + (
         "makes(rows).execute()\n"
         "pid = os.fork()\n"
@@ -135,14 +137,14 @@ class Point:
 
 
 class Hostile:
-    """Nothing of it can be shown."""
+    """An object whose ``repr()`` raises."""
 
     def __repr__(self) -> str:
         raise RuntimeError("no")
 
 
-def test_what_json_cannot_say() -> None:
-    """Is said in words, as in the preview, and the rest of it is whole."""
+def test_values_that_json_does_not_have_become_text() -> None:
+    """The text is the same as in the preview, and all other values are complete."""
     value: list[Any] = [float("nan"), {1: b"abc", None: "\udc80"}, Point(1, {2}), Hostile(), 10**5000, 1e300, "é"]
     value.append(value)
     read = json.loads(whole_json(value, 1 << 20, 5))
@@ -159,12 +161,12 @@ def test_what_json_cannot_say() -> None:
     ids=["rows", "numbers", "large parts", "nested", "empty", "plain"],
 )
 def test_json_is_complete(value: Any) -> None:
-    """Every value of it, as the standard library writes it."""
+    """The standard library reads the same value back."""
     assert json.loads(whole_json(value, 1 << 24, 20)) == value
 
 
 def test_json_is_bounded() -> None:
-    """In bytes, in time and in depth, also where the value never ends."""
+    """It is bounded in bytes, in time and in depth, also for a value that never ends."""
 
     class Endless(dict[str, int]):
         def items(self) -> Any:
@@ -181,50 +183,52 @@ def test_json_is_bounded() -> None:
         whole_json(Endless({"a": 1}), 1 << 40, 0.05)
 
 
-def test_texts_and_bytes_are_stored_as_they_are(tmp_path: Path, lost: Any) -> None:
-    """And what is changed afterwards was stored as it was."""
+def test_texts_and_bytes_are_stored_as_they_are(tmp_path: Path, dropped: Any) -> None:
+    """A later change of the object does not change what is stored."""
     store = Store(tmp_path.as_uri(), 1 << 20, 5)
     changing = bytearray(b"1" * 3000)
-    kept = [store.keep(value) for value in ("é" * 3000, b"\x00\xff" * 2000, changing, memoryview(b"view" * 1000))]
+    stored = [store.add(value) for value in ("é" * 3000, b"\x00\xff" * 2000, changing, memoryview(b"view" * 1000))]
     changing[:] = b"2" * 3000
     assert store.drain(20)
-    bodies = [(tmp_path / "/".join(one.uri.split("/")[-3:])).read_bytes() for one in kept if one and one.uri]
+    bodies = [
+        (tmp_path / "/".join(result.uri.split("/")[-3:])).read_bytes() for result in stored if result and result.uri
+    ]
     assert bodies == ["é".encode() * 3000, b"\x00\xff" * 2000, b"1" * 3000, b"view" * 1000]
-    assert [one.uri.rpartition(".")[2] for one in kept if one and one.uri] == ["txt", "bin", "bin", "bin"]
-    assert lost.now() == {}
+    assert [result.uri.rpartition(".")[2] for result in stored if result and result.uri] == ["txt", "bin", "bin", "bin"]
+    assert dropped.now() == {}
 
 
 def test_the_same_content_is_stored_once(tmp_path: Path) -> None:
-    """Under one name; by another process, too, whose file is left as it is."""
+    """Another store for the same folder does not write the file again."""
     first, second = Store(tmp_path.as_uri(), 1 << 20, 5), Store(str(tmp_path), 1 << 20, 5)
-    assert first.keep(ROWS) == first.keep(ROWS)
+    assert first.add(ROWS) == first.add(ROWS)
     assert first.drain(20)
     (file,) = stored_files(tmp_path)
     before = file.stat()
-    assert second.keep(list(ROWS)) == first.keep(ROWS)
+    assert second.add(list(ROWS)) == first.add(ROWS)
     assert second.drain(20)
     assert os.stat(file).st_mtime_ns == before.st_mtime_ns
     assert os.stat(file).st_ino == before.st_ino
 
 
-def test_too_large_is_counted(tmp_path: Path, lost: Any) -> None:
-    """Text, bytes and JSON above the bound, and what takes too long."""
+def test_too_large_is_counted(tmp_path: Path, dropped: Any) -> None:
+    """Text, bytes and JSON above the limit are counted, and so is a value that takes too long."""
     store = Store(tmp_path.as_uri(), 1000, 5)
-    assert [store.keep(value) for value in ("x" * 1001, "é" * 600, b"x" * 1001, ["x" * 1000])] == [None] * 4
-    assert Store(tmp_path.as_uri(), 1 << 30, 0.0001).keep(ROWS * 100) is None
-    assert lost.now() == {"artifact_too_large": 5}
+    assert [store.add(value) for value in ("x" * 1001, "é" * 600, b"x" * 1001, ["x" * 1000])] == [None] * 4
+    assert Store(tmp_path.as_uri(), 1 << 30, 0.0001).add(ROWS * 100) is None
+    assert dropped.now() == {"artifact_too_large": 5}
     assert stored_files(tmp_path) == []
 
 
 def test_flush_waits_for_the_store(tmp_path: Path) -> None:
-    """With a provider of the program's own, too: a process that is killed afterwards has lost nothing."""
+    """This also holds with the program's own provider: a process that is killed afterwards has lost nothing."""
     source = STORES + "makes(rows).execute()\nflush(20)\nos.kill(os.getpid(), 9)"
     program(source, OTELFLOW_ARTIFACT_STORE=tmp_path.as_uri())
     assert len(stored_files(tmp_path)) == 1
 
 
 class Hanging:
-    """A place that does not answer until it is told to."""
+    """A storage that blocks until the event ``go`` is set."""
 
     def __init__(self) -> None:
         self.go = threading.Event()
@@ -238,61 +242,63 @@ class Hanging:
         self.paths.append(path)
 
 
-def test_a_store_that_hangs(lost: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """It holds nobody up: what waits is bounded in bytes, the rest is counted and named with its digest all the same;
-    at the end there is a limit to patience, and it is said what is missing."""
+def test_a_store_that_hangs(dropped: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """It does not block the program. The queue is bounded in bytes; other artifacts are counted, and have a digest.
+
+    At the end the store gives up after its patience, and logs that artifacts are missing.
+    """
     store = Store("memory://hangs", 1000, 5)
-    place = store._place = Hanging()
-    store._thread = threading.Thread(target=store._work, daemon=True)
+    place = store._storage = Hanging()
+    store._thread = threading.Thread(target=store._run, daemon=True)
     store._thread.start()
-    kept = [store.keep(f"{number}" * 900) for number in range(6)]
-    assert [one is not None and one.uri is not None for one in kept] == [True] * 4 + [False] * 2
-    assert all(one is not None and one.size == 900 for one in kept)
+    stored = [store.add(f"{number}" * 900) for number in range(6)]
+    assert [result is not None and result.uri is not None for result in stored] == [True] * 4 + [False] * 2
+    assert all(result is not None and result.size == 900 for result in stored)
     assert store.drain(0.05) is False
-    assert lost.now() == {"artifact_store_full": 2}
+    assert dropped.now() == {"artifact_store_full": 2}
     assert store._is_open
     store.close(0.05)
-    assert lost.now() == {"artifact_store_full": 2, "artifact_not_stored": 4}
+    assert dropped.now() == {"artifact_store_full": 2, "artifact_not_stored": 4}
     assert [record.getMessage() for record in caplog.records] == [
-        "Artifacts are not stored in memory://hangs (it did not answer for 0.05 s); their previews stay."
+        "Artifacts are not stored in memory://hangs: no answer for 0.05 s. Spans keep their previews."
     ]
     caplog.clear()
     place.go.set()
 
 
-def test_a_store_that_refuses(tmp_path: Path, lost: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """Each artifact is tried and counted, the first failure is logged; when it takes them again, they are stored."""
+def test_a_store_that_refuses(tmp_path: Path, dropped: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Each failure is counted, and the first is logged. When the folder accepts files again, artifacts are stored."""
     folder = tmp_path / "store"
     folder.write_text("a file where a folder should be")
     store = Store(folder.as_uri(), 1 << 20, 5)
     for number in range(3):
-        store.keep([number] * 2000)
+        store.add([number] * 2000)
     assert store.drain(20)
-    assert lost.now() == {"artifact_not_stored": 3}
+    assert dropped.now() == {"artifact_not_stored": 3}
     assert len(caplog.records) == 1
     assert "Not a directory" in caplog.text or "File exists" in caplog.text
     caplog.clear()
     folder.unlink()
-    store.keep([0] * 2000)
+    store.add([0] * 2000)
     assert store.drain(20)
     assert len(stored_files(folder)) == 1
 
 
-@pytest.mark.parametrize(("url", "why"), [("nosuch://place", "nosuch"), ("dropbox://place", "dropbox")])
-def test_a_file_system_that_is_not_there(url: str, why: str, lost: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """Said once, and every artifact is counted; previews stay."""
+@pytest.mark.parametrize(("url", "reason"), [("nosuch://place", "nosuch"), ("dropbox://place", "dropbox")])
+def test_a_file_system_that_is_not_there(url: str, reason: str, dropped: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """One log line says so, and every artifact is counted."""
     store = Store(url, 1 << 20, 5)
-    store.keep(ROWS)
+    store.add(ROWS)
     store.drain(20)
-    assert store.keep("x" * 3000) is None
-    assert lost.now() == {"artifact_not_stored": 2}
+    assert store.add("x" * 3000) is None
+    assert dropped.now() == {"artifact_not_stored": 2}
     (record,) = caplog.records
-    assert why in record.getMessage()
+    assert reason in record.getMessage()
     caplog.clear()
 
 
 def test_without_fsspec(tmp_path: Path) -> None:
-    """A local folder needs none of it; for all else the log names the extra, once."""
+    """A local folder works without it. For other URLs result log line names the extra to install."""
     source = (
         "sys.modules['fsspec'] = None\n" + STORES + "makes(rows).execute()\nmakes(rows).execute()\nsay(event=event())"
     )
@@ -308,21 +314,21 @@ def test_without_fsspec(tmp_path: Path) -> None:
 
 
 def test_no_password_leaves_in_a_uri() -> None:
-    """Neither on the span nor in the log."""
-    assert shown("ftp://me:secret@host:21/dir/") == "ftp://host:21/dir"
-    assert shown("s3://bucket/dir") == "s3://bucket/dir"
-    assert shown("/a b") == "file:///a%20b"
+    """The URL on the span and in the log has no user name and no password."""
+    assert public_url("ftp://me:secret@host:21/dir/") == "ftp://host:21/dir"
+    assert public_url("s3://bucket/dir") == "s3://bucket/dir"
+    assert public_url("/a b") == "file:///a%20b"
 
 
 def test_in_memory() -> None:
-    """Any file system of fsspec's, here one in memory."""
+    """Any file system of fsspec works, here the result in memory."""
     fsspec = pytest.importorskip("fsspec")
     store = Store("memory://artifacts", 1 << 20, 5)
-    kept = store.keep(ROWS)
+    stored = store.add(ROWS)
     assert store.drain(20)
-    assert kept is not None
-    assert kept.uri is not None
-    with fsspec.open(kept.uri, "rb") as file:
+    assert stored is not None
+    assert stored.uri is not None
+    with fsspec.open(stored.uri, "rb") as file:
         assert json.loads(file.read()) == ROWS
-    with pytest.raises(Missing, match="nosuch"):
-        place_of("nosuch://place").open()
+    with pytest.raises(StorageUnavailable, match="nosuch"):
+        storage_for("nosuch://place").open()

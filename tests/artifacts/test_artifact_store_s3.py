@@ -1,4 +1,4 @@
-"""Artifacts stored in S3, and in one that does not answer."""
+"""Artifacts stored in S3, and in an S3 server that does not answer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from programs import run as program
 
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A server of the S3 protocol on a free port, with a bucket."""
+    """A server for the S3 protocol on a free port, with a bucket."""
     pytest.importorskip("s3fs", reason="s3fs is not installed")
     server_module = pytest.importorskip("moto.server", reason="moto with its server is not installed")
     boto3 = pytest.importorskip("boto3", reason="boto3 is not installed")
@@ -22,14 +22,14 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     server.start()
     host, port = server.get_host_and_port()
     endpoint = f"http://{host}:{port}"
-    given = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
-    boto3.client("s3", endpoint_url=endpoint, **given).create_bucket(Bucket="artifacts")
+    credentials = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
+    boto3.client("s3", endpoint_url=endpoint, **credentials).create_bucket(Bucket="artifacts")
     yield endpoint
     server.stop()
 
 
 def test_s3(s3: str) -> None:
-    """Over the protocol: there when the program has ended, whole, and where the event says."""
+    """The artifact is complete when the program has ended, at the URI that the event has."""
     source = STORES + "makes(rows).execute()\nsay(event=event(), dropped=stats().dropped)"
     done = program(
         source,
@@ -41,17 +41,17 @@ def test_s3(s3: str) -> None:
     )
     import boto3
 
-    given = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
-    client: Any = boto3.client("s3", endpoint_url=s3, **given)
-    (listed,) = client.list_objects_v2(Bucket="artifacts")["Contents"]
-    assert done.said["event"]["otelflow.artifact.uri"] == f"s3://artifacts/{listed['Key']}", done.stderr
-    body = client.get_object(Bucket="artifacts", Key=listed["Key"])["Body"].read()
+    credentials = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
+    client: Any = boto3.client("s3", endpoint_url=s3, **credentials)
+    (stored_object,) = client.list_objects_v2(Bucket="artifacts")["Contents"]
+    assert done.said["event"]["otelflow.artifact.uri"] == f"s3://artifacts/{stored_object['Key']}", done.stderr
+    body = client.get_object(Bucket="artifacts", Key=stored_object["Key"])["Body"].read()
     assert json.loads(body) == ROWS
     assert "dropped" in done.said
 
 
 def test_a_dead_s3(tmp_path: Path) -> None:
-    """It accepts connections and says nothing: the program ends within its patience, and says what is missing."""
+    """A server accepts connections and never answers: the program ends within its limit, and logs what is missing."""
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as dead:

@@ -114,7 +114,11 @@ def test_the_demonstration_of_the_package_itself(tmp_path: Path) -> None:
         (["check", "word"], 2, "otelflow check: Got 'word', and takes no words but those of a command after --."),
         (["show"], 2, "otelflow show: Missing argument 'FILE...'. See: otelflow show --help"),
         (["show", "no.jsonl"], 1, "otelflow: 'no.jsonl' cannot be read: No such file or directory."),
-        (["show", "no.jsonl", "--since", "soon"], 2, "otelflow show: Invalid value for '--since': 'soon' is no time."),
+        (
+            ["show", "no.jsonl", "--since", "soon"],
+            2,
+            "otelflow show: Invalid value for '--since': 'soon' is not a time.",
+        ),
         (["completion", "cmd"], 2, "otelflow completion: Invalid value for '{bash|zsh|fish}'"),
     ],
 )

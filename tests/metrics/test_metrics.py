@@ -1,4 +1,4 @@
-"""Metrics: durations, what runs, what was left out; with the SDK's reader here, and in programs of their own."""
+"""Metrics of durations, active flows and dropped items, read with the SDK's reader."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Read = Callable[[str], dict[tuple[Any, ...], Any]]
 
 @pytest.fixture
 def read() -> Iterator[Read]:
-    """Measures, and reads a metric: its points by the values of their attributes."""
+    """Enables metrics, and returns a function that reads a metric: its points by the values of their attributes."""
     before = measures.on, measures.sink, instruments._in_use
     reader = InMemoryMetricReader()
     provider = MeterProvider([reader], shutdown_on_exit=False)
@@ -39,10 +39,10 @@ def read() -> Iterator[Read]:
 
     def points(name: str) -> dict[tuple[Any, ...], Any]:
         data = reader.get_metrics_data()
-        found = [] if data is None else data.resource_metrics[0].scope_metrics[0].metrics
+        exemplar_ids = [] if data is None else data.resource_metrics[0].scope_metrics[0].metrics
         return {
             tuple((point.attributes or {}).values()): point
-            for metric in found
+            for metric in exemplar_ids
             if metric.name == name
             for point in metric.data.data_points
         }
@@ -68,8 +68,8 @@ def nightly(steps: int = 2, failing: int = 0) -> None:
             pass
 
 
-def test_how_long_flows_and_tasks_took(read: Read, captured: Capture) -> None:
-    """As many as there are spans, and as long; failures by the class of the error."""
+def test_durations_of_flows_and_tasks(read: Read, captured: Capture) -> None:
+    """Numbers and durations equal those of the spans; failures are separated by the error's class."""
     nightly(3, failing=1).execute()
     flows, tasks = read("otelflow.flow.duration"), read("otelflow.task.duration")
     assert {key: point.count for key, point in flows.items()} == {("nightly", "completed"): 1}
@@ -79,12 +79,12 @@ def test_how_long_flows_and_tasks_took(read: Read, captured: Capture) -> None:
     }
     (only,) = flows.values()
     assert only.sum == pytest.approx(captured.flow("nightly").duration)
-    assert sum(point.sum for point in tasks.values()) == pytest.approx(sum(one.duration for one in captured.tasks))
+    assert sum(point.sum for point in tasks.values()) == pytest.approx(sum(run.duration for run in captured.tasks))
     assert only.explicit_bounds == instruments.BOUNDS
 
 
-def test_an_exemplar_leads_to_the_trace(read: Read, captured: Capture) -> None:
-    """Of the run itself, whatever is current where metrics are collected."""
+def test_an_exemplar_links_to_the_trace(read: Read, captured: Capture) -> None:
+    """It has the ids of the measured run, whatever span is current when metrics are collected."""
 
     @flow
     def outer() -> None:
@@ -92,22 +92,22 @@ def test_an_exemplar_leads_to_the_trace(read: Read, captured: Capture) -> None:
         (point,) = read("otelflow.task.duration").values()
         (exemplar,) = point.exemplars
         inner = captured.task("step")
-        found = (format(exemplar.trace_id, "032x"), format(exemplar.span_id, "016x"))
-        assert found == (inner.trace_id, inner.span_id)
+        exemplar_ids = (format(exemplar.trace_id, "032x"), format(exemplar.span_id, "016x"))
+        assert exemplar_ids == (inner.trace_id, inner.span_id)
 
     outer().execute()
 
 
-def test_what_is_sampled_out_is_measured(read: Read) -> None:
-    """And has no exemplar: there is no trace to lead to."""
+def test_a_run_that_is_sampled_out_is_measured(read: Read) -> None:
+    """It has no exemplar, because there is no trace to link to."""
     with use_provider(TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False)):
         nightly(1).execute()
     (point,) = read("otelflow.task.duration").values()
     assert (point.count, list(point.exemplars)) == (1, [])
 
 
-def test_what_runs(read: Read) -> None:
-    """While flows run they are counted, in all threads; afterwards there are none."""
+def test_running_flows_are_counted(read: Read) -> None:
+    """Flows of all threads are counted while they run; afterwards the number is 0."""
     here, go_on = threading.Barrier(4), threading.Event()
 
     @flow
@@ -120,12 +120,12 @@ def test_what_runs(read: Read) -> None:
         here.wait(10)
         assert read("otelflow.flow.active")[("waits",)].value == 3
         go_on.set()
-    assert all(one.result().status == "completed" for one in running)
+    assert all(future.result().status == "completed" for future in running)
     assert read("otelflow.flow.active")[("waits",)].value == 0
 
 
 def test_a_cancelled_run_is_no_failure(read: Read) -> None:
-    """It has its own status, and no error."""
+    """It has the status ``cancelled``, and no error."""
 
     @flow(transparent=True)
     async def waits() -> None:
@@ -143,7 +143,7 @@ def test_a_cancelled_run_is_no_failure(read: Read) -> None:
 
 
 def test_a_task_that_leaves_no_span_is_measured(tmp_path: Path, read: Read, captured: Capture) -> None:
-    """That is what `min_duration` and metrics are for together."""
+    """A task below ``min_duration`` leaves no span, and metrics still count it."""
     shopping.write(tmp_path, short="def leaf(): pass\n")
     with (
         shopping.importable(tmp_path),
@@ -156,7 +156,7 @@ def test_a_task_that_leaves_no_span_is_measured(tmp_path: Path, read: Read, capt
 
 
 def test_a_job_in_another_process_is_measured_here(read: Read) -> None:
-    """Once, by the flow that it belongs to."""
+    """It is counted once, in the process of its flow."""
     from concurrent.futures import ProcessPoolExecutor
 
     @flow
@@ -168,12 +168,12 @@ def test_a_job_in_another_process_is_measured_here(read: Read) -> None:
     assert read("otelflow.task.duration")[("pooled", "step", "completed")].count == 3
 
 
-def test_names_without_end_are_one_series(read: Read) -> None:
-    """2,000 sets of attributes; what comes beyond is counted, and marked as OpenTelemetry has it."""
+def test_the_number_of_series_is_bounded(read: Read) -> None:
+    """Beyond 2,000 sets of attributes, runs are counted in one series with OpenTelemetry's overflow mark."""
     for number in range(2_100):
-        made = Flow(int)
-        made.name = f"order {number}"
-        made.execute()
+        run = Flow(int)
+        run.name = f"order {number}"
+        run.execute()
     points = read("otelflow.flow.duration")
     assert len(points) == 2_001
     assert points[(True,)].count == 100
@@ -181,21 +181,21 @@ def test_names_without_end_are_one_series(read: Read) -> None:
 
 
 def test_notes_do_not_pile_up(read: Read) -> None:
-    """Without any collection they are worked off beside, all of them."""
+    """Without a collection, a thread processes all of them."""
     nightly(20_000).execute()
     until = time.monotonic() + 20
-    while len(measures._taken) > measurements._MANY and time.monotonic() < until:
+    while len(measures._notes) > measurements._NOTES_FOR_THREAD and time.monotonic() < until:
         time.sleep(0.01)
-    assert len(measures._taken) <= measurements._MANY
+    assert len(measures._notes) <= measurements._NOTES_FOR_THREAD
     assert read("otelflow.task.duration")[("nightly", "step", "completed")].count == 20_000
 
 
-def test_what_is_too_much_is_counted(monkeypatch: pytest.MonkeyPatch, read: Read) -> None:
-    """Where nobody works the notes off in time, the oldest go; the number says so."""
-    monkeypatch.setattr(measurements, "_MANY", 10)
-    monkeypatch.setattr(measurements, "_MOST", 100)
+def test_notes_beyond_the_limit_are_dropped_and_counted(monkeypatch: pytest.MonkeyPatch, read: Read) -> None:
+    """If no thread processes the notes in time, the oldest are dropped and counted."""
+    monkeypatch.setattr(measurements, "_NOTES_FOR_THREAD", 10)
+    monkeypatch.setattr(measurements, "_MAX_NOTES", 100)
     before = read("otelflow.dropped").get(("metrics_queue_full",))
-    with measures._working:
+    with measures._process_lock:
         nightly(500).execute()
     after = read("otelflow.dropped")[("metrics_queue_full",)].value - (before.value if before else 0)
     assert read("otelflow.task.duration")[("nightly", "step", "completed")].count + after in (500, 501, 502)

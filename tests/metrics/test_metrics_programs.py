@@ -1,4 +1,4 @@
-"""Metrics of programs: what they export, each in a process of its own."""
+"""Metrics that programs export; each program runs in its own process."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def said_by(reader): return numbers(json.loads(reader.get_metrics_data().to_json
 
 
 def console(output: str) -> list[Any]:
-    """What the SDK's console exporter printed, one collection after the other."""
-    found, text, decoder = [], output.lstrip(), json.JSONDecoder()
+    """Parse what the SDK's console exporter printed: one item for each collection."""
+    collections, text, decoder = [], output.lstrip(), json.JSONDecoder()
     while text.startswith("{"):
-        one, end = decoder.raw_decode(text)
-        found.append(one)
+        collection, end = decoder.raw_decode(text)
+        collections.append(collection)
         text = text[end:].lstrip()
-    return found
+    return collections
 
 
 QUIET = {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "console"}
@@ -58,8 +58,8 @@ QUIET = {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "console"}
         ("configure('shop')", {"OTELFLOW_METRICS": "perhaps"}, False),
     ],
 )
-def test_metrics_are_asked_for(call: str, variables: dict[str, str], is_measured: bool) -> None:
-    """In code or by a variable; code goes first. They are sent at the end of the program, without a flush."""
+def test_metrics_are_enabled_in_code_or_by_a_variable(call: str, variables: dict[str, str], is_measured: bool) -> None:
+    """Code overrides the variable. Metrics are sent at the end of the program, without a flush."""
     done = run(f"{call}\nwork(3).execute()", head=HEAD, **QUIET, **variables)
     assert done.returncode == 0
     collections = console(done.stdout)
@@ -72,7 +72,7 @@ def test_metrics_are_asked_for(call: str, variables: dict[str, str], is_measured
 
 
 def test_a_meter_provider_of_the_users_is_used() -> None:
-    """Before or without configure()."""
+    """It is used with and without ``configure()``."""
     program = """
     from opentelemetry import metrics
     reader = InMemoryMetricReader()
@@ -94,8 +94,8 @@ def test_a_meter_provider_of_the_users_is_used() -> None:
         assert console(done.stdout) == []
 
 
-def test_what_ran_before_configure_is_measured() -> None:
-    """Where the variable asks for it; once, as what runs afterwards."""
+def test_runs_before_configure_are_measured() -> None:
+    """If the variable enables metrics, they are counted once, as are later runs."""
     done = run(
         "work(3).execute()\nconfigure('shop')\nconfigure('shop', metrics=True)\nwork(2).execute()",
         head=HEAD,
@@ -115,7 +115,7 @@ def test_what_ran_before_configure_is_measured() -> None:
 
 
 def test_a_forked_child_counts_its_own() -> None:
-    """As another instance of the service; what the parent counted does not come again."""
+    """It is another instance of the service, and does not repeat the parent's numbers."""
     done = run(
         """
         configure("shop", metrics=True)
@@ -132,17 +132,17 @@ def test_a_forked_child_counts_its_own() -> None:
         head=HEAD,
         **QUIET,
     )
-    of_child, of_parent = (one["resource_metrics"][0] for one in console(done.stdout))
-    instances = {one["resource"]["attributes"]["service.instance.id"] for one in (of_child, of_parent)}
+    of_child, of_parent = (collection["resource_metrics"][0] for collection in console(done.stdout))
+    instances = {resource["resource"]["attributes"]["service.instance.id"] for resource in (of_child, of_parent)}
     assert len(instances) == 2
     for resource, tasks in ((of_child, 2), (of_parent, 5)):
         (scope,) = resource["scope_metrics"]
-        (durations,) = (one for one in scope["metrics"] if one["name"] == "otelflow.task.duration")
+        (durations,) = (metric for metric in scope["metrics"] if metric["name"] == "otelflow.task.duration")
         assert [point["count"] for point in durations["data"]["data_points"]] == [tasks]
 
 
-def test_what_became_of_spans() -> None:
-    """Handed over, delivered, failed, and how long an export took: the numbers of stats()."""
+def test_numbers_of_exports_are_metrics() -> None:
+    """Produced, delivered and failed spans and the duration of exports: the numbers of ``stats()``."""
     done = run(
         """
         from opentelemetry import metrics
@@ -175,8 +175,8 @@ def test_what_became_of_spans() -> None:
     assert done.said[f"otel.sdk.exporter.operation.duration {kind} export_failed"] == 1
 
 
-def test_a_dead_collector_holds_nobody() -> None:
-    """The flush says that metrics were not sent, in its time; the end of the program is not held up, and says so."""
+def test_a_dead_collector_does_not_block_the_program() -> None:
+    """The flush reports within its time that metrics were not sent. The end of the program logs it, without delay."""
     began = time.monotonic()
     done = run(
         """
@@ -196,8 +196,8 @@ def test_a_dead_collector_holds_nobody() -> None:
     assert time.monotonic() - began < 30
 
 
-def test_the_sdks_own_switch_shows_what_became_of_the_spans() -> None:
-    """Without metrics of flows: the numbers that the SDK has of its own processor, under its names."""
+def test_the_sdks_own_switch_enables_metrics_of_exports() -> None:
+    """The numbers have the names of the SDK's metrics for its own processor; there are no metrics of flows."""
     done = run(
         """
         from opentelemetry import metrics

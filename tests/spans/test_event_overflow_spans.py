@@ -1,4 +1,4 @@
-"""Events that overflow into child spans: all arrive, whatever the sampler."""
+"""Events that overflow into child spans: all arrive, and those that a sampler refuses are counted."""
 
 from __future__ import annotations
 
@@ -32,45 +32,47 @@ say(delivered=bool(flush(60)), dropped=stats().dropped)
 """
 
 
-def received(sink: Sink) -> tuple[Any, list[Any]]:
-    """The run's own span, and those that continue it, in order."""
+def received_spans(sink: Sink) -> tuple[Any, list[Any]]:
+    """Return the run's own span, and its continuation spans in order."""
     spans = [span for span, _, _ in sink.spans]
-    (own,) = [span for span in spans if span.name == "chatty"]
-    others = [span for span in spans if span is not own]
-    return own, sorted(others, key=lambda span: attributes_of(span)["otelflow.continuation"])
+    (run_span,) = [span for span in spans if span.name == "chatty"]
+    continuations = [span for span in spans if span is not run_span]
+    return run_span, sorted(continuations, key=lambda span: attributes_of(span)["otelflow.continuation"])
 
 
 def test_a_hundred_thousand_messages_arrive(sink: Sink) -> None:
-    """Each exactly once and in order, over OTLP, in child spans of the run's that are within all limits."""
+    """Each arrives exactly once and in order, over OTLP, in child spans that are within all limits."""
     number = 100_000
     source = CARRIED.replace("sys.argv[1]", repr(sink.endpoint)).replace("sys.argv[2]", repr(number))
     done = program(source, OTELFLOW_OVERFLOW="spans", timeout=120)
     assert done.said == {"delivered": True, "dropped": {}}, done.stderr
-    own, others = received(sink)
-    events = [event for span in (own, *others) for event in span.events]
+    run_span, continuations = received_spans(sink)
+    events = [event for span in (run_span, *continuations) for event in span.events]
     texts = [attributes_of(event).get(TEXT, "") for event in events if event.name == "otelflow.message"]
     lines = [text for text in texts if text.startswith("line ")]
     assert lines == [f"line {n}" for n in range(number)]
-    assert max(len(span.events) for span in others) == 128
-    assert {(span.name, span.parent_span_id) for span in others} == {("chatty (continued)", own.span_id)}
-    assert attributes_of(own)["otelflow.continuations"] == len(others)
-    assert {attributes_of(span)["otelflow.flow.run_id"] for span in (own, *others)} == {
-        attributes_of(own)["otelflow.flow.run_id"]
+    assert max(len(span.events) for span in continuations) == 128
+    assert {(span.name, span.parent_span_id) for span in continuations} == {("chatty (continued)", run_span.span_id)}
+    assert attributes_of(run_span)["otelflow.continuations"] == len(continuations)
+    assert {attributes_of(span)["otelflow.flow.run_id"] for span in (run_span, *continuations)} == {
+        attributes_of(run_span)["otelflow.flow.run_id"]
     }
-    for span in others:
+    for span in continuations:
         times = [event.time_unix_nano for event in span.events]
         assert (span.start_time_unix_nano, span.end_time_unix_nano) == (times[0], times[-1])
-    assert [event.name for event in own.events][-3:] == ["otelflow.artifact", "exception", "otelflow.message"]
+    assert [event.name for event in run_span.events][-3:] == ["otelflow.artifact", "exception", "otelflow.message"]
 
 
 def test_large_texts_in_child_spans(sink: Sink) -> None:
-    """No span has more bytes than a span may have, and nothing is lost."""
+    """No span exceeds its limit in bytes, and no event is lost."""
     source = CARRIED.replace("sys.argv[1]", repr(sink.endpoint)).replace("sys.argv[2]", "300")
     done = program(source.replace('{line}"', "{line} " + "x" * 1800 + '"'), OTELFLOW_OVERFLOW="spans")
     assert done.said == {"delivered": True, "dropped": {}}, done.stderr
-    own, others = received(sink)
-    assert max(span.ByteSize() for span in (own, *others)) <= MAX_SPAN_BYTES
-    lines = [text for span in (own, *others) for text in map(_text, span.events) if text.startswith("line ")]
+    run_span, continuations = received_spans(sink)
+    assert max(span.ByteSize() for span in (run_span, *continuations)) <= MAX_SPAN_BYTES
+    lines = [
+        text for span in (run_span, *continuations) for text in map(_text, span.events) if text.startswith("line ")
+    ]
     assert [int(text.split()[1]) for text in lines] == list(range(300))
 
 
@@ -96,7 +98,7 @@ say(messages=len(run.messages), number=run.messages[450].attributes, events=len(
 
 
 def test_the_test_kit_shows_runs() -> None:
-    """What continues a run is no run: the tree is the same, and the run has all its messages and events."""
+    """A continuation span is not shown as a run: the tree is the same, and the run has all its messages and events."""
     done = program(IN_THE_KIT, OTELFLOW_OVERFLOW="spans")
     assert done.said == {"messages": 500, "number": {"number": 450}, "events": 500, "spans": 2, "tree": 0}, done.stderr
 
@@ -130,6 +132,6 @@ say(events=len(span.events), lost=span.attributes["otelflow.dropped.events"], dr
 
 
 def test_a_sampler_that_refuses_child_spans() -> None:
-    """What they would have carried is counted."""
+    """The events of the refused child spans are counted."""
     done = program(REFUSED, OTELFLOW_OVERFLOW="spans")
     assert done.said == {"events": 96, "lost": 204, "dropped": {"events_over_span_limit": 204}}, done.stderr

@@ -1,4 +1,4 @@
-"""Lean spans are the SDK's spans: whatever is done to them, what is exported is the same."""
+"""Lean spans behave like the SDK's spans: after any sequence of calls, the exported span is the same."""
 
 from __future__ import annotations
 
@@ -63,36 +63,36 @@ LINKED = SpanContext(7, 8, True, TraceFlags(1))
 Step = Callable[[Any], object]
 
 
-def raised(text: str) -> ValueError:
+def raised_error(text: str) -> ValueError:
     try:
         raise ValueError(text)
     except ValueError as error:
         return error
 
 
-ERROR = raised("the same")
+ERROR = raised_error("the same")
 
 
 steps: st.SearchStrategy[Step] = st.one_of(
-    st.tuples(keys, values).map(lambda given: lambda span: span.set_attribute(*given)),
-    attributes.map(lambda given: lambda span: span.set_attributes(given)),
-    st.tuples(st.text(max_size=3), attributes).map(lambda given: lambda span: span.add_event(*given, timestamp=5)),
+    st.tuples(keys, values).map(lambda value: lambda span: span.set_attribute(*value)),
+    attributes.map(lambda value: lambda span: span.set_attributes(value)),
+    st.tuples(st.text(max_size=3), attributes).map(lambda value: lambda span: span.add_event(*value, timestamp=5)),
     st.dictionaries(st.sampled_from("abc"), st.text(max_size=5), max_size=3).map(
-        lambda given: lambda span: add_event(span, "of ours", dict(given), 7)
+        lambda value: lambda span: add_event(span, "of ours", dict(value), 7)
     ),
-    attributes.map(lambda given: lambda span: span.add_link(LINKED, given)),
+    attributes.map(lambda value: lambda span: span.add_link(LINKED, value)),
     st.sampled_from([Status(StatusCode.ERROR, "no"), Status(StatusCode.OK), Status(StatusCode.UNSET)]).map(
-        lambda given: lambda span: span.set_status(given)
+        lambda value: lambda span: span.set_status(value)
     ),
-    st.text(max_size=3).map(lambda given: lambda span: span.update_name(given)),
+    st.text(max_size=3).map(lambda value: lambda span: span.update_name(value)),
     st.just(lambda span: span.record_exception(ERROR, timestamp=6)),
     st.just(lambda span: span.end(99)),
     st.just(lambda span: (span.attributes, span.events, span.links, span.status, span.is_recording())),
 )
 
 
-class Seen(SpanProcessor):
-    """What a processor of the user's sees when a span starts."""
+class StartRecorder(SpanProcessor):
+    """A processor of the user that records what it sees when a span starts."""
 
     def __init__(self) -> None:
         self.starts: list[Any] = []
@@ -102,11 +102,11 @@ class Seen(SpanProcessor):
         span.set_attribute("from.processor", True)
 
 
-def exported(todo: list[Step], lean: bool, limits: SpanLimits | None = None) -> tuple[ReadableSpan, list[Any]]:
-    """The span that ``todo`` leaves, started leanly or by the SDK, and what processors saw."""
-    memory, seen = InMemorySpanExporter(), Seen()
+def exported(calls: list[Step], lean: bool, limits: SpanLimits | None = None) -> tuple[ReadableSpan, list[Any]]:
+    """Return the exported span after ``calls``, started as a lean span or by the SDK, and what processors saw."""
+    memory, recorder = InMemorySpanExporter(), StartRecorder()
     provider = TracerProvider(shutdown_on_exit=False, span_limits=limits)
-    provider.add_span_processor(seen)
+    provider.add_span_processor(recorder)
     provider.add_span_processor(SimpleSpanProcessor(memory))
     tracer = provider.get_tracer("otelflow", "1", attributes={"scope": 1})
     root = tracer.start_span("root", start_time=1)
@@ -118,18 +118,21 @@ def exported(todo: list[Step], lean: bool, limits: SpanLimits | None = None) -> 
         assert isinstance(span, lean_span.LeanSpan)
     else:
         span = tracer.start_span("task", context, attributes=dict(START), start_time=10)
-    for step in todo:
+    for step in calls:
         step(span)
     span.end(100)
-    (made,) = memory.get_finished_spans()
-    assert made.parent is not None
-    assert made.context is not None
-    assert (made.parent.span_id, made.context.trace_id) == (root.get_span_context().span_id, made.parent.trace_id)
-    return made, seen.starts
+    (exported_span,) = memory.get_finished_spans()
+    assert exported_span.parent is not None
+    assert exported_span.context is not None
+    assert (exported_span.parent.span_id, exported_span.context.trace_id) == (
+        root.get_span_context().span_id,
+        exported_span.parent.trace_id,
+    )
+    return exported_span, recorder.starts
 
 
 def facts(span: ReadableSpan) -> dict[str, Any]:
-    """Everything that an exporter may look at, but for ids."""
+    """Return everything that an exporter may read, except ids."""
     assert span.context is not None
     return {
         "name": span.name,
@@ -148,23 +151,23 @@ def facts(span: ReadableSpan) -> dict[str, Any]:
 
 @settings(deadline=None)
 @given(st.lists(steps, max_size=12))
-def test_any_sequence_of_calls_leaves_the_same_span(todo: list[Step]) -> None:
+def test_any_sequence_of_calls_leaves_the_same_span(calls: list[Step]) -> None:
     """Attributes, events, links, status, name, times, drops: equal to the SDK's own; processors saw the same start."""
-    lean, lean_seen = exported(todo, lean=True)
-    usual, usual_seen = exported(todo, lean=False)
-    assert facts(lean) == facts(usual)
-    assert lean_seen == usual_seen
+    lean, lean_starts = exported(calls, lean=True)
+    sdk, sdk_starts = exported(calls, lean=False)
+    assert facts(lean) == facts(sdk)
+    assert lean_starts == sdk_starts
     assert isinstance(lean, ReadableSpan)
 
 
 @settings(deadline=None)
 @given(st.lists(steps, max_size=12), st.sampled_from([0, 1, 2, 3, 5, 33]))
-def test_limits_hold(todo: list[Step], most: int) -> None:
-    """The SDK's limits of attributes, events and links are the lean span's, too."""
+def test_limits_hold(calls: list[Step], limit: int) -> None:
+    """The SDK's limits of attributes, events and links apply to lean spans too."""
     limits = SpanLimits(
-        max_span_attributes=most, max_events=2, max_links=1, max_event_attributes=1, max_link_attributes=1
+        max_span_attributes=limit, max_events=2, max_links=1, max_event_attributes=1, max_link_attributes=1
     )
-    assert facts(exported(todo, True, limits)[0]) == facts(exported(todo, False, limits)[0])
+    assert facts(exported(calls, True, limits)[0]) == facts(exported(calls, False, limits)[0])
 
 
 anything = st.recursive(values | st.integers() | st.floats(allow_nan=False) | st.text(), st.lists, max_leaves=5)
@@ -176,53 +179,55 @@ anything = st.recursive(values | st.integers() | st.floats(allow_nan=False) | st
     st.sampled_from([128, 2, 0]),
     st.sampled_from([128, 2, 0]),
 )
-def test_events_of_ours_are_the_same(given_: list[dict[str, Any]], most: int, most_events: int) -> None:
-    """Made without the SDK looking at what we cleaned: equal, also under limits, and as unchangeable."""
-    events = [{key: to_attribute(key, value)[0] for key, value in one.items()} for one in given_]
-    limits = SpanLimits(max_event_attributes=most, max_events=most_events)
-    todo: list[Step] = [partial(_add, attributes=attributes) for attributes in events]
-    lean, usual = exported(todo, True, limits)[0], exported(todo, False, limits)[0]
-    assert facts(lean) == facts(usual)
-    for event, other in zip(lean.events, usual.events, strict=True):
+def test_events_added_without_the_sdks_checks_are_the_same(
+    dicts: list[dict[str, Any]], limit: int, max_events: int
+) -> None:
+    """They equal the SDK's events, also under limits, and cannot be changed."""
+    events = [{key: to_attribute(key, value)[0] for key, value in attributes.items()} for attributes in dicts]
+    limits = SpanLimits(max_event_attributes=limit, max_events=max_events)
+    calls: list[Step] = [partial(_add, attributes=attributes) for attributes in events]
+    lean, sdk = exported(calls, True, limits)[0], exported(calls, False, limits)[0]
+    assert facts(lean) == facts(sdk)
+    for event, other in zip(lean.events, sdk.events, strict=True):
         assert event.dropped_attributes == other.dropped_attributes
         with pytest.raises(TypeError):
             event.attributes["more"] = 1  # type: ignore[index]
 
 
-def test_events_that_a_processor_put_in_their_place_are_exported() -> None:
-    """As one that redacts does: a plain list of the SDK's events."""
+def test_events_that_a_processor_replaced_are_exported() -> None:
+    """A processor that redacts sets a plain list of the SDK's events."""
 
     def redact(span: Any) -> None:
         span._events = [Event(event.name, {"gone": True}, event.timestamp) for event in span.events]
 
-    todo: list[Step] = [partial(_add, attributes={"a": 1}), redact, partial(_add, attributes={"b": 2})]
-    lean, usual = exported(todo, True)[0], exported(todo, False)[0]
+    calls: list[Step] = [partial(_add, attributes={"a": 1}), redact, partial(_add, attributes={"b": 2})]
+    lean, sdk = exported(calls, True)[0], exported(calls, False)[0]
     assert [dict(event.attributes or {}) for event in lean.events] == [{"gone": True}, {"b": 2}]
-    assert facts(lean) == facts(usual)
+    assert facts(lean) == facts(sdk)
 
 
 def _add(span: Any, attributes: dict[str, Any]) -> None:
     add_event(span, "event", dict(attributes), 50)
 
 
-class ByName(StaticSampler):
-    """A sampler of the user's own, which looks at attributes."""
+class OwnSampler(StaticSampler):
+    """A sampler of the user that adds an attribute."""
 
-    def should_sample(self, *given: Any, **more: Any) -> SamplingResult:
+    def should_sample(self, *args: Any, **kwargs: Any) -> SamplingResult:
         return SamplingResult(Decision.RECORD_AND_SAMPLE, {"sampled.by": "me"})
 
 
 @pytest.mark.parametrize(
     "more",
     [
-        {"sampler": ByName(Decision.DROP)},
-        {"sampler": ParentBased(ALWAYS_ON, local_parent_sampled=ByName(Decision.DROP))},
+        {"sampler": OwnSampler(Decision.DROP)},
+        {"sampler": ParentBased(ALWAYS_ON, local_parent_sampled=OwnSampler(Decision.DROP))},
         {"span_limits": SpanLimits(max_span_attribute_length=3)},
     ],
     ids=["own sampler", "own sampler below", "value length"],
 )
-def test_what_is_unusual_takes_the_public_way(more: dict[str, Any]) -> None:
-    """Samplers that have to be asked and limits that apply at the start."""
+def test_unusual_samplers_and_limits_use_the_public_api(more: dict[str, Any]) -> None:
+    """The SDK starts the span if its sampler must be called, or if a limit applies at the start."""
     tracer = TracerProvider(shutdown_on_exit=False, **more).get_tracer("x")
     source = TracerSource(tracer)
     context = set_span_in_context(tracer.start_span("root"))
@@ -230,10 +235,10 @@ def test_what_is_unusual_takes_the_public_way(more: dict[str, Any]) -> None:
     assert not isinstance(source.start("t", context, (), 1), lean_span.LeanSpan)
 
 
-def test_an_sdk_of_another_shape_takes_the_public_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the SDK's fields are not those known, spans are made by the SDK alone, and flows work the same."""
+def test_an_sdk_with_other_fields_uses_the_public_api(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the SDK's spans have other fields, the SDK alone creates spans, and flows work the same."""
     monkeypatch.setattr(lean_span, "_known_shape", None)
-    monkeypatch.setattr(lean_span, "_OF_SPAN", {*lean_span._OF_SPAN, "_of_the_future"})
+    monkeypatch.setattr(lean_span, "_SPAN_FIELDS", {*lean_span._SPAN_FIELDS, "_of_the_future"})
     memory = InMemorySpanExporter()
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(memory))
@@ -246,7 +251,7 @@ def test_an_sdk_of_another_shape_takes_the_public_way(monkeypatch: pytest.Monkey
 
 
 def test_links_given_at_the_start_are_not_lost() -> None:
-    """Source.start passes them on: a span with links is the SDK's own."""
+    """``TracerSource.start`` passes them on: a span with links is the SDK's own."""
     tracer = TracerProvider(shutdown_on_exit=False).get_tracer("x")
     span: Any = TracerSource(tracer).start("t", set_span_in_context(tracer.start_span("root")), (), 1, [Link(LINKED)])
     assert [link.context for link in span.links] == [LINKED]
@@ -256,7 +261,7 @@ def test_links_given_at_the_start_are_not_lost() -> None:
 
 
 class Ids(IdGenerator):
-    """Ids that count up; 0, which is none, where told."""
+    """Ids that count up from ``first``; 0 is not a valid id."""
 
     def __init__(self, first: int = 1) -> None:
         self._numbers = itertools.count(first)
@@ -269,7 +274,7 @@ class Ids(IdGenerator):
 
 
 class Meddler(SpanProcessor):
-    """A processor that writes at the start, at the end, and puts other attributes in place of what it redacts."""
+    """A processor that writes at the start and at the end, and replaces the attributes that it redacts."""
 
     def on_start(self, span: Any, parent_context: Any = None) -> None:
         span.set_attribute("at.start", len(span.attributes))
@@ -298,8 +303,8 @@ SAMPLERS = {
     "never": lambda: ALWAYS_OFF,
     "never, at first": lambda: ParentBased(ALWAYS_OFF),
     "by chance": lambda: ParentBased(TraceIdRatioBased(0.5)),
-    "its own": lambda: ByName(Decision.DROP),
-    "its own, below": lambda: ParentBased(ALWAYS_ON, remote_parent_sampled=ByName(Decision.DROP)),
+    "its own": lambda: OwnSampler(Decision.DROP),
+    "its own, below": lambda: ParentBased(ALWAYS_ON, remote_parent_sampled=OwnSampler(Decision.DROP)),
     "its own, elsewhere": lambda: ParentBased(ALWAYS_OFF, local_parent_sampled=ALWAYS_OFF),
 }
 
@@ -310,7 +315,7 @@ GENERATORS = {"random": lambda: None, "counting": Ids, "none at first": lambda: 
 def started(
     by_source: bool, sampler: Any, generator: Any, parent: SpanContext | None
 ) -> tuple[Any, list[ReadableSpan]]:
-    """A span below ``parent``, started as a task's is or by the SDK; and what is exported when it has ended."""
+    """Start a child of ``parent`` as a task's span or by the SDK, and end it. Return its context and the export."""
     memory = InMemorySpanExporter()
     provider = TracerProvider(sampler=sampler, id_generator=generator, shutdown_on_exit=False)
     provider.add_span_processor(Meddler())
@@ -328,19 +333,19 @@ def started(
 @pytest.mark.parametrize("generator", GENERATORS)
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("parent", PARENTS)
-def test_whatever_the_parent_the_sampler_and_the_ids(parent: str, sampler: str, generator: str) -> None:
-    """Flags, trace state, validity, what is exported, and what processors did to it: as the SDK's own."""
-    seen = []
-    assert lean_span.has_known_shape()  # looked at once a process, on a span, whose ids are drawn as all are
+def test_any_parent_sampler_and_id_generator_give_the_same_span(parent: str, sampler: str, generator: str) -> None:
+    """Flags, trace state, validity, the exported spans and the changes of processors are the same as the SDK's."""
+    recorder = []
+    assert lean_span.has_known_shape()  # its first call starts a span, which draws ids from the seeded generator
     for by_source in (True, False):
         random.seed(11)
         context, spans = started(by_source, SAMPLERS[sampler](), GENERATORS[generator](), PARENTS[parent])
-        seen.append((tuple(context), [facts(span) for span in spans], [span.parent for span in spans]))
-    assert seen[0] == seen[1]
+        recorder.append((tuple(context), [facts(span) for span in spans], [span.parent for span in spans]))
+    assert recorder[0] == recorder[1]
 
 
-def test_a_tracer_that_is_switched_off_makes_no_span() -> None:
-    """The switch of the SDK is asked at each span, where it has one."""
+def test_a_disabled_tracer_starts_no_span() -> None:
+    """Each start reads the SDK's switch, if this version has one."""
     provider = TracerProvider(shutdown_on_exit=False)
     tracer: Any = provider.get_tracer("x")
     if not hasattr(tracer, "_tracer_config"):
@@ -351,19 +356,19 @@ def test_a_tracer_that_is_switched_off_makes_no_span() -> None:
     assert not source.start("t", Context(), (), 1).is_recording()
 
 
-def test_a_processor_added_later_is_told() -> None:
-    """Of the end of a span that has begun already, and of all after it."""
+def test_a_processor_that_is_added_later_is_called() -> None:
+    """It receives the end of a span that has started before, and all later spans."""
     provider = TracerProvider(shutdown_on_exit=False)
     source, memory = TracerSource(provider.get_tracer("x")), InMemorySpanExporter()
     span = source.start("first", Context(), (), 1)
     provider.add_span_processor(SimpleSpanProcessor(memory))
     span.end()
     source.start("second", Context(), (), 1).end()
-    assert [one.name for one in memory.get_finished_spans()] == ["first", "second"]
+    assert [span.name for span in memory.get_finished_spans()] == ["first", "second"]
 
 
 def test_an_ended_span_is_copied_as_the_sdk_s_are() -> None:
-    """Processors that keep copies get one: of the facts, and not of locks."""
+    """Processors that keep copies get a readable span, without locks."""
     source = TracerSource(TracerProvider(shutdown_on_exit=False).get_tracer("x"))
     span: Any = source.start("t", Context(), (START, 5), 1)
     span.end(9)

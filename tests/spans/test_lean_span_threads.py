@@ -1,4 +1,4 @@
-"""Lean spans in many threads, and where Ctrl-C comes in between."""
+"""Lean spans in many threads, and lean spans whose methods are interrupted by Ctrl-C."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ START = {"otelflow.kind": "task", "number": 3, "list": ("a", "b")}
 
 
 @pytest.mark.parametrize("looks", [False, True])
-def test_threads_that_say_and_look_at_once_lose_no_event(looks: bool) -> None:
-    """The SDK's list is made while others go on adding to the span."""
+def test_threads_that_add_and_read_events_lose_none(looks: bool) -> None:
+    """The SDK's list of events is created while other threads add events."""
     source = TracerSource(TracerProvider(shutdown_on_exit=False).get_tracer("x"))
     for _ in range(30):
         span: Any = source.start("t", Context(), (START,), 1)
@@ -48,7 +48,7 @@ def test_threads_that_say_and_look_at_once_lose_no_event(looks: bool) -> None:
 
 
 def test_many_threads_read_write_and_end_one_span() -> None:
-    """Nothing that came in time is lost, and the span is handed on once."""
+    """Nothing that was written in time is lost, and the span is exported once."""
     provider, memory = TracerProvider(shutdown_on_exit=False), InMemorySpanExporter()
     provider.add_span_processor(SimpleSpanProcessor(memory))
     source = TracerSource(provider.get_tracer("x"))
@@ -72,16 +72,18 @@ def test_many_threads_read_write_and_end_one_span() -> None:
             thread.start()
         for thread in threads:
             thread.join(20)
-        (made,) = memory.get_finished_spans()
+        (exported,) = memory.get_finished_spans()
         memory.clear()
-        assert made.attributes is not None
-        assert made.attributes["otelflow.status"] == "completed"
-        assert set(START) <= set(made.attributes)
+        assert exported.attributes is not None
+        assert exported.attributes["otelflow.status"] == "completed"
+        assert set(START) <= set(exported.attributes)
 
 
 def interrupted(call: Callable[[], object], after: int) -> bool:
-    """Whether ``call`` had a Ctrl-C behind the call of number ``after`` that :mod:`otelflow._spans.lean_span` makes:
-    Python notices signals there."""
+    """Interrupt ``call`` after call number ``after`` in :mod:`otelflow._spans.lean_span`. Return whether it got there.
+
+    Python handles signals at these places.
+    """
     passed, before = 0, ""
 
     def trace(frame: Any, event: str, _: Any) -> Any:
@@ -108,22 +110,23 @@ def interrupted(call: Callable[[], object], after: int) -> bool:
 
 
 def is_free(lock: Any) -> bool:
-    """Whether another thread can have ``lock``."""
-    found: list[bool] = []
-    thread = threading.Thread(target=lambda: found.append(lock.acquire(blocking=False) and not lock.release()))
+    """Return whether another thread can acquire ``lock``."""
+    results: list[bool] = []
+    thread = threading.Thread(target=lambda: results.append(lock.acquire(blocking=False) and not lock.release()))
     thread.start()
     thread.join()
-    return found == [True]
+    return results == [True]
 
 
 @pytest.mark.parametrize("name", ["finish", "conclude", "add_clean_event"])
-def test_a_ctrl_c_leaves_no_lock_behind_that_the_end_of_the_flow_would_wait_for(name: str) -> None:
+def test_a_ctrl_c_leaves_no_lock_locked(name: str) -> None:
+    """A lock that stays locked would block the end of the flow."""
     start = lean_tracer.starter_for(TracerProvider(shutdown_on_exit=False).get_tracer("otelflow"))
     assert start is not None
-    given: Any = {"finish": ({}, 5), "conclude": ({}, "no"), "add_clean_event": ("said", {}, 5)}[name]
+    arguments: Any = {"finish": ({}, 5), "conclude": ({}, "no"), "add_clean_event": ("message", {}, 5)}[name]
     for number in itertools.count(1):
         span = start("task", Context(), (START,), 10)
-        was_interrupted = interrupted(partial(getattr(span, name), *given), number)
-        assert is_free(span._lock), f"behind call {number}"
+        was_interrupted = interrupted(partial(getattr(span, name), *arguments), number)
+        assert is_free(span._lock), f"after call {number}"
         if not was_interrupted:
             break

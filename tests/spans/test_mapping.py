@@ -1,4 +1,4 @@
-"""What goes on the wire: names, parents, attributes, events, status and links of the exported spans."""
+"""The exported spans of flows and tasks: names, parents, attributes, events, status and links."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def outer() -> int:
 
 
 def test_a_flow_span(captured: Capture) -> None:
-    """A flow is a root span with its name, kind INTERNAL, our scope and version, and the flow's attributes."""
+    """A flow is a root span with its name, kind INTERNAL, otelflow's scope and version, and the flow's attributes."""
     run = outer().execute()
     span = captured.flow("outer").span
     assert span.parent is None
@@ -71,9 +71,10 @@ def test_a_task_span(captured: Capture) -> None:
 def test_the_objects_know_their_spans(captured: Capture) -> None:
     """trace_id and span_id are the exported span's, as hex, and durations agree to the nanosecond."""
     run = outer().execute()
-    for made in (run, run.tasks[0]):
-        seen = captured.span(made.name)
-        assert (made.trace_id, made.span_id, made.duration) == (seen.trace_id, seen.span_id, seen.duration)
+    for run_object in (run, run.tasks[0]):
+        span = captured.span(run_object.name)
+        expected = (span.trace_id, span.span_id, span.duration)
+        assert (run_object.trace_id, run_object.span_id, run_object.duration) == expected
 
 
 def test_given_names_and_attributes(captured: Capture) -> None:
@@ -89,13 +90,13 @@ def test_given_names_and_attributes(captured: Capture) -> None:
 
     run().execute()
     attributes = captured.task("load rows").attributes
-    given = {key: attributes[key] for key in ("rows", "ok", "tags", "more")}
-    assert given == {"rows": 3, "ok": True, "tags": ("a", "b"), "more": '{"x": 1}'}
+    custom = {key: attributes[key] for key in ("rows", "ok", "tags", "more")}
+    assert custom == {"rows": 3, "ok": True, "tags": ("a", "b"), "more": '{"x": 1}'}
     assert captured.flow("nightly").attributes["team"] == "data"
 
 
 def test_events_are_on_the_object_that_was_called(captured: Capture) -> None:
-    """this_flow speaks on the root span and this_task on the task's, wherever they are called."""
+    """this_flow adds events to the root span and this_task to the task's, wherever they are called."""
 
     @task
     def speak(this_task: Any = None, this_flow: Any = None) -> None:
@@ -115,12 +116,12 @@ def test_events_are_on_the_object_that_was_called(captured: Capture) -> None:
         {"otelflow.message.text": "own", "otelflow.message.severity": "WARNING", "attempt": 2},
     )
     assert next(iter(message.attributes or {})) == "otelflow.message.text"
-    made = dict(artifact.attributes or {})
+    attributes = dict(artifact.attributes or {})
     assert artifact.name == "otelflow.artifact"
-    assert (made["otelflow.artifact.key"], made["otelflow.artifact.type"]) == ("rows", "json")
-    assert made["otelflow.artifact.description"] == "Rows"
-    assert json.loads(str(made["otelflow.artifact.data"])) == {"count": 2}
-    assert made["otelflow.artifact.size"] == len('{"count": 2}')
+    assert (attributes["otelflow.artifact.key"], attributes["otelflow.artifact.type"]) == ("rows", "json")
+    assert attributes["otelflow.artifact.description"] == "Rows"
+    assert json.loads(str(attributes["otelflow.artifact.data"])) == {"count": 2}
+    assert attributes["otelflow.artifact.size"] == len('{"count": 2}')
     assert (result.name, dict(result.attributes or {})) == (
         "otelflow.result",
         {"otelflow.result.key": "total", "otelflow.result.description": "2 rows"},
@@ -129,7 +130,7 @@ def test_events_are_on_the_object_that_was_called(captured: Capture) -> None:
 
 
 def test_a_failure_is_recorded_once_at_its_origin(captured: Capture) -> None:
-    """Every span that an exception passed is an ERROR with its type; the exception and its message are on the first."""
+    """Every span that an exception passed has status ERROR and its type; only the innermost has the exception event."""
 
     @task
     def inner() -> None:
@@ -156,14 +157,14 @@ def test_a_failure_is_recorded_once_at_its_origin(captured: Capture) -> None:
         ("inner", ["exception", "otelflow.message"]),
     ]
     exception, message = captured.task("inner").events
-    made = dict(exception.attributes or {})
-    assert (made["exception.type"], made["exception.message"]) == ("LookupError", "not here")
-    assert 'raise LookupError("not here")' in str(made["exception.stacktrace"])
+    attributes = dict(exception.attributes or {})
+    assert (attributes["exception.type"], attributes["exception.message"]) == ("LookupError", "not here")
+    assert 'raise LookupError("not here")' in str(attributes["exception.stacktrace"])
     assert dict(message.attributes or {})["otelflow.message.text"] == "Error executing 'inner' task: not here"
 
 
 def test_the_same_exception_in_a_second_run_is_recorded_again(captured: Capture) -> None:
-    """Once a propagation, not once an exception object."""
+    """An exception is recorded once for each propagation, not once for each object."""
     error = OSError("disk full")
 
     @task
@@ -197,7 +198,7 @@ def test_an_error_type_outside_the_builtins_is_qualified(captured: Capture) -> N
 
 
 def test_a_nested_flow_is_a_child_span(captured: Capture) -> None:
-    """A flow inside a flow is in the same trace; its tasks are its own."""
+    """A flow inside a flow is in the same trace, and has its own tasks."""
 
     @flow
     def around() -> Any:
@@ -206,11 +207,11 @@ def test_a_nested_flow_is_a_child_span(captured: Capture) -> None:
     run = around().execute()
     captured.assert_tree("around\n  outer\n    step")
     assert run.tasks == []
-    assert [made.name for made in run.return_value.tasks] == ["step"]
+    assert [task_run.name for task_run in run.return_value.tasks] == ["step"]
 
 
 def test_a_flow_below_a_request_is_its_child(captured: Capture) -> None:
-    """Inside a span of somebody else's, the flow is a child span of it, and a task's span may be one's parent."""
+    """Inside a foreign span, the flow is its child. A task's span can be the parent of a foreign span."""
     tracer = trace.get_tracer("web")
 
     @task
@@ -234,7 +235,7 @@ def test_a_flow_below_a_request_is_its_child(captured: Capture) -> None:
 
 
 def test_a_new_trace_is_linked_both_ways(captured: Capture) -> None:
-    """new_trace=True starts a trace of its own, with links from and to the span that was current."""
+    """``new_trace=True`` starts a new trace, with links from and to the span that was current."""
 
     @flow(new_trace=True)
     def apart() -> None:
@@ -262,7 +263,7 @@ def test_an_orphan_task_is_an_ordinary_span(captured: Capture) -> None:
 
 
 def test_sampled_out_runs_work_the_same(captured: Capture) -> None:
-    """Sampled out, values, events and memory are as ever; ids are there; nothing is recorded."""
+    """Values, events, memory and ids are the same; no span is recorded."""
     exporter = InMemorySpanExporter()
     provider = TracerProvider(sampler=ParentBased(ALWAYS_OFF), shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
@@ -276,7 +277,7 @@ def test_sampled_out_runs_work_the_same(captured: Capture) -> None:
 
 
 def test_without_an_sdk_runs_work_the_same(captured: Capture) -> None:
-    """With the API alone there is no span, and so no ids; all else is the same."""
+    """With the API alone there are no spans and no ids; everything else is the same."""
     with use_provider(trace.NoOpTracerProvider()):
         run = outer().execute()
     assert run.return_value == 1
@@ -285,8 +286,8 @@ def test_without_an_sdk_runs_work_the_same(captured: Capture) -> None:
     assert captured.events[0].event_data.trace_id is None
 
 
-def test_a_remote_parent_that_is_not_sampled_is_asked_for_by_the_sampler() -> None:
-    """A remote, unsampled parent keeps its flow out, and the flow's tasks with it, in the caller's trace."""
+def test_a_flow_below_an_unsampled_remote_parent_is_not_sampled() -> None:
+    """The flow and its tasks are not exported; they are in the caller's trace."""
     context = trace.SpanContext(random.getrandbits(128), random.getrandbits(64), True, trace.TraceFlags(0))
     exporter = InMemorySpanExporter()
     provider = TracerProvider(shutdown_on_exit=False)
@@ -298,7 +299,7 @@ def test_a_remote_parent_that_is_not_sampled_is_asked_for_by_the_sampler() -> No
 
 
 def test_suppressed_instrumentation_makes_no_spans(captured: Capture) -> None:
-    """Where an exporter works, tasks leave no spans: they would be exported in turn."""
+    """Tasks that run inside an exporter leave no spans: these would be exported again."""
     from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach, set_value
 
     token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
@@ -309,8 +310,8 @@ def test_suppressed_instrumentation_makes_no_spans(captured: Capture) -> None:
     assert captured.spans == []
 
 
-def test_dropped_events_are_said_on_the_span(captured: Capture) -> None:
-    """A span keeps 128 events, one of which says that some are missing: how many, the span and the stats say, too."""
+def test_dropped_events_are_counted_on_the_span(captured: Capture) -> None:
+    """A span keeps 128 events; one of these marks the gap. The span and the stats have the number of missing events."""
     before = otelflow.stats().dropped.get("events_over_span_limit", 0)
 
     @flow(flow_config=FlowRunConfig(max_messages=50))

@@ -1,4 +1,4 @@
-"""The context of spans: baggage, whose children tasks are, and context implementations of others."""
+"""The context of spans: baggage, the parents of tasks, and other context implementations."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from otelflow.testing import Capture
 
 
 def test_a_flow_is_in_baggage() -> None:
-    """Name and run id of the flow travel as baggage, and are gone after it."""
+    """Name and run id of the flow are in baggage while it runs."""
 
     @flow
     def carrying() -> Any:
@@ -25,7 +25,7 @@ def test_a_flow_is_in_baggage() -> None:
 
 
 def test_everything_reads_the_same_context() -> None:
-    """current_flow, current_task, injection and the parent of a new span agree, and there is nothing afterwards."""
+    """current_flow, current_task, injection and the parent of a new span agree; after the flow they are empty."""
     seen: list[Any] = []
 
     @task
@@ -44,7 +44,7 @@ def test_everything_reads_the_same_context() -> None:
 
 
 def test_concurrent_tasks_are_children_of_their_own_flow(captured: Capture) -> None:
-    """Flows at once on one loop: each task is below its own flow, and in its tasks."""
+    """Flows run concurrently on one loop: each task is a child of its own flow, and in its ``tasks``."""
 
     @task
     async def sleeps(number: int) -> int:
@@ -61,13 +61,15 @@ def test_concurrent_tasks_are_children_of_their_own_flow(captured: Capture) -> N
     runs = asyncio.run(main())
     assert [run.return_value for run in runs] == [[number] * 5 for number in range(5)]
     captured.assert_tree("gathers  x5\n  sleeps  x5")
-    below = {(made.span_id, one.attributes["otelflow.flow.run_id"]) for made in captured.flows for one in made.children}
-    assert below == {(run.span_id, run.run_id) for run in runs}
+    pairs = {
+        (run.span_id, child.attributes["otelflow.flow.run_id"]) for run in captured.flows for child in run.children
+    }
+    assert pairs == {(run.span_id, run.run_id) for run in runs}
     assert [len(run.tasks) for run in runs] == [5] * 5
 
 
 def test_a_context_implementation_of_the_users_own() -> None:
-    """OTEL_PYTHON_CONTEXT may name another one than contextvars: it is asked through the API."""
+    """OTEL_PYTHON_CONTEXT may name another implementation than contextvars: otelflow uses it through the API."""
     done = programs.run(
         """
         from opentelemetry import context

@@ -1,8 +1,8 @@
-"""Spans as one HTML file that needs nothing else: to look at runs without a backend, and to send them to a colleague.
+"""Write spans as one self-contained HTML file: to view runs without a backend, and to send them to a colleague.
 
-The file holds its data as JSON that a person or a program can read (``<script id="otelflow-data">``), a style and a
-script. Its Content-Security-Policy names these two by their hashes and forbids everything else, the network included.
-Whatever a span says is data: in the file it cannot end the element it stands in, and the script only makes text of it.
+The file contains its data as JSON that a person or a program can read (``<script id="otelflow-data">``), a style and a
+script. Its Content-Security-Policy allows these two by their hashes and forbids everything else, including the network.
+Text from spans is data: in the file it cannot end its element, and the script only inserts it as text.
 """
 
 from __future__ import annotations
@@ -38,32 +38,35 @@ _SCRIPTS = (
     "details.js",
     "page.js",
 )
-"""The parts of the script, in the order in which they stand in the page."""
+"""The parts of the script, in their order in the page."""
 
-_LARGEST_EXACT = 2**53 - 1
-"""Beyond it JavaScript rounds whole numbers; OpenTelemetry's have 64 bits."""
+_MAX_SAFE_INTEGER = 2**53 - 1
+"""The largest integer that JavaScript does not round; OpenTelemetry's integers have 64 bits."""
 
-_NOT_IN_HTML = re.compile("[<\u2028\u2029\ud800-\udfff]")
-"""What the data may not hold as it is. ``<`` could begin a tag or a comment, which ends the element, or keeps it from
-ending; halves of surrogate pairs cannot be written as UTF-8."""
+_UNSAFE_IN_HTML = re.compile("[<\u2028\u2029\ud800-\udfff]")
+"""Characters that the data must escape.
+
+``<`` could start a tag or a comment, which ends the element or keeps it from ending. Lone surrogates cannot be encoded
+as UTF-8."""
 
 
 def write_page(spans: Iterable[Span], out: TextIO, *, title: str = "Runs", note: str = "") -> None:
-    """Write the page to ``out``, a span at a time. ``out`` has to be UTF-8.
+    """Write the page to ``out``, one span at a time.
 
-    ``title`` heads the page and ``note`` stands beside it: where the spans come from, or what is missing.
+    ``out`` must encode as UTF-8. ``title`` is the page's heading. ``note`` follows it: where the spans come from, or
+    what is missing.
     """
-    page = files("otelflow_exporters._page").joinpath("assets")
-    style = _between_newlines(page.joinpath("page.css").read_text(encoding="utf-8"))
-    parts = [page.joinpath(name).read_text(encoding="utf-8") for name in _SCRIPTS]
-    script = _between_newlines("(() => {\n'use strict';\n\n" + "\n".join(parts) + "\n})();")
+    assets = files("otelflow_exporters._page").joinpath("assets")
+    style = _wrap_in_newlines(assets.joinpath("page.css").read_text(encoding="utf-8"))
+    parts = [assets.joinpath(name).read_text(encoding="utf-8") for name in _SCRIPTS]
+    script = _wrap_in_newlines("(() => {\n'use strict';\n\n" + "\n".join(parts) + "\n})();")
     texts = {
         "policy": html.escape(_policy(style, script)),
         "title": html.escape(_encodable(title)),
         "style": style,
         "script": script,
     }
-    template = page.joinpath("page.html").read_text(encoding="utf-8")
+    template = assets.joinpath("page.html").read_text(encoding="utf-8")
     for part in re.split(r"(\{\{\w+\}\})", template):
         name = part.strip("{}") if part.startswith("{{") else None
         if name == "data":
@@ -73,14 +76,14 @@ def write_page(spans: Iterable[Span], out: TextIO, *, title: str = "Runs", note:
 
 
 def page_text(spans: Iterable[Span], *, title: str = "Runs", note: str = "") -> str:
-    """The page as text, for those who have a place for it other than a file."""
+    """Return the page as text."""
     out = io.StringIO()
     write_page(spans, out, title=title, note=note)
     return out.getvalue()
 
 
-def _between_newlines(text: str) -> str:
-    """What is hashed is what stands between the tags, to the character."""
+def _wrap_in_newlines(text: str) -> str:
+    """Return the text as it stands between the tags: the browser hashes exactly these characters."""
     return f"\n{text.strip()}\n"
 
 
@@ -90,10 +93,10 @@ def _policy(style: str, script: str) -> str:
             "default-src 'none'",
             f"script-src '{_hash(script)}'",
             f"style-src '{_hash(style)}'",
-            "img-src data:",  # the icon in the browser's tab, which is asked for over the network otherwise
+            "img-src data:",  # the tab's icon: without one, the browser requests it over the network
             "base-uri 'none'",
             "form-action 'none'",
-            "require-trusted-types-for 'script'",  # no text becomes markup, whatever a later change of the script does
+            "require-trusted-types-for 'script'",  # text never becomes markup, even if the script changes later
         )
     )
 
@@ -103,14 +106,14 @@ def _hash(text: str) -> str:
 
 
 def _data(spans: Iterable[Span], title: str, note: str) -> Iterator[str]:
-    """The lines of the JSON: a span each, then the resources that they name by their number."""
+    """Yield the lines of the JSON: one for each span, then the resources, which the spans reference by number."""
     resources = _Resources()
     yield f'{{"format": "otelflow-page/1", "title": {_json(title)}, "note": {_json(note)},\n"spans": ['
     separator = "\n"
     for span in spans:
-        made = span.to_json()
-        made["resource"] = resources.number(span.resource)
-        yield separator + _json(_exact(made))
+        fields = span.to_json()
+        fields["resource"] = resources.number(span.resource)
+        yield separator + _json(_large_integers_as_text(fields))
         separator = ",\n"
     yield '\n],\n"resources": ['
     yield ",".join(f"\n{text}" for text in resources.texts)
@@ -118,7 +121,7 @@ def _data(spans: Iterable[Span], title: str, note: str) -> Iterator[str]:
 
 
 class _Resources:
-    """Resources, each once: thousands of spans have the same."""
+    """The resources, each once: thousands of spans share one."""
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
@@ -130,25 +133,25 @@ class _Resources:
 
     def number(self, resource: Mapping[str, Any]) -> int:
         if self._last is None or self._last[0] is not resource:
-            text = _json(_exact(to_plain(resource)))
+            text = _json(_large_integers_as_text(to_plain(resource)))
             self._last = resource, self._numbers.setdefault(text, len(self._numbers))
         return self._last[1]
 
 
-def _exact(value: Any) -> Any:
-    """``value`` with those whole numbers as text that JavaScript would round."""
+def _large_integers_as_text(value: Any) -> Any:
+    """Return ``value`` with integers as text if JavaScript would round them."""
     if isinstance(value, dict):
-        return {key: _exact(item) for key, item in value.items()}
+        return {key: _large_integers_as_text(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_exact(item) for item in value]
-    if isinstance(value, int) and abs(value) > _LARGEST_EXACT:
+        return [_large_integers_as_text(item) for item in value]
+    if isinstance(value, int) and abs(value) > _MAX_SAFE_INTEGER:
         return str(value)
     return value
 
 
 def _json(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-    return _NOT_IN_HTML.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return _UNSAFE_IN_HTML.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def _encodable(text: str) -> str:

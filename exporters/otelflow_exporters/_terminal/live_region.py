@@ -1,8 +1,8 @@
-"""The lower part of a terminal, drawn again and again while the program above it prints as ever.
+"""Draw on the lower part of a terminal, while the program's output above it stays unchanged.
 
-Rich's own redirection puts a stand-in for ``sys.stdout``, which holds back unfinished lines, wraps long ones, and is
-unknown to whoever kept the stream before (handlers of logging). Here the stream stays, and its ``write`` first takes
-the drawing away. So a program prints what it prints, to the byte.
+Rich's own redirection replaces ``sys.stdout``. The replacement delays unfinished lines and wraps long ones, and code
+that kept the original stream (logging handlers) bypasses it. Here the stream stays, and its ``write`` first removes the
+picture. So the program's output is the same, to the byte.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from rich.live import Live
 
 __all__ = ["Region"]
 
-_STREAM = io.TextIOWrapper
+_TextStream = io.TextIOWrapper
 
 
 class _Console(Console):
-    """The cursor stays: a process that is killed would leave a terminal without one."""
+    """A console that never hides the cursor: a process that is killed would leave the terminal without one."""
 
     def show_cursor(self, show: bool = True) -> bool:
         return False
 
 
-class _Unguarded:
-    """The stream itself, past the guard: for what is drawn."""
+class _UnguardedStream:
+    """The stream without the guard on its ``write``: the picture is written to it."""
 
     def __init__(self, stream: io.TextIOWrapper) -> None:
         self._stream = stream
@@ -39,43 +39,44 @@ class _Unguarded:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        return _STREAM.write(self._stream, text)
+        return _TextStream.write(self._stream, text)
 
 
 class Region:
-    """Draws on the terminal ``out`` below whatever is printed to it. Safe with threads."""
+    """The area of the terminal ``out`` below the program's output, where a picture is drawn. Thread-safe."""
 
     def __init__(self, out: io.TextIOWrapper) -> None:
         self._lock = threading.RLock()
-        self._console = _Console(file=_Unguarded(out), highlight=False, markup=False, emoji=False)  # type: ignore[arg-type]
+        self._console = _Console(file=_UnguardedStream(out), highlight=False, markup=False, emoji=False)  # type: ignore[arg-type]
         self._live: Live | None = None
         self._is_at_line_start = True
         self._waits_for_input = False
-        streams = {id(one): one for one in (out, sys.stdout, sys.stderr) if type(one) is _STREAM and one.isatty()}
+        candidates = (out, sys.stdout, sys.stderr)
+        streams = {id(stream): stream for stream in candidates if type(stream) is _TextStream and stream.isatty()}
         self._streams = list(streams.values())
         for stream in self._streams:
             stream.write = self._guard(stream)  # type: ignore[method-assign]
         self._input = builtins.input
-        builtins.input = self._ask
+        builtins.input = self._input_without_picture
 
     @property
     def height(self) -> int:
-        """Lines of the terminal."""
+        """Height of the terminal in lines."""
         return self._console.size.height
 
     def _guard(self, stream: io.TextIOWrapper) -> Callable[[str], int]:
         def write(text: str) -> int:
             with self._lock:
                 self.hide()
-                written = _STREAM.write(stream, text)
+                written = _TextStream.write(stream, text)
                 if text:
                     self._is_at_line_start = text.endswith("\n")
             return written
 
         return write
 
-    def _ask(self, *prompt: Any) -> str:
-        """``input``: its prompt goes past the stream, and what is typed must not be drawn over."""
+    def _input_without_picture(self, *prompt: Any) -> str:
+        """Replace the builtin ``input``: it writes its prompt past the stream, and no picture may cover the answer."""
         with self._lock:
             self.hide()
             self._waits_for_input = True
@@ -85,7 +86,7 @@ class Region:
             self._waits_for_input = False
 
     def draw(self, picture: RenderableType) -> None:
-        """Show ``picture`` in place of the one before. Not in the middle of a line that the program prints."""
+        """Replace the picture by ``picture``. Does nothing while the program is in the middle of a line."""
         with self._lock:
             if not self._streams or not self._is_at_line_start or self._waits_for_input:
                 return
@@ -104,27 +105,27 @@ class Region:
             self._live.update(picture, refresh=True)
 
     def hide(self) -> None:
-        """Take the picture away."""
+        """Remove the picture."""
         with self._lock:
-            shown, self._live = self._live, None
-            if shown is not None:
-                shown.stop()
+            live, self._live = self._live, None
+            if live is not None:
+                live.stop()
 
     def close(self) -> None:
-        """Take the picture away for good, and give the streams their own ``write`` again."""
+        """Remove the picture for the last time, and restore the streams' own ``write``."""
         with self._lock:
             self.hide()
-            self._give_back()
+            self._restore_streams()
 
     def forget(self) -> None:
-        """In a forked child: nothing is drawn, and no lock of a thread that is not here is taken."""
+        """Stop drawing in a forked child. Takes no lock: a thread that exists only in the parent may hold it."""
         self._lock = threading.RLock()
         self._live = None
-        self._give_back()
+        self._restore_streams()
 
-    def _give_back(self) -> None:
+    def _restore_streams(self) -> None:
         for stream in self._streams:
             vars(stream).pop("write", None)
         self._streams = []
-        if builtins.input == self._ask:
+        if builtins.input == self._input_without_picture:
             builtins.input = self._input

@@ -1,4 +1,4 @@
-"""A trace as lines of text: names as a tree, durations, bars on a common time axis, errors, folded siblings."""
+"""Render a trace as lines of text: names as a tree, durations, bars on one time axis, errors, folded siblings."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from otelflow_exporters._terminal.text import Line, Style, clean, duration, laid_out
+from otelflow_exporters._terminal.text import Line, Style, clean, duration, format_lines
 from otelflow_exporters._trace.forest import Forest, Siblings
 from otelflow_exporters._trace.span import Span
 
 __all__ = ["render"]
 
-_LONGEST_NAME = 48
-_SHOWN_FAILURES = 3
+_MAX_NAME_CHARS = 48
+_MAX_FAILURES = 3
 _SIGNS = {"debug": " ", "info": "·", "warning": "!", "error": "✗", "critical": "✗"}
 
 
 def render(spans: Sequence[Span], style: Style, note: str = "") -> list[str]:
-    """The lines for the ``spans`` of one trace, in any order; ``note`` stands behind the first."""
+    """Return the lines for the ``spans`` of one trace, which may be in any order. ``note`` follows the first line."""
     forest = Forest(spans)
     drawing = _Drawing(forest, style)
-    lines = [line for top in forest.tops for line in drawing.tree(top)]
+    lines = [line for root in forest.roots for line in drawing.tree(root)]
     if note and lines:
         lines[0] = lines[0].with_note(f"({note})")
-    return laid_out(lines, style)
+    return format_lines(lines, style)
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,13 @@ class _Drawing:
     forest: Forest
     style: Style
 
-    def tree(self, top: Span) -> Iterator[Line]:
-        """The line of ``top``, and those below. Walks without recursion: a trace may be as deep as a program's
-        stack."""
-        yield from self._span("", "", top)
-        stack: list[tuple[str, list[Span | Siblings]]] = [("", self.forest.below(top)[::-1])]
+    def tree(self, root: Span) -> Iterator[Line]:
+        """Yield the line of ``root`` and those of its descendants.
+
+        Without recursion: a trace may be as deep as a program's stack.
+        """
+        yield from self._span("", "", root)
+        stack: list[tuple[str, list[Span | Siblings]]] = [("", self.forest.children(root)[::-1])]
         while stack:
             indent, items = stack[-1]
             if not items:
@@ -50,38 +52,38 @@ class _Drawing:
                 yield from self._failures(indent + deeper, item)
                 continue
             yield from self._span(indent + branch, indent + deeper, item)
-            stack.append((indent + deeper, self.forest.below(item)[::-1]))
+            stack.append((indent + deeper, self.forest.children(item)[::-1]))
 
     def _span(self, prefix: str, indent: str, span: Span) -> Iterator[Line]:
         note = f"✗ {clean(span.error)}" if span.failed else _remark(span)
-        took = "" if span.end is None else duration(span.duration)
-        label = prefix + clean(span.name, _LONGEST_NAME)
-        yield Line(label, took or "…", self._bar(span.start, span.end), note, bool(note))
-        yield from _said(span, indent, self.style)
+        length = "" if span.end is None else duration(span.duration)
+        label = prefix + clean(span.name, _MAX_NAME_CHARS)
+        yield Line(label, length or "…", self._bar(span.start, span.end), note, bool(note))
+        yield from _event_lines(span, indent, self.style)
 
     def _bar(self, start: int, end: int | None) -> tuple[float, float]:
-        """Where it lies within the trace, as two parts of one."""
-        whole = max(1, self.forest.end - self.forest.start)
-        return (start - self.forest.start) / whole, ((start if end is None else end) - self.forest.start) / whole
+        """Return start and end relative to the trace, each from 0 to 1."""
+        total = max(1, self.forest.end - self.forest.start)
+        return (start - self.forest.start) / total, ((start if end is None else end) - self.forest.start) / total
 
     def _siblings(self, prefix: str, group: Siblings) -> Line:
         note = f"median {duration(group.median)}, slowest {duration(group.slowest)}"
         if group.failed:
             note += f", ✗ {len(group.failed)} failed"
-        label = f"{prefix}{clean(group.name, _LONGEST_NAME)} ×{len(group.spans)}"
-        took = duration((group.end - group.start) / 1e9)
-        return Line(label, took, self._bar(group.start, group.end), note, bool(group.failed))
+        label = f"{prefix}{clean(group.name, _MAX_NAME_CHARS)} ×{len(group.spans)}"
+        length = duration((group.end - group.start) / 1e9)
+        return Line(label, length, self._bar(group.start, group.end), note, bool(group.failed))
 
     def _failures(self, indent: str, group: Siblings) -> Iterator[Line]:
-        """The first failures among folded siblings, and how many more there are."""
-        for span in group.failed[:_SHOWN_FAILURES]:
+        """Yield the first failures of folded siblings, and the number of the others."""
+        for span in group.failed[:_MAX_FAILURES]:
             yield from self._span(indent + "· ", indent + "  ", span)
-        if len(group.failed) > _SHOWN_FAILURES:
-            yield Line(f"{indent}… {len(group.failed) - _SHOWN_FAILURES} more failed")
+        if len(group.failed) > _MAX_FAILURES:
+            yield Line(f"{indent}… {len(group.failed) - _MAX_FAILURES} more failed")
 
 
 def _remark(span: Span) -> str:
-    """What a person has to know of a span that did not fail, where otelflow says it."""
+    """Return what otelflow's attributes say about a span that did not fail: cancelled, not ended, in no flow."""
     if span.attributes.get("otelflow.status") == "cancelled":
         return "⊘ cancelled"
     if span.end is None:
@@ -89,33 +91,33 @@ def _remark(span: Span) -> str:
     return "in no flow" if span.attributes.get("otelflow.task.orphan") else ""
 
 
-def _said(span: Span, indent: str, style: Style) -> Iterable[Line]:
-    """Messages, artifacts and results, where they are asked for."""
+def _event_lines(span: Span, indent: str, style: Style) -> Iterable[Line]:
+    """Yield the lines for messages, artifacts and results, if the style includes them."""
     if not (style.messages or style.artifacts):
         return
     for event in span.events:
-        known = event.attributes
-        if style.messages and "otelflow.message.text" in known:
-            sign = _SIGNS.get(str(known.get("otelflow.message.severity", "")).lower(), "·")
-            yield Line(f"{indent}{sign} {clean(str(known['otelflow.message.text']))}")
+        attributes = event.attributes
+        if style.messages and "otelflow.message.text" in attributes:
+            sign = _SIGNS.get(str(attributes.get("otelflow.message.severity", "")).lower(), "·")
+            yield Line(f"{indent}{sign} {clean(str(attributes['otelflow.message.text']))}")
         elif style.messages and event.name == "otelflow.left_out":
-            yield Line(f"{indent}… {clean(str(known.get('otelflow.dropped.events')))} events left out")
-        elif style.artifacts and "otelflow.artifact.key" in known:
-            yield Line(f"{indent}▪ {_artifact(known)}")
-        elif style.artifacts and "otelflow.result.key" in known:
-            said = f"{known['otelflow.result.key']}: {known.get('otelflow.result.description') or ''}"
-            yield Line(f"{indent}= {clean(said)}")
+            yield Line(f"{indent}… {clean(str(attributes.get('otelflow.dropped.events')))} events left out")
+        elif style.artifacts and "otelflow.artifact.key" in attributes:
+            yield Line(f"{indent}▪ {_artifact(attributes)}")
+        elif style.artifacts and "otelflow.result.key" in attributes:
+            text = f"{attributes['otelflow.result.key']}: {attributes.get('otelflow.result.description') or ''}"
+            yield Line(f"{indent}= {clean(text)}")
 
 
-def _artifact(known: Any) -> str:
-    data = known.get("otelflow.artifact.data")
+def _artifact(attributes: Any) -> str:
+    data = attributes.get("otelflow.artifact.data")
     if data is None:
-        data = known.get("otelflow.artifact.uri") or ""
+        data = attributes.get("otelflow.artifact.uri") or ""
     else:
         try:
             data = json.dumps(json.loads(data), ensure_ascii=False)
-        except (TypeError, ValueError):  # cut in the middle, or no JSON at all
+        except (TypeError, ValueError):  # truncated, or not JSON
             data = str(data)
-    description = known.get("otelflow.artifact.description")
+    description = attributes.get("otelflow.artifact.description")
     about = f" ({description})" if description else ""
-    return clean(f"{known['otelflow.artifact.key']}{about}: {data}")
+    return clean(f"{attributes['otelflow.artifact.key']}{about}: {data}")

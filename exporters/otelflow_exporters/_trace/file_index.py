@@ -1,4 +1,4 @@
-"""Files of spans too large to hold: read once for a short account of each trace, and then a trace at a time."""
+"""Read files of spans that are larger than memory: first an index of all traces, then one trace at a time."""
 
 from __future__ import annotations
 
@@ -10,48 +10,48 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from otelflow_exporters._trace.from_json import from_json, is_known
+from otelflow_exporters._trace.from_json import from_json, is_span_document
 from otelflow_exporters._trace.markers import flow_of, is_marker
 from otelflow_exporters._trace.span import Span
 
 __all__ = ["Index", "Source", "Trace", "UnreadableFile"]
 
 _CACHED_LINES = 4
-_COPY = 1 << 20
+_COPY_BYTES = 1 << 20
 _BLANK = b"\0\r\n\t \xef\xbb\xbf"
-"""What a line of nothing is made of: a file system may leave zeros after a crash."""
+"""The bytes of a line without content. A file system may leave zeros after a crash."""
 
 
 class UnreadableFile(Exception):
-    """A file that cannot be read, or that holds nothing that looks like spans."""
+    """A file cannot be read, or contains no spans."""
 
 
 class Trace:
-    """What the index knows of one trace. Times are nanoseconds since the epoch; ``end`` is the last that is known."""
+    """Index entry of one trace. Times are nanoseconds since the epoch; ``end`` is the latest end of its spans."""
 
-    __slots__ = ("end", "facts", "failed", "number", "places", "root", "start", "status", "trace_id")
+    __slots__ = ("end", "failed", "match_bits", "number", "positions", "root", "start", "status", "trace_id")
 
     def __init__(self, trace_id: str) -> None:
         self.trace_id = trace_id
         self.root = ""
-        """Name of the root span; of the first span, where the root is not there."""
+        """Name of the root span; of the first span if the root is missing."""
         self.status = ""
         self.number = self.failed = 0
         self.start, self.end = 0, 0
-        self.facts = 0
-        """Bits for whoever looks through all spans: what has been seen in this trace."""
-        self.places = array("Q")
-        """Where its lines begin: the number of the source, and the position there, by turns."""
+        self.match_bits = 0
+        """Bits of the filters that a span of this trace matches, combined over all its spans."""
+        self.positions = array("Q")
+        """Where its lines begin: source number and position in bytes, alternating."""
 
     @property
     def duration(self) -> float:
-        """Seconds."""
+        """Duration in seconds."""
         return max(0, self.end - self.start) / 1e9
 
     def add(self, span: Span, source: int, position: int) -> None:
-        """Count a span that was read from there."""
+        """Add a span that was read from this position of the source."""
         end = span.start if span.end is None else span.end
-        is_first = not self.places
+        is_first = not self.positions
         self.start = span.start if is_first else min(self.start, span.start)
         self.end = max(self.end, end)
         self.failed += span.failed
@@ -64,36 +64,36 @@ class Trace:
             self.root = span.name
         if is_root:
             self.status = _status(span)
-        if self.places[-2:].tolist() != [source, position]:
-            self.places.extend((source, position))
+        if self.positions[-2:].tolist() != [source, position]:
+            self.positions.extend((source, position))
 
 
 def _status(root: Span) -> str:
-    said = root.attributes.get("otelflow.status")
-    return "failed" if root.failed else said if said in ("cancelled", "completed") else "completed"
+    status = root.attributes.get("otelflow.status")
+    return "failed" if root.failed else status if status in ("cancelled", "completed") else "completed"
 
 
 class Source:
-    """One file, or standard input, which is copied to a temporary file as it is read twice."""
+    """One file, or standard input. Standard input is copied to a temporary file, because it is read twice."""
 
     def __init__(self, name: str, stdin: IO[bytes] | None = None) -> None:
         self.name = "standard input" if name == "-" else name
         self.broken = 0
-        """Lines that are no JSON: the last of a process that was killed, mostly."""
+        """Number of lines that are not JSON of spans: mostly the last line of a process that was killed."""
         self._document: list[Span] | None = None
         self._cache: OrderedDict[int, list[Span]] = OrderedDict()
-        self._file = self._copied(stdin) if name == "-" and stdin is not None else self._opened(name)
+        self._file = self._copy(stdin) if name == "-" and stdin is not None else self._open(name)
 
     @staticmethod
-    def _copied(stdin: IO[bytes]) -> IO[bytes]:
+    def _copy(stdin: IO[bytes]) -> IO[bytes]:
         copy: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the source
-        while block := stdin.read(_COPY):
+        while block := stdin.read(_COPY_BYTES):
             copy.write(block)
         copy.seek(0)
         return copy
 
     @staticmethod
-    def _opened(name: str) -> IO[bytes]:
+    def _open(name: str) -> IO[bytes]:
         try:
             return Path(name).open("rb")
         except OSError as error:
@@ -103,48 +103,53 @@ class Source:
         self._file.close()
 
     def spans(self) -> Iterator[tuple[int, Span]]:
-        """Every span in brief, with the position of its line. Raises UnreadableFile for a file without any JSON of
-        spans."""
+        """Yield every span in brief form, with the position of its line.
+
+        Raises UnreadableFile if the file contains no JSON of spans.
+        """
         self._file.seek(0)
-        is_of_lines, position = False, 0
+        has_json_lines, position = False, 0
         for line in self._file:
             here, position = position, position + len(line)
             if not line.strip(_BLANK):
                 continue
-            document = _parsed(line)
-            if not is_known(document):
+            document = _parse(line)
+            if not is_span_document(document):
                 self.broken += 1
                 continue
-            is_of_lines = True
+            has_json_lines = True
             for span in from_json(document, brief=True):
                 yield here, span
-        if self.broken and not is_of_lines:
-            yield from self._whole()
+        if self.broken and not has_json_lines:
+            yield from self._document_spans()
 
-    def _whole(self) -> Iterator[tuple[int, Span]]:
-        """A file that is one document, over many lines."""
+    def _document_spans(self) -> Iterator[tuple[int, Span]]:
+        """Yield the spans of a file that is one JSON document on many lines."""
         self._file.seek(0)
-        document = _parsed(self._file.read())
-        if not is_known(document):
-            raise UnreadableFile(f"{self.name} holds no spans: no OTLP JSON, no JSON of Jaeger's.")
+        document = _parse(self._file.read())
+        if not is_span_document(document):
+            raise UnreadableFile(f"{self.name} contains no spans: it is neither OTLP JSON nor Jaeger JSON.")
         self.broken = 0
         self._document = list(from_json(document))
         yield from ((0, span) for span in self._document)
 
     def at(self, position: int) -> list[Span]:
-        """The spans of one line. Traces that lie near one another share lines: the last ones are kept."""
+        """Return the spans of the line at ``position``.
+
+        The last lines are cached: traces that are close together in the file share lines.
+        """
         if self._document is not None:
             return self._document
-        found = self._cache.get(position)
-        if found is None:
+        spans = self._cache.get(position)
+        if spans is None:
             self._file.seek(position)
-            found = self._cache[position] = list(from_json(_parsed(self._file.readline())))
+            spans = self._cache[position] = list(from_json(_parse(self._file.readline())))
             if len(self._cache) > _CACHED_LINES:
                 self._cache.popitem(last=False)
-        return found
+        return spans
 
 
-def _parsed(text: bytes) -> Any:
+def _parse(text: bytes) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -152,28 +157,28 @@ def _parsed(text: bytes) -> Any:
 
 
 class Index:
-    """The traces of some sources. Memory: a short account of each, a few lines, and one trace at a time."""
+    """Index of the traces in some sources. Holds a small entry for each trace, a few lines, and one trace at a time."""
 
     def __init__(self, sources: Iterable[Source]) -> None:
         self.sources = list(sources)
         self.traces: dict[str, Trace] = {}
 
-    def read(self, facts_of: Any = None) -> None:
-        """Read all sources once. ``facts_of(span)`` gives bits that are put together a trace."""
+    def read(self, match_bits_of: Any = None) -> None:
+        """Read all sources once. ``match_bits_of(span)`` returns bits; the index combines them for each trace."""
         for number, source in enumerate(self.sources):
             for position, span in source.spans():
                 trace = self.traces.get(span.trace_id)
                 if trace is None:
                     trace = self.traces[span.trace_id] = Trace(span.trace_id)
                 trace.add(span, number, position)
-                if facts_of is not None:
-                    trace.facts |= facts_of(span)
+                if match_bits_of is not None:
+                    trace.match_bits |= match_bits_of(span)
 
     def spans_of(self, trace: Trace) -> list[Span]:
-        """All spans of one trace, each once: a file may hold what was sent twice."""
-        found: dict[str, Span] = {}
-        for source, position in zip(trace.places[::2], trace.places[1::2], strict=True):
+        """Return all spans of one trace, each once: a file may contain a span that was sent twice."""
+        spans: dict[str, Span] = {}
+        for source, position in zip(trace.positions[::2], trace.positions[1::2], strict=True):
             for span in self.sources[source].at(position):
                 if span.trace_id == trace.trace_id:
-                    found.setdefault(span.span_id, span)
-        return list(found.values())
+                    spans.setdefault(span.span_id, span)
+        return list(spans.values())

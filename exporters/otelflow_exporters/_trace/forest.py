@@ -1,4 +1,4 @@
-"""The spans of one trace as trees: who stands below whom, and which equal siblings are shown as one."""
+"""Arrange the spans of one trace as trees, and fold many siblings of one name into a group."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from otelflow_exporters._trace.span import Span
 
 __all__ = ["Forest", "Siblings"]
 
-_MOST_SIBLINGS = 10
-"""More siblings of one name than this are shown as one."""
+_MAX_SIBLINGS = 10
+"""Largest number of siblings of one name that are shown separately."""
 
 
 class Siblings:
-    """Spans of one name below one parent, in the order of their start."""
+    """A group of spans with one name and one parent, in the order of their start."""
 
     def __init__(self, spans: Sequence[Span]) -> None:
         self.spans = spans
@@ -27,81 +27,85 @@ class Siblings:
 
     @property
     def median(self) -> float:
-        """Seconds."""
+        """Median duration in seconds."""
         return statistics.median(span.duration for span in self.spans)
 
     @property
     def slowest(self) -> float:
-        """Seconds."""
+        """Longest duration in seconds."""
         return max(span.duration for span in self.spans)
 
 
-def _with_what_continues(spans: Sequence[Span]) -> Sequence[Span]:
-    """A span of the kind ``continuation`` carries events that the one above had no room for: it becomes a part of that,
-    where that is here."""
-    own = {span.span_id: span for span in spans if span.attributes.get("otelflow.kind") != "continuation"}
-    more: dict[str, list[Span]] = defaultdict(list)
-    for span in sorted(spans, key=lambda one: one.start):
-        if span.span_id not in own and span.parent_id in own:
-            more[span.parent_id].append(span)
-    if not more:
+def _merge_continuations(spans: Sequence[Span]) -> Sequence[Span]:
+    """Move the events of each ``continuation`` span to its parent, if the parent is present.
+
+    Such a span carries events that its parent had no room for.
+    """
+    parents = {span.span_id: span for span in spans if span.attributes.get("otelflow.kind") != "continuation"}
+    continuations: dict[str, list[Span]] = defaultdict(list)
+    for span in sorted(spans, key=lambda span: span.start):
+        if span.span_id not in parents and span.parent_id in parents:
+            continuations[span.parent_id].append(span)
+    if not continuations:
         return spans
-    parts = {id(part) for found in more.values() for part in found}
+    merged = {id(part) for parts in continuations.values() for part in parts}
     return [
-        replace(span, events=[event for part in (span, *more[span.span_id]) for event in part.events])
-        if span is own.get(span.span_id) and span.span_id in more
+        replace(span, events=[event for part in (span, *continuations[span.span_id]) for event in part.events])
+        if span is parents.get(span.span_id) and span.span_id in continuations
         else span
         for span in spans
-        if id(span) not in parts
+        if id(span) not in merged
     ]
 
 
 class Forest:
-    """One trace. ``tops`` are the spans whose parent is not here: one where the trace is whole."""
+    """The spans of one trace as trees. ``roots`` are the spans without a parent here: one if the trace is complete."""
 
     def __init__(self, spans: Sequence[Span]) -> None:
-        spans = _with_what_continues(spans)
+        spans = _merge_continuations(spans)
         ids = {span.span_id for span in spans}
-        self._below: dict[str, list[Span]] = defaultdict(list)
-        self.tops: list[Span] = []
-        for span in sorted(spans, key=lambda one: one.start):
+        self._children: dict[str, list[Span]] = defaultdict(list)
+        self.roots: list[Span] = []
+        for span in sorted(spans, key=lambda span: span.start):
             has_parent = span.parent_id in ids and span.parent_id != span.span_id
-            (self._below[span.parent_id or ""] if has_parent else self.tops).append(span)
-        self._open_circles(spans)
+            (self._children[span.parent_id or ""] if has_parent else self.roots).append(span)
+        self._break_cycles(spans)
         self.start = min((span.start for span in spans), default=0)
         self.end = max((span.start if span.end is None else span.end for span in spans), default=0)
 
-    def _open_circles(self, spans: Sequence[Span]) -> None:
-        """Two spans that name each other as parent (ids that were made twice) would be reached from no top: the first
-        of them becomes one."""
-        seen = {id(span) for top in self.tops for span in self._all_below(top)}
-        while len(seen) < len(spans):
-            first = min((span for span in spans if id(span) not in seen), key=lambda one: one.start)
-            siblings = self._below[first.parent_id or ""]
+    def _break_cycles(self, spans: Sequence[Span]) -> None:
+        """Make the first span of each cycle a root.
+
+        Two spans can name each other as parent if an id was generated twice. No root would lead to them.
+        """
+        visited = {id(span) for root in self.roots for span in self._descendants(root)}
+        while len(visited) < len(spans):
+            first = min((span for span in spans if id(span) not in visited), key=lambda span: span.start)
+            siblings = self._children[first.parent_id or ""]
             siblings[:] = [span for span in siblings if span is not first]
-            self.tops.append(first)
-            seen |= {id(span) for span in self._all_below(first)}
+            self.roots.append(first)
+            visited |= {id(span) for span in self._descendants(first)}
 
-    def _all_below(self, top: Span) -> Iterator[Span]:
-        waiting, seen = [top], set[int]()
-        while waiting:
-            span = waiting.pop()
-            if id(span) not in seen:
-                seen.add(id(span))
+    def _descendants(self, root: Span) -> Iterator[Span]:
+        stack, visited = [root], set[int]()
+        while stack:
+            span = stack.pop()
+            if id(span) not in visited:
+                visited.add(id(span))
                 yield span
-                waiting.extend(self._below.get(span.span_id, ()))
+                stack.extend(self._children.get(span.span_id, ()))
 
-    def below(self, span: Span) -> list[Span | Siblings]:
-        """The children of a span; many of one name together, in the place of the first."""
-        own = self._below.get(span.span_id, [])
+    def children(self, span: Span) -> list[Span | Siblings]:
+        """Return the children of a span. Many of one name are folded into a group, at the place of the first."""
+        children = self._children.get(span.span_id, [])
         by_name: dict[str, list[Span]] = defaultdict(list)
-        for child in own:
+        for child in children:
             by_name[child.name].append(child)
-        made: list[Span | Siblings] = []
-        for child in own:
-            equal = by_name[child.name]
-            if len(equal) <= _MOST_SIBLINGS:
-                made.append(child)
-            elif child is equal[0]:
-                made.append(Siblings(equal))
-        return made
+        items: list[Span | Siblings] = []
+        for child in children:
+            siblings = by_name[child.name]
+            if len(siblings) <= _MAX_SIBLINGS:
+                items.append(child)
+            elif child is siblings[0]:
+                items.append(Siblings(siblings))
+        return items

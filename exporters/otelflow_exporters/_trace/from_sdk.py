@@ -1,4 +1,4 @@
-"""Spans of the SDK as spans that are shown."""
+"""Convert spans of the SDK to the span model of the exporters."""
 
 from __future__ import annotations
 
@@ -29,16 +29,18 @@ _NO_CONTEXT = (0, 0)
 
 
 def is_root(span: ReadableSpan) -> bool:
-    """Whether no span of this process stands above it."""
+    """Return whether the span has no parent in this process."""
     return span.parent is None or span.parent.is_remote
 
 
 def from_sdk(span: ReadableSpan, *, brief: bool = False) -> Span:
-    """The same span. Attributes are the span's own object, not a copy. ``brief``: without links, resource and scope,
-    and without the events of a span that did not fail."""
+    """Convert a span of the SDK. The attributes are the SDK's own object, not a copy.
+
+    ``brief`` omits links, resource and scope, and the events of a span that did not fail.
+    """
     context, parent, status = span.context, span.parent, _STATUSES[span.status.status_code]
     trace_id, span_id = (context.trace_id, context.span_id) if context else _NO_CONTEXT
-    more = {} if brief else _the_rest(span)
+    details = {} if brief else _details(span)
     return Span(
         trace_id=f"{trace_id:032x}",
         span_id=f"{span_id:016x}",
@@ -52,7 +54,7 @@ def from_sdk(span: ReadableSpan, *, brief: bool = False) -> Span:
         attributes=span.attributes or {},
         events=() if brief and status != "error" else _events(span),
         parent_is_remote=parent is not None and parent.is_remote,
-        **more,
+        **details,
     )
 
 
@@ -60,7 +62,7 @@ def _events(span: ReadableSpan) -> list[Event]:
     return [Event(event.name, event.timestamp, event.attributes or {}) for event in span.events]
 
 
-def _the_rest(span: ReadableSpan) -> dict[str, Any]:
+def _details(span: ReadableSpan) -> dict[str, Any]:
     scope = span.instrumentation_scope
     return {
         "links": [

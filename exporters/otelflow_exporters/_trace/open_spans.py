@@ -1,4 +1,4 @@
-"""What is running at this moment: the open spans of a process as trees, with counts of what has ended below them."""
+"""The open spans of a process as trees, with counts of the children that have ended."""
 
 from __future__ import annotations
 
@@ -12,90 +12,93 @@ from opentelemetry.trace import StatusCode
 __all__ = ["PROGRESS_DONE", "PROGRESS_TOTAL", "OpenSpans", "OpenTrace"]
 
 PROGRESS_DONE, PROGRESS_TOTAL = "otelflow.progress.done", "otelflow.progress.total"
-"""Attributes by which a span says how far it is: two numbers of the same unit."""
+"""Attributes for the progress of a span: two numbers of the same unit."""
 
-_MOST_OPEN = 20_000
-_MOST_NAMES = 50
+_MAX_OPEN = 20_000
+_MAX_NAMES = 50
 _OTHERS = "others"
 
 
 class OpenTrace:
-    """A span that has not ended: those below it that have not either, and by name how many below it did and failed."""
+    """A span that has not ended, with its open children and, by name, the numbers of its ended and failed children."""
 
-    __slots__ = ("above", "below", "ended", "failed_in_all", "name", "span", "start", "total")
+    __slots__ = ("children", "ended_counts", "failed_total", "name", "parent", "span", "start", "total")
 
-    def __init__(self, span: ReadableSpan, above: OpenTrace | None) -> None:
-        self.span, self.above = span, above
+    def __init__(self, span: ReadableSpan, parent: OpenTrace | None) -> None:
+        self.span, self.parent = span, parent
         self.name, self.start = span.name, span.start_time or 0
-        self.below: dict[int, OpenTrace] = {}
-        self.ended: dict[str, list[int]] = {}
-        """By name: how many ended, and how many of them failed."""
-        self.total = self.failed_in_all = 0
-        """The same of everything below, at any depth."""
+        self.children: dict[int, OpenTrace] = {}
+        self.ended_counts: dict[str, list[int]] = {}
+        """By name: how many children have ended, and how many of these failed."""
+        self.total = self.failed_total = 0
+        """The same numbers for all descendants."""
 
     def count(self, name: str, failed: bool) -> None:
-        """A child of this name has ended."""
-        numbers = self.ended.setdefault(
-            name if name in self.ended or len(self.ended) < _MOST_NAMES else _OTHERS, [0, 0]
+        """Count a child of this name that has ended."""
+        numbers = self.ended_counts.setdefault(
+            name if name in self.ended_counts or len(self.ended_counts) < _MAX_NAMES else _OTHERS, [0, 0]
         )
         numbers[0] += 1
         numbers[1] += failed
 
     @property
     def progress(self) -> tuple[float, float] | None:
-        """How much of how much is done, where the span says so."""
-        known = self.span.attributes or {}
-        done, total = known.get(PROGRESS_DONE), known.get(PROGRESS_TOTAL)
+        """The work done and the total work, if the span's attributes contain both."""
+        attributes = self.span.attributes or {}
+        done, total = attributes.get(PROGRESS_DONE), attributes.get(PROGRESS_TOTAL)
         if isinstance(done, (int, float)) and isinstance(total, (int, float)) and total > 0:
             return done, total
         return None
 
 
 class OpenSpans:
-    """The open spans. Told of starts and ends by the threads of the program, and read by the one that draws."""
+    """The open spans of a process. The program's threads add and remove spans; the drawing thread reads them."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self._open: dict[int, OpenTrace] = {}
-        self.tops: dict[int, OpenTrace] = {}
-        self.not_held = 0
-        """Starts beyond the largest number that is held, so far."""
+        self.roots: dict[int, OpenTrace] = {}
+        self.dropped = 0
+        """Number of spans that were not added, because too many were open."""
 
     def started(self, span: Any) -> None:
-        """A span begins."""
+        """Add a span that has started."""
         with self.lock:
-            if len(self._open) >= _MOST_OPEN:
-                self.not_held += 1
+            if len(self._open) >= _MAX_OPEN:
+                self.dropped += 1
                 return
-            above = None if span.parent is None else self._open.get(span.parent.span_id)
-            made = OpenTrace(span, above)
-            identity = span.context.span_id
-            self._open[identity] = made
-            (self.tops if above is None else above.below)[identity] = made
+            parent = None if span.parent is None else self._open.get(span.parent.span_id)
+            open_span = OpenTrace(span, parent)
+            span_id = span.context.span_id
+            self._open[span_id] = open_span
+            (self.roots if parent is None else parent.children)[span_id] = open_span
 
     def ended(self, span: ReadableSpan) -> None:
-        """A span ends. What it leaves running moves up."""
-        identity = span.context.span_id if span.context else 0
+        """Remove a span that has ended. Its open children move to its parent."""
+        span_id = span.context.span_id if span.context else 0
         failed = span.status.status_code is StatusCode.ERROR
         with self.lock:
-            gone = self._open.pop(identity, None)
-            if gone is None:
+            ended_span = self._open.pop(span_id, None)
+            if ended_span is None:
                 return
-            above = gone.above
-            (self.tops if above is None else above.below).pop(identity, None)
-            for left, one in gone.below.items():
-                one.above = above
-                (self.tops if above is None else above.below)[left] = one
-            if above is not None:
-                above.count(gone.name, failed)
-            while above is not None:
-                above.total += 1
-                above.failed_in_all += failed
-                above = above.above
+            parent = ended_span.parent
+            (self.roots if parent is None else parent.children).pop(span_id, None)
+            for child_id, child in ended_span.children.items():
+                child.parent = parent
+                (self.roots if parent is None else parent.children)[child_id] = child
+            if parent is not None:
+                parent.count(ended_span.name, failed)
+            while parent is not None:
+                parent.total += 1
+                parent.failed_total += failed
+                parent = parent.parent
 
     def __bool__(self) -> bool:
         return bool(self._open)
 
     def older_than(self, time: int) -> Iterator[OpenTrace]:
-        """The open spans at the top that began before ``time``, nanoseconds since the epoch. Under the lock."""
-        return (one for one in self.tops.values() if one.start < time)
+        """Return the open root spans that started before ``time``, in nanoseconds since the epoch.
+
+        The caller holds the lock.
+        """
+        return (root for root in self.roots.values() if root.start < time)

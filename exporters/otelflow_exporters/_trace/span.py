@@ -1,4 +1,4 @@
-"""A span as it is shown, wherever it comes from: the SDK, a file of OTLP JSON, a file of Jaeger's."""
+"""The exporters' model of a span, for all sources: the SDK, files of OTLP JSON, files of Jaeger JSON."""
 
 from __future__ import annotations
 
@@ -14,29 +14,32 @@ __all__ = ["Event", "Kind", "Link", "Span", "StatusName", "timestamp", "to_plain
 Kind = Literal["internal", "server", "client", "producer", "consumer", "unspecified"]
 StatusName = Literal["unset", "ok", "error"]
 
-_NOTHING: Mapping[str, Any] = {}
+_NO_ATTRIBUTES: Mapping[str, Any] = {}
 
 
 class Event(NamedTuple):
-    """Something that happened at ``time``, nanoseconds since the epoch."""
+    """An event of a span. ``time`` is in nanoseconds since the epoch."""
 
     name: str
     time: int
-    attributes: Mapping[str, Any] = _NOTHING
+    attributes: Mapping[str, Any] = _NO_ATTRIBUTES
 
 
 class Link(NamedTuple):
-    """Another span that this one names, mostly one of another trace."""
+    """A link to another span, usually in another trace."""
 
     trace_id: str
     span_id: str
-    attributes: Mapping[str, Any] = _NOTHING
+    attributes: Mapping[str, Any] = _NO_ATTRIBUTES
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One span. Ids are hex; ``start`` and ``end`` are nanoseconds since the epoch, ``end`` None where it has not
-    ended. ``dropped`` are the numbers of attributes, events and links that its limits left out."""
+    """One span.
+
+    Ids are hex. ``start`` and ``end`` are nanoseconds since the epoch; ``end`` is None if the span has not ended.
+    ``dropped`` are the numbers of attributes, events and links that the span's limits dropped.
+    """
 
     trace_id: str
     span_id: str
@@ -61,27 +64,27 @@ class Span:
 
     @property
     def duration(self) -> float:
-        """Seconds; 0 for a span that has not ended, or that ended before it began (clocks can be set)."""
+        """Duration in seconds; 0 if the span has not ended, or ended before it started (clocks can be set back)."""
         return max(0, (self.start if self.end is None else self.end) - self.start) / 1e9
 
     @property
     def service(self) -> str:
-        """What its resource calls the service, or nothing."""
+        """The ``service.name`` of its resource; empty if it has none."""
         return str(self.resource.get("service.name", ""))
 
     @property
     def error(self) -> str:
-        """What went wrong, in words: the status says it, or the exception event, or the error's type."""
+        """Description of the error: from the status, else the exception event, else the error's type."""
         if self.status_message:
             return self.status_message
         for event in self.events:
             if event.name == "exception":
-                known = (event.attributes.get("exception.type"), event.attributes.get("exception.message"))
-                return ": ".join(str(part) for part in known if part) or "exception"
+                parts = (event.attributes.get("exception.type"), event.attributes.get("exception.message"))
+                return ": ".join(str(part) for part in parts if part) or "exception"
         return str(self.attributes.get("error.type", "error"))
 
     def to_json(self) -> dict[str, Any]:
-        """The span as one JSON object: what ``otelflow show --json`` prints, a line each, and what a page holds."""
+        """Return the span as a JSON object, as in the lines of ``otelflow show --json`` and in the page."""
         return {
             "trace_id": self.trace_id,
             "span_id": self.span_id,
@@ -108,17 +111,17 @@ class Span:
 
 
 def timestamp(nanoseconds: int) -> str:
-    """ISO 8601 in UTC with all nine digits, so that nothing is lost: ``2026-11-23T10:00:00.000000001Z``."""
-    seconds, rest = divmod(nanoseconds, 10**9)
+    """Format as ISO 8601 in UTC with all nine digits, without loss: ``2026-11-23T10:00:00.000000001Z``."""
+    seconds, nanos = divmod(nanoseconds, 10**9)
     try:
-        whole = datetime.fromtimestamp(seconds, timezone.utc)
-    except (ValueError, OverflowError, OSError):  # beyond the year 9999: some clock was wrong
-        whole = datetime.fromtimestamp(0, timezone.utc)
-    return f"{whole:%Y-%m-%dT%H:%M:%S}.{rest:09}Z"
+        moment = datetime.fromtimestamp(seconds, timezone.utc)
+    except (ValueError, OverflowError, OSError):  # after the year 9999: a clock was wrong
+        moment = datetime.fromtimestamp(0, timezone.utc)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{nanos:09}Z"
 
 
 def to_plain(value: Any) -> Any:
-    """``value`` in JSON's own types: bytes in base64, numbers that JSON has not as text."""
+    """Convert ``value`` to JSON's types: bytes become base64, and numbers that JSON does not have become text."""
     if isinstance(value, Mapping):
         return {str(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, bytes):

@@ -1,4 +1,4 @@
-"""``otelflow spool``: what waits in a spool's folder; send it; throw it away."""
+"""Command ``otelflow spool``: show the spans that wait in a spool folder, send them, or delete them."""
 
 from __future__ import annotations
 
@@ -20,10 +20,14 @@ from otelflow_exporters.spool import folder_of_environment
 __all__ = ["spool"]
 
 _PURGED = "purged"
-"""Somebody threw it away."""
+"""Reason of a loss: ``otelflow spool purge`` deleted the spans."""
 
 _folder = click.option(
-    "--dir", "path", type=click.Path(file_okay=False), metavar="FOLDER", help="Instead of the environment's."
+    "--dir",
+    "path",
+    type=click.Path(file_okay=False),
+    metavar="FOLDER",
+    help="The spool folder. Default: the environment's.",
 )
 
 
@@ -34,19 +38,19 @@ Examples:
   otelflow spool flush --timeout 60
   otelflow spool purge --yes
 
-Exit status: 0 done; 1 not all could be sent, or there is no such folder; 2 called wrongly."""
+Exit status: 0 success; 1 some spans were not sent, or the folder does not exist; 2 wrong usage."""
 )
 def spool() -> None:
-    """Spans that wait on disk for a backend (OTEL_TRACES_EXPORTER=otelflow_spool).
+    """Manage spans that wait on disk for a backend (OTEL_TRACES_EXPORTER=otelflow_spool).
 
-    The folder is OTELFLOW_EXPORTER_SPOOL_DIR's, or the service's own.
+    The folder is OTELFLOW_EXPORTER_SPOOL_DIR, by default one for each service.
     """
 
 
-def _opened(path: str | None) -> Folder:
+def _open_folder(path: str | None) -> Folder:
     folder = Folder(os.path.abspath(path or folder_of_environment()))
     if not os.path.isdir(folder.path):
-        raise click.ClickException(f"There is no folder {folder.path}. Name the spool's by --dir.")
+        raise click.ClickException(f"The folder {folder.path} does not exist. Name the spool folder with --dir.")
     return folder
 
 
@@ -55,14 +59,14 @@ def _opened(path: str | None) -> Folder:
 
 @spool.command()
 @_folder
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status(path: str | None, as_json: bool) -> None:
-    """Show what waits, for which endpoint, of which process, and what was lost.
+    """Show waiting spans by endpoint and process, and lost spans by reason.
 
-    Exit status: 0, whatever there is; 1: no such folder.
+    Exit status: 0 success; 1 the folder does not exist.
     """
-    facts = _facts(_opened(path))
-    click.echo(json.dumps(facts, indent=2) if as_json else "\n".join(_lines(facts)))
+    facts = _facts(_open_folder(path))
+    click.echo(json.dumps(facts, indent=2) if as_json else "\n".join(_report_lines(facts)))
 
 
 def _facts(folder: Folder) -> dict[str, Any]:
@@ -72,7 +76,7 @@ def _facts(folder: Folder) -> dict[str, Any]:
     for loss in folder.losses():
         if loss["spans"]:
             lost[str(loss.get("reason"))] = lost.get(str(loss.get("reason")), 0) + loss["spans"]
-    alive = {identity: folder.is_alive(identity) for identity in folder.identities()}
+    alive = {process: folder.is_alive(process) for process in folder.identities()}
     return {
         "folder": folder.path,
         "waiting": {
@@ -88,8 +92,8 @@ def _facts(folder: Folder) -> dict[str, Any]:
             for key in keys
         ],
         "processes": [
-            {"process": identity, "alive": is_alive, "open_flows": _open_flows(folder, identity)}
-            for identity, is_alive in sorted(alive.items())
+            {"process": process, "alive": is_alive, "open_flows": _open_flows(folder, process)}
+            for process, is_alive in sorted(alive.items())
         ],
         "segments": [
             {"name": os.path.basename(segment.path), "bytes": segment.size, "state": _state(segment, alive)}
@@ -105,27 +109,29 @@ def _state(segment: Segment, alive: dict[str, bool]) -> str:
     return "open" if alive.get(segment.identity) else "left behind"
 
 
-def _open_flows(folder: Folder, identity: str) -> int:
+def _open_flows(folder: Folder, process: str) -> int:
     try:
-        return closed_flows(folder.at(f"{identity}.flows"), 0)[1]
+        return closed_flows(folder.at(f"{process}.flows"), 0)[1]
     except OSError:
         return 0
 
 
-def _lines(facts: dict[str, Any]) -> list[str]:
+def _report_lines(facts: dict[str, Any]) -> list[str]:
     waiting, oldest = facts["waiting"], facts["waiting"]["oldest"]
     since = "" if oldest is None else f", the oldest for {duration(max(0.0, time.time() - oldest))}"
-    lines = [facts["folder"], f"  {waiting['spans']:,} spans wait ({waiting['bytes']:,} bytes){since}"]
-    lines += _table("endpoint", ["spans waiting"], [(one["endpoint"], one["spans"]) for one in facts["endpoints"]])
+    lines = [facts["folder"], f"  {waiting['spans']:,} spans waiting ({waiting['bytes']:,} bytes){since}"]
+    lines += _table(
+        "endpoint", ["spans waiting"], [(entry["endpoint"], entry["spans"]) for entry in facts["endpoints"]]
+    )
     lines += _table(
         "process",
         ["", "open flows"],
         [
-            (one["process"].partition(".")[0], "alive" if one["alive"] else "gone", one["open_flows"])
-            for one in facts["processes"]
+            (entry["process"].partition(".")[0], "alive" if entry["alive"] else "gone", entry["open_flows"])
+            for entry in facts["processes"]
         ],
     )
-    lines += _table("segment", ["bytes", "state"], [tuple(one.values()) for one in facts["segments"]])
+    lines += _table("segment", ["bytes", "state"], [tuple(entry.values()) for entry in facts["segments"]])
     return lines + _table("lost", ["spans"], list(facts["lost"].items()))
 
 
@@ -153,49 +159,54 @@ def _table(head: str, columns: list[str], rows: list[tuple[Any, ...]]) -> list[s
 @spool.command()
 @_folder
 @click.option(
-    "--timeout", type=click.FloatRange(0), default=30.0, show_default=True, metavar="SECONDS", help="At most."
+    "--timeout",
+    type=click.FloatRange(0),
+    default=30.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Stop sending after this time.",
 )
 def flush(path: str | None, timeout: float) -> None:
-    """Send what waits to the endpoints of the environment, also what processes have left that died.
+    """Send the waiting spans to the endpoints of the environment, including those of processes that died.
 
-    Exit status: 0 all is sent; 1 something waits still, or was lost; then it says what.
+    Exit status: 0 all spans were sent; 1 some spans still wait or were lost (the output says how many).
     """
-    folder = _opened(path)
+    folder = _open_folder(path)
     try:
-        at_work = Spool(
+        sender = Spool(
             Settings(folder.path, 0, 0, "flush", 0.0),
             destinations(),
         )
     except ImportError as error:
         raise click.ClickException(str(error)) from None
-    at_work.bury()
-    before = at_work.account().pending
-    is_sent = at_work.flush(timeout)
-    left = at_work.account().pending
-    at_work.stop()
-    click.echo(f"{max(0, before - left - at_work.losses):,} spans sent, {at_work.losses:,} lost, {left:,} wait")
-    if not is_sent or at_work.losses:
+    sender.bury()
+    before = sender.account().pending
+    is_sent = sender.flush(timeout)
+    pending = sender.account().pending
+    sender.stop()
+    click.echo(f"{max(0, before - pending - sender.losses):,} spans sent, {sender.losses:,} lost, {pending:,} waiting")
+    if not is_sent or sender.losses:
         raise SystemExit(1)
 
 
 @spool.command()
 @_folder
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def purge(path: str | None, yes: bool) -> None:
-    """Throw away what waits, except for what a living process is writing. It counts as lost.
+    """Delete the waiting spans, except those that a running process is writing. They count as lost.
 
-    Exit status: 0 done; 1 not wanted after all, or no such folder.
+    Exit status: 0 success; 1 not confirmed, or the folder does not exist.
     """
-    folder = _opened(path)
-    with contextlib.suppress(OSError):  # a Timeout is one: another process is at it
+    folder = _open_folder(path)
+    with contextlib.suppress(OSError):  # includes a Timeout: another process holds the lock
         folder.bury(lambda *_: True, ())
     keys = folder.keys()
     waiting = {segment.stem: folder.spans_in(segment, offset) for segment, offset in folder.waiting(keys)}
-    ended = [segment for segment in folder.segments() if not segment.is_open]
-    spans = sum(waiting.get(segment.stem, 0) for segment in ended)
+    sealed = [segment for segment in folder.segments() if not segment.is_open]
+    spans = sum(waiting.get(segment.stem, 0) for segment in sealed)
     if not yes:
-        click.confirm(f"Throw away {spans:,} spans in {folder.path}?", abort=True)
-    for segment in ended:
+        click.confirm(f"Delete {spans:,} spans in {folder.path}?", abort=True)
+    for segment in sealed:
         folder.note_loss(segment.identity, "purge", _PURGED, waiting.get(segment.stem, 0), segment.stem)
         os.unlink(segment.path)
-    click.echo(f"{spans:,} spans thrown away")
+    click.echo(f"{spans:,} spans deleted")

@@ -1,4 +1,4 @@
-"""``otelflow show``: files of three kinds, whole, broken and large."""
+"""Command ``otelflow show``: filters, output, and broken and large files."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from otelflow_exporters._trace.file_index import Index, Source, UnreadableFile
 from otelflow_exporters._trace.filters import as_moment, as_seconds
 from otelflow_exporters._trace.from_json import nanoseconds
 from otelflow_exporters._trace.span import Event, Span, timestamp
-from shown import NOON, SECOND, shown, span, write
+from shown import NOON, SECOND, run_show, span, write
 
 
 @pytest.fixture
 def runs(tmp_path: Path) -> str:
-    """Three runs: one that is well, one with a failure that was tolerated, one that failed."""
+    """Three runs: one without errors, one that tolerated a failure, one that failed."""
     flow = {"otelflow.flow.name": "nightly"}
     return write(
         tmp_path / "runs.jsonl",
@@ -33,8 +33,8 @@ def runs(tmp_path: Path) -> str:
 
 
 def test_trees_one_below_another(runs: str) -> None:
-    """In the order of their start, each with its time and id."""
-    done = shown(runs)
+    """Runs are in the order of their start, each with its time and id."""
+    done = run_show(runs)
     assert (done.exit_code, done.stderr) == (0, "")
     first, second, third = done.stdout.split("\n\n")
     assert first.splitlines()[0].endswith(f"  {1:032x}")
@@ -69,24 +69,24 @@ def test_trees_one_below_another(runs: str) -> None:
     ],
 )
 def test_filters(runs: str, words: list[str], traces: list[int]) -> None:
-    """They choose runs; a run is shown whole."""
-    done = shown(runs, "--json", *words)
+    """A filter selects runs; all spans of a run are shown."""
+    done = run_show(runs, "--json", *words)
     assert done.exit_code == 0
-    found = [json.loads(line) for line in done.stdout.splitlines()]
-    assert sorted({one["trace_id"] for one in found}) == [f"{number:032x}" for number in traces]
-    assert len(found) == sum({1: 2, 2: 2, 3: 1}[number] for number in traces)
-    assert ("nothing fits; there are 3 runs" in done.stderr) is (not traces)
+    documents = [json.loads(line) for line in done.stdout.splitlines()]
+    assert sorted({document["trace_id"] for document in documents}) == [f"{number:032x}" for number in traces]
+    assert len(documents) == sum({1: 2, 2: 2, 3: 1}[number] for number in traces)
+    assert ("no run matches; 3 runs read" in done.stderr) is (not traces)
 
 
 def test_what_json_prints_can_be_shown_again(runs: str) -> None:
-    """A pipe of two: the same trees come out."""
-    lines = shown(runs, "--json").stdout
-    assert shown("-", stdin=lines.encode()).stdout == shown(runs).stdout
+    """Piped into a second command, the JSON gives the same trees."""
+    lines = run_show(runs, "--json").stdout
+    assert run_show("-", stdin=lines.encode()).stdout == run_show(runs).stdout
 
 
 def test_a_line_a_run(runs: str) -> None:
-    """Time, id, sign, duration, name and number of spans."""
-    lines = shown(runs, "--list").stdout.splitlines()
+    """The line has time, id, sign, duration, name and number of spans."""
+    lines = run_show(runs, "--list").stdout.splitlines()
     assert [line.split("  ", 2)[2] for line in lines] == [
         "✓    1.00 s  nightly  (2 spans)",
         "✓    3.00 s  nightly  (2 spans, 1 failed)",
@@ -95,7 +95,7 @@ def test_a_line_a_run(runs: str) -> None:
 
 
 def test_messages_and_artifacts_on_request(tmp_path: Path) -> None:
-    """Below the span that said them."""
+    """They are below their span."""
     events = [
         Event(
             "otelflow.message", NOON, {"otelflow.message.text": "3 rows\x1b[2J", "otelflow.message.severity": "WARNING"}
@@ -105,60 +105,60 @@ def test_messages_and_artifacts_on_request(tmp_path: Path) -> None:
         Event("otelflow.result", NOON, {"otelflow.result.key": "sum", "otelflow.result.description": "6"}),
     ]
     path = write(tmp_path / "run.jsonl", span(1, 1, events=events))
-    said = ["! 3 rows�[2J", '▪ rows: {"n": 3}', '▪ cut: {"n": ', "= sum: 6"]
-    assert shown(path, "--messages", "--artifacts").stdout.splitlines()[2:] == said
-    assert shown(path, "--messages").stdout.splitlines()[2:] == said[:1]
-    assert len(shown(path).stdout.splitlines()) == 2
+    lines = ["! 3 rows�[2J", '▪ rows: {"n": 3}', '▪ cut: {"n": ', "= sum: 6"]
+    assert run_show(path, "--messages", "--artifacts").stdout.splitlines()[2:] == lines
+    assert run_show(path, "--messages").stdout.splitlines()[2:] == lines[:1]
+    assert len(run_show(path).stdout.splitlines()) == 2
 
 
 @pytest.mark.parametrize("where", ["first", "middle", "last"])
-def test_a_torn_line_is_passed_over_and_said(tmp_path: Path, where: str) -> None:
-    """As a process leaves it that was killed while it wrote; zeros and blank lines are nothing."""
+def test_a_torn_line_is_skipped_and_reported(tmp_path: Path, where: str) -> None:
+    """A process that is killed while it writes leaves such a line. Zeros and blank lines are ignored."""
     lines = [json.dumps(span(1, number, None if number == 1 else 1).to_json()) for number in (1, 2)]
     torn = '{"resourceSpans": [{"sco'
     lines.insert({"first": 0, "middle": 1, "last": 2}[where], torn)
     path = tmp_path / "torn.jsonl"
     path.write_text("\n\0\0\n" + "\n".join(lines))
-    done = shown(str(path), "--list")
+    done = run_show(str(path), "--list")
     assert done.exit_code == 0
     assert "(2 spans)" in done.stdout
-    assert done.stderr == f"otelflow show: 1 line of {path} could not be read, and passed over\n"
+    assert done.stderr == f"otelflow show: 1 broken line of {path} skipped\n"
 
 
 @pytest.mark.parametrize("content", [b"hello\n", b"\x89PNG\r\n\x1a\n", b"[1, 2]", b'{"a": 1}\n', b"[" * 100_000])
-def test_what_holds_no_spans(tmp_path: Path, content: bytes) -> None:
-    """One line, and 1; an empty file is no mistake."""
+def test_a_file_without_spans_is_an_error(tmp_path: Path, content: bytes) -> None:
+    """The command prints one line and ends with status 1. An empty file is not an error."""
     path = tmp_path / "other"
     path.write_bytes(content)
-    done = shown(str(path))
+    done = run_show(str(path))
     assert (done.exit_code, done.stdout) == (1, "")
-    assert f"{path} holds no spans: no OTLP JSON, no JSON of Jaeger's." in done.stderr
+    assert f"{path} contains no spans: it is neither OTLP JSON nor Jaeger JSON." in done.stderr
     path.write_bytes(b"")
-    done = shown(str(path))
-    assert (done.exit_code, done.stderr) == (0, "otelflow show: nothing fits; there are 0 runs\n")
+    done = run_show(str(path))
+    assert (done.exit_code, done.stderr) == (0, "otelflow show: no run matches; 0 runs read\n")
 
 
-def test_a_folder_is_no_file(tmp_path: Path) -> None:
-    """Said with the reason of the system."""
+def test_a_folder_cannot_be_read(tmp_path: Path) -> None:
+    """The error contains the system's reason."""
     with pytest.raises(UnreadableFile, match="cannot be read: Is a directory"):
         Source(str(tmp_path))
 
 
 def test_a_page_is_only_for_its_owner(runs: str, tmp_path: Path) -> None:
-    """What spans say may be private. A path that cannot be written is said."""
+    """Spans may contain private data. An error names a path that cannot be written."""
     page = tmp_path / "run.html"
-    assert shown(runs, "--html", str(page), "--flow", "hourly").exit_code == 0
+    assert run_show(runs, "--html", str(page), "--flow", "hourly").exit_code == 0
     assert page.stat().st_mode & 0o777 == 0o600
     assert '"hourly"' in page.read_text()
     assert '"nightly"' not in page.read_text()
-    assert shown(runs, "--html", "-", "--flow", "hourly").stdout == page.read_text()
-    done = shown(runs, "--html", str(tmp_path / "no" / "run.html"))
+    assert run_show(runs, "--html", "-", "--flow", "hourly").stdout == page.read_text()
+    done = run_show(runs, "--html", str(tmp_path / "no" / "run.html"))
     assert done.exit_code == 1
     assert "cannot be written: No such file or directory." in done.stderr
 
 
-def test_traces_that_are_not_whole(tmp_path: Path) -> None:
-    """No root, no end, parents that are one another's: all spans are shown."""
+def test_incomplete_traces_are_shown(tmp_path: Path) -> None:
+    """All spans are shown: without a root, without an end, and in cycles of parents."""
     path = write(
         tmp_path / "run.jsonl",
         span(1, 2, 1, name="child of nobody"),
@@ -167,7 +167,7 @@ def test_traces_that_are_not_whole(tmp_path: Path) -> None:
         span(2, 2, 1, name="circle b"),
         span(3, 1, 1, name="own parent"),
     )
-    text = shown(path).stdout
+    text = run_show(path).stdout
     for name in ("child of nobody", "never ended", "circle a", "circle b", "own parent"):
         assert text.count(name) == 1
     assert "not ended" in text
@@ -186,18 +186,18 @@ def test_memory_follows_the_largest_trace_not_the_file(tmp_path: Path) -> None:
     try:
         index.read()
         held, _ = tracemalloc.get_traced_memory()
-        seen = sum(len(index.spans_of(trace)) for trace in index.traces.values())
+        span_count = sum(len(index.spans_of(trace)) for trace in index.traces.values())
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
         index.sources[0].close()
-    assert seen == len(index.traces) == 3000
-    assert held / seen < 1200
+    assert span_count == len(index.traces) == 3000
+    assert held / span_count < 1200
     assert peak < size / 2
 
 
 def test_lengths_and_moments() -> None:
-    """With a unit, or how long ago; anything else is refused with an example."""
+    """A duration has a unit; a time may be a duration before now. Other text is refused with an example."""
     assert [as_seconds(text) for text in ("250ms", "2s", "1.5 h", "3", "2d", "5m")] == [0.25, 2, 5400, 3, 172_800, 300]
     assert as_moment("2026-11-23T12:00:00.000000001Z") == NOON + 1
     assert as_moment("2026-11-23T13:00:00+01:00") == NOON
@@ -211,15 +211,15 @@ def test_lengths_and_moments() -> None:
 
 @given(st.integers(0, 4 * 10**18))
 def test_timestamps_lose_nothing(moment: int) -> None:
-    """Written and read again."""
+    """A timestamp that is written and read again is the same."""
     assert nanoseconds(timestamp(moment)) == moment
 
 
 def marked() -> list[Span]:
-    """What a process leaves that died in the middle of a flow: markers and a task that ended."""
-    known = {"otelflow.flow.name": "nightly", "customer": "A-7"}
-    started = {**known, "otelflow.kind": "started"}
-    running = {**known, "otelflow.kind": "running", "otelflow.running.for": "2 h", "otelflow.progress.done": 3}
+    """Create the spans of a process that died in the middle of a flow: markers, and a task that ended."""
+    attributes = {"otelflow.flow.name": "nightly", "customer": "A-7"}
+    started = {**attributes, "otelflow.kind": "started"}
+    running = {**attributes, "otelflow.kind": "running", "otelflow.running.for": "2 h", "otelflow.progress.done": 3}
     return [
         span(1, 4, 1, 1.5, 1.5, name="nightly (running)", attributes=running),
         span(1, 2, 1, 0, 0, name="nightly (started)", attributes=started),
@@ -228,25 +228,25 @@ def marked() -> list[Span]:
 
 
 def test_a_marker_stands_for_a_flow_that_has_not_ended(tmp_path: Path) -> None:
-    """The flow is the top of the tree, with what is known of it, in a tree, in a list and on a page."""
+    """A tree, a list and a page show the flow as root, with the attributes of its markers."""
     path = write(tmp_path / "killed.jsonl", *marked())
-    _, top, below = shown(path).output.splitlines()
+    _, top, below = run_show(path).output.splitlines()
     assert top.split()[:2] == ["nightly", "…"]
     assert top.endswith("not ended")
     assert below.startswith("└─ load")
-    assert shown(path, "--list").output.endswith("?    2.00 s  nightly  (1 span)\n")
+    assert run_show(path, "--list").output.endswith("?    2.00 s  nightly  (1 span)\n")
     page = tmp_path / "page.html"
-    shown(path, "--html", str(page))
+    run_show(path, "--html", str(page))
     text = page.read_text()
     assert "nightly (" not in text
     assert '"otelflow.progress.done": 3' in text
 
 
 def test_a_marker_of_a_flow_that_ended_is_not_shown(tmp_path: Path) -> None:
-    """What its own span says is all there is to say; --json has each span as it is."""
+    """Its own span replaces the markers. ``--json`` prints every span, including markers."""
     root = span(1, 1, None, 0, 2, name="nightly", attributes={"otelflow.kind": "flow", "otelflow.status": "completed"})
     for order in (1, -1):
         path = write(tmp_path / f"whole{order}.jsonl", *[root, *marked()][::order])
-        assert [line.split()[0] for line in shown(path).output.splitlines()[1:]] == ["nightly", "└─"]
-        assert shown(path, "--list").output.endswith("✓    2.00 s  nightly  (2 spans)\n")
-        assert len(shown(path, "--json").output.splitlines()) == 4
+        assert [line.split()[0] for line in run_show(path).output.splitlines()[1:]] == ["nightly", "└─"]
+        assert run_show(path, "--list").output.endswith("✓    2.00 s  nightly  (2 spans)\n")
+        assert len(run_show(path, "--json").output.splitlines()) == 4

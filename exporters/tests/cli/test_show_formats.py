@@ -1,4 +1,4 @@
-"""The formats that ``otelflow show`` reads: OTLP/JSON, Jaeger's JSON, and files with faults."""
+"""The formats that ``otelflow show`` reads: OTLP JSON, Jaeger JSON, and files with faults."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from otelflow_exporters._trace.file_index import Index, Source
 from otelflow_exporters._trace.from_json import from_json
 from otelflow_exporters._trace.from_sdk import from_sdk
 from otelflow_exporters._trace.span import Event, Link, Span
-from shown import NOON, shown
+from shown import NOON, run_show
 
 
 def sdk_spans() -> list[Any]:
-    """Spans of the SDK with all that they can have."""
-    kept = InMemorySpanExporter()
+    """Create spans of the SDK with every kind of content."""
+    exporter = InMemorySpanExporter()
     provider = TracerProvider(resource=Resource({"service.name": "shop"}), shutdown_on_exit=False)
-    provider.add_span_processor(SimpleSpanProcessor(kept))
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
     tracer = provider.get_tracer("any", "1.2")
     elsewhere = SpanContext(5, 6, True, TraceFlags(1))
     with tracer.start_as_current_span(
@@ -37,13 +37,13 @@ def sdk_spans() -> list[Any]:
         with tracer.start_as_current_span("child", record_exception=False) as child:
             child.add_event("note", {"n": 1}, timestamp=NOON + 1)
             child.set_status(Status(StatusCode.ERROR, "disk full"))
-    return list(kept.get_finished_spans())
+    return list(exporter.get_finished_spans())
 
 
 def test_otlp_json_is_read_as_it_was(tmp_path: Path) -> None:
-    """Each field; in lines, as one document, and as a list."""
+    """Every field is read, from lines, from one document and from a list."""
     spans = sdk_spans()
-    expected = sorted((from_sdk(one) for one in spans), key=lambda one: one.name)
+    expected = sorted((from_sdk(span) for span in spans), key=lambda span: span.name)
     lines, lost = lines_of(spans)
     assert lost == 0
     document = json.loads(lines)
@@ -53,27 +53,27 @@ def test_otlp_json_is_read_as_it_was(tmp_path: Path) -> None:
         index = Index([Source(str(path))])
         index.read()
         (trace,) = index.traces.values()
-        found = sorted(index.spans_of(trace), key=lambda one: one.name)
+        shown_spans = sorted(index.spans_of(trace), key=lambda span: span.name)
         index.sources[0].close()
-        assert [plain(one) for one in found] == [plain(one) for one in expected]
+        assert [plain(span) for span in shown_spans] == [plain(span) for span in expected]
 
 
-def plain(one: Span) -> Any:
-    """A span as JSON, without what the SDK says of itself."""
-    made = one.to_json()
-    made["resource"] = {"service.name": made["resource"].get("service.name")}
-    return made
+def plain(span: Span) -> Any:
+    """Return a span as JSON, without the SDK's own resource attributes."""
+    result = span.to_json()
+    result["resource"] = {"service.name": result["resource"].get("service.name")}
+    return result
 
 
 def test_ids_in_base64_are_read_as_well() -> None:
-    """As protobuf's own JSON has them."""
-    one = {"traceId": "AAAAAAAAAAAAAAAAAAAAAQ==", "spanId": "AAAAAAAAAAI=", "name": "x", "kind": "SPAN_KIND_SERVER"}
-    (found,) = from_json({"resourceSpans": [{"scopeSpans": [{"spans": [one]}]}]})
-    assert (found.trace_id, found.span_id, found.kind) == (f"{1:032x}", f"{2:016x}", "server")
+    """Protobuf's own conversion to JSON writes them."""
+    span = {"traceId": "AAAAAAAAAAAAAAAAAAAAAQ==", "spanId": "AAAAAAAAAAI=", "name": "x", "kind": "SPAN_KIND_SERVER"}
+    (parsed,) = from_json({"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]})
+    assert (parsed.trace_id, parsed.span_id, parsed.kind) == (f"{1:032x}", f"{2:016x}", "server")
 
 
 def jaegers() -> Any:
-    """What Jaeger's UI downloads: tags, logs, references, processes."""
+    """Return a document as Jaeger's UI downloads it: tags, logs, references, processes."""
     spans = [
         {
             "traceID": "1",
@@ -104,7 +104,7 @@ def jaegers() -> Any:
 
 
 def test_json_of_jaegers(tmp_path: Path) -> None:
-    """The download of its UI."""
+    """A download of Jaeger's UI is read and shown."""
     path = tmp_path / "jaeger.json"
     path.write_text(json.dumps(jaegers(), indent=2))
     root, child = from_json(json.loads(path.read_text()))
@@ -112,7 +112,7 @@ def test_json_of_jaegers(tmp_path: Path) -> None:
     assert (root.service, root.duration) == ("shop", 2.0)
     assert (child.parent_id, child.failed, child.error) == (root.span_id, True, "disk full")
     assert child.links == [Link(f"{2:032x}", f"{12:016x}")]
-    done = shown(str(path))
+    done = run_show(str(path))
     assert done.exit_code == 0
     assert done.stdout.splitlines()[2].startswith("└─ child")
     assert "✗ disk full" in done.stdout
@@ -130,39 +130,39 @@ JSON = st.recursive(
 )
 
 
-def places(document: Any, *path: Any) -> list[tuple[Any, ...]]:
-    """The way to each value within a document."""
-    found = [path]
+def paths(document: Any, *path: Any) -> list[tuple[Any, ...]]:
+    """Return the path to each value in a document."""
+    result = [path]
     for key in document if isinstance(document, dict) else range(len(document)) if isinstance(document, list) else ():
-        found += places(document[key], *path, key)
-    return found
+        result += paths(document[key], *path, key)
+    return result
 
 
-def spoilt(document: Any, path: tuple[Any, ...], value: Any) -> Any:
-    """The document with another value in that place."""
+def with_fault(document: Any, path: tuple[Any, ...], value: Any) -> Any:
+    """Return a copy of the document with another value at that path."""
     if not path:
         return value
-    made = copy(document)
-    made[path[0]] = spoilt(document[path[0]], path[1:], value)
-    return made
+    result = copy(document)
+    result[path[0]] = with_fault(document[path[0]], path[1:], value)
+    return result
 
 
 def documents() -> list[Any]:
-    """One of each kind, with all that one can have."""
+    """Return one document of each kind, with every kind of content."""
     spans = sdk_spans()
     lines, _ = lines_of(spans)
     return [json.loads(lines), from_sdk(spans[0]).to_json(), jaegers(), {"result": json.loads(lines)}]
 
 
 WITH_A_FAULT = st.sampled_from(documents()).flatmap(
-    lambda whole: st.tuples(st.just(whole), st.sampled_from(places(whole)), JSON)
+    lambda whole: st.tuples(st.just(whole), st.sampled_from(paths(whole)), JSON)
 )
 
 
 @settings(max_examples=300, deadline=None)
 @given(WITH_A_FAULT, st.sampled_from([(), ("--json",), ("--list",), ("--messages", "--artifacts")]))
 def test_no_value_breaks_the_reader(fault: tuple[Any, tuple[Any, ...], Any], how: tuple[str, ...]) -> None:
-    """Whatever stands in one place of a document: it is shown without it, or said to hold no spans."""
-    done = shown(*how, "-", stdin=json.dumps(spoilt(*fault)).encode())
+    """With any value at any path of a document, it is shown without this value, or reported to contain no spans."""
+    done = run_show(*how, "-", stdin=json.dumps(with_fault(*fault)).encode())
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exc_info
     assert "\x1b" not in done.output

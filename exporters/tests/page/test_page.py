@@ -1,4 +1,4 @@
-"""The page as a file: what stands in it, before any browser reads it."""
+"""The page as a file: its content, without a browser."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def span(number: int = 1, **more: Any) -> Span:
 
 
 class Elements(HTMLParser):
-    """The text of each script and style by its id or name, and the attributes of each meta."""
+    """The text of each script and style, by id or name, and the attributes of each meta element."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -51,37 +51,37 @@ class Elements(HTMLParser):
 
 
 def data_of(text: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(Elements(text).texts["otelflow-data"])
-    return found
+    document: dict[str, Any] = json.loads(Elements(text).texts["otelflow-data"])
+    return document
 
 
 def test_the_data_are_json_with_a_span_a_line() -> None:
-    """Whoever opens the file in an editor, or reads it with a program, finds the spans."""
+    """A person with an editor or a program can read the spans."""
     spans = [span(1, attributes={"a": 1}), span(2, name="größer")]
     text = page_text(spans, title="T", note="N")
     data = data_of(text)
     assert (data["title"], data["note"]) == ("T", "N")
-    assert [{**one, "resource": {}} for one in data["spans"]] == [one.to_json() for one in spans]
+    assert [{**fields, "resource": {}} for fields in data["spans"]] == [item.to_json() for item in spans]
     lines = [line.rstrip(",") for line in text.splitlines() if line.startswith('{"trace_id"')]
     assert [json.loads(line) for line in lines] == data["spans"]
     assert "größer" in text
 
 
-def test_each_resource_stands_there_once() -> None:
-    """Thousands of spans share theirs, by being the same object or an equal one."""
+def test_each_resource_is_written_once() -> None:
+    """Spans with the same resource, or with an equal one, share it."""
     first, second = {"service.name": "a"}, {"service.name": "b"}
-    data = data_of(page_text([span(resource=one) for one in (first, first, second, dict(first))]))
+    data = data_of(page_text([span(resource=resource) for resource in (first, first, second, dict(first))]))
     assert data["resources"] == [first, second]
-    assert [one["resource"] for one in data["spans"]] == [0, 0, 1, 0]
+    assert [fields["resource"] for fields in data["spans"]] == [0, 0, 1, 0]
 
 
 @pytest.mark.parametrize(
     "text", ["</script>", "<!--<script>", "\u2028\u2029", "\ud800 half", "\x00\r\n", "]]>", "&lt;"]
 )
-def test_no_text_ends_the_element_that_it_stands_in(text: str) -> None:
-    """Names, keys, values, messages: an HTML parser sees one element, and in it the text as it was."""
-    made = span(name=text, attributes={text: [text]}, events=[Event(text, 10**18, {text: text})], resource={text: text})
-    page = page_text([made], title=text, note=text)
+def test_no_text_ends_its_element(text: str) -> None:
+    """An HTML parser reads names, keys, values and messages unchanged, and sees no other element."""
+    item = span(name=text, attributes={text: [text]}, events=[Event(text, 10**18, {text: text})], resource={text: text})
+    page = page_text([item], title=text, note=text)
     page.encode()
     data = data_of(page)
     assert data["spans"][0]["name"] == data["title"] == data["note"] == text
@@ -89,14 +89,14 @@ def test_no_text_ends_the_element_that_it_stands_in(text: str) -> None:
     assert Elements(page).tags == Elements(page_text([])).tags
 
 
-def test_whole_numbers_that_javascript_would_round_are_text() -> None:
-    """OpenTelemetry's have 64 bits, a browser's 53."""
+def test_integers_that_javascript_would_round_are_text() -> None:
+    """OpenTelemetry's integers have 64 bits, a browser's 53."""
     data = data_of(page_text([span(attributes={"a": 2**63 - 1, "b": [2**53], "c": 2**53 - 1, "d": True})]))
     assert data["spans"][0]["attributes"] == {"a": str(2**63 - 1), "b": [str(2**53)], "c": 2**53 - 1, "d": True}
 
 
-def test_it_is_written_as_the_spans_come() -> None:
-    """A file of millions of spans needs no memory for them."""
+def test_spans_are_written_one_by_one() -> None:
+    """A page of many spans needs no memory for all of them."""
     out = io.StringIO()
     lengths = []
 
@@ -110,7 +110,7 @@ def test_it_is_written_as_the_spans_come() -> None:
 
 
 def test_the_policy_allows_this_script_and_this_style_and_nothing_else() -> None:
-    """Both by their hash, over what stands between the tags."""
+    """Each is allowed by the hash of the text between its tags."""
     elements = Elements(page_text([span()], title="<b>&"))
     (policy,) = [meta["content"] for meta in elements.metas if meta.get("http-equiv") == "Content-Security-Policy"]
     rules = dict(rule.split(" ", 1) for rule in str(policy).split("; "))
@@ -130,8 +130,8 @@ def test_the_policy_allows_this_script_and_this_style_and_nothing_else() -> None
     assert elements.texts["title"] == "<b>&"
 
 
-def test_it_names_no_other_place() -> None:
-    """No address but the name of SVG, which nobody fetches; nothing makes markup or code of text."""
+def test_the_page_has_no_urls_and_no_unsafe_calls() -> None:
+    """Its only URL is the name of SVG, which is not fetched. The script does not convert text to markup or code."""
     text = page_text([])
     assert set(re.findall(r"\w+://[^'\"\s)]+", text)) == {"http://www.w3.org/2000/svg"}
     script = Elements(text).texts["script"]
@@ -140,7 +140,7 @@ def test_it_names_no_other_place() -> None:
     assert not re.search(r"\b(fetch|XMLHttpRequest|WebSocket|import)\(", script)
 
 
-def test_every_part_is_used_and_can_be_read_at_a_sitting() -> None:
+def test_every_asset_is_used_and_short() -> None:
     """Each file of the folder is in the page; none has more than 500 lines."""
     names = {part.name for part in PAGE.iterdir()}
     assert names == {*_SCRIPTS, "page.css", "page.html"}
@@ -148,7 +148,7 @@ def test_every_part_is_used_and_can_be_read_at_a_sitting() -> None:
         assert len(part.read_text(encoding="utf-8").splitlines()) <= 500, part.name
 
 
-def test_it_knows_nothing_of_otelflow() -> None:
-    """The page is for the spans of any OpenTelemetry program."""
+def test_the_page_does_not_import_otelflow() -> None:
+    """It shows the spans of any OpenTelemetry program."""
     program = "import sys, otelflow_exporters._page.page; sys.exit('otelflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""The page in a browser: what is said of one span, and that it stays text."""
+"""The page in a browser: the details of one span, and that its text stays text."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from otelflow_exporters._trace.span import Event, Link, Span
 chromium, show = browser.chromium, browser.show  # fixtures
 
 DATA = {"rows": [{"id": number} for number in range(120)], "exact": 12345678901234567890, "none": None}
-TRAIL = 'Traceback (most recent call last):\n  File "a.py", line 1, in f\nOSError: full'
+STACKTRACE = 'Traceback (most recent call last):\n  File "a.py", line 1, in f\nOSError: full'
 
 
 def rich() -> Span:
-    """A span with one of everything."""
+    """Create a span with every kind of content."""
     artifact = {"key": "report", "type": "json", "description": "Rows of today", "data": json.dumps(DATA), "size": 99}
     return span(
         1,
@@ -33,7 +33,7 @@ def rich() -> Span:
             Event(
                 "exception",
                 at(1.5),
-                {"exception.type": "OSError", "exception.message": "full", "exception.stacktrace": TRAIL},
+                {"exception.type": "OSError", "exception.message": "full", "exception.stacktrace": STACKTRACE},
             ),
             message("reading", "WARNING", 0.25),
             Event("otelflow.artifact", at(1), {f"otelflow.artifact.{name}": value for name, value in artifact.items()}),
@@ -50,21 +50,21 @@ def rich() -> Span:
 
 @pytest.fixture
 def opened(show: Show) -> Opened:
-    made = show([rich(), span(2, 1, "half", 0.5, 1.5)])
-    made.row("everything").click()
-    return made
+    page = show([rich(), span(2, 1, "half", 0.5, 1.5)])
+    page.row("everything").click()
+    return page
 
 
-def test_times_shares_and_errors_are_said_in_full(opened: Opened) -> None:
-    """Duration, self time, share of the run, the whole error."""
+def test_times_shares_and_errors_are_shown(opened: Opened) -> None:
+    """The details have the duration, self time, share of the run and the complete error."""
     facts = opened.details()
     for part in ("2.00 s", "1.00 s (50 %)", "100 %", "OSError: full\nwhile writing", "my.library 1.0", "server"):
         assert part in facts
-    assert "Left out by the limits of the SDK: 1 attribute, 2 events." in facts
+    assert "Dropped because of the SDK's limits: 1 attribute, 2 events." in facts
 
 
 def test_attributes_are_tables_that_can_be_copied(opened: Opened) -> None:
-    """Those of otelflow apart; long values folded."""
+    """otelflow's own attributes have a table of their own; long values are folded."""
     keys = opened.page.locator("#details .attributes tbody th").all_text_contents()
     assert keys[:4] == ["http.route", "long", "many", "otelflow.kind"]
     opened.page.get_by_text("Show all 2\u202f000 characters").click()
@@ -75,8 +75,8 @@ def test_attributes_are_tables_that_can_be_copied(opened: Opened) -> None:
     assert opened.page.evaluate("navigator.clipboard.readText()") == "/a"
 
 
-def test_events_are_shown_as_what_they_are(opened: Opened) -> None:
-    """In order with their offset: a log line, an artifact, a result, an exception, and any other."""
+def test_each_kind_of_event_has_its_layout(opened: Opened) -> None:
+    """Events are in order, with their offset: a message, an artifact, a result, an exception and any other."""
     events = [event.inner_text() for event in opened.page.locator("#details .event").all()]
     assert [event.split("\n")[0].split("\t")[0].split(" ")[0] for event in events] == [
         "+250",
@@ -94,15 +94,15 @@ def test_events_are_shown_as_what_they_are(opened: Opened) -> None:
 
 
 def test_the_stack_trace_is_folded(opened: Opened) -> None:
-    """And whole, when it is opened."""
-    trail = opened.page.locator("#details pre")
-    assert not trail.is_visible()
+    """It is complete when it is opened."""
+    stacktrace = opened.page.locator("#details pre")
+    assert not stacktrace.is_visible()
     opened.page.get_by_text("Stack trace").click()
-    assert trail.text_content() == TRAIL
+    assert stacktrace.text_content() == STACKTRACE
 
 
 def test_an_artifact_is_a_tree_that_opens_branch_by_branch(opened: Opened) -> None:
-    """Numbers keep their digits, and long lists come in parts."""
+    """Numbers keep their digits, and long lists are shown in parts."""
     opened.page.locator("#details summary").get_by_text("Data", exact=True).click()
     tree = opened.page.locator("#details .json")
     assert "exact: 12345678901234567890" in str(tree.text_content())
@@ -113,8 +113,8 @@ def test_an_artifact_is_a_tree_that_opens_branch_by_branch(opened: Opened) -> No
     assert tree.get_by_text("{ 1 key }").count() == 120
 
 
-def test_artifacts_that_are_no_json_or_very_deep_are_shown(show: Show) -> None:
-    """As text, or as far as somebody opens them."""
+def test_artifacts_that_are_not_json_or_very_deep_are_shown(show: Show) -> None:
+    """They are shown as text, or as far as the user opens them."""
     texts = ["{broken", "[" * 5000 + "]" * 5000, '"text"', '{"__proto__": {"x": 1}}']
     events = [Event("otelflow.artifact", at(0), {"otelflow.artifact.data": text}) for text in texts]
     opened = show([span(1, None, "a", events=events)])
@@ -125,8 +125,8 @@ def test_artifacts_that_are_no_json_or_very_deep_are_shown(show: Show) -> None:
     assert "__proto__" in opened.details()
 
 
-def test_many_events_come_in_parts(show: Show) -> None:
-    """A span may have thousands, where its limits were raised."""
+def test_many_events_are_shown_in_parts(show: Show) -> None:
+    """A span may have thousands of events if its limits were raised."""
     opened = show([span(1, None, "a", events=[message(f"line {number}") for number in range(130)])])
     opened.row("a").click()
     assert opened.page.locator("#details .event").count() == 100
@@ -137,8 +137,8 @@ def test_many_events_come_in_parts(show: Show) -> None:
 EVIL = "<img src=x onerror=alert(1)>\"'><script>alert(2)</script><!--</script>javascript:alert(3)"
 
 
-def test_nothing_that_a_span_says_is_markup(show: Show) -> None:
-    """In every place that a span has, it is shown letter by letter; no element comes of it, and nothing runs."""
+def test_no_text_of_a_span_becomes_markup(show: Show) -> None:
+    """In every field of a span, text is shown unchanged. It creates no element, and no script runs."""
     everywhere: dict[str, Any] = {EVIL: EVIL, "url.full": "javascript:alert(4)", "deep": {EVIL: [EVIL]}}
     own = {
         f"otelflow.{name}": EVIL for name in ("artifact.key", "artifact.type", "artifact.description", "artifact.uri")
@@ -182,15 +182,16 @@ def test_nothing_that_a_span_says_is_markup(show: Show) -> None:
     assert opened.page.locator("#details pre").text_content() == EVIL
 
 
-def test_names_that_javascript_has_plans_for(show: Show) -> None:
-    """An attribute may be called as the properties of objects are."""
-    odd = {"__proto__": "a", "constructor": "b", "hasOwnProperty": "c", "toString": None, "": "empty"}
-    opened = show([span(1, None, "__proto__", attributes=odd, resource=odd), span(2, 1, "toString")])
+def test_attribute_names_that_are_special_in_javascript(show: Show) -> None:
+    """An attribute may have the name of a property that every JavaScript object has."""
+    special = {"__proto__": "a", "constructor": "b", "hasOwnProperty": "c", "toString": None, "": "empty"}
+    opened = show([span(1, None, "__proto__", attributes=special, resource=special), span(2, 1, "toString")])
     opened.row("__proto__").click()
-    assert opened.page.locator("#details .attributes").first.locator("th[scope=row]").all_text_contents() == sorted(odd)
+    names = opened.page.locator("#details .attributes").first.locator("th[scope=row]").all_text_contents()
+    assert names == sorted(special)
 
 
-def test_signs_that_deceive_are_made_visible(show: Show) -> None:
-    """Control characters, and those that turn the direction of writing."""
+def test_unsafe_characters_are_replaced(show: Show) -> None:
+    """Control characters, and characters that change the direction of writing, become visible."""
     opened = show([span(1, None, "safe\u202etxt.exe\x1b[31m")])
     assert opened.names() == ["safe\ufffdtxt.exe\ufffd[31m"]

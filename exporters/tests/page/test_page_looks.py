@@ -1,4 +1,4 @@
-"""The page in a browser: that it can be read by everybody, in both themes, on a phone and on paper."""
+"""The page in a browser: accessibility, in both themes, on a phone and in print."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ THEMES = ["light", "dark"]
 
 
 def varied() -> list[Span]:
-    """What has a colour of its own: errors, warnings, services, groups, logs, artifacts."""
+    """Create spans with everything that has a colour: errors, warnings, services, groups, messages, artifacts."""
     artifact = {"key": "report", "type": "json", "data": json.dumps({"a": 1, "b": ["x", None]})}
     events = [
-        *(message(f"said in {severity}", severity) for severity in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")),
+        *(message(f"logged as {severity}", severity) for severity in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")),
         Event("otelflow.artifact", at(0), {f"otelflow.artifact.{name}": value for name, value in artifact.items()}),
         Event(
             "exception",
@@ -94,15 +94,15 @@ CONTRASTS = r"""
 
 
 def too_faint(opened: Opened) -> dict[str, float]:
-    """What has less contrast than WCAG's AA asks for: 4.5 for text, 3 for what is drawn."""
-    found: dict[str, float] = opened.page.evaluate(CONTRASTS)
-    assert len(found) > 15
-    return {what: value for what, value in found.items() if value < (4.5 if what.startswith("text") else 3)}
+    """Return the elements with less contrast than WCAG AA requires: 4.5 for text, 3 for graphics."""
+    contrasts: dict[str, float] = opened.page.evaluate(CONTRASTS)
+    assert len(contrasts) > 15
+    return {what: value for what, value in contrasts.items() if value < (4.5 if what.startswith("text") else 3)}
 
 
 @pytest.mark.parametrize("theme", THEMES)
-def test_everything_has_contrast_enough(show: Show, theme: str) -> None:
-    """All text and all bars that are seen, computed from the colours that the browser uses."""
+def test_everything_has_enough_contrast(show: Show, theme: str) -> None:
+    """The contrast of all visible text and bars is computed from the browser's colours."""
     opened = show(varied(), color_scheme=theme, title="Runs", note="from a file", height=1100)
     assert too_faint(opened) == {}
     opened.row("root").click()
@@ -137,7 +137,7 @@ NAMELESS = """
 
 
 def test_every_control_has_a_name(show: Show) -> None:
-    """For those who do not see it. No id twice, and references that lead somewhere."""
+    """Screen readers need it. Ids are unique, and children of rows have roles."""
     opened = show(varied())
     opened.row("root").click()
     assert opened.page.evaluate(NAMELESS) == []
@@ -148,8 +148,8 @@ def test_every_control_has_a_name(show: Show) -> None:
     assert opened.page.evaluate("document.querySelectorAll('[role=row] > :not([role])').length") == 0
 
 
-def test_the_theme_goes_round(show: Show) -> None:
-    """As the system, light, dark; kept in the address."""
+def test_the_button_cycles_through_the_themes(show: Show) -> None:
+    """The themes are: as the system, light, dark. The address contains the selected one."""
     opened = show(varied(), color_scheme="dark")
 
     def is_dark() -> bool:
@@ -165,8 +165,8 @@ def test_the_theme_goes_round(show: Show) -> None:
     assert "theme=light" in opened.page.evaluate("location.hash")
 
 
-def test_on_a_phone_one_pane_after_the_other(show: Show) -> None:
-    """The runs, then the waterfall, then the details over it, and back; nothing is wider than the screen."""
+def test_a_phone_shows_one_pane_at_a_time(show: Show) -> None:
+    """First the runs, then the waterfall, then the details over it, and back. Nothing is wider than the screen."""
     opened = show(varied(), width=360, height=640, has_touch=True, is_mobile=True)
     page = opened.page
     assert page.locator("#runs").is_visible()
@@ -186,8 +186,8 @@ def test_on_a_phone_one_pane_after_the_other(show: Show) -> None:
     assert page.locator("#runs").is_visible()
 
 
-def test_on_a_phone_fingers_find_what_they_aim_at(show: Show) -> None:
-    """Each button is 24 pixels wide and high at least, as WCAG 2.2 asks for."""
+def test_controls_on_a_phone_are_large_enough(show: Show) -> None:
+    """Each button is at least 24 pixels wide and high, as WCAG 2.2 requires."""
     opened = show(varied(), width=360, height=640, at=f"#trace={1:032x}&span={1:016x}")
     opened.press("Escape")
     sizes: dict[str, Any] = opened.page.evaluate(
@@ -199,8 +199,8 @@ def test_on_a_phone_fingers_find_what_they_aim_at(show: Show) -> None:
     assert sizes == {}
 
 
-def test_printed_it_shows_the_rows_in_their_order(show: Show) -> None:
-    """Without tools, in the light theme, and not only what fits the window."""
+def test_print_shows_the_rows_in_their_order(show: Show) -> None:
+    """Print has no tools, and includes rows outside the window."""
     opened = show(varied(), color_scheme="dark", height=400)
     opened.page.emulate_media(media="print")
     opened.page.evaluate("dispatchEvent(new Event('beforeprint'))")
@@ -211,8 +211,8 @@ def test_printed_it_shows_the_rows_in_their_order(show: Show) -> None:
     opened.page.evaluate("dispatchEvent(new Event('afterprint'))")
 
 
-def test_the_help_says_the_keys_and_can_switch_them_off(show: Show) -> None:
-    """Keys of one letter are in the way of some who speak to their computer."""
+def test_the_help_can_disable_single_letter_keys(show: Show) -> None:
+    """Keys of one letter interfere with speech input."""
     opened = show(varied())
     opened.press("?")
     assert opened.page.locator("#help").is_visible()
@@ -224,7 +224,7 @@ def test_the_help_says_the_keys_and_can_switch_them_off(show: Show) -> None:
 
 
 def test_the_names_can_be_made_wider(show: Show) -> None:
-    """With the arrow keys on the line between names and times."""
+    """The arrow keys move the line between names and times."""
     opened = show(varied())
     before = opened.row("root").locator(".name").bounding_box()
     opened.page.focus("#divider")

@@ -1,4 +1,4 @@
-"""The page in a browser: the list of runs, and the address as what is open."""
+"""The page in a browser: the list of runs, and the state in the address."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ chromium, show = browser.chromium, browser.show  # fixtures
 
 
 def three_runs() -> list[Span]:
-    """Two that ended (the second links to the first), and one between them that failed."""
+    """Create two runs that ended, the second with a link to the first, and one between them that failed."""
     link = Link(f"{1:032x}", f"{1:016x}", {"why": "retry"})
     return [
         span(1, None, "alpha", 0, 3, trace=1),
@@ -25,19 +25,19 @@ def names(opened: object) -> list[str]:
     return listed
 
 
-def test_runs_are_listed_with_what_matters(show: Show) -> None:
-    """Name, service, start, duration, how it ended, spans, errors; the newest that failed is open."""
+def test_the_list_shows_the_main_facts_of_each_run(show: Show) -> None:
+    """It shows name, service, start, duration, outcome, spans and errors. The newest failed run is open."""
     opened = show(three_runs(), timezone_id="UTC")
     assert names(opened) == ["gamma", "beta", "alpha"]
-    said = opened.page.locator(".run").nth(1).inner_text()
+    text = opened.page.locator(".run").nth(1).inner_text()
     for part in ("beta", "billing", "2026-11-18 11:06:50", "1.00 s", "1 span", "1 error"):
-        assert part in said
+        assert part in text
     assert opened.page.locator(".run").nth(1).get_by_label("Failed").count() == 1
     assert opened.page.locator("#summary h2").text_content() == "beta"
 
 
 def test_runs_can_be_sorted_and_filtered(show: Show) -> None:
-    """By name, service or trace id; those with errors only."""
+    """The filter finds name, service and trace id; a checkbox selects runs with errors."""
     opened = show(three_runs())
     for order, expected in {
         "oldest": "alpha",
@@ -58,8 +58,8 @@ def test_runs_can_be_sorted_and_filtered(show: Show) -> None:
     assert names(opened) == ["beta"]
 
 
-def test_the_list_is_walked_with_the_keyboard(show: Show) -> None:
-    """As a list box: what is selected is shown beside it."""
+def test_the_list_supports_the_keyboard(show: Show) -> None:
+    """It behaves as a list box; the selected run is open."""
     opened = show(three_runs())
     opened.page.focus("#runs-list")
     opened.press("End")
@@ -71,7 +71,7 @@ def test_the_list_is_walked_with_the_keyboard(show: Show) -> None:
 
 
 def test_links_lead_to_other_runs_and_back(show: Show) -> None:
-    """A link out of the file is text."""
+    """A link to a span that is not in the file is text."""
     opened = show(three_runs())
     opened.page.locator(".run").nth(0).click()
     opened.row("gamma").click()
@@ -84,21 +84,21 @@ def test_links_lead_to_other_runs_and_back(show: Show) -> None:
     assert opened.page.locator("#summary h2").text_content() == "gamma"
 
 
-def test_the_address_says_what_is_open(show: Show) -> None:
-    """So it can be passed on: trace, span and theme."""
-    wanted = f"#trace={1:032x}&span={2:016x}&theme=dark"
-    opened = show(three_runs(), at=wanted)
+def test_the_address_contains_the_state(show: Show) -> None:
+    """It contains trace, span and theme, so that a reader can share it."""
+    address = f"#trace={1:032x}&span={2:016x}&theme=dark"
+    opened = show(three_runs(), at=address)
     assert opened.selected() == "part"
     assert "00000002" in opened.details()
     assert opened.page.evaluate("document.documentElement.dataset.theme") == "dark"
     opened.row("alpha").click()
-    assert opened.page.evaluate("location.hash") == wanted.replace(f"{2:016x}", f"{1:016x}")
+    assert opened.page.evaluate("location.hash") == address.replace(f"{2:016x}", f"{1:016x}")
     opened.page.evaluate(f"location.hash = '#trace={3:032x}'")
     opened.until("document.querySelector('#summary h2').textContent === 'gamma'")
 
 
 def test_a_search_finds_in_other_runs_as_well(show: Show) -> None:
-    """It says how many, and the list says where."""
+    """The counter shows their number, and the list shows the matching runs."""
     opened = show(three_runs())
     opened.search("a")
     assert opened.page.locator("#search-count").text_content() == "1 (+3 in other runs)"
@@ -106,7 +106,7 @@ def test_a_search_finds_in_other_runs_as_well(show: Show) -> None:
 
 
 def test_five_thousand_runs(show: Show) -> None:
-    """Few of them are in the document, and the last can be reached."""
+    """Few of them are in the document, and the last can be selected."""
     opened = show(span(1, None, f"run {number}", number, number + 1, trace=number) for number in range(1, 5001))
     assert opened.page.locator(".run").count() < 60
     opened.page.focus("#runs-list")

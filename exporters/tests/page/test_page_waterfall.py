@@ -1,4 +1,4 @@
-"""The page in a browser: the tree of a run, its time axis, its critical path, and walking in it with the keyboard."""
+"""The page in a browser: the tree of a run, its time axis, its critical path, and the keyboard."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NOTHING: list[Span] = []
 
 
 def nightly() -> list[Span]:
-    """A run of four seconds: extract (0 to 1) with a query (0.2 to 0.8), then load (1.5 to 3.5), which fails."""
+    """Create a run of 4 s: extract (0 to 1) with a query (0.2 to 0.8), then load (1.5 to 3.5), which fails."""
     return [
         span(4, 2, "query", 0.2, 0.8, attributes={"db.system": "postgresql"}),
         span(2, 1, "extract", 0, 1),
@@ -25,7 +25,7 @@ def nightly() -> list[Span]:
 
 
 def test_a_run_is_a_tree_on_one_time_axis(show: Show) -> None:
-    """Children below their parents in the order of their start, bars where they were."""
+    """Children are below their parents in the order of their start; bars show their times."""
     opened = show(nightly())
     assert opened.names() == ["nightly", "  extract", "    query", "  load"]
     assert opened.piece("#waterfall .row:nth-child(3) .bar") == (5, 20)
@@ -33,8 +33,8 @@ def test_a_run_is_a_tree_on_one_time_axis(show: Show) -> None:
     assert opened.page.locator("#waterfall").get_attribute("aria-rowcount") == "5"
 
 
-def test_keys_walk_as_in_any_tree_grid(show: Show) -> None:
-    """Up and down, left to collapse and to the parent, right to expand and to the first child, home and end."""
+def test_the_keyboard_works_as_in_any_tree_grid(show: Show) -> None:
+    """Up, down, home and end move. Left collapses or goes to the parent; right expands or goes to the first child."""
     opened = show(nightly())
     opened.focus()
     steps = {"ArrowDown": "nightly", "End": "load", "ArrowUp": "query", "ArrowLeft": "extract", "Home": "nightly"}
@@ -51,7 +51,7 @@ def test_keys_walk_as_in_any_tree_grid(show: Show) -> None:
 
 
 def test_enter_opens_details_and_escape_closes_them(show: Show) -> None:
-    """The focus goes there and comes back."""
+    """The focus moves to the details and back."""
     opened = show(nightly())
     opened.focus()
     opened.press("ArrowDown", "Enter")
@@ -61,8 +61,8 @@ def test_enter_opens_details_and_escape_closes_them(show: Show) -> None:
     assert opened.page.evaluate("document.activeElement.id") == "waterfall"
 
 
-def test_collapsed_rows_say_what_they_hide(show: Show) -> None:
-    """How many spans, and whether there are errors among them; all can be collapsed and expanded at once."""
+def test_collapsed_rows_count_hidden_spans_and_errors(show: Show) -> None:
+    """All rows can be collapsed and expanded at once."""
     opened = show([*nightly()[:2], span(3, 2, "inner", 0.3, 0.4, status="error"), span(1, None, "nightly", 0, 4)])
     opened.row("extract").locator(".twisty").click()
     assert opened.names() == ["nightly", "  extract"]
@@ -74,7 +74,7 @@ def test_collapsed_rows_say_what_they_hide(show: Show) -> None:
 
 
 def test_the_first_error_is_one_click_away(show: Show) -> None:
-    """Where it began: of the failed spans without a failed child, the one that ended first; also with the key e."""
+    """It is the first to end of the failed spans without a failed child. The key e selects it too."""
     opened = show([*nightly(), span(5, 3, "write", 1.6, 3, status="error", status_message="disk full")])
     opened.page.click("#collapse-all")
     opened.page.click("#jump")
@@ -86,11 +86,11 @@ def test_the_first_error_is_one_click_away(show: Show) -> None:
 
 
 def test_the_critical_path_goes_back_from_the_end(show: Show) -> None:
-    """What finished last was waited for; between its children, and where none runs, a span itself is on it."""
+    """A span waits for its child that finished last. Between its children, the span itself is on the path."""
     spans = [
         span(1, None, "root", 0, 10),
         span(2, 1, "first", 1, 4),
-        span(3, 1, "beside", 2, 6),  # ends within "last": nobody waited for it
+        span(3, 1, "beside", 2, 6),  # ends during "last": the root did not wait for it
         span(4, 1, "last", 5, 9),
         span(5, 4, "beyond", 8, 12),  # cut to its parent
     ]
@@ -115,16 +115,16 @@ def test_the_critical_path_goes_back_from_the_end(show: Show) -> None:
 
 
 def test_many_equal_siblings_are_one_row(show: Show) -> None:
-    """With count, median, slowest and errors; it opens, and the first failure is found in it."""
+    """The row has the count, median, slowest and errors. It can be expanded, and the first error in it is found."""
     spans = [span(1, None, "root", 0, 100)]
     for number in range(20):
         status: Any = {"status": "error"} if number == 7 else {}
         spans.append(span(number + 2, 1, "step", number, number + (1 if number < 19 else 5), **status))
     opened = show(spans)
     assert opened.names() == ["root", "  step"]
-    said = opened.row("step").inner_text()
-    assert "×20" in said
-    assert "1 failed · median 1.00 s · slowest 5.00 s" in said
+    texts = opened.row("step").inner_text()
+    assert "×20" in texts
+    assert "1 failed · median 1.00 s · slowest 5.00 s" in texts
     opened.row("step").click()
     assert "7.00 s into the run" in opened.details()
     opened.press("ArrowRight")
@@ -135,7 +135,7 @@ def test_many_equal_siblings_are_one_row(show: Show) -> None:
 
 
 def test_zooming_by_keys_buttons_wheel_and_dragging(show: Show) -> None:
-    """And back again with one key."""
+    """One key resets the zoom."""
     opened = show(nightly())
     whole = opened.page.locator(".tick").all_text_contents()
     opened.row("query").click()
@@ -166,7 +166,7 @@ def test_zooming_by_keys_buttons_wheel_and_dragging(show: Show) -> None:
 
 
 def test_searching_names_attributes_and_events(show: Show) -> None:
-    """Counts, goes round with n and N, opens what is collapsed, and marks the words."""
+    """The search counts matches, wraps around with n and N, expands collapsed rows, and marks the text."""
     opened = show(nightly())
     opened.page.click("#collapse-all")
     opened.press("/")
@@ -190,8 +190,8 @@ def test_searching_names_attributes_and_events(show: Show) -> None:
     assert opened.page.locator("#search-count").text_content() == "none"
 
 
-def test_what_is_wrong_in_a_trace_is_shown_and_said(show: Show) -> None:
-    """A parent that is missing, several roots, circles, no end, no length, and clocks that differ."""
+def test_faults_of_a_trace_are_shown(show: Show) -> None:
+    """The faults: a missing parent, several roots, cycles, no end, no duration, and clocks that differ."""
     spans = [
         span(1, None, "root", 1, 3),
         span(2, 77, "lost", 2, 3),
@@ -208,23 +208,23 @@ def test_what_is_wrong_in_a_trace_is_shown_and_said(show: Show) -> None:
         *["root", "  early", "  running", "  moment", "  late"],
         *["circle b", "  circle a", "lost", "own parent"],
     ]
-    said = {
+    texts = {
         "lost": "000000000000004d is not in this file",
-        "circle b": "form a circle",
-        "own parent": "form a circle",
+        "circle b": "form a cycle",
+        "own parent": "form a cycle",
         "running": "not ended; 2.00 s so far",
         "moment": "0 ns",
         "early": "starts before its parent",
-        "late": "goes on after its parent ended",
+        "late": "ends after its parent",
     }
-    for name, text in said.items():
+    for name, text in texts.items():
         opened.row(name).click()
         assert text in opened.details(), name
     assert opened.row("running").locator(".remark").text_content() == "not ended"
 
 
 def test_a_chain_of_five_thousand(show: Show) -> None:
-    """Nothing calls itself so deep that it breaks, and names stay in sight at the bottom."""
+    """The script does not exceed its stack, and names stay visible at the bottom."""
     chain = [span(number + 1, number or None, f"level {number}", number / 1000, 10) for number in range(5000)]
     opened = show(chain)
     opened.focus()
@@ -242,7 +242,7 @@ def test_a_chain_of_five_thousand(show: Show) -> None:
 
 
 def test_twenty_thousand_spans_are_few_elements(show: Show) -> None:
-    """Only what is seen is in the document, in its order, and it says which rows of how many these are."""
+    """Only visible rows are in the document, in their order, with their index and the total number."""
     spans = [span(1, None, "root", 0, 20_000)]
     spans += [span(number, 1, "step", number, number + 1) for number in range(2, 10_002)]
     spans += [span(number, 1, f"other {number}", number, number + 1) for number in range(10_002, 20_001)]
@@ -261,8 +261,8 @@ def test_twenty_thousand_spans_are_few_elements(show: Show) -> None:
     assert rows.count() < 100
 
 
-def test_no_spans_say_so(show: Show) -> None:
-    """Instead of an empty table."""
+def test_a_page_without_spans_says_so(show: Show) -> None:
+    """A text replaces the empty table."""
     opened = show(NOTHING, title="Nothing here")
     assert "There are no spans in this file." in opened.page.locator("#nothing").inner_text()
     opened.press("?", "Escape", "n", "e")

@@ -1,4 +1,4 @@
-"""A real browser that opens pages: what they do is watched, and whatever they should not do fails the test."""
+"""Open pages in a real browser, and fail the test if a page has an error or sends a request."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def at(seconds: float) -> int:
 def span(
     number: int, parent: int | None, name: str, begin: float = 0, end: float | None = 1, *, trace: int = 1, **more: Any
 ) -> Span:
-    """A span of a trace; times in seconds, ids from small numbers."""
-    above = None if parent is None else f"{parent:016x}"
-    until = None if end is None else at(end)
+    """Create a span of a trace. Times are in seconds; ids come from small numbers."""
+    parent_id = None if parent is None else f"{parent:016x}"
+    end_ns = None if end is None else at(end)
     more.setdefault("resource", {"service.name": "shop"})
-    return Span(f"{trace:032x}", f"{number:016x}", above, name, at(begin), until, **more)
+    return Span(f"{trace:032x}", f"{number:016x}", parent_id, name, at(begin), end_ns, **more)
 
 
 def message(text: str, severity: str = "INFO", seconds: float = 0) -> Event:
@@ -54,13 +54,13 @@ def message(text: str, severity: str = "INFO", seconds: float = 0) -> Event:
 
 
 class Opened:
-    """A page in the browser. ``problems`` are errors, dialogs and requests, of which there may be none."""
+    """A page in the browser. ``problems`` are its errors, dialogs and requests; there must be none."""
 
     def __init__(self, page: Any, address: str) -> None:
         self.page = page
         self.problems: list[str] = []
         page.on("pageerror", lambda error: self.problems.append(f"error: {error}"))
-        page.on("console", lambda said: self.problems.append(f"{said.type}: {said.text}"))
+        page.on("console", lambda entry: self.problems.append(f"{entry.type}: {entry.text}"))
         page.on("request", lambda request: self.problems.append(f"request: {request.url}"))
         page.on("dialog", self._dialog)
         page.goto(address)
@@ -71,7 +71,7 @@ class Opened:
         dialog.dismiss()
 
     def names(self) -> list[str]:
-        """The rows that are in the document, each indented by its level."""
+        """Return the names of the rows in the document, each indented by its level."""
         rows = self.page.eval_on_selector_all(
             "#waterfall .row",
             "rows => rows.map(row => [row.getAttribute('aria-level'), row.querySelector('.label').textContent])",
@@ -96,21 +96,24 @@ class Opened:
             self.page.keyboard.press(key)
 
     def search(self, text: str) -> None:
-        """Type into the search, and wait until that was looked for."""
+        """Type into the search field, and wait for the result."""
         self.page.fill("#search", "")
         self.until("document.querySelector('#search-count').textContent === ''")
         self.page.fill("#search", text)
         self.until("document.querySelector('#search-count').textContent !== ''")
 
-    def until(self, true: str) -> None:
-        """Wait until an expression is. Asked from outside: the page's policy lets nobody evaluate text in it."""
-        until = time.monotonic() + 20
-        while not self.page.evaluate(true):
-            assert time.monotonic() < until, true
+    def until(self, expression: str) -> None:
+        """Wait until a JavaScript expression is true.
+
+        The driver evaluates it: the page's policy forbids that the page evaluates text.
+        """
+        deadline = time.monotonic() + 20
+        while not self.page.evaluate(expression):
+            assert time.monotonic() < deadline, expression
             self.page.wait_for_timeout(10)
 
     def piece(self, selector: str) -> tuple[float, float]:
-        """Where the first such element is within the time axis: its begin and end in percent, rounded."""
+        """Return the start and end of the first such element on the time axis, in percent, rounded."""
         left, width = self.page.eval_on_selector(selector, "one => [one.style.left, one.style.width].map(parseFloat)")
         return round(left, 1), round(left + width, 1)
 
@@ -123,25 +126,29 @@ Show = Callable[..., Opened]
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """One browser for the tests of a module. Not longer: while it is there, an event loop runs in this thread."""
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
+    """One browser for the tests of a module. Not for more: while it is open, an event loop runs in this thread."""
+    executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if executable is None:
         pytest.skip("there is no chromium, chromium-browser or google-chrome on the PATH")
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=found, args=ARGUMENTS)
-        browser.new_context()  # for the pages that ask for nothing else
+        browser = driver.chromium.launch(executable_path=executable, args=ARGUMENTS)
+        browser.new_context()  # for all pages without options of their own
         yield browser
         browser.close()
 
 
 @pytest.fixture
 def show(chromium: Any, tmp_path: Path) -> Iterator[Show]:
-    """Opens spans as a page: ``show(spans, title=…, at="#…", width=…, height=…)``. Afterwards, no page may have had
-    a problem."""
+    """Opens spans as a page: ``show(spans, title=…, at="#…", width=…, height=…)``.
+
+    At the end of the test, no page may have had a problem.
+    """
     contexts = []
     pages: list[Opened] = []
 
-    def opens(spans: Iterable[Span], *, title: str = "Runs", note: str = "", at: str = "", **options: Any) -> Opened:
+    def open_page(
+        spans: Iterable[Span], *, title: str = "Runs", note: str = "", at: str = "", **options: Any
+    ) -> Opened:
         file = tmp_path / f"page{len(pages)}.html"
         with file.open("w", encoding="utf-8") as out:
             write_page(spans, out, title=title, note=note)
@@ -154,7 +161,7 @@ def show(chromium: Any, tmp_path: Path) -> Iterator[Show]:
         pages.append(Opened(page, file.as_uri() + at))
         return pages[-1]
 
-    yield opens
+    yield open_page
     for page in pages:
         page.page.close()
     for context in contexts:

@@ -1,4 +1,4 @@
-"""Spans in files, and ``otelflow show`` run on them."""
+"""Write spans to files, and run ``otelflow show`` on them."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ SECOND = 10**9
 NOON = nanoseconds("2026-11-23T12:00:00Z")
 
 
-def shown(*words: str, stdin: bytes | None = None) -> Result:
-    """What the command prints, and how it ends."""
+def run_show(*words: str, stdin: bytes | None = None) -> Result:
+    """Run ``otelflow show`` with these arguments."""
     return CliRunner().invoke(show, list(words), input=stdin)
 
 
 def span(
     trace: int, number: int, parent: int | None = None, begin: float = 0, end: float | None = 1, **more: Any
 ) -> Span:
-    """A span; times in seconds after noon."""
+    """Create a span. Times are in seconds after noon."""
     return Span(
         trace_id=f"{trace:032x}",
         span_id=f"{trace:08x}{number:08x}",
@@ -38,6 +38,6 @@ def span(
 
 
 def write(path: Path, *spans: Span) -> str:
-    """A file of our own lines."""
-    path.write_text("".join(json.dumps(one.to_json()) + "\n" for one in spans))
+    """Write spans as lines of ``otelflow show --json``. Return the path."""
+    path.write_text("".join(json.dumps(span.to_json()) + "\n" for span in spans))
     return str(path)

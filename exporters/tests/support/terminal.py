@@ -1,4 +1,4 @@
-"""A terminal that a program runs in: a real pseudo-terminal, and an emulator that says what stands on its screen."""
+"""Run a program in a real pseudo-terminal, and emulate the screen that it writes to."""
 
 from __future__ import annotations
 
@@ -22,45 +22,47 @@ __all__ = ["Session"]
 
 
 class Session:
-    """A Python program in a terminal of ``columns`` and ``lines``. ``pictures`` are the screens that it showed, one
-    whenever something came."""
+    """A Python program in a terminal of ``columns`` and ``lines``.
+
+    ``pictures`` are the screens so far: one for each piece of output.
+    """
 
     def __init__(self, source: str, *, columns: int = 100, lines: int = 30, **environment: str) -> None:
         self._screen = pyte.HistoryScreen(columns, lines, history=10_000, ratio=1.0)
         self._stream = pyte.ByteStream(self._screen)
         self.pictures: list[str] = []
         self.raw = b""
-        ours, its = pty.openpty()
-        fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
-        clean = programs.clean_environment(TERM="xterm-256color", **environment)
+        own_end, program_end = pty.openpty()
+        fcntl.ioctl(program_end, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        environment_ = programs.clean_environment(TERM="xterm-256color", **environment)
         for name in ("CI", "NO_COLOR", "COLUMNS", "LINES", "FORCE_COLOR"):
             if name not in environment:
-                clean.pop(name, None)
+                environment_.pop(name, None)
         self._process = subprocess.Popen(
             [sys.executable, "-c", source],
-            stdin=its,
-            stdout=its,
-            stderr=its,
-            env=clean,
+            stdin=program_end,
+            stdout=program_end,
+            stderr=program_end,
+            env=environment_,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # Ctrl-C is for who has a controlling terminal
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # Ctrl-C needs a controlling terminal
         )
-        os.close(its)
-        self._ours = ours
+        os.close(program_end)
+        self._own_end = own_end
 
     def send(self, text: str) -> None:
         """Type ``text``."""
-        os.write(self._ours, text.encode())
+        os.write(self._own_end, text.encode())
 
-    def read_until(self, seen: Callable[[str], Any], seconds: float = 30) -> None:
-        """Follow what comes until ``seen`` is true of the screen."""
+    def read_until(self, is_reached: Callable[[str], Any], seconds: float = 30) -> None:
+        """Read output until ``is_reached`` returns true for the screen."""
         end = time.monotonic() + seconds
-        while not seen(self.screen()):
+        while not is_reached(self.screen()):
             if time.monotonic() > end or not self._read(0.2):
                 raise AssertionError(f"not seen; the screen is:\n{self.screen()}")
 
     def finish(self, seconds: float = 60) -> int:
-        """Follow what comes until the program ends; its exit status."""
+        """Read output until the program ends. Return its exit status."""
         end = time.monotonic() + seconds
         while time.monotonic() < end and self._read(0.2):
             pass
@@ -69,20 +71,20 @@ class Session:
         finally:
             self._process.kill()
             self._process.wait()
-            os.close(self._ours)
+            os.close(self._own_end)
 
     def terminate(self) -> None:
-        """End the program by SIGTERM."""
+        """Send SIGTERM to the program."""
         self._process.terminate()
 
     def _read(self, seconds: float) -> bool:
-        """Take what is there; False at the end."""
-        ready, _, _ = select.select([self._ours], [], [], seconds)
+        """Read the available output. Return False at its end."""
+        ready, _, _ = select.select([self._own_end], [], [], seconds)
         if not ready:
             return True
         data = b""
-        with contextlib.suppress(OSError):  # the program's side is closed
-            data = os.read(self._ours, 65_536)
+        with contextlib.suppress(OSError):  # the program has closed its end
+            data = os.read(self._own_end, 65_536)
         if not data:
             return False
         self.raw += data
@@ -91,15 +93,15 @@ class Session:
         return True
 
     def screen(self) -> str:
-        """What stands on the screen now."""
+        """Return the text on the screen."""
         return "\n".join(line.rstrip() for line in self._screen.display).rstrip()
 
     def everything(self) -> str:
-        """All lines, those that went out of sight as well."""
-        above = ["".join(line[column].data for column in sorted(line)).rstrip() for line in self._screen.history.top]
-        return "\n".join(above) + "\n" + self.screen()
+        """Return all lines, including those that have scrolled off the screen."""
+        history = ["".join(line[column].data for column in sorted(line)).rstrip() for line in self._screen.history.top]
+        return "\n".join(history) + "\n" + self.screen()
 
     @property
     def cursor_is_hidden(self) -> bool:
-        """Whether the terminal was left without a cursor."""
+        """True if the terminal has no visible cursor."""
         return bool(self._screen.cursor.hidden)

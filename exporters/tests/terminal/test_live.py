@@ -1,4 +1,4 @@
-"""The live tree, in a real terminal: what it shows, and that the program's own lines stay as they are."""
+"""The live tree in a real terminal: what it shows, and that the program's own lines stay unchanged."""
 
 from __future__ import annotations
 
@@ -61,22 +61,27 @@ print("after")
 )
 
 
-def test_what_runs_is_shown_and_what_is_printed_stays() -> None:
-    """Elapsed times, counts and progress while it runs; at the end the program's lines and the tree, and no more."""
+def test_running_spans_are_shown_and_printed_lines_stay() -> None:
+    """Elapsed times, counts and progress appear while it runs. At the end, the program's lines and the tree remain."""
     session = Session(BUSY)
     assert session.finish() == 0
-    assert any("nightly" in one and "slow" in one and " s" in one for one in session.pictures)
-    assert any("✓ " in one and "✗ " in one and " of 12" in one and "━" in one for one in session.pictures)
-    unfinished = [one for one in session.pictures if one.endswith("unfinished ...")]
+    assert any("nightly" in picture and "slow" in picture and " s" in picture for picture in session.pictures)
+    assert any(
+        "✓ " in picture and "✗ " in picture and " of 12" in picture and "━" in picture for picture in session.pictures
+    )
+    unfinished = [picture for picture in session.pictures if picture.endswith("unfinished ...")]
     assert unfinished, "an unfinished line is not drawn over"
     lines = session.everything().strip().splitlines()
     printed = [f"line {number}" for number in range(6)] + ["WARNING:root:half-way", "unfinished ... finished"]
     assert lines[:8] == printed
     assert "".join(lines[8:11]).replace(" ", "") == "alongline" * 20
     assert lines[11:17] == [f"line {number}" for number in range(6, 12)]
-    rest = lines[17:]
-    assert sorted(line.split("  ")[0] for line in rest if line.startswith(("nightly", "after"))) == ["after", "nightly"]
-    assert sum("load ×12" in line for line in rest) == 1
+    tail = lines[17:]
+    assert sorted(line.split("  ")[0] for line in tail if line.startswith(("nightly", "after"))) == [
+        "after",
+        "nightly",
+    ]
+    assert sum("load ×12" in line for line in tail) == 1
     assert not any(spinner in line for line in lines for spinner in "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏")
     assert not session.cursor_is_hidden
 
@@ -96,7 +101,7 @@ asks().execute()
 
 
 def test_a_question_is_not_drawn_over() -> None:
-    """While ``input`` waits, the prompt and what is typed stay."""
+    """While ``input`` waits, the prompt and the typed text stay on the screen."""
     session = Session(ASKS)
     session.read_until(lambda screen: "name?" in screen)
     session.send("Ada")
@@ -107,8 +112,8 @@ def test_a_question_is_not_drawn_over() -> None:
 
 
 @pytest.mark.parametrize("setting", [{"NO_COLOR": "1"}, {"CI": "true"}, {"OTELFLOW_EXPORTER_TREE_LIVE": "false"}])
-def test_where_nobody_looks_on(setting: dict[str, str]) -> None:
-    """The tree when it has ended, and nothing live."""
+def test_settings_that_disable_the_live_tree(setting: dict[str, str]) -> None:
+    """Only the ended trace is printed as a tree."""
     session = Session(BUSY, **setting)
     assert session.finish() == 0
     assert " of 12" not in "".join(session.pictures)
@@ -118,7 +123,7 @@ def test_where_nobody_looks_on(setting: dict[str, str]) -> None:
 
 
 def test_a_pipe_is_plain_text() -> None:
-    """No escape sequence reaches a file."""
+    """The output has no escape sequence."""
     import programs
 
     done = programs.run(BUSY, head="")
@@ -141,7 +146,7 @@ breaks().execute()
 
 
 def test_an_exception_leaves_a_terminal_that_works() -> None:
-    """The traceback is whole, the picture is gone, the cursor is there."""
+    """The traceback is complete, the picture is removed, the cursor is visible."""
     session = Session(RAISES)
     assert session.finish() == 1
     text = session.everything()
@@ -165,7 +170,7 @@ hangs().execute()
 
 @pytest.mark.parametrize("end", ["ctrl-c", "terminate"])
 def test_ended_from_outside(end: str) -> None:
-    """Ctrl-C, and SIGTERM in the middle of a picture: the cursor is never hidden, so it cannot be left so."""
+    """After Ctrl-C and SIGTERM during a picture, the cursor is visible: it is never hidden."""
     session = Session(HANGS)
     session.read_until(lambda screen: "hangs" in screen)
     if end == "ctrl-c":
@@ -199,10 +204,10 @@ forks().execute()
 
 
 def test_a_forked_child_prints_and_draws_nothing() -> None:
-    """Its lock is new, and its streams are its own again."""
+    """It has a new lock, and its streams have their own ``write`` again."""
     session = Session(FORKS)
     assert session.finish() == 0
-    assert session.everything().count("offspring") == 5  # Python warns of threads and forks, of a "child"
+    assert session.everything().count("offspring") == 5  # not "child": Python's warning about forks contains that word
     assert "forks" in session.everything()
 
 
@@ -223,7 +228,7 @@ if __name__ == "__main__":
 
 
 def test_only_the_parent_of_a_pool_draws() -> None:
-    """Two that draw on one terminal would draw over each other."""
+    """Two processes that draw on one terminal would overwrite each other."""
     session = Session(SPAWNS)
     assert session.finish() == 0
     assert session.everything().strip() == "parent True child False"
@@ -248,11 +253,11 @@ with tracer.start_as_current_span("import") as span:
 """
 
 
-def test_in_a_program_that_never_heard_of_otelflow() -> None:
-    """Its own provider takes the processor; two attributes are the progress."""
+def test_in_a_program_that_does_not_use_otelflow() -> None:
+    """Its own provider has the processor; two attributes contain the progress."""
     session = Session(PLAIN)
     assert session.finish() == 0
-    assert any(" of 10" in one and "import" in one for one in session.pictures)
+    assert any(" of 10" in picture and "import" in picture for picture in session.pictures)
     assert "row" in session.everything()
 
 
@@ -262,7 +267,7 @@ SECOND = 10**9
 
 
 class Started:
-    """What a processor gets of a span that begins."""
+    """A span as a processor's ``on_start`` receives it."""
 
     def __init__(self, number: int, parent: int | None = None, name: str = "", **attributes: Any) -> None:
         self.context = SpanContext(1, number, False, TraceFlags(1))
@@ -274,11 +279,11 @@ def ended(number: int) -> ReadableSpan:
     return ReadableSpan("s", SpanContext(1, number, False, TraceFlags(1)))
 
 
-def test_what_a_span_leaves_running_moves_up() -> None:
-    """A thread that outlives its task is shown below what is still there."""
+def test_open_children_of_an_ended_span_move_to_its_parent() -> None:
+    """A thread that outlives its task is shown below the next open span."""
     running = OpenSpans()
-    for one in (Started(1), Started(2, 1), Started(3, 2)):
-        running.started(one)
+    for picture in (Started(1), Started(2, 1), Started(3, 2)):
+        running.started(picture)
     running.ended(ended(2))
     assert [row.label for row in rows(running, SECOND, 10)] == ["s1", "   s2", "   s3"]
     running.ended(ended(1))
@@ -288,7 +293,7 @@ def test_what_a_span_leaves_running_moves_up() -> None:
 
 
 def test_many_at_once_are_one_line() -> None:
-    """And no picture is higher than the terminal."""
+    """No picture is higher than the terminal."""
     running = OpenSpans()
     running.started(Started(1, name="root"))
     for number in range(2, 102):
@@ -296,38 +301,38 @@ def test_many_at_once_are_one_line() -> None:
     assert [row.label for row in rows(running, SECOND, 10)] == ["root", "   step ×100"]
     for number in range(200, 300):
         running.started(Started(number))
-    shown = rows(running, SECOND, 10)
-    assert len(shown) == 10
-    assert shown[-1].label.startswith("… and ")
+    visible_rows = rows(running, SECOND, 10)
+    assert len(visible_rows) == 10
+    assert visible_rows[-1].label.startswith("… and ")
 
 
 def test_numbers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A flood of open spans is counted, not kept."""
-    monkeypatch.setattr("otelflow_exporters._trace.open_spans._MOST_OPEN", 3)
-    monkeypatch.setattr("otelflow_exporters._trace.open_spans._MOST_NAMES", 2)
+    """Open spans and names beyond the limits are counted, not kept."""
+    monkeypatch.setattr("otelflow_exporters._trace.open_spans._MAX_OPEN", 3)
+    monkeypatch.setattr("otelflow_exporters._trace.open_spans._MAX_NAMES", 2)
     running = OpenSpans()
     running.started(Started(1))
     for number in range(2, 10):
         running.started(Started(number, 1))
         running.ended(ended(number))
-    (top,) = running.tops.values()
-    assert top.ended == {"s2": [1, 0], "s3": [1, 0], "others": [6, 0]}
+    (top,) = running.roots.values()
+    assert top.ended_counts == {"s2": [1, 0], "s3": [1, 0], "others": [6, 0]}
     for number in range(20, 30):
         running.started(Started(number))
-    assert running.not_held == 8
+    assert running.dropped == 8
 
 
 def test_short_runs_do_not_flicker_and_progress_is_checked() -> None:
-    """What began just now is not shown; progress that is none is not, either."""
+    """A span that has just started is not shown, and an invalid progress is ignored."""
     running = OpenSpans()
-    odd = {"otelflow.progress.done": "a", "otelflow.progress.total": 0}
-    running.started(Started(1, **odd))
+    invalid = {"otelflow.progress.done": "a", "otelflow.progress.total": 0}
+    running.started(Started(1, **invalid))
     assert rows(running, SECOND // 10, 10) == []
     assert rows(running, SECOND + 1, 10) == [Row("s1", 1.0, 0, 0, None)]
 
 
 def test_only_on_a_terminal_of_pythons_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stand-in for the stream, as a test runner has it, is left alone."""
+    """There is no live tree on a replaced stream, such as a test runner's."""
     assert not is_possible(sys.stderr)
     from otelflow_exporters.tree import TreeSpanExporter
 
@@ -338,12 +343,12 @@ def test_only_on_a_terminal_of_pythons_own(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_markers_are_not_counted() -> None:
-    """A marker below a running flow is no task of its."""
+    """A marker below a running flow does not count as a task."""
     tree = LiveTree(io.TextIOWrapper(io.BytesIO()))
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(tree)
     tracer = provider.get_tracer("test")
-    tree._something.set()  # nothing is drawn here
+    tree._wake_up.set()  # nothing is drawn here
     try:
         with tracer.start_as_current_span("nightly"):
             tracer.start_span("nightly (started)", attributes={"otelflow.kind": "started"}).end()

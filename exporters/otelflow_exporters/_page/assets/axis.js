@@ -1,6 +1,6 @@
-// The time axis: which part of the run is seen, its ticks, the map of the whole run above it, and zooming.
+// The time axis: the visible part of the run, its ticks, the map of the whole run above it, and zooming.
 
-const LEAST_WINDOW = 10; // nanoseconds; below it there is nothing to see
+const MIN_WINDOW = 10; // nanoseconds; in a shorter window there is nothing to see
 
 const zoom = { from: 0, to: 1, length: 1, tree: null, onchange: null };
 
@@ -11,8 +11,8 @@ function startZoom(onchange) {
   byId('zoom-reset').addEventListener('click', resetZoom);
   dragRange(byId('axis'), (share) => zoom.from + share * (zoom.to - zoom.from));
   dragRange(byId('map'), (share) => share * zoom.length);
-  byId('waterfall').addEventListener('wheel', wheel, { passive: false });
-  byId('map').addEventListener('wheel', wheel, { passive: false });
+  byId('waterfall').addEventListener('wheel', onWheel, { passive: false });
+  byId('map').addEventListener('wheel', onWheel, { passive: false });
 }
 
 function zoomTrace(tree) {
@@ -28,7 +28,7 @@ function isZoomed() {
 }
 
 function zoomTo(from, to) {
-  const span = Math.min(zoom.length, Math.max(LEAST_WINDOW, to - from));
+  const span = Math.min(zoom.length, Math.max(MIN_WINDOW, to - from));
   const start = Math.max(0, Math.min(zoom.length - span, from));
   zoom.from = start;
   zoom.to = start + span;
@@ -40,7 +40,7 @@ function zoomBy(factor, around = zoomCentre()) {
   zoomTo(around - (around - zoom.from) * factor, around + (zoom.to - around) * factor);
 }
 
-// What the reader looks at: the selected row where it is in the window, otherwise the middle.
+// The centre of a zoom: the selected span if it is in the window, else the middle of the window.
 function zoomCentre() {
   const box = selectedTimes();
   const middle = box ? (Math.max(box.from, zoom.from) + Math.min(box.to, zoom.to)) / 2 : NaN;
@@ -54,7 +54,7 @@ function resetZoom() {
 function zoomToSelected() {
   const box = selectedTimes();
   if (!box) return;
-  const margin = Math.max(LEAST_WINDOW, box.to - box.from) * 0.05;
+  const margin = Math.max(MIN_WINDOW, box.to - box.from) * 0.05;
   zoomTo(box.from - margin, box.to + margin);
 }
 
@@ -62,10 +62,10 @@ function share(at) {
   return (at - zoom.from) / (zoom.to - zoom.from);
 }
 
-function wheel(event) {
+function onWheel(event) {
   const box = byId('axis').getBoundingClientRect();
   const span = zoom.to - zoom.from;
-  if (event.ctrlKey) { // also what a pinch on a touch pad says
+  if (event.ctrlKey) { // browsers also set it for a pinch on a touch pad
     event.preventDefault();
     const at = zoom.from + Math.max(0, Math.min(1, (event.clientX - box.left) / box.width)) * span;
     zoomBy(Math.exp(Math.max(-1, Math.min(1, event.deltaY / 200))), at);
@@ -77,7 +77,7 @@ function wheel(event) {
   zoomTo(zoom.from + (sideways / box.width) * span, zoom.to + (sideways / box.width) * span);
 }
 
-// Lets a range be drawn with the pointer; `timeAt` says which time is at a share of the element's width.
+// Zoom to a range that the user drags with the pointer. `timeAt` returns the time at a share of the element's width.
 function dragRange(element, timeAt) {
   const choice = element.querySelector('.choice');
   let from = null;
@@ -105,7 +105,7 @@ function dragRange(element, timeAt) {
   element.addEventListener('pointerup', (event) => {
     if (from === null) return;
     const [low, high] = [from, shareAt(event)].sort((a, b) => a - b);
-    if (high - low > 0.005) zoomTo(timeAt(low), timeAt(high)); // less is a click
+    if (high - low > 0.005) zoomTo(timeAt(low), timeAt(high)); // a shorter movement is a click
     end();
   });
   element.addEventListener('pointercancel', end);
@@ -140,7 +140,7 @@ function drawWindow() {
   box.style.width = `${((zoom.to - zoom.from) / zoom.length) * 100}%`;
 }
 
-// All spans of the run, one line each where there is room, in the colours of their bars; failures come last, on top.
+// Draw all spans of the run, one line for each if there is room, in the colours of their bars. Failures are drawn last.
 function drawMap() {
   const canvas = byId('map').querySelector('canvas');
   const { clientWidth: width, clientHeight: height } = byId('map');
@@ -151,33 +151,33 @@ function drawMap() {
   const pen = canvas.getContext('2d');
   pen.scale(scale, scale);
   const { trace, size } = zoom.tree;
-  const places = placesOf(zoom.tree);
-  const thick = Math.max(1, Math.min(5, (height - 6) / places.length - 1));
-  const step = Math.min(thick + 1, (height - 6) / places.length);
+  const positions = rowPositions(zoom.tree);
+  const thick = Math.max(1, Math.min(5, (height - 6) / positions.length - 1));
+  const step = Math.min(thick + 1, (height - 6) / positions.length);
   for (const failed of [false, true]) {
     for (let node = 0; node < size; node++) {
       if ((trace.spans[node].status === 'error') !== failed) continue;
       pen.fillStyle = themeColour(failed ? '--error-bar' : barColour(zoom.tree, node));
       const left = (trace.start[node] / trace.length) * width;
       const long = (durationOf(trace, node) / trace.length) * width;
-      pen.fillRect(left, 3 + places[node] * step, Math.max(1, long), thick);
+      pen.fillRect(left, 3 + positions[node] * step, Math.max(1, long), thick);
     }
   }
 }
 
-// Canvases know nothing of custom properties, so an element is asked what colour one stands for.
-const knownColours = new Map();
+// A canvas cannot use custom properties, so the colour is read from the computed style of an element.
+const colourCache = new Map();
 
 function themeColour(name) {
-  if (!knownColours.has(name)) {
+  if (!colourCache.has(name)) {
     const probe = byId('map');
     probe.style.color = `var(${name})`;
-    knownColours.set(name, getComputedStyle(probe).color);
+    colourCache.set(name, getComputedStyle(probe).color);
     probe.style.color = '';
   }
-  return knownColours.get(name);
+  return colourCache.get(name);
 }
 
-function forgetColours() {
-  knownColours.clear();
+function clearColours() {
+  colourCache.clear();
 }

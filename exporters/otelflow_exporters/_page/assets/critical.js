@@ -1,23 +1,23 @@
-// The critical path: the spans that the duration of the run consists of. Making anything else faster gains nothing.
+// The critical path: the parts of spans that determine the duration of the run. Making other parts faster gains nothing.
 //
-// The rule is the field's: go back from the end of the root. Whatever finished last before that moment is what was
-// waited for, so the path leads into it; it leaves it at its start, and there the question is asked again. Between its
-// children a span itself is on the path. See "CRISP: Critical Path Analysis of Large-Scale Microservice Architectures"
-// (Zhang et al., USENIX ATC 2022, section 3), and the critical path that Jaeger's UI marks, from which we take that a
-// child that reaches beyond its parent is cut to it.
+// The usual rule: go back from the end of the root. The parent waited for the child that finished last before that
+// moment, so the path enters this child, and leaves it at its start. There the rule applies again. Between its children
+// the span itself is on the path. See "CRISP: Critical Path Analysis of Large-Scale Microservice Architectures"
+// (Zhang et al., USENIX ATC 2022, section 3), and the critical path in Jaeger's UI: as there, a child that ends after its
+// parent is cut at the parent's end.
 
-// Segments {node, from, to} in the order of time. Each root has a path of its own.
+// Segments {node, from, to} in the order of time. Each root has its own path.
 function criticalPath(tree) {
   if (tree.path) return tree.path;
   const segments = [];
-  const waiting = Array.from(tree.roots, (node) => ({ node, from: tree.trace.start[node], to: endOf(tree.trace, node) }));
-  while (waiting.length) {
-    const span = waiting.pop();
+  const stack = Array.from(tree.roots, (node) => ({ node, from: tree.trace.start[node], to: endOf(tree.trace, node) }));
+  while (stack.length) {
+    const span = stack.pop();
     let until = span.to;
-    for (const child of lastFirst(tree, span)) {
-      if (child.to > until) continue; // ran beside the one that was waited for
+    for (const child of childrenLastFirst(tree, span)) {
+      if (child.to > until) continue; // ran in parallel with the child that the parent waited for
       if (until > child.to) segments.push({ node: span.node, from: child.to, to: until });
-      waiting.push(child);
+      stack.push(child);
       until = child.from;
     }
     if (until > span.from) segments.push({ node: span.node, from: span.from, to: until });
@@ -34,40 +34,40 @@ function criticalPath(tree) {
   return segments;
 }
 
-// The children of a span, cut to its window, that took time in it; what finished last comes first.
-function lastFirst(tree, { node, from, to }) {
-  const found = [];
+// The children of a span, cut to its window, without those outside it; the last to finish comes first.
+function childrenLastFirst(tree, { node, from, to }) {
+  const children = [];
   for (const child of childrenOf(tree, node)) {
     const cut = { node: child, from: Math.max(from, tree.trace.start[child]), to: Math.min(to, endOf(tree.trace, child)) };
-    if (cut.to > cut.from) found.push(cut);
+    if (cut.to > cut.from) children.push(cut);
   }
-  return found.sort((a, b) => b.to - a.to || a.from - b.from);
+  return children.sort((a, b) => b.to - a.to || a.from - b.from);
 }
 
-// The parts of the path that a row stands for: a span's own, and where it is collapsed, those of all below it.
+// The parts of the path on a row: the span's own; if the row is collapsed, also those of its descendants.
 function pathOfRow(tree, node, collapsed) {
   const segments = criticalPath(tree);
   if (!collapsed) return tree.pathOf.get(node) || [];
-  tree.pathBelow ||= new Map();
-  if (!tree.pathBelow.has(node)) {
-    const within = spansBelow(tree, node);
-    tree.pathBelow.set(node, joined(segments.filter((segment) => within.has(segment.node))));
+  tree.pathOfSubtree ||= new Map();
+  if (!tree.pathOfSubtree.has(node)) {
+    const subtree = subtreeOf(tree, node);
+    tree.pathOfSubtree.set(node, joinSegments(segments.filter((segment) => subtree.has(segment.node))));
   }
-  return tree.pathBelow.get(node);
+  return tree.pathOfSubtree.get(node);
 }
 
-function spansBelow(tree, node) {
-  const found = new Set();
-  const waiting = isGroup(tree, node) ? [...groupAt(tree, node).members] : [node];
-  while (waiting.length) {
-    const at = waiting.pop();
-    found.add(at);
-    for (const child of childrenOf(tree, at)) waiting.push(child);
+function subtreeOf(tree, node) {
+  const nodes = new Set();
+  const stack = isGroup(tree, node) ? [...groupAt(tree, node).members] : [node];
+  while (stack.length) {
+    const at = stack.pop();
+    nodes.add(at);
+    for (const child of childrenOf(tree, at)) stack.push(child);
   }
-  return found;
+  return nodes;
 }
 
-function joined(segments) {
+function joinSegments(segments) {
   const parts = [];
   for (const { from, to } of segments) {
     const last = parts[parts.length - 1];

@@ -1,4 +1,4 @@
-// What is known of the selected span, or of a group of equal ones.
+// The details of the selected span, or of a group of equal spans.
 
 const detailsOpen = () => !byId('details').hidden;
 
@@ -16,7 +16,7 @@ function closeDetails() {
   byId('details').hidden = true;
   document.body.classList.remove('with-details');
   if (within) byId('waterfall').focus({ preventScroll: true });
-  keepState();
+  saveState();
 }
 
 function detailsHead(kicker, name, extra) {
@@ -44,7 +44,7 @@ function spanDetails(tree, node) {
     detailsHead(kicker, span.name, pill),
     errorBox(span),
     section('Time', timeFacts(tree, node)),
-    doubts(tree, node),
+    warnings(tree, node),
     ...attributeSections(span),
     span.events.length ? section(`Events (${count(span.events.length)})`, eventList(tree, node)) : null,
     linkSection(trace, span),
@@ -78,35 +78,35 @@ function timeFacts(tree, node) {
   ]);
 }
 
-// What looks wrong in the data, with what it may mean.
-function doubts(tree, node) {
+// Warnings about data that look wrong, with the probable reason.
+function warnings(tree, node) {
   const flags = tree.flags[node];
-  const said = [];
-  if (flags & ORPHAN) said.push(`Its parent ${tree.trace.spans[node].parent_id} is not in this file: it was not sampled, not sent, or is still running.`);
-  if (flags & CIRCLE) said.push('Its parents form a circle: the ids are wrong. It is shown as a root.');
-  if (flags & EARLY) said.push('It starts before its parent: the clocks of two machines may differ.');
-  if (flags & LATE) said.push('It goes on after its parent ended: it was not waited for, or clocks differ.');
-  return said.length ? make('ul', { class: 'doubts' }, ...said.map((one) => make('li', {}, icon('warn'), one))) : null;
+  const texts = [];
+  if (flags & ORPHAN) texts.push(`Its parent ${tree.trace.spans[node].parent_id} is not in this file: it was not sampled, not sent, or is still running.`);
+  if (flags & CYCLE) texts.push('Its parents form a cycle: the ids are wrong. It is shown as a root.');
+  if (flags & EARLY) texts.push('It starts before its parent: the clocks of two machines may differ.');
+  if (flags & LATE) texts.push('It ends after its parent: the parent did not wait for it, or clocks differ.');
+  return texts.length ? make('ul', { class: 'doubts' }, ...texts.map((warning) => make('li', {}, icon('warn'), warning))) : null;
 }
 
 function attributeSections(span) {
   const pairs = Object.entries(span.attributes).sort(([a], [b]) => (a < b ? -1 : 1));
   const own = pairs.filter(([name]) => name.startsWith(PREFIX));
   const rest = pairs.filter(([name]) => !name.startsWith(PREFIX));
-  const made = [];
-  if (rest.length) made.push(section(`Attributes (${count(rest.length)})`, copyAll(rest), attributeTable('Attributes', rest)));
-  if (own.length) made.push(section(`otelflow (${count(own.length)})`, copyAll(own), attributeTable('Attributes of otelflow', own)));
-  return made.length ? made : [section('Attributes', make('p', { class: 'faint' }, 'None.'))];
+  const sections = [];
+  if (rest.length) sections.push(section(`Attributes (${count(rest.length)})`, copyAll(rest), attributeTable('Attributes', rest)));
+  if (own.length) sections.push(section(`otelflow (${count(own.length)})`, copyAll(own), attributeTable('Attributes of otelflow', own)));
+  return sections.length ? sections : [section('Attributes', make('p', { class: 'faint' }, 'None.'))];
 }
 
 function copyAll(pairs) {
   return copyButton(() => JSON.stringify(Object.fromEntries(pairs), null, 2), 'all as JSON');
 }
 
-// Links lead to other runs, and back: who names this span is found when it is asked for the first time.
+// Links to other spans, and from spans that link to this one. The index for the latter is built on first use.
 function linkSection(trace, span) {
   const to = span.links.map((link) => linkItem('Links to', link.trace_id, link.span_id, link.attributes));
-  const from = (linkedFrom().get(`${span.trace_id}/${span.span_id}`) || []).map((one) => linkItem('Linked from', one.trace_id, one.span_id, {}));
+  const from = (linkedFrom().get(`${span.trace_id}/${span.span_id}`) || []).map((source) => linkItem('Linked from', source.trace_id, source.span_id, {}));
   return to.length + from.length ? section(`Links (${count(to.length + from.length)})`, make('ul', { class: 'links' }, ...to, ...from)) : null;
 }
 
@@ -135,10 +135,10 @@ function linkedFrom() {
 }
 
 function droppedSection(span) {
-  const lost = Object.entries(span.dropped || {}).filter(([, number]) => number > 0);
-  if (!lost.length) return null;
-  const said = lost.map(([what, number]) => counted(number, what.replace(/s$/, ''), what)).join(', ');
-  return make('ul', { class: 'doubts' }, make('li', {}, icon('warn'), `Left out by the limits of the SDK: ${said}.`));
+  const dropped = Object.entries(span.dropped || {}).filter(([, number]) => number > 0);
+  if (!dropped.length) return null;
+  const numbers = dropped.map(([kind, number]) => counted(number, kind.replace(/s$/, ''), kind)).join(', ');
+  return make('ul', { class: 'doubts' }, make('li', {}, icon('warn'), `Dropped because of the SDK's limits: ${numbers}.`));
 }
 
 function placeSection(tree, node) {
@@ -150,7 +150,7 @@ function placeSection(tree, node) {
   return section('Place', facts([
     ['Parent', up || (span.parent_id ? visible(span.parent_id) : 'none: a root')],
     ['Level', count(tree.level[node] + 1)],
-    ['Children', tree.below[node] ? `${count(childrenOf(tree, node).length)}, ${counted(tree.below[node], 'span')} below` : 'none'],
+    ['Children', tree.descendants[node] ? `${count(childrenOf(tree, node).length)}, ${counted(tree.descendants[node], 'span')} below` : 'none'],
     ['Span id', id(span.span_id, 'span id')],
     ['Trace id', id(span.trace_id, 'trace id')],
     ['Scope', visible(span.scope)],
@@ -185,9 +185,9 @@ function groupDetails(tree, group) {
   ];
 }
 
-function memberList(tree, nodes, said) {
+function memberList(tree, nodes, textOf) {
   return make('ul', { class: 'members' }, ...nodes.map((node) => {
     const at = `${duration(durationOf(tree.trace, node))}, ${duration(tree.trace.start[node])} into the run`;
-    return make('li', {}, button(at, () => select(node, { centre: true, details: true }), { class: 'link' }), said(node) ? make('span', { class: 'error-text' }, said(node)) : null);
+    return make('li', {}, button(at, () => select(node, { centre: true, details: true }), { class: 'link' }), textOf(node) ? make('span', { class: 'error-text' }, textOf(node)) : null);
   }));
 }

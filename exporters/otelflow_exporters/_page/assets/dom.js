@@ -1,8 +1,8 @@
-// Making elements. What a span says goes through textContent or an attribute that holds text, never through markup.
+// Create elements. Text from spans goes into textContent or into attributes that hold text, never into markup.
 
 const byId = (id) => document.getElementById(id);
 
-// Makes <tag class="…" …>children</tag>. Attributes are named by the page's own code only.
+// Create <tag class="…" …>children</tag>. Only the page's own code names attributes.
 function make(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -47,24 +47,24 @@ function say(text) {
   byId('live').textContent = text;
 }
 
-// Control characters and those that turn the direction of writing would make a text look like another one.
-const DECEIVING = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g;
+// Control characters, and characters that change the direction of writing, can make a text look like another one.
+const UNSAFE_CHARACTERS = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g;
 
 function visible(text) {
-  return String(text).replace(DECEIVING, '\ufffd');
+  return String(text).replace(UNSAFE_CHARACTERS, '\ufffd');
 }
 
-// One line of it: names and previews.
-function line(text, longest = 300) {
-  const shown = visible(text.length > longest ? `${text.slice(0, longest)}…` : text);
-  return shown.replace(/[\n\r\t\u2028\u2029]+/g, ' ');
+// Return the text as one line, for names and previews.
+function line(text, maxLength = 300) {
+  const printable = visible(text.length > maxLength ? `${text.slice(0, maxLength)}…` : text);
+  return printable.replace(/[\n\r\t\u2028\u2029]+/g, ' ');
 }
 
 async function copy(text, what) {
   try {
     await navigator.clipboard.writeText(text);
   } catch {
-    copyBySelection(text); // an older browser, or a page that may not use the clipboard
+    copyBySelection(text); // an older browser, or a page without access to the clipboard
   }
   say(`${what} copied`);
 }
@@ -79,27 +79,27 @@ function copyBySelection(text) {
 }
 
 function copyButton(text, what) {
-  const made = make('button', { type: 'button', class: 'icon copy', 'aria-label': `Copy ${what}`, title: 'Copy' }, icon('copy'));
-  made.addEventListener('click', async () => {
+  const copier = make('button', { type: 'button', class: 'icon copy', 'aria-label': `Copy ${what}`, title: 'Copy' }, icon('copy'));
+  copier.addEventListener('click', async () => {
     await copy(typeof text === 'function' ? text() : text, what);
-    made.classList.add('done');
-    made.replaceChildren(icon('ok'));
+    copier.classList.add('done');
+    copier.replaceChildren(icon('ok'));
     setTimeout(() => {
-      made.classList.remove('done');
-      made.replaceChildren(icon('copy'));
+      copier.classList.remove('done');
+      copier.replaceChildren(icon('copy'));
     }, 1200);
   });
-  return made;
+  return copier;
 }
 
-// Calls `work` once a frame at most, however often it is asked for.
+// Return a function that schedules `work`, at most once in a frame.
 function oncePerFrame(work) {
-  let waiting = false;
+  let isScheduled = false;
   return () => {
-    if (waiting) return;
-    waiting = true;
+    if (isScheduled) return;
+    isScheduled = true;
     requestAnimationFrame(() => {
-      waiting = false;
+      isScheduled = false;
       work();
     });
   };

@@ -1,4 +1,4 @@
-// The events of a span in their order. Those that otelflow writes, and exceptions, are shown as what they are.
+// The events of a span in their order. Exceptions and otelflow's own events have a layout of their own.
 
 const PREFIX = 'otelflow.';
 
@@ -12,7 +12,7 @@ function eventList(tree, node) {
 }
 
 function addEvents(list, events, from) {
-  const until = Math.min(events.length, from + MANY);
+  const until = Math.min(events.length, from + MAX_ITEMS);
   list.append(...events.slice(from, until).map(eventItem));
   if (until === events.length) return;
   const more = make('li', {}, button(`Show more (${count(events.length - until)} left)`, () => {
@@ -52,14 +52,14 @@ function messageEvent(attributes) {
 const ARTIFACT = ['key', 'type', 'description', 'data', 'size', 'sha256', 'uri'];
 
 function artifactEvent(attributes) {
-  const own = (name) => attributes[`otelflow.artifact.${name}`];
+  const field = (name) => attributes[`otelflow.artifact.${name}`];
   const body = () => {
-    const facts = [own('type'), own('size') === undefined ? undefined : `${text(own('size'))} bytes`].filter((fact) => fact !== undefined);
-    const made = [heading('Artifact', own('key'), facts.map(text).join(' · '))];
-    if (own('description') !== undefined) made.push(longText(text(own('description')), 'message'));
-    if (own('data') !== undefined) made.push(folded('Data', jsonOrText(text(own('data'))), () => text(own('data'))));
-    for (const name of ['uri', 'sha256']) if (own(name) !== undefined) made.push(longText(`${name}: ${text(own(name))}`, 'value literal faint'));
-    return made;
+    const facts = [field('type'), field('size') === undefined ? undefined : `${text(field('size'))} bytes`].filter((fact) => fact !== undefined);
+    const parts = [heading('Artifact', field('key'), facts.map(text).join(' · '))];
+    if (field('description') !== undefined) parts.push(longText(text(field('description')), 'message'));
+    if (field('data') !== undefined) parts.push(folded('Data', jsonOrText(text(field('data'))), () => text(field('data'))));
+    for (const name of ['uri', 'sha256']) if (field(name) !== undefined) parts.push(longText(`${name}: ${text(field(name))}`, 'value literal faint'));
+    return parts;
   };
   return ['artifact', body, ARTIFACT.map((name) => `otelflow.artifact.${name}`)];
 }
@@ -70,14 +70,14 @@ function resultEvent(attributes) {
 }
 
 function exceptionEvent(attributes) {
-  const trail = attributes['exception.stacktrace'];
+  const stacktrace = attributes['exception.stacktrace'];
   const body = () => {
-    const made = [
+    const parts = [
       make('p', { class: 'event-heading' }, make('span', { class: 'tag' }, 'Exception'), make('strong', {}, line(text(attributes['exception.type'] ?? 'exception')))),
       longText(text(attributes['exception.message'] ?? ''), 'message'),
     ];
-    if (trail !== undefined) made.push(folded('Stack trace', make('pre', { tabindex: '0', 'aria-label': 'Stack trace' }, visible(text(trail))), () => text(trail)));
-    return made;
+    if (stacktrace !== undefined) parts.push(folded('Stack trace', make('pre', { tabindex: '0', 'aria-label': 'Stack trace' }, visible(text(stacktrace))), () => text(stacktrace)));
+    return parts;
   };
   return ['exception', body, ['exception.type', 'exception.message', 'exception.stacktrace']];
 }

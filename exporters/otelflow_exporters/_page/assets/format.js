@@ -1,4 +1,4 @@
-// How times and numbers are written. Times are nanoseconds from the start of the run unless a name says otherwise.
+// Format times and numbers. Times are nanoseconds since the start of the run, unless a name says otherwise.
 
 const MICRO = 1e3;
 const MILLI = 1e6;
@@ -18,18 +18,18 @@ function duration(nanos) {
   if (nanos < MINUTE) return `${threeDigits(nanos / SECOND)} s`;
   const [unit, name, part, partName] =
     nanos < HOUR ? [MINUTE, 'min', SECOND, 's'] : nanos < DAY ? [HOUR, 'h', MINUTE, 'min'] : [DAY, 'd', HOUR, 'h'];
-  // Rounded before it is split, so that no "1 min 60 s" comes out.
+  // Rounded before it is split: otherwise the result could be "1 min 60 s".
   const parts = Math.round(nanos / part);
   const each = unit / part;
   return `${Math.floor(parts / each)} ${name} ${parts % each} ${partName}`;
 }
 
 function count(number) {
-  return String(number).replace(/\B(?=(\d{3})+$)/g, '\u202f'); // a narrow space, which no language mistakes for a point
+  return String(number).replace(/\B(?=(\d{3})+$)/g, '\u202f'); // a narrow space: no language reads it as a decimal point
 }
 
-function counted(number, one, many = `${one}s`) {
-  return `${count(number)} ${number === 1 ? one : many}`;
+function counted(number, singular, plural = `${singular}s`) {
+  return `${count(number)} ${number === 1 ? singular : plural}`;
 }
 
 function percent(share) {
@@ -37,7 +37,7 @@ function percent(share) {
   return value > 0 && value < 0.1 ? '< 0.1 %' : `${value.toFixed(value < 9.95 ? 1 : 0)} %`;
 }
 
-// A moment in the reader's own time zone, to the microsecond; the zone is said, as a colleague may sit in another.
+// A moment in the reader's time zone, to the microsecond, with the zone: a colleague may be in another one.
 function moment(epochSecond, nanos) {
   const seconds = epochSecond + Math.floor(nanos / SECOND);
   const date = new Date(seconds * 1000);
@@ -65,20 +65,20 @@ const CLOCK_STEPS = [SECOND, 2 * SECOND, 5 * SECOND, 10 * SECOND, 15 * SECOND, 3
   MINUTE, 2 * MINUTE, 5 * MINUTE, 10 * MINUTE, 15 * MINUTE, 30 * MINUTE,
   HOUR, 2 * HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY];
 
-// The distance of ticks that a person counts in: 1, 2 or 5 of a decimal unit, then as clocks do.
+// The distance of ticks: 1, 2 or 5 of a decimal unit up to a second, then the steps of a clock.
 function tickStep(span, atMost) {
-  const wanted = span / atMost;
-  if (wanted > DAY) return decimalStep(wanted / DAY) * DAY;
-  if (wanted > SECOND) return CLOCK_STEPS.find((step) => step >= wanted);
-  return Math.max(1, decimalStep(wanted));
+  const needed = span / atMost;
+  if (needed > DAY) return decimalStep(needed / DAY) * DAY;
+  if (needed > SECOND) return CLOCK_STEPS.find((step) => step >= needed);
+  return Math.max(1, decimalStep(needed));
 }
 
-function decimalStep(wanted) {
-  const power = 10 ** Math.floor(Math.log10(wanted));
-  return [1, 2, 5, 10].find((factor) => factor * power >= wanted * 0.999999) * power;
+function decimalStep(needed) {
+  const power = 10 ** Math.floor(Math.log10(needed));
+  return [1, 2, 5, 10].find((factor) => factor * power >= needed * 0.999999) * power;
 }
 
-// All labels of an axis have one unit, that of its end, and as many digits as its step needs.
+// All labels of an axis have the unit of its end, and as many digits as its step needs.
 function tickLabel(at, step, last) {
   if (at === 0) return '0';
   if (last >= 2 * MINUTE) return clockLabel(at, step);

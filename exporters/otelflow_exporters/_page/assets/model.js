@@ -1,4 +1,4 @@
-// The spans of the page as traces: what belongs together, when it was, and how it ended.
+// The spans of the page as traces: which spans belong together, their times, and how each trace ended.
 
 const NONE = -1;
 
@@ -8,18 +8,18 @@ function readPage() {
   return page;
 }
 
-// Times are text with nine digits behind the second; as one number of nanoseconds they would be rounded. So a time is
-// the second of the epoch, and nanoseconds from there. Neighbours mostly share their second.
-let knownText = '';
-let knownSecond = 0;
+// Times are text with nine digits after the second. As one number of nanoseconds, JavaScript would round them. So a
+// time is stored as the second of the epoch, and nanoseconds from there. Neighbours mostly share a second: it is cached.
+let cachedText = '';
+let cachedSecond = 0;
 
 function epochSecond(time) {
   const text = time.slice(0, 19);
-  if (text !== knownText) {
-    knownText = text;
-    knownSecond = Date.parse(`${text}Z`) / 1000 || 0;
+  if (text !== cachedText) {
+    cachedText = text;
+    cachedSecond = Date.parse(`${text}Z`) / 1000 || 0;
   }
-  return knownSecond;
+  return cachedSecond;
 }
 
 function nanosSince(second, time) {
@@ -37,7 +37,7 @@ function tracesOf(spans) {
   return traces;
 }
 
-// Adds what the list of runs shows, and what a tree needs: spans by start, their times in typed arrays.
+// Add what the list of runs shows and what a tree needs: spans sorted by start, their times in typed arrays.
 function completeTrace(trace) {
   const second = trace.spans.reduce((least, span) => Math.min(least, epochSecond(span.start)), Infinity);
   const starts = trace.spans.map((span) => nanosSince(second, span.start));
@@ -49,7 +49,7 @@ function completeTrace(trace) {
   trace.start = Float64Array.from(order, (index) => starts[index] - earliest);
   trace.end = Float64Array.from(trace.spans, (span, index) =>
     span.duration === null ? NaN : trace.start[index] + Math.round(span.duration * SECOND));
-  trace.length = Math.max(1, trace.spans.reduce((last, span, index) => Math.max(last, lastSign(trace, span, index)), 0));
+  trace.length = Math.max(1, trace.spans.reduce((last, span, index) => Math.max(last, lastTimeOf(trace, span, index)), 0));
   trace.index = new Map();
   trace.spans.forEach((span, index) => trace.index.has(span.span_id) || trace.index.set(span.span_id, index));
   trace.errors = trace.spans.reduce((sum, span) => sum + (span.status === 'error'), 0);
@@ -60,8 +60,8 @@ function completeTrace(trace) {
   trace.service = serviceOf(trace.spans[trace.root]);
 }
 
-// The last moment that is known of a span: of one that has not ended, its last event.
-function lastSign(trace, span, index) {
+// The end of a span; the time of its last event if it has not ended.
+function lastTimeOf(trace, span, index) {
   if (span.duration !== null) return trace.end[index];
   return span.events.reduce((last, event) => Math.max(last, timeIn(trace, event.time)), trace.start[index]);
 }
@@ -74,7 +74,7 @@ function momentIn(trace, nanos) {
   return moment(trace.epochSecond, trace.epochNanos + nanos);
 }
 
-// The span that a run is named for: the first without a parent; else the first whose parent is not here.
+// The span that gives the run its name: the first without a parent, else the first whose parent is not in the file.
 function rootOf(trace) {
   const own = trace.spans.findIndex((span) => !span.parent_id);
   if (own >= 0) return own;
@@ -102,13 +102,13 @@ function outcomeOf(trace, index) {
   return trace.errors > 0 && index === trace.root ? 'tolerated' : 'ok';
 }
 
-// What went wrong, in words: the status says it, or the exception event, or the error's type.
+// Description of the error: from the status, else the exception event, else the error's type.
 function errorText(span) {
   if (span.status_message) return span.status_message;
   for (const event of span.events) {
     if (event.name !== 'exception') continue;
-    const known = [event.attributes['exception.type'], event.attributes['exception.message']].filter(Boolean);
-    return known.map(text).join(': ') || 'exception';
+    const parts = [event.attributes['exception.type'], event.attributes['exception.message']].filter(Boolean);
+    return parts.map(text).join(': ') || 'exception';
   }
   return text(span.attributes['error.type'] ?? 'error');
 }

@@ -1,4 +1,4 @@
-// The page as a whole: what is open, searching, keys, the theme, and all of that in the address.
+// The whole page: what is open, search, keys, the theme, and the state in the address.
 
 const page = { title: '', note: '', spans: [], traces: new Map(), linkedFrom: null, theme: 'auto', keys: true };
 
@@ -32,12 +32,12 @@ function showNothing() {
   document.body.classList.add('nothing');
   const box = byId('nothing');
   box.hidden = false;
-  box.replaceChildren(make('strong', {}, 'There are no spans in this file.'), ' Nothing was recorded, or all of it was filtered out.');
+  box.replaceChildren(make('strong', {}, 'There are no spans in this file.'), ' Nothing was recorded, or the filters excluded every run.');
   for (const id of ['runs', 'trace']) byId(id).hidden = true;
   byId('search').disabled = true;
 }
 
-// On a narrow screen one pane is seen at a time.
+// A narrow screen shows one pane at a time.
 function showPane(name, focus) {
   document.body.dataset.pane = name;
   if (name === 'trace') resized();
@@ -53,10 +53,10 @@ function openTrace(trace, { keep = true } = {}) {
     countMatches();
   }
   showPane('trace', false);
-  if (keep) keepState();
+  if (keep) saveState();
 }
 
-// From a link, which may lead to another run.
+// Open the target of a link, which may be in another run.
 function openSpan(trace, node) {
   openTrace(trace, { keep: false });
   markRun(trace);
@@ -64,11 +64,11 @@ function openSpan(trace, node) {
   showDetails(view.tree, node);
 }
 
-// --- what is open, in the address, so that it can be passed on ---------------------------------------------------
+// --- the state in the address, so that a reader can share it -----------------------------------------------------
 
 let ownHash = '';
 
-function keepState() {
+function saveState() {
   const parts = new URLSearchParams();
   if (view.trace) parts.set('trace', view.trace.id);
   if (view.cursor !== NONE && !isGroup(view.tree, view.cursor)) parts.set('span', view.trace.spans[view.cursor].span_id);
@@ -78,7 +78,7 @@ function keepState() {
   try {
     history.replaceState(null, '', ownHash);
   } catch {
-    location.replace(ownHash); // where a file may not change its history
+    location.replace(ownHash); // some browsers forbid it for files
   }
 }
 
@@ -86,35 +86,35 @@ function readState() {
   if (location.hash === ownHash && ownHash) return;
   const parts = new URLSearchParams(location.hash.slice(1));
   if (['dark', 'light'].includes(parts.get('theme'))) setTheme(parts.get('theme'));
-  const asked = page.traces.get(parts.get('trace'));
-  const trace = asked || view.trace || worthALook();
+  const requested = page.traces.get(parts.get('trace'));
+  const trace = requested || view.trace || defaultTrace();
   const first = !view.trace;
-  if (first && !asked && isNarrow() && page.traces.size > 1) showTrace(trace);
+  if (first && !requested && isNarrow() && page.traces.size > 1) showTrace(trace);
   else openTrace(trace, { keep: false });
   markRun(trace);
-  const node = asked ? asked.index.get(parts.get('span')) : undefined;
+  const node = requested ? requested.index.get(parts.get('span')) : undefined;
   if (node !== undefined) select(node, { centre: true, details: true });
 }
 
-// What is open at first: the newest run that failed, or else the newest.
-function worthALook() {
+// The run that is open at first: the newest that failed, else the newest with an error, else the newest.
+function defaultTrace() {
   const newest = [...page.traces.values()].sort(SORTS.newest);
   return newest.find((trace) => trace.outcome === 'failed') || newest.find((trace) => trace.errors) || newest[0];
 }
 
-// --- searching -----------------------------------------------------------------------------------------------------
+// --- search --------------------------------------------------------------------------------------------------------
 
 function startSearch() {
   const input = byId('search');
-  let waiting = 0;
+  let timer = 0;
   input.addEventListener('input', () => {
-    clearTimeout(waiting);
-    waiting = setTimeout(search, page.spans.length > 5000 ? 150 : 40);
+    clearTimeout(timer);
+    timer = setTimeout(search, page.spans.length > 5000 ? 150 : 40);
   });
   input.addEventListener('keydown', (event) => {
     if (event.key !== 'Enter') return;
     event.preventDefault();
-    clearTimeout(waiting);
+    clearTimeout(timer);
     if (input.value.trim().toLowerCase() !== view.query) search();
     goToMatch(!event.shiftKey, false);
   });
@@ -131,19 +131,19 @@ function search() {
 }
 
 function countMatches() {
-  const found = view.trace.matches;
+  const matches = view.trace.matches;
   byId('search-key').hidden = Boolean(view.query);
-  for (const id of ['search-next', 'search-previous']) byId(id).disabled = !found || found.size === 0;
-  byId('search-count').textContent = found ? matchText(found) : '';
+  for (const id of ['search-next', 'search-previous']) byId(id).disabled = !matches || matches.size === 0;
+  byId('search-count').textContent = matches ? matchText(matches) : '';
 }
 
-function matchText(found) {
-  const places = found.size ? matchesInOrder(view.tree) : [];
-  const at = places.indexOf(view.cursor);
+function matchText(matches) {
+  const positions = matches.size ? matchesInOrder(view.tree) : [];
+  const at = positions.indexOf(view.cursor);
   const all = [...page.traces.values()].reduce((sum, trace) => sum + trace.matches.size, 0);
-  const others = all - found.size;
-  const here = at < 0 ? count(found.size) : `${count(at + 1)}/${count(found.size)}`;
-  return others ? `${here} (+${count(others)} in other runs)` : found.size ? here : 'none';
+  const others = all - matches.size;
+  const here = at < 0 ? count(matches.size) : `${count(at + 1)}/${count(matches.size)}`;
+  return others ? `${here} (+${count(others)} in other runs)` : matches.size ? here : 'none';
 }
 
 function goToMatch(forward, focus = true) {
@@ -159,10 +159,10 @@ function goToMatch(forward, focus = true) {
 const KEYS = [
   ['↑ ↓ Home End', 'Move through the spans'],
   ['← →', 'Collapse, expand; then to the parent, to the first child'],
-  ['*', 'Expand all beside the selected span'],
+  ['*', 'Expand the selected span and its siblings'],
   ['Enter', 'Details of the selected span'],
   ['Esc', 'Close what is open'],
-  ['e', 'Go to the first error: where it began to fail'],
+  ['e', 'Go to the first error'],
   ['/', 'Search'],
   ['n N', 'Next match, previous match'],
   ['+ − 0', 'Zoom in, out, reset'],
@@ -189,7 +189,7 @@ function runKey(key) {
     '/': () => byId('search').focus(),
     n: () => goToMatch(true),
     N: () => goToMatch(false),
-    e: () => (view.tree.firstError === NONE ? say('There is no error in this run') : jumpTo(view.tree.firstError)),
+    e: () => (view.tree.firstError === NONE ? say('This run has no errors') : jumpTo(view.tree.firstError)),
     '+': () => zoomBy(0.5),
     '=': () => zoomBy(0.5),
     '-': () => zoomBy(2),
@@ -203,7 +203,7 @@ function runKey(key) {
   return true;
 }
 
-// Closes one thing at a time, the nearest first. An open dialog closes by itself.
+// Close one thing at a time, the topmost first. The browser closes an open dialog itself.
 function escape(event) {
   if (byId('help').open || !view.tree) return;
   if (event.target === byId('search')) {
@@ -228,7 +228,7 @@ function startHelp() {
   byId('help').append(
     make('header', {}, make('h2', { id: 'help-title' }, 'Keys'), close),
     make('dl', {}, ...rows),
-    make('p', {}, 'With the pointer: drag over the axis or the map above it to zoom; Ctrl and the wheel zoom, Shift and the wheel move; double-click a bar to zoom to it.'),
+    make('p', {}, 'With the pointer: drag over the axis or the map above it to zoom. Ctrl and the wheel zoom, Shift and the wheel move. Double-click a bar to zoom to it.'),
     make('label', { class: 'check' }, keys, 'Keys of one letter'),
   );
   byId('help-open').addEventListener('click', openHelp);
@@ -247,7 +247,7 @@ function startTheme() {
     const names = Object.keys(THEMES);
     setTheme(names[(names.indexOf(page.theme) + 1) % names.length]);
     say(`Theme: ${THEMES[page.theme]}`);
-    keepState();
+    saveState();
   });
   matchMedia('(prefers-color-scheme: dark)').addEventListener('change', recolour);
 }
@@ -262,7 +262,7 @@ function setTheme(name) {
 }
 
 function recolour() {
-  forgetColours();
+  clearColours();
   drawMap();
 }
 

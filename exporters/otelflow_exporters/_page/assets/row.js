@@ -2,7 +2,7 @@
 
 const SERVICE_COLOURS = 8;
 const INDENT = 14; // pixels a level
-const DEEP = 16; // levels; deeper trees are drawn from the level that is in sight
+const DEEP = 16; // levels; deeper trees are indented from the first visible level
 
 const BASE_STEP = 8; // levels
 
@@ -23,17 +23,17 @@ function makeRow() {
   return row;
 }
 
-// Indents the rows in sight. In a deep tree, the levels above them all take no room; the first level that does so moves
-// in steps, as a picture that shifts with every row is hard to follow.
+// Indent the visible rows. In a deep tree, the levels above all visible rows get no indent. This base level moves in
+// steps: a layout that shifts with every row is hard to follow.
 function fitIndent(first, last) {
   const { rows, tree } = view;
   let [base, step] = [0, INDENT];
   if (tree.deepest > DEEP) {
     const levels = rows.levels.subarray(first, last);
-    const least = levels.reduce((least, level) => Math.min(least, level), Infinity);
-    const most = levels.reduce((most, level) => Math.max(most, level), 0);
-    base = Math.floor((least - 1) / BASE_STEP) * BASE_STEP;
-    step = Math.max(3, Math.min(INDENT, Math.floor(160 / (Math.ceil(most / BASE_STEP) * BASE_STEP - base))));
+    const lowest = levels.reduce((lowest, level) => Math.min(lowest, level), Infinity);
+    const highest = levels.reduce((highest, level) => Math.max(highest, level), 0);
+    base = Math.floor((lowest - 1) / BASE_STEP) * BASE_STEP;
+    step = Math.max(3, Math.min(INDENT, Math.floor(160 / (Math.ceil(highest / BASE_STEP) * BASE_STEP - base))));
   }
   for (const row of view.list.holder.children) indentRow(row, base, step);
 }
@@ -45,7 +45,7 @@ function indentRow(row, base, step) {
   const { style } = row.parts.indent;
   style.width = `${(row.level - 1 - base) * step}px`;
   style.setProperty('--step', `${step}px`);
-  style.backgroundImage = step < 8 ? 'none' : ''; // narrower, guides are only noise
+  style.backgroundImage = step < 8 ? 'none' : ''; // at a smaller indent, guide lines only distract
 }
 
 function fillRow(row, at) {
@@ -72,9 +72,9 @@ function fillRow(row, at) {
 }
 
 function fillTwisty(row, tree, node) {
-  const below = shownBelow(tree, node).length > 0;
-  row.parts.twisty.classList.toggle('leaf', !below);
-  if (below) row.setAttribute('aria-expanded', tree.expanded[node] === 1);
+  const hasChildren = visibleChildren(tree, node).length > 0;
+  row.parts.twisty.classList.toggle('leaf', !hasChildren);
+  if (hasChildren) row.setAttribute('aria-expanded', tree.expanded[node] === 1);
   else row.removeAttribute('aria-expanded');
 }
 
@@ -83,17 +83,17 @@ function spanFacts(tree, node, span) {
   const failed = span.status === 'error';
   const open = span.duration === null;
   const outcome = outcomeOf(trace, node);
-  const hidden = tree.expanded[node] ? 0 : tree.failedBelow[node];
+  const hidden = tree.expanded[node] ? 0 : tree.failedDescendants[node];
   const parent = tree.parent[node];
   const service = serviceOf(span);
   return {
     classes: [failed && 'failed', tree.leafError[node] && 'leaf-error', open && 'open', node === tree.firstError && 'first-error', hidden && 'hides-errors',
       trace.end[node] === trace.start[node] && 'instant'].filter(Boolean).join(' '),
     icon: failed ? (tree.leafError[node] ? 'fail' : 'passed') : outcome === 'cancelled' ? 'stop' : open ? 'open' : flags[node] & EARLY ? 'warn' : 'none',
-    state: failed ? (tree.leafError[node] ? 'Failed' : 'Failed because of what is below') : OUTCOMES[outcome].text,
+    state: failed ? (tree.leafError[node] ? 'Failed' : 'Failed because a span below failed') : OUTCOMES[outcome].text,
     name: line(span.name) || '(no name)',
     service: trace.services.length > 1 && (parent === NONE || serviceOf(trace.spans[parent]) !== service) ? line(service) : '',
-    badge: hidden ? `✗ ${counted(hidden, 'error')} below` : !tree.expanded[node] && tree.below[node] ? `+${count(tree.below[node])}` : '',
+    badge: hidden ? `✗ ${counted(hidden, 'error')} below` : !tree.expanded[node] && tree.descendants[node] ? `+${count(tree.descendants[node])}` : '',
     took: open ? '' : duration(durationOf(trace, node)),
     remark: spanRemark(tree, node, span),
     from: trace.start[node],
@@ -109,7 +109,7 @@ function spanRemark(tree, node, span) {
   if (span.attributes['otelflow.status'] === 'cancelled') remarks.push('cancelled');
   if (span.attributes['otelflow.task.orphan'] === true) remarks.push('in no flow');
   if (tree.flags[node] & ORPHAN) remarks.push('parent not in this file');
-  if (tree.flags[node] & CIRCLE) remarks.push('parents form a circle');
+  if (tree.flags[node] & CYCLE) remarks.push('parents form a cycle');
   if (tree.flags[node] & EARLY) remarks.push('starts before its parent');
   return remarks.join(' · ');
 }
@@ -144,12 +144,12 @@ function fillTrack(parts, tree, node, facts) {
   parts.bar.hidden = right < 0 || left > 1;
   parts.bar.style.setProperty('--colour', `var(${facts.colour})`);
   fillPath(parts.path, tree, node);
-  parts.remark.textContent = parts.bar.hidden ? '' : facts.remark; // beside what is not seen it would be misread
+  parts.remark.textContent = parts.bar.hidden ? '' : facts.remark; // without its bar in sight, the remark would be misread
   placeRemark(parts.remark, Math.max(0, left), Math.min(1, right));
   parts.spoken.textContent = `starts at ${duration(facts.from)}${parts.path.hidden ? '' : ', on the critical path'}`;
 }
 
-// Cut to what is seen: a bar a million pixels wide is drawn wrong, or not at all.
+// Cut the bar to the visible part: browsers draw a bar that is a million pixels wide wrong, or not at all.
 function place(element, left, right) {
   const from = Math.max(-0.01, Math.min(1.01, left));
   const to = Math.max(-0.01, Math.min(1.01, right));
@@ -157,7 +157,7 @@ function place(element, left, right) {
   element.style.width = `${(to - from) * 100}%`;
 }
 
-// Behind the bar where there is room, otherwise before it, otherwise within.
+// Place the remark after the bar if there is room, else before it, else inside.
 function placeRemark(remark, left, right) {
   const behind = 1 - right >= 0.3 || 1 - right >= left;
   const within = Math.max(left, 1 - right) < 0.15;
@@ -169,16 +169,16 @@ function placeRemark(remark, left, right) {
 
 function fillPath(element, tree, node) {
   const parts = view.path ? pathOfRow(tree, node, !tree.expanded[node]) : [];
-  const seen = parts.filter((part) => part.to >= zoom.from && part.from <= zoom.to);
-  element.hidden = seen.length === 0;
-  const pieces = nearJoined(seen);
+  const visibleParts = parts.filter((part) => part.to >= zoom.from && part.from <= zoom.to);
+  element.hidden = visibleParts.length === 0;
+  const pieces = joinNearParts(visibleParts);
   while (element.children.length > pieces.length) element.lastElementChild.remove();
   while (element.children.length < pieces.length) element.append(make('i'));
   pieces.forEach((piece, at) => place(element.children[at], share(piece.from), share(piece.to)));
 }
 
-// What is nearer than a pixel is one piece: a row may be waited for thousands of times.
-function nearJoined(parts) {
+// Join parts that are less than a pixel apart: a row may have thousands of parts on the path.
+function joinNearParts(parts) {
   const pixel = (zoom.to - zoom.from) / 1500;
   const pieces = [];
   for (const { from, to } of parts) {

@@ -1,4 +1,4 @@
-// The list of runs: one run is one trace.
+// The list of runs. A run is a trace.
 
 const runs = { traces: [], shown: [], at: NONE, rows: null, onchoose: null, longest: 1 };
 
@@ -67,7 +67,7 @@ function makeState() {
 function fillRun(row, at) {
   const trace = runs.shown[at];
   const part = (name) => row.querySelector(`.run-${name}`);
-  const { icon: state, text: said } = OUTCOMES[trace.outcome];
+  const { icon: state, text: stateText } = OUTCOMES[trace.outcome];
   const when = momentIn(trace, 0);
   row.id = `run-${at}`;
   row.dataset.at = at;
@@ -75,7 +75,7 @@ function fillRun(row, at) {
   row.setAttribute('aria-posinset', at + 1);
   row.setAttribute('aria-selected', at === runs.at);
   row.classList.toggle('failed', trace.outcome === 'failed');
-  setIcon(row.querySelector('.state'), state, said);
+  setIcon(row.querySelector('.state'), state, stateText);
   part('name').textContent = line(trace.name) || '(no name)';
   part('took').textContent = duration(trace.length);
   part('when').textContent = `${when.day} ${when.short}`;
@@ -91,10 +91,10 @@ function chooseRun(at) {
   runs.onchoose(runs.shown[at]);
 }
 
-// Shows which run is open, whoever opened it.
+// Mark the open run in the list.
 function markRun(trace) {
   runs.at = runs.shown.indexOf(trace);
-  if (runs.at >= 0) runs.rows.reach(runs.at, true);
+  if (runs.at >= 0) runs.rows.scrollTo(runs.at, true);
   runs.rows.refresh();
 }
 

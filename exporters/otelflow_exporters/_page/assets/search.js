@@ -1,4 +1,4 @@
-// Searching: in names, services, attributes, events and status messages, in any case of letters.
+// Search names, services, attributes, events and status messages. Upper and lower case are equal.
 
 function searchText(span) {
   const parts = [span.name, span.span_id, serviceOf(span), span.status_message];
@@ -14,37 +14,37 @@ function addAttributes(parts, attributes) {
   for (const [name, value] of Object.entries(attributes)) parts.push(`${name}=${text(value)}`);
 }
 
-// Puts the nodes that match into each trace. The texts are made at the first search: reading does not wait for them.
+// Set the matching nodes of each trace. The first search creates the texts, so that the page opens without that delay.
 function searchIn(traces, query) {
-  const wanted = query.trim().toLowerCase();
+  const needle = query.trim().toLowerCase();
   for (const trace of traces.values()) {
-    if (!wanted) {
+    if (!needle) {
       trace.matches = null;
       continue;
     }
     trace.texts ||= trace.spans.map(searchText);
     trace.matches = new Set();
-    trace.texts.forEach((one, node) => one.includes(wanted) && trace.matches.add(node));
+    trace.texts.forEach((spanText, node) => spanText.includes(needle) && trace.matches.add(node));
   }
 }
 
-// Matches in the order of the rows when everything is expanded, so that "next" goes down the screen.
+// The matches in the order of the rows when everything is expanded, so that "next" goes down the screen.
 function matchesInOrder(tree) {
-  const places = placesOf(tree);
-  return [...tree.trace.matches].sort((a, b) => places[a] - places[b]);
+  const positions = rowPositions(tree);
+  return [...tree.trace.matches].sort((a, b) => positions[a] - positions[b]);
 }
 
-// The match after (or before) a node, round at the end.
+// The match after (or before) a node. Wraps around at the end.
 function nextMatch(tree, node, forward) {
   const matches = matchesInOrder(tree);
   if (!matches.length) return NONE;
-  const places = placesOf(tree);
-  const here = node === NONE ? -1 : places[node];
-  if (forward) return matches.find((match) => places[match] > here) ?? matches[0];
-  return matches.filter((match) => places[match] < here).pop() ?? matches[matches.length - 1];
+  const positions = rowPositions(tree);
+  const here = node === NONE ? -1 : positions[node];
+  if (forward) return matches.find((match) => positions[match] > here) ?? matches[0];
+  return matches.filter((match) => positions[match] < here).pop() ?? matches[matches.length - 1];
 }
 
-// Puts `name` into an element, with the part that was searched for marked.
+// Set an element's text to `name`, and mark the part that matches the query.
 function markMatch(element, name, query) {
   const at = query ? name.toLowerCase().indexOf(query) : -1;
   if (at < 0) {

@@ -1,10 +1,10 @@
-// The tree of a trace. Nodes are numbers: a span's place in the trace, and above those, groups of equal siblings.
-// No function here calls itself: a chain of spans may be deeper than the engine's stack.
+// The tree of a trace. Nodes are numbers: a span's index in the trace; higher numbers are groups of equal siblings.
+// No function here is recursive: a chain of spans may be deeper than the engine's stack.
 
-const MOST_SIBLINGS = 10; // more than this of one name below one parent become one row
+const MAX_SIBLINGS = 10; // more siblings of one name become one row
 
-const ORPHAN = 1; // names a parent that is not in the data
-const CIRCLE = 2; // its parents lead back to itself; cut here
+const ORPHAN = 1; // its parent is not in the data
+const CYCLE = 2; // its parents lead back to itself; the cycle is cut here
 const EARLY = 4; // starts before its parent
 const LATE = 8; // ends after its parent
 
@@ -12,11 +12,11 @@ function treeOf(trace) {
   if (!trace.tree) {
     const tree = { trace, size: trace.spans.length };
     findParents(tree);
-    cutCircles(tree);
+    cutCycles(tree);
     listChildren(tree);
     markTimes(tree);
     groupSiblings(tree);
-    countBelow(tree);
+    countDescendants(tree);
     tree.expanded = new Uint8Array(tree.size + tree.groups.length);
     tree.expanded.fill(1, 0, tree.size);
     tree.firstError = firstFailingLeaf(tree);
@@ -34,14 +34,14 @@ function findParents(tree) {
     if (!id) continue;
     const parent = index.get(id);
     if (parent === undefined) tree.flags[node] |= ORPHAN;
-    else if (parent === node) tree.flags[node] |= CIRCLE;
+    else if (parent === node) tree.flags[node] |= CYCLE;
     else tree.parent[node] = parent;
   }
 }
 
-// Walks up from each node until it meets a root or a walk before. A walk that meets itself has found a circle, which is
-// cut above its earliest span: the smallest number, as nodes are in the order of their start.
-function cutCircles(tree) {
+// Walk up from each node until a root or a node of an earlier walk. A walk that meets itself has found a cycle. Cut it
+// above its earliest span: the smallest number, because nodes are in the order of their start.
+function cutCycles(tree) {
   const walk = new Int32Array(tree.size); // 0: not seen; otherwise the walk that saw it
   for (let node = 0; node < tree.size; node++) {
     let at = node;
@@ -53,11 +53,11 @@ function cutCircles(tree) {
     let first = at;
     for (let other = tree.parent[at]; other !== at; other = tree.parent[other]) first = Math.min(first, other);
     tree.parent[first] = NONE;
-    tree.flags[first] |= CIRCLE;
+    tree.flags[first] |= CYCLE;
   }
 }
 
-// Children of all nodes in one array, those of a node from offset[node] to offset[node + 1]; roots by themselves.
+// Put the children of all nodes into one array: those of a node from offset[node] to offset[node + 1]. Roots are apart.
 function listChildren(tree) {
   const { size, parent } = tree;
   tree.offset = new Int32Array(size + 1);
@@ -93,7 +93,7 @@ function groupSiblings(tree) {
   tree.shown = new Map(); // parent -> its children with groups in place of their members
   for (let parent = NONE; parent < tree.size; parent++) {
     const children = childrenOf(tree, parent);
-    if (children.length > MOST_SIBLINGS) groupChildren(tree, parent, children);
+    if (children.length > MAX_SIBLINGS) groupChildren(tree, parent, children);
   }
 }
 
@@ -107,7 +107,7 @@ function groupChildren(tree, parent, children) {
   const shown = [];
   for (const child of children) {
     const members = byName.get(tree.trace.spans[child].name);
-    if (members.length <= MOST_SIBLINGS) shown.push(child);
+    if (members.length <= MAX_SIBLINGS) shown.push(child);
     else if (members[0] === child) shown.push(addGroup(tree, parent, members));
   }
   tree.shown.set(parent, shown);
@@ -116,9 +116,9 @@ function groupChildren(tree, parent, children) {
 function addGroup(tree, parent, members) {
   const node = tree.size + tree.groups.length;
   const { trace } = tree;
-  const took = Float64Array.from(members, (member) => durationOf(trace, member)).sort();
-  const middle = took.length >> 1;
-  const range = members.reduce((all, member) => [Math.min(all[0], trace.start[member]), Math.max(all[1], endOf(trace, member))], [Infinity, 0]);
+  const durations = Float64Array.from(members, (member) => durationOf(trace, member)).sort();
+  const middle = durations.length >> 1;
+  const range = members.reduce((times, member) => [Math.min(times[0], trace.start[member]), Math.max(times[1], endOf(trace, member))], [Infinity, 0]);
   for (const member of members) tree.groupOf[member] = node;
   tree.groups.push({
     parent,
@@ -126,10 +126,10 @@ function addGroup(tree, parent, members) {
     name: trace.spans[members[0]].name,
     start: range[0],
     end: range[1],
-    median: took.length % 2 ? took[middle] : (took[middle - 1] + took[middle]) / 2,
-    slowest: took[took.length - 1],
-    fastest: took[0],
-    total: took.reduce((sum, one) => sum + one, 0),
+    median: durations.length % 2 ? durations[middle] : (durations[middle - 1] + durations[middle]) / 2,
+    slowest: durations[durations.length - 1],
+    fastest: durations[0],
+    total: durations.reduce((sum, time) => sum + time, 0),
     failed: members.filter((member) => trace.spans[member].status === 'error').length,
   });
   return node;
@@ -138,18 +138,18 @@ function addGroup(tree, parent, members) {
 const isGroup = (tree, node) => node >= tree.size;
 const groupAt = (tree, node) => tree.groups[node - tree.size];
 
-// What stands below a node on the screen.
-function shownBelow(tree, node) {
+// The children of a node on the screen, where groups replace equal siblings.
+function visibleChildren(tree, node) {
   if (isGroup(tree, node)) return groupAt(tree, node).members;
   return tree.shown.get(node) || childrenOf(tree, node);
 }
 
-function shownParent(tree, node) {
+function visibleParent(tree, node) {
   if (isGroup(tree, node)) return groupAt(tree, node).parent;
   return tree.groupOf[node] === NONE ? tree.parent[node] : tree.groupOf[node];
 }
 
-// The end as it is drawn: a span that has not ended goes on to the end of what is known.
+// The end of the bar: a span that has not ended is drawn to the end of the run.
 function endOf(trace, node) {
   return Number.isNaN(trace.end[node]) ? trace.length : trace.end[node];
 }
@@ -158,41 +158,41 @@ function durationOf(trace, node) {
   return endOf(trace, node) - trace.start[node];
 }
 
-// Rows of the waterfall from the top: nodes and their levels (1 for roots), without what is collapsed.
+// The rows of the waterfall from the top: nodes and their levels (1 for roots), without collapsed nodes.
 function rowsOf(tree) {
   const most = tree.size + tree.groups.length;
   const nodes = new Int32Array(most);
   const levels = new Int32Array(most);
-  const waiting = [];
+  const stack = [];
   const push = (children, level) => {
-    for (let at = children.length - 1; at >= 0; at--) waiting.push(children[at], level);
+    for (let at = children.length - 1; at >= 0; at--) stack.push(children[at], level);
   };
   let length = 0;
-  push(shownBelow(tree, NONE), 1);
-  while (waiting.length) {
-    const level = waiting.pop();
-    const node = waiting.pop();
+  push(visibleChildren(tree, NONE), 1);
+  while (stack.length) {
+    const level = stack.pop();
+    const node = stack.pop();
     nodes[length] = node;
     levels[length++] = level;
-    if (tree.expanded[node]) push(shownBelow(tree, node), level + 1);
+    if (tree.expanded[node]) push(visibleChildren(tree, node), level + 1);
   }
   return { nodes: nodes.subarray(0, length), levels: levels.subarray(0, length), length };
 }
 
-// The row that each node would be if everything were expanded.
-function placesOf(tree) {
-  if (!tree.places) {
+// The row of each node if everything were expanded.
+function rowPositions(tree) {
+  if (!tree.positions) {
     const expanded = tree.expanded.slice();
     tree.expanded.fill(1);
-    tree.places = new Int32Array(expanded.length);
-    rowsOf(tree).nodes.forEach((node, place) => (tree.places[node] = place));
+    tree.positions = new Int32Array(expanded.length);
+    rowsOf(tree).nodes.forEach((node, position) => (tree.positions[node] = position));
     tree.expanded.set(expanded);
   }
-  return tree.places;
+  return tree.positions;
 }
 
-// How many spans, and how many failures, are below each span. Also the order in which parents precede children.
-function countBelow(tree) {
+// Count the descendants of each span, and the failed ones. Also sets the order in which parents precede children.
+function countDescendants(tree) {
   tree.order = new Int32Array(tree.size);
   tree.level = new Int32Array(tree.size);
   let length = 0;
@@ -204,27 +204,27 @@ function countBelow(tree) {
     }
   }
   tree.deepest = length ? tree.level[tree.order[length - 1]] : 0;
-  tree.below = new Int32Array(tree.size);
-  tree.failedBelow = new Int32Array(tree.size);
+  tree.descendants = new Int32Array(tree.size);
+  tree.failedDescendants = new Int32Array(tree.size);
   for (let at = length - 1; at >= 0; at--) {
     const node = tree.order[at];
     const parent = tree.parent[node];
     if (parent === NONE) continue;
-    tree.below[parent] += tree.below[node] + 1;
-    tree.failedBelow[parent] += tree.failedBelow[node] + (tree.trace.spans[node].status === 'error');
+    tree.descendants[parent] += tree.descendants[node] + 1;
+    tree.failedDescendants[parent] += tree.failedDescendants[node] + (tree.trace.spans[node].status === 'error');
   }
 }
 
-// Where it began to fail: of the failed spans that no failed span is directly below, the one that ended first.
+// The first error: of the failed spans without a failed child, the one that ended first.
 function firstFailingLeaf(tree) {
   const { spans } = tree.trace;
-  const above = new Uint8Array(tree.size);
+  const hasFailedChild = new Uint8Array(tree.size);
   const failed = (node) => spans[node].status === 'error';
-  for (let node = 0; node < tree.size; node++) if (failed(node) && tree.parent[node] !== NONE) above[tree.parent[node]] = 1;
+  for (let node = 0; node < tree.size; node++) if (failed(node) && tree.parent[node] !== NONE) hasFailedChild[tree.parent[node]] = 1;
   tree.leafError = new Uint8Array(tree.size);
   let first = NONE;
   for (let node = 0; node < tree.size; node++) {
-    if (!failed(node) || above[node]) continue;
+    if (!failed(node) || hasFailedChild[node]) continue;
     tree.leafError[node] = 1;
     if (first === NONE || endOf(tree.trace, node) < endOf(tree.trace, first)) first = node;
   }
@@ -235,12 +235,12 @@ function expandAll(tree, on) {
   tree.expanded.fill(on ? 1 : 0);
 }
 
-// Makes a node visible: everything above it is expanded.
+// Make a node visible: expand all its ancestors.
 function reveal(tree, node) {
-  for (let above = shownParent(tree, node); above !== NONE; above = shownParent(tree, above)) tree.expanded[above] = 1;
+  for (let ancestor = visibleParent(tree, node); ancestor !== NONE; ancestor = visibleParent(tree, ancestor)) tree.expanded[ancestor] = 1;
 }
 
-// Time of a span in which none of its children ran.
+// The time of a span during which none of its children ran.
 function selfTime(tree, node) {
   const { trace } = tree;
   let covered = 0;

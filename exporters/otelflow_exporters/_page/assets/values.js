@@ -1,34 +1,34 @@
-// Values as they are read: long texts folded, JSON as a tree that opens branch by branch.
+// Show values: long texts are folded, JSON is a tree that opens branch by branch.
 
-const LONG = 600; // characters; a longer text is folded
-const MANY = 100; // items; more are shown on demand
+const MAX_CHARACTERS = 600; // characters; a longer text is folded
+const MAX_ITEMS = 100; // items; the user can show more
 
-// JSON in which numbers keep the digits they were written with, where the engine tells them.
-class Digits {
+// A number of JSON with the digits of its source text, in browsers that provide it.
+class ExactNumber {
   constructor(source) {
     this.source = source;
   }
 }
 
 function readJson(source) {
-  const keep = (_, value, context) =>
-    typeof value === 'number' && context && context.source && context.source !== String(value) ? new Digits(context.source) : value;
-  return JSON.parse(source, keep);
+  const keepDigits = (_, value, context) =>
+    typeof value === 'number' && context && context.source && context.source !== String(value) ? new ExactNumber(context.source) : value;
+  return JSON.parse(source, keepDigits);
 }
 
 function longText(value, className = 'value') {
-  const whole = visible(value);
+  const fullText = visible(value);
   const box = make('div', { class: className });
-  if (whole.length <= LONG) {
-    box.textContent = whole;
+  if (fullText.length <= MAX_CHARACTERS) {
+    box.textContent = fullText;
     return box;
   }
-  const shown = make('span', {}, `${whole.slice(0, LONG)}…`);
-  const more = button(`Show all ${count(whole.length)} characters`, () => {
-    shown.textContent = whole;
+  const preview = make('span', {}, `${fullText.slice(0, MAX_CHARACTERS)}…`);
+  const more = button(`Show all ${count(fullText.length)} characters`, () => {
+    preview.textContent = fullText;
     more.remove();
   });
-  box.append(shown, more);
+  box.append(preview, more);
   return box;
 }
 
@@ -49,7 +49,7 @@ function attributeTable(caption, pairs) {
   return table;
 }
 
-const isBranch = (value) => value !== null && typeof value === 'object' && !(value instanceof Digits);
+const isBranch = (value) => value !== null && typeof value === 'object' && !(value instanceof ExactNumber);
 
 function jsonTree(value) {
   const root = make('div', { class: 'json' });
@@ -64,32 +64,32 @@ function jsonNode(name, value, open) {
   const list = Array.isArray(value);
   const size = list ? counted(entries.length, 'item') : counted(entries.length, 'key');
   if (!entries.length) return make('div', { class: 'json-leaf' }, label, list ? '[ ]' : '{ }');
-  const below = make('div', { class: 'json-below' });
-  const branch = make('details', { open }, make('summary', {}, label, make('span', { class: 'json-size' }, list ? `[ ${size} ]` : `{ ${size} }`)), below);
-  const fill = () => below.children.length || addEntries(below, entries, 0);
-  branch.addEventListener('toggle', fill); // what nobody opens is not made
+  const content = make('div', { class: 'json-below' });
+  const branch = make('details', { open }, make('summary', {}, label, make('span', { class: 'json-size' }, list ? `[ ${size} ]` : `{ ${size} }`)), content);
+  const fill = () => content.children.length || addEntries(content, entries, 0);
+  branch.addEventListener('toggle', fill); // elements are created when the branch is opened
   if (open) fill();
   return branch;
 }
 
-function addEntries(below, entries, from) {
-  const until = Math.min(entries.length, from + MANY);
-  for (const [name, value] of entries.slice(from, until)) below.append(jsonNode(name, value, false));
+function addEntries(content, entries, from) {
+  const until = Math.min(entries.length, from + MAX_ITEMS);
+  for (const [name, value] of entries.slice(from, until)) content.append(jsonNode(name, value, false));
   if (until === entries.length) return;
   const more = button(`Show more (${count(entries.length - until)} left)`, () => {
     more.remove();
-    addEntries(below, entries, until);
+    addEntries(content, entries, until);
   });
-  below.append(more);
+  content.append(more);
 }
 
 function jsonLeaf(value) {
-  if (value instanceof Digits) return make('span', { class: 'json-number' }, value.source);
+  if (value instanceof ExactNumber) return make('span', { class: 'json-number' }, value.source);
   if (typeof value === 'string') return longText(JSON.stringify(value), 'json-text');
   return make('span', { class: typeof value === 'number' ? 'json-number' : 'json-word' }, String(value));
 }
 
-// Text that is JSON as a tree; any other as it is.
+// Show text as a tree if it is JSON, else as text.
 function jsonOrText(source) {
   try {
     return jsonTree(readJson(source));

@@ -1,7 +1,7 @@
-// Rows of equal height, of which only those in sight are elements. They stand in the document in the order in which
-// they are seen, so that screen readers and printers meet them in it; scrolling moves them from one end to the other.
+// A list of rows of equal height: only the visible rows have elements. The elements are in the order of the rows, so
+// that screen readers and printers read them in this order. Scrolling moves elements from one end to the other.
 
-const SPARE_ROWS = 12; // above and below what is seen, so that a quick scroll does not show a gap
+const SPARE_ROWS = 12; // above and below the visible rows, so that a quick scroll does not show a gap
 
 class VirtualRows {
   constructor(scroller, makeRow, fillRow) {
@@ -13,13 +13,13 @@ class VirtualRows {
     this.length = 0;
     this.first = 0;
     this.height = 28;
-    this.everything = false;
-    this.onrange = null; // what rows have in common may depend on which are seen
+    this.isPrinting = false;
+    this.onrange = null; // called with the range of rows: their common layout may depend on it
     this.ondraw = null;
     scroller.addEventListener('scroll', oncePerFrame(() => this.draw(false)), { passive: true });
   }
 
-  // Takes the number of rows, and draws what is in sight anew.
+  // Set the number of rows, and draw the visible ones again.
   show(length) {
     this.length = length;
     this.height = parseFloat(getComputedStyle(this.scroller).getPropertyValue('--row')) || 28;
@@ -31,30 +31,30 @@ class VirtualRows {
     const { scrollTop, clientHeight } = this.scroller;
     const seen = Math.ceil(clientHeight / this.height) + 1;
     const top = Math.floor(scrollTop / this.height);
-    const spare = this.everything ? 150 : SPARE_ROWS;
+    const spare = this.isPrinting ? 150 : SPARE_ROWS;
     const first = Math.max(0, Math.min(top, this.length - seen) - spare);
     return [first, Math.min(this.length, top + seen + spare)];
   }
 
-  draw(anew) {
+  draw(refill) {
     const [first, last] = this.range();
     const rows = this.holder.children;
     const before = this.first;
-    const kept = !anew && rows.length === last - first && Math.abs(first - before) < rows.length;
-    if (kept && first === before) return;
-    if (kept) this.turn(first - before);
+    const canReuse = !refill && rows.length === last - first && Math.abs(first - before) < rows.length;
+    if (canReuse && first === before) return;
+    if (canReuse) this.rotate(first - before);
     else this.resize(last - first);
     this.first = first;
     this.holder.style.transform = `translateY(${first * this.height}px)`;
     for (let at = 0; at < rows.length; at++) {
-      const known = kept && !anew && first + at >= before && first + at < before + rows.length;
-      if (!known) this.fillRow(rows[at], first + at);
+      const isFilled = canReuse && !refill && first + at >= before && first + at < before + rows.length;
+      if (!isFilled) this.fillRow(rows[at], first + at);
     }
     if (this.onrange) this.onrange(first, last);
     if (this.ondraw) this.ondraw();
   }
 
-  turn(by) {
+  rotate(by) {
     for (; by > 0; by--) this.holder.append(this.holder.firstElementChild);
     for (; by < 0; by++) this.holder.prepend(this.holder.lastElementChild);
   }
@@ -68,8 +68,8 @@ class VirtualRows {
     this.draw(true);
   }
 
-  // Scrolls no more than needed; with `centre`, to the middle unless the row is well in sight.
-  reach(index, centre) {
+  // Scroll until the row is visible; with `centre`, to the middle. Does nothing if it is visible already.
+  scrollTo(index, centre) {
     const { scrollTop, clientHeight } = this.scroller;
     const top = index * this.height;
     if (top < scrollTop || top + this.height > scrollTop + clientHeight) {

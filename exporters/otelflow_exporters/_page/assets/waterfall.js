@@ -1,4 +1,4 @@
-// The waterfall of the selected run: a tree grid that is walked with the keyboard as ARIA's practices describe it.
+// The waterfall of the selected run: a tree grid with the keyboard commands of ARIA's authoring practices.
 
 const view = { trace: null, tree: null, rows: null, cursor: NONE, query: '', path: true, list: null };
 
@@ -29,11 +29,11 @@ function showTrace(trace) {
   drawFirstError(view.tree);
   drawLegend(view.tree);
   drawMap();
-  layOut();
+  layOutRows();
 }
 
-// After something was expanded or collapsed.
-function layOut() {
+// Update the rows after a node was expanded or collapsed.
+function layOutRows() {
   view.rows = rowsOf(view.tree);
   byId('waterfall').setAttribute('aria-rowcount', view.rows.length + 1);
   view.list.show(view.rows.length);
@@ -51,7 +51,7 @@ function resized() {
 }
 
 function printing(on) {
-  view.list.everything = on;
+  view.list.isPrinting = on;
   redraw();
 }
 
@@ -66,18 +66,18 @@ function selectedTimes() {
   return { from: view.trace.start[cursor], to: endOf(view.trace, cursor) };
 }
 
-// Makes a node the selected one, and its row visible.
+// Select a node, and make its row visible.
 function select(node, { centre = false, details = false } = {}) {
   reveal(view.tree, node);
-  if (rowOf(node) < 0) layOut();
+  if (rowOf(node) < 0) layOutRows();
   view.cursor = node;
-  view.list.reach(rowOf(node), centre);
+  view.list.scrollTo(rowOf(node), centre);
   redraw();
   if (details || detailsOpen()) showDetails(view.tree, node);
-  keepState();
+  saveState();
 }
 
-// Selects a node and brings it into the window of time as well.
+// Select a node, and reset the zoom if the node is outside the time window.
 function jumpTo(node) {
   const from = view.trace.start[node];
   if (from > zoom.to || endOf(view.trace, node) < zoom.from) resetZoom();
@@ -93,16 +93,16 @@ function pointAtRow() {
 
 function toggle(node, on = !view.tree.expanded[node]) {
   view.tree.expanded[node] = on ? 1 : 0;
-  layOut();
+  layOutRows();
 }
 
 function setAll(on) {
   expandAll(view.tree, on);
   if (!on && view.cursor !== NONE) {
-    while (shownParent(view.tree, view.cursor) !== NONE) view.cursor = shownParent(view.tree, view.cursor);
+    while (visibleParent(view.tree, view.cursor) !== NONE) view.cursor = visibleParent(view.tree, view.cursor);
   }
-  layOut();
-  if (view.cursor !== NONE) view.list.reach(rowOf(view.cursor), true);
+  layOutRows();
+  if (view.cursor !== NONE) view.list.scrollTo(rowOf(view.cursor), true);
 }
 
 function rowClick(event) {
@@ -124,8 +124,8 @@ function waterfallKey(event) {
   const at = view.cursor === NONE ? -1 : rowOf(view.cursor);
   const last = view.rows.length - 1;
   const to = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: last, PageDown: at + view.list.page, PageUp: at - view.list.page }[event.key];
-  const known = to !== undefined || ['ArrowLeft', 'ArrowRight', 'Enter', ' ', '*'].includes(event.key);
-  if (!known) return;
+  const isHandled = to !== undefined || ['ArrowLeft', 'ArrowRight', 'Enter', ' ', '*'].includes(event.key);
+  if (!isHandled) return;
   event.preventDefault();
   if (to !== undefined) select(view.rows.nodes[Math.max(0, Math.min(last, to))]);
   else if (at < 0) select(view.rows.nodes[0]);
@@ -136,21 +136,21 @@ function waterfallKey(event) {
 }
 
 function goLeft(node) {
-  const parent = shownParent(view.tree, node);
-  if (view.tree.expanded[node] && shownBelow(view.tree, node).length) toggle(node, false);
+  const parent = visibleParent(view.tree, node);
+  if (view.tree.expanded[node] && visibleChildren(view.tree, node).length) toggle(node, false);
   else if (parent !== NONE) select(parent);
 }
 
 function goRight(node) {
-  const below = shownBelow(view.tree, node);
-  if (!below.length) return;
-  if (view.tree.expanded[node]) select(below[0]);
+  const children = visibleChildren(view.tree, node);
+  if (!children.length) return;
+  if (view.tree.expanded[node]) select(children[0]);
   else toggle(node, true);
 }
 
 function expandSiblings(node) {
-  for (const sibling of shownBelow(view.tree, shownParent(view.tree, node))) view.tree.expanded[sibling] = 1;
-  layOut();
+  for (const sibling of visibleChildren(view.tree, visibleParent(view.tree, node))) view.tree.expanded[sibling] = 1;
+  layOutRows();
 }
 
 function openDetails(node) {
@@ -177,16 +177,16 @@ function drawSummary(tree) {
   byId('summary').replaceChildren(make('div', { class: 'heading' }, make('h2', {}, line(trace.name) || '(no name)'), pill, service), list);
 }
 
-// Where it began to fail is what is looked for first.
+// Show the first error above the waterfall: readers look for it first.
 function drawFirstError(tree) {
   const box = byId('first-error');
   box.hidden = tree.firstError === NONE;
   if (box.hidden) return;
   const span = tree.trace.spans[tree.firstError];
-  const said = make('p', {}, icon('fail'), make('strong', {}, line(span.name) || '(no name)'), make('span', { class: 'error-text' }, line(errorText(span))));
+  const message = make('p', {}, icon('fail'), make('strong', {}, line(span.name) || '(no name)'), make('span', { class: 'error-text' }, line(errorText(span))));
   const jump = make('button', { type: 'button', id: 'jump', class: 'small', 'aria-label': 'Go to first error', onclick: () => jumpTo(tree.firstError) },
     'Go', make('span', { class: 'wide' }, 'to first error'), make('kbd', { 'aria-hidden': 'true' }, 'e'));
-  box.replaceChildren(said, jump);
+  box.replaceChildren(message, jump);
 }
 
 function drawLegend(tree) {
@@ -196,8 +196,8 @@ function drawLegend(tree) {
     redraw();
   });
   const items = [
-    make('label', { class: 'check', title: 'Go back from the end: what finished last is what was waited for. Only making these parts faster makes the run shorter.' },
-      path, make('i', { class: 'key path-key' }), 'Critical path: what the run waited for; only this, made faster, makes it shorter'),
+    make('label', { class: 'check', title: 'Found by going back from the end: a span waits for its child that finished last. Only making these parts faster makes the run shorter.' },
+      path, make('i', { class: 'key path-key' }), 'Critical path: only making these parts faster makes the run shorter'),
   ];
   if (tree.trace.errors) items.push(make('span', {}, make('i', { class: 'key error-key' }), 'Failed'));
   if (tree.trace.spans.some((span) => span.duration === null)) items.push(make('span', {}, make('i', { class: 'key open-key' }), 'Not ended'));
@@ -213,7 +213,7 @@ function drawLegend(tree) {
   byId('legend').replaceChildren(...items);
 }
 
-// The line between names and times is moved with the pointer, or with the arrow keys when it has the focus.
+// Move the line between names and times with the pointer, or with the arrow keys when it has the focus.
 function startDivider() {
   const divider = byId('divider');
   const set = (percent) => {
