@@ -1,4 +1,4 @@
-"""Setting OpenTelemetry up, and asking what became of the spans: configure, flush, shutdown, stats."""
+"""Set up OpenTelemetry, send the spans, and report their delivery: configure, flush, shutdown, stats."""
 
 from __future__ import annotations
 
@@ -43,25 +43,29 @@ if TYPE_CHECKING:
 __all__ = ["FlushReport", "Stats", "configure", "configure_apart", "flush", "shutdown", "stats"]
 
 _logger = logging.getLogger("otelflow")
-_lock = FreshLock()  # a thread of the parent may be in configure() when another forks
+_lock = FreshLock()  # another thread may be in configure() at a fork; the child needs a free lock
 _provider: Any = None
-_given: tuple[Any, ...] = ()
+_first_arguments: tuple[Any, ...] = ()
 
-_flushing = BackgroundCall()
-"""Of a provider that is the user's own."""
+_flush_call = BackgroundCall()
+"""Runs ``force_flush`` of a provider that ``configure()`` did not create."""
 
-_LONGEST = 1e6
-"""Seconds of a flush, at most."""
+_MAX_TIMEOUT = 1e6
+"""Limit of a flush, in seconds."""
 
 
 @dataclass(frozen=True)
 class FlushReport:
-    """What a flush came to, in numbers of spans since the start of the process.
+    """Result of a flush, in numbers of spans since the start of the process.
 
-    True when, and only when, everything produced so far was accepted by every exporter. ``lost`` is by reason;
-    ``metrics_not_sent`` are exports of metrics that failed since the last that did not, ``artifact_not_stored``
-    artifacts that their store has not taken.
-    ``unknown`` is True where that cannot be known: a provider that ``configure()`` did not make does not tell.
+    It is true if and only if every exporter accepted everything that was produced so far.
+
+    Attributes:
+        delivered: Spans that every exporter accepted.
+        pending: Spans that still wait or are being sent.
+        lost: Lost spans by reason. Also ``metrics_not_sent``: failed metric exports since the last success; and
+            ``artifact_not_stored``: artifacts that their store has not accepted.
+        unknown: True if the numbers are not known, because ``configure()`` did not create the provider.
     """
 
     delivered: int = 0
@@ -77,12 +81,15 @@ class FlushReport:
 class Stats:
     """Numbers since the start of the process.
 
-    produced, delivered, pending: spans that ended and were sampled; accepted by every exporter; still on their way.
-    dropped: what was left out, by reason: spans (``queue_full``, ``export_failed``, ``after_shutdown``), values that
-    were cut, events and messages above a limit, whatever came after its run had ended.
-    listener_errors: how often a listener raised.
-    lean_spans: False where the SDK's spans are not as this version of otelflow knows them: then the SDK makes them by
-    its public API, which costs more and shows the same. None where no span was made yet.
+    Attributes:
+        produced: Spans that ended and were sampled.
+        delivered: Spans that every exporter accepted.
+        pending: Spans that still wait or are being sent.
+        dropped: Dropped data by reason: spans (``queue_full``, ``export_failed``, ``after_shutdown``), truncated
+            values, events and messages above a limit, data that came after its run had ended.
+        listener_errors: Number of exceptions in listeners.
+        lean_spans: False if this version of otelflow does not support the SDK's span class. Spans are then created by
+            the public API: slower, with the same content. None if no span was created yet.
     """
 
     produced: int = 0
@@ -105,73 +112,82 @@ def configure(
     scrub: Scrub | None = None,
     **unknown: Any,
 ) -> trace.TracerProvider:
-    """Set OpenTelemetry up as its environment variables say; what is given here goes before them.
+    """Set up OpenTelemetry from its environment variables; arguments take precedence over them.
 
-    If a global tracer provider is set already, it is used and left alone. A second call changes nothing.
+    If a global tracer provider is already set, otelflow uses it unchanged. A second call changes nothing. An invalid
+    environment variable is logged, not raised; spans that cannot be sent because of it are counted as lost.
 
-    service_name: else ``OTEL_SERVICE_NAME``, ``OTEL_RESOURCE_ATTRIBUTES``.
-    exporters: entry-point names (``otlp``, ``console``, ``otelflow_tree``, ...) or exporter objects; else
-        ``OTEL_TRACES_EXPORTER``, else ``otlp``. An empty list: none.
-    endpoint, headers: for OTLP, also by way of the spool; else ``OTEL_EXPORTER_OTLP_ENDPOINT``,
-        ``OTEL_EXPORTER_OTLP_HEADERS``. An exporter of your own is told by a class method ``sending_to(endpoint,
-        headers)``, which makes it; what was not given is None.
-    sampler: else ``OTEL_TRACES_SAMPLER``.
-    resource_attributes: added to those of the environment.
-    metrics: True for durations of flows and tasks, the number of flows that run, and what was left out; else
-        ``OTELFLOW_METRICS``. They go to the global meter provider; where there is none it is made, for the exporters
-        that ``OTEL_METRICS_EXPORTER`` names.
-    scrub: asked about every secret that is found, and every text that goes out: ``scrub(name, text, rule)`` returns
-        what is to stand there, None for what would stand there anyway. ``rule`` is empty for what no rule found.
+    Args:
+        service_name: Default: ``OTEL_SERVICE_NAME``, ``OTEL_RESOURCE_ATTRIBUTES``.
+        exporters: Entry-point names (``otlp``, ``console``, ``otelflow_tree``, ...) or exporter objects. An empty list
+            means none. Default: ``OTEL_TRACES_EXPORTER``, else ``otlp``.
+        endpoint: URL for OTLP, also for the spool. Default: ``OTEL_EXPORTER_OTLP_ENDPOINT``. An exporter of your own
+            gets it, and the headers, if it has a class method ``sending_to(endpoint, headers)``, which creates it; an
+            argument that is not set is None.
+        headers: Headers for OTLP, also for the spool. Default: ``OTEL_EXPORTER_OTLP_HEADERS``.
+        sampler: Default: ``OTEL_TRACES_SAMPLER``.
+        resource_attributes: Added to those of the environment.
+        metrics: True to measure durations of flows and tasks, running flows, and dropped data. They go to the global
+            meter provider. If there is none, one is created for the exporters in ``OTEL_METRICS_EXPORTER``. Default:
+            ``OTELFLOW_METRICS``.
+        scrub: ``scrub(name, text, rule)`` is called for every detected secret and every text that leaves the process.
+            It returns the text to send, or None for the default. ``rule`` is empty if no rule matched.
 
-    Returns the provider in use. Raises :class:`otelflow.errors.ConfigError` for a value given here that cannot be
-    used; a wrong environment variable is logged, and what cannot be sent for it is counted as lost.
+    Returns:
+        The provider in use.
+
+    Raises:
+        ConfigError: An argument has an invalid value.
+        ArgumentError: An argument is unknown, or an item of ``exporters`` is not a name or an exporter.
     """
     if unknown:
         raise unknown_argument("configure()", unknown, ["service_name", "exporters", *(configure.__kwdefaults__ or ())])
     if scrub is not None:
         use_callback(scrub)
-    global _given, _provider
-    given = (service_name, exporters, endpoint, headers, sampler, resource_attributes)
+    global _first_arguments, _provider
+    arguments = (service_name, exporters, endpoint, headers, sampler, resource_attributes)
     with _lock:
         existing = global_provider()
         if existing is None:
             remove_invalid_limits()
-            wanted = configured_exporters(exporters, endpoint, headers)
+            exporter_pairs = configured_exporters(exporters, endpoint, headers)
             provider = _provider = new_provider(
-                _at_exit, service_name, wanted, sampler, resource_attributes, endpoint=endpoint, headers=headers
+                _at_exit, service_name, exporter_pairs, sampler, resource_attributes, endpoint=endpoint, headers=headers
             )
             trace.set_tracer_provider(provider)
             drain_before_exec(_before_exec)
             if choice_from_environment(OTELFLOW_SIGNALS, ("true", "false", "1", "0")) in ("true", "1"):
                 drain_on_signals(_on_signal)
-            current_source()  # loads what the first span needs
-            _given = given
-            _measure(metrics, provider, endpoint, headers)
+            current_source()  # import now what the first span needs
+            _first_arguments = arguments
+            _apply_metrics(metrics, provider, endpoint, headers)
             return provider
-        _measure(metrics, existing, None, None)
-        if given != _given and any(value is not None for value in given):
+        _apply_metrics(metrics, existing, None, None)
+        if arguments != _first_arguments and any(value is not None for value in arguments):
             _logger.warning(
-                "A global tracer provider is set already (%s): it is used and left alone, and what was given to this "
-                "configure() has no effect. Give it to the first configure(), or to that provider.",
+                "A global tracer provider is already set (%s). otelflow uses it unchanged, and the arguments of this "
+                "configure() have no effect. Pass them to the first configure(), or to that provider.",
                 type(existing).__qualname__,
             )
         return existing
 
 
-def _measure(wanted: bool | None, provider: Any, endpoint: str | None, headers: Mapping[str, str] | None) -> None:
-    if measures.on if wanted is None else wanted:
+def _apply_metrics(
+    metrics: bool | None, provider: Any, endpoint: str | None, headers: Mapping[str, str] | None
+) -> None:
+    if measures.on if metrics is None else metrics:
         from opentelemetry.sdk.resources import Resource
 
         resource = getattr(provider, "resource", None) or Resource.create()
         set_up_metrics(resource, endpoint, headers, span_processors)
         arm_watchdog()
-        if _provider is None:  # the tracer provider is another's, and ends by itself
+        if _provider is None:  # otelflow did not create the tracer provider, so nothing else calls _at_exit
             atexit.register(_at_exit)
         return
-    if wanted is False:
+    if metrics is False:
         measures.on = False
     if _self_metrics() and provider is _provider:
-        # As the SDK's own processor does, on the global meter provider, whoever sets it, before or after.
+        # Like the SDK's own processor: on the global meter provider, whether it is set before or later.
         from opentelemetry.metrics import get_meter
 
         from otelflow._metrics.instruments import ExportInstruments
@@ -180,8 +196,10 @@ def _measure(wanted: bool | None, provider: Any, endpoint: str | None, headers: 
 
 
 def configure_apart(service_name: str | None) -> trace.TracerProvider:
-    """What ``configure(service_name)`` sets up, without making it the global provider: for what must not be seen by the
-    program around it."""
+    """Return a provider like that of ``configure(service_name)``, without making it the global one.
+
+    For code that the surrounding program must not notice.
+    """
     global _provider
     with _lock:
         remove_invalid_limits()
@@ -189,117 +207,125 @@ def configure_apart(service_name: str | None) -> trace.TracerProvider:
         return provider
 
 
-def _hurried() -> list[BatchProcessor]:
-    """All pipelines. They send at once, and are waited for together: one that gets nowhere takes no time of the
-    others."""
-    hurried = [*span_processors, *log_processors]
-    for pipeline in hurried:
+def _start_all() -> list[BatchProcessor]:
+    """Start sending in all pipelines at once, and return them: one that hangs takes no time from the others."""
+    pipelines = [*span_processors, *log_processors]
+    for pipeline in pipelines:
         pipeline.hurry()
-    return hurried
+    return pipelines
 
 
 def _patience() -> tuple[float, float]:
-    """How long an exporter without progress is waited for, and since when."""
+    """Return how many seconds to wait for an exporter without progress, and the time from which they count."""
     return number_from_environment(OTELFLOW_EXIT_SECONDS, EXIT_SECONDS), time.monotonic()
 
 
 def _patience_left(patience: float, since: float) -> float:
-    return max((each.patience_left(patience, since) for each in (*span_processors, *log_processors)), default=patience)
+    pipelines = (*span_processors, *log_processors)
+    return max((pipeline.patience_left(patience, since) for pipeline in pipelines), default=patience)
 
 
 def _on_signal() -> None:
-    """Send what is waiting, before a signal ends the process without ``atexit``."""
+    """Send everything that waits, before a signal ends the process without ``atexit``."""
     patience, since = _patience()
-    for pipeline in _hurried():
+    for pipeline in _start_all():
         pipeline.drain(None, patience, since)
     flush_metrics(_patience_left(patience, since))
     _store_artifacts(max(0.0, since + patience - time.monotonic()))
-    _say_what_is_lost()
+    _log_losses()
 
 
 def _before_exec() -> None:
-    """The same before another program takes this one's place. A forked child that does nothing else has nothing to
-    send."""
+    """Send everything that waits, before ``exec`` replaces this program.
+
+    A forked child that only calls ``exec`` has produced nothing, and need not wait.
+    """
     if any(pipeline.stats().produced for pipeline in (*span_processors, *log_processors)):
         _on_signal()
 
 
 def _at_exit() -> None:
-    """Send what is waiting; give up on an exporter that makes no progress for ``OTELFLOW_EXIT_SECONDS``."""
+    """Send everything that waits; stop waiting for an exporter without progress for ``OTELFLOW_EXIT_SECONDS``."""
     patience, since = _patience()
-    for pipeline in _hurried():
+    for pipeline in _start_all():
         pipeline.stop(None, patience, since)
     shut_metrics_down(_patience_left(patience, since))
-    _say_what_is_lost()
+    _log_losses()
 
 
-def _say_what_is_lost() -> None:
-    report = _report()
+def _log_losses() -> None:
+    report = _build_report()
     if not report:
         reasons = [f"{number} {reason}" for reason, number in {**report.lost, "still waiting": report.pending}.items()]
         _logger.warning(
-            "%d spans were not delivered by %s: %s. Does the endpoint answer, and is it the right one?",
+            "%d spans were not delivered by %s: %s. Check that the endpoint is right and that it responds.",
             report.pending + sum(report.lost.values()),
             ", ".join(
-                pipeline.name for pipeline in (*span_processors, *log_processors) if not _is_whole(pipeline.stats())
+                pipeline.name for pipeline in (*span_processors, *log_processors) if not _is_complete(pipeline.stats())
             ),
             ", ".join(reason for reason in reasons if not reason.startswith("0 ")),
         )
     if failed_metric_exports():
-        _logger.warning("The last metrics were not sent. Does the endpoint take metrics? OTEL_METRICS_EXPORTER=none.")
+        _logger.warning("The last metrics were not sent. If the endpoint takes none, set OTEL_METRICS_EXPORTER=none.")
 
 
-def _is_whole(account: Any) -> bool:
-    return not (account.pending or account.lost)
+def _is_complete(numbers: Any) -> bool:
+    return not (numbers.pending or numbers.lost)
 
 
-def _report() -> FlushReport:
-    accounts = [pipeline.stats() for pipeline in span_processors]
+def _build_report() -> FlushReport:
+    all_numbers = [pipeline.stats() for pipeline in span_processors]
     lost: dict[str, int] = {}
-    for account in accounts:
-        for reason, number in account.lost.items():
+    for numbers in all_numbers:
+        for reason, number in numbers.lost.items():
             lost[reason] = lost.get(reason, 0) + number
     for pipeline in log_processors:
-        account = pipeline.stats()
-        for reason, number in {**account.lost, "pending": account.pending}.items():
+        numbers = pipeline.stats()
+        for reason, number in {**numbers.lost, "pending": numbers.pending}.items():
             if number:
                 lost[f"log_records_{reason}"] = number
     return FlushReport(
-        delivered=min((account.delivered for account in accounts), default=0),
-        pending=max((account.pending for account in accounts), default=0),
+        delivered=min((numbers.delivered for numbers in all_numbers), default=0),
+        pending=max((numbers.pending for numbers in all_numbers), default=0),
         lost=lost,
     )
 
 
-def _with_the_rest(report: FlushReport) -> FlushReport:
-    """The report of spans, with what is missing of all else that was to be sent."""
+def _add_metrics_and_artifacts(report: FlushReport) -> FlushReport:
+    """Return the report of spans with the numbers of metrics and artifacts that were not sent."""
     store = _artifact_store()
     missing = {"metrics_not_sent": failed_metric_exports(), "artifact_not_stored": store.not_stored() if store else 0}
-    return replace(report, lost={**report.lost, **{what: number for what, number in missing.items() if number}})
+    return replace(report, lost={**report.lost, **{reason: number for reason, number in missing.items() if number}})
 
 
 def flush(timeout: float = 10.0) -> FlushReport:
-    """Send everything produced so far, and say what became of it. Returns within ``timeout`` seconds.
+    """Send everything that was produced so far.
 
-    With a provider that ``configure()`` did not make, its ``force_flush`` is called, and the report says ``unknown``.
+    With a provider that ``configure()`` did not create, call its ``force_flush``; the report is then ``unknown``.
+
+    Args:
+        timeout: Time limit in seconds.
+
+    Returns:
+        The numbers of delivered, pending and lost spans. The report is true if everything was delivered.
     """
     if _provider is None:
-        return _flush_foreign(timeout)
-    end = time.monotonic() + _bounded(timeout)
-    for pipeline in _hurried():
+        return _flush_other_provider(timeout)
+    end = time.monotonic() + _limit(timeout)
+    for pipeline in _start_all():
         pipeline.drain(max(0.0, end - time.monotonic()))
     flush_metrics(max(0.0, end - time.monotonic()))
     _store_artifacts(max(0.0, end - time.monotonic()))
-    return _with_the_rest(_report())
+    return _add_metrics_and_artifacts(_build_report())
 
 
-def _bounded(timeout: float) -> float:
-    """A time that all who wait can take: an infinite one is a number of milliseconds to nobody."""
-    return min(max(0.0, timeout), _LONGEST)
+def _limit(timeout: float) -> float:
+    """Limit a timeout in seconds: infinity cannot be converted to milliseconds."""
+    return min(max(0.0, timeout), _MAX_TIMEOUT)
 
 
 def _store_artifacts(timeout: float) -> None:
-    """Wait for the artifact store, where one was ever used: else it is not loaded."""
+    """Wait for the artifact store. It is not imported if no artifact was ever stored."""
     store = _artifact_store()
     if store is not None:
         store.drain(timeout)
@@ -309,45 +335,52 @@ def _artifact_store() -> Any:
     return sys.modules.get("otelflow._artifacts.store")
 
 
-def _flush_foreign(timeout: float) -> FlushReport:
-    """Flush a provider of the user's own. It may take as long as it likes, so that is done on a thread beside."""
-    timeout = _bounded(timeout)
+def _flush_other_provider(timeout: float) -> FlushReport:
+    """Flush a provider that ``configure()`` did not create, in the background: it may exceed the time limit."""
+    timeout = _limit(timeout)
     end = time.monotonic() + timeout
     force_flush = getattr(global_provider(), "force_flush", None)
     if force_flush is not None:
-        _flushing.run(partial(_quietly, force_flush, int(timeout * 1000)), end)
+        _flush_call.run(partial(_call_and_log_errors, force_flush, int(timeout * 1000)), end)
     flush_metrics(max(0.0, end - time.monotonic()))
     _store_artifacts(max(0.0, end - time.monotonic()))
-    return _with_the_rest(FlushReport(unknown=True))
+    return _add_metrics_and_artifacts(FlushReport(unknown=True))
 
 
-def _quietly(call: Any, *arguments: Any) -> None:
+def _call_and_log_errors(call: Any, *arguments: Any) -> None:
     try:
         call(*arguments)
     except Exception:
-        _logger.warning("force_flush of the tracer provider in use raised.", exc_info=True)
+        _logger.warning("force_flush() of the tracer provider raised an exception.", exc_info=True)
 
 
 def shutdown(timeout: float = 10.0) -> FlushReport:
-    """Send everything, then stop sending: spans that end later are counted as lost. Returns within about ``timeout``
-    seconds, and says what became of the spans. A second call only reports. A provider of the user's own is flushed and
-    left running."""
+    """Send everything, then stop: spans that end later are counted as lost.
+
+    A second call only returns a report. A provider that ``configure()`` did not create is flushed and keeps running.
+
+    Args:
+        timeout: Time limit in seconds. The call may take slightly longer.
+
+    Returns:
+        The numbers of delivered, pending and lost spans. The report is true if everything was delivered.
+    """
     if _provider is None:
-        return _flush_foreign(timeout)
-    end = time.monotonic() + _bounded(timeout)
-    for pipeline in _hurried():
+        return _flush_other_provider(timeout)
+    end = time.monotonic() + _limit(timeout)
+    for pipeline in _start_all():
         pipeline.stop(max(0.0, end - time.monotonic()))
     shut_metrics_down(max(0.0, end - time.monotonic()))
     _store_artifacts(max(0.0, end - time.monotonic()))
     atexit.unregister(_at_exit)
-    return _with_the_rest(_report())
+    return _add_metrics_and_artifacts(_build_report())
 
 
 def stats() -> Stats:
-    """How much was produced, delivered and left out since the start of the process."""
+    """Return the numbers of produced, delivered and dropped data since the start of the process."""
     numbers = counts.snapshot()
     listener_errors = numbers.pop(LISTENER_ERRORS, 0)
-    report = _report()
+    report = _build_report()
     produced = max((pipeline.stats().produced for pipeline in span_processors), default=0)
     return Stats(
         produced=produced,

@@ -1,8 +1,8 @@
-"""From ended span to exporter: a bounded queue and one thread, with an account of every item.
+"""Batch processor: a bounded queue and one thread that export ended spans and log records, and count every item.
 
 The SDK's BatchSpanProcessor ignores the time limit of a flush, reports success when all was lost, and drops from its
-queue without a number that could be read (opentelemetry-python issues 4568, 4555). A report that tells the truth has
-to know of each, so the queue is ours.
+queue without a readable count (opentelemetry-python issues 4568, 4555). A correct report has to count every item, so
+otelflow has a queue of its own.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ from otelflow.context import SUPPRESS_KEY
 __all__ = ["BatchProcessor", "ExportStats"]
 
 _SHUTDOWN_SECONDS = 2.0
-"""How long an exporter's own shutdown is waited for where nothing else is said."""
+"""Time limit of an exporter's own shutdown."""
 
-_KEPT_PATIENCE = 0.5
-"""Seconds without progress at the end of the process for an exporter that keeps what it has not delivered."""
+_STORAGE_PATIENCE = 0.5
+"""Seconds without progress at the end of the process, for an exporter that stores undelivered items."""
 
-_HURRIED_PAUSE = 0.25
-"""Seconds between two tries while somebody waits for a flush."""
+_FLUSH_PAUSE = 0.25
+"""Limit in seconds of a pause between two tries during a flush."""
 
-_LARGEST_BATCH = 4096
-"""Items of one batch where many wait and nobody set another limit: fewer requests for the same spans."""
+_ADAPTIVE_BATCH = 4096
+"""Items of a batch if many wait and no limit is set: fewer requests for the same spans."""
 
 _logger = logging.getLogger("otelflow")
 
 
 class ExportStats(NamedTuple):
-    """What became of the items that one exporter was given since the start of the process. ``pending`` are on their
-    way; with an exporter that keeps them until they are delivered, all that it keeps."""
+    """Numbers of one exporter's items since the start of the process, by result. ``pending`` items wait or are in
+    flight; with an exporter that stores items until they are delivered, all items in its storage."""
 
     produced: int
     delivered: int
@@ -56,16 +56,16 @@ class ExportStats(NamedTuple):
 
 
 class BatchProcessor:
-    """Hands items (ended spans, log records) to one exporter, in batches, on one thread that starts with the first.
+    """Exports items (ended spans, log records) with one exporter, in batches, on a thread that starts with the first.
 
-    ``queue_size`` and ``batch_size`` are numbers of items, ``queue_bytes`` the size of those that are large,
-    ``delay`` the seconds that an item waits at most for others. ``batch_size`` None: 512, more where more wait and the
-    exporter is ours. ``wait`` seconds are waited for room by who puts something into a full queue, before the oldest
-    item goes; it goes to ``overflow``, where that is given, and is lost otherwise.
+    ``queue_size`` and ``batch_size`` are numbers of items, ``queue_bytes`` the bytes of the large ones, ``delay`` the
+    seconds an item may wait for others. ``batch_size`` None means 512, or up to 4,096 waiting items with otelflow's
+    exporter. ``put`` waits up to ``wait`` seconds for room in a full queue. Then the oldest item moves to ``overflow``,
+    or is lost if that is None.
 
-    An exporter may offer ``requests`` and ``send`` (see :class:`otelflow._export.delivery.Exporter`): then it is asked
-    again while its receiver is away. One with ``account`` keeps what it is given, and delivers it later; it may offer
-    ``export_encoded(body, number)``, to be given OTLP requests instead of spans.
+    An exporter with ``requests`` and ``send`` (see :class:`otelflow._export.delivery.Exporter`) gets retries while its
+    receiver is down. An exporter with ``account`` stores items and delivers them later; if it has
+    ``export_encoded(body, number)``, it gets OTLP requests instead of spans.
     """
 
     def __init__(
@@ -84,57 +84,57 @@ class BatchProcessor:
         self.kind = component_type(exporter)
         self.exporter = exporter
         self._is_sender = hasattr(exporter, "requests") and hasattr(exporter, "send")
-        self._keeps = hasattr(exporter, "account")
+        self._is_storage = hasattr(exporter, "account")
         self._batch_size = min(batch_size or 512, queue_size)
         is_adaptive = batch_size is None and self._is_sender
-        self._largest_batch = min(_LARGEST_BATCH, queue_size) if is_adaptive else self._batch_size
+        self._max_batch_size = min(_ADAPTIVE_BATCH, queue_size) if is_adaptive else self._batch_size
         self._delay, self._wait, self._overflow = delay, wait, overflow
-        self._queue = Queue(queue_size, queue_bytes, self._attend)
+        self._queue = Queue(queue_size, queue_bytes, self._on_threshold)
         self.put = self._queue.put
-        self._begin()
-        renew_in_child(self._begin)
+        self._reset()
+        renew_in_child(self._reset)
 
-    def _begin(self) -> None:
-        """Start empty; also in a forked child, whose parent sends what was waiting, and whose thread is gone."""
-        self._queue.begin()
-        self._bell = WakeUp()
-        self._delivered = self._passed_on = 0
+    def _reset(self) -> None:
+        """Start empty. Also called in a forked child: the parent sends its waiting items, and the thread is gone."""
+        self._queue.reset()
+        self._wake_up = WakeUp()
+        self._delivered = self._overflowed = 0
         self._lost: dict[str, int] = {}
-        self._hurrying: set[object] = set()
-        """Callers that wait for the queue to be emptied."""
-        self._progress = Progress(self._settled)
+        self._flush_callers: set[object] = set()
+        """Callers that wait for an empty queue. None stands for callers that do not wait."""
+        self._progress = Progress(self._finished_count)
         self._stopping = self._exporter_is_down = self._is_starting = False
         self._thread: threading.Thread | None = None
 
-    # --- the program's side -------------------------------------------------------------------------------------
+    # --- calls on the program's threads -------------------------------------------------------------------------
 
-    def _attend(self) -> None:
-        """Called by ``put`` where there is more to do than to append; it may be in a signal handler."""
+    def _on_threshold(self) -> None:
+        """Start or wake the thread, or make room. ``put`` calls this, maybe in a signal handler."""
         queue = self._queue
         if self._stopping:
             self._drop(len(queue), AFTER_SHUTDOWN)
             return
         if self._thread is None:
             self._start_thread()
-        if queue.is_over:
+        if queue.is_over_limit:
             self._make_room()
-        elif self._thread is not None:  # else the next item tries again to start it
-            self._expect(queue.most + 1)  # the thread sets it anew when it waits again
-        self._bell.set()
+        elif self._thread is not None:  # otherwise the next item tries again to start it
+            self._set_threshold(queue.max_items + 1)  # the thread lowers it when it waits again
+        self._wake_up.set()
 
     def _start_thread(self) -> None:
         with self._queue.lock:
-            if self._thread is not None or self._is_starting:  # a signal handler may come while it starts
+            if self._thread is not None or self._is_starting:  # a signal handler may run while it starts
                 return
-            thread = threading.Thread(target=self._work, name=f"otelflow-export-{self.name}", daemon=True)
+            thread = threading.Thread(target=self._run, name=f"otelflow-export-{self.name}", daemon=True)
             self._is_starting = True
             try:
                 thread.start()
-            except RuntimeError:  # no more threads now; at the interpreter's end stop() sends what waits
+            except RuntimeError:  # too many threads; at the interpreter's end, stop() sends the items
                 return
             finally:
                 self._is_starting = False
-                if thread.ident is not None:  # also where a KeyboardInterrupt came in between
+                if thread.ident is not None:  # also after a KeyboardInterrupt in start()
                     self._thread = thread
                     arm_watchdog()
 
@@ -142,148 +142,148 @@ class BatchProcessor:
         queue = self._queue
         if self._wait and threading.current_thread() is not self._thread:
             end = time.monotonic() + self._wait
-            while queue.is_over and (left := end - time.monotonic()) > 0:
-                self._bell.set()
-                queue.room.wait(min(left, 0.05))  # a bell wakes one; several may wait
-        while queue.is_over and self._overflow is None:
+            while queue.is_over_limit and (seconds := end - time.monotonic()) > 0:
+                self._wake_up.set()
+                queue.room.wait(min(seconds, 0.05))  # it wakes one thread, and several may wait
+        while queue.is_over_limit and self._overflow is None:
             self._drop(1, QUEUE_FULL)
-        while queue.is_over and self._overflow is not None:
+        while queue.is_over_limit and self._overflow is not None:
             for item in queue.drop(1):
-                self._passed_on += 1
+                self._overflowed += 1
                 self._overflow.put(item)
 
     def _drop(self, number: int, reason: str) -> None:
-        """Lose the oldest items: one that is gone from the queue is counted before anyone looks."""
+        """Drop the oldest items. The lock makes every report count them either as waiting or as lost."""
         with self._queue.lock:
             dropped = len(self._queue.drop(number))
-            self._count_lost(reason, dropped)
-        self._say_lost(reason, dropped)
+            self._count_loss(reason, dropped)
+        self._log_loss(reason, dropped)
 
-    def _lose(self, reason: str, number: int = 1, what: str = "") -> None:
+    def _record_loss(self, reason: str, number: int = 1, detail: str = "") -> None:
         with self._queue.lock:
-            self._count_lost(reason, number)
-        self._say_lost(reason, number, what)
+            self._count_loss(reason, number)
+        self._log_loss(reason, number, detail)
 
-    def _count_lost(self, reason: str, number: int) -> None:
+    def _count_loss(self, reason: str, number: int) -> None:
         if number:
             self._lost.setdefault(reason, 0)
-            self._lost[reason] += number  # no call in between, after which a signal handler might come
+            self._lost[reason] += number  # no call in between: a signal handler could run after it
 
-    def _say_lost(self, reason: str, number: int, what: str = "") -> None:
+    def _log_loss(self, reason: str, number: int, detail: str = "") -> None:
         if number:
-            report_lost(self.name, self.exporter, reason, number, what)
+            report_lost(self.name, self.exporter, reason, number, detail)
 
     def hurry(self) -> None:
-        """Have what is waiting sent now, without waiting for it."""
-        self._hurrying.add(None)
-        self._bell.set()
+        """Start sending the waiting items now; return without waiting."""
+        self._flush_callers.add(None)
+        self._wake_up.set()
 
-    # --- the thread's side --------------------------------------------------------------------------------------
+    # --- the export thread --------------------------------------------------------------------------------------
 
-    def _work(self) -> None:
-        token = attach(set_value(SUPPRESS_KEY, True))  # spans of the exporter's own requests would never end
+    def _run(self) -> None:
+        token = attach(set_value(SUPPRESS_KEY, True))  # spans of the exporter's requests would cause further requests
         try:
             while batch := self._next_batch():
                 self._export(batch)
-                del batch  # a thread at rest would hold thousands of spans
+                del batch  # an idle thread would hold thousands of spans
         finally:
             detach(token)
         self._shut_exporter_down()
 
     def _next_batch(self) -> list[Any]:
-        """The items to send next, once there are enough, the oldest has waited long enough, or someone hurries; an
-        empty list when the pipeline stops and nothing is left."""
+        """Wait for the next batch: until there are enough items, the oldest has waited long enough, or a flush starts.
+        Return an empty list when this processor stops and no items are left."""
         queue, deadline = self._queue, None
         while not self._stopping:
-            waiting = len(queue)
-            if waiting and (self._hurrying or waiting >= self._batch_size):
+            number = len(queue)
+            if number and (self._flush_callers or number >= self._batch_size):
                 break
-            if not waiting:
-                self._hurrying.discard(None)
-                self._expect(1)
+            if not number:
+                self._flush_callers.discard(None)
+                self._set_threshold(1)
                 deadline = None
-                if not len(queue):  # one may have come before the threshold was there
-                    self._bell.wait()
+                if not len(queue):  # an item may have come before the threshold was set
+                    self._wake_up.wait()
                 continue
             deadline = deadline or time.monotonic() + self._delay
             if (seconds := deadline - time.monotonic()) <= 0:
                 break
-            self._expect(self._batch_size)
+            self._set_threshold(self._batch_size)
             if len(queue) < self._batch_size:
-                self._bell.wait(seconds)
-        self._expect(queue.most + 1)
-        return queue.take(self._largest_batch)
+                self._wake_up.wait(seconds)
+        self._set_threshold(queue.max_items + 1)
+        return queue.take(self._max_batch_size)
 
-    def _expect(self, number: int) -> None:
-        """Have the program's side call :meth:`_attend` at so many items; at each one when the pipeline stops."""
+    def _set_threshold(self, number: int) -> None:
+        """Set the queue length at which ``put`` calls :meth:`_on_threshold`. While stopping, every put does."""
         self._queue.threshold = number
-        if self._stopping:  # looked at after: the thread must not open again what stop() closes meanwhile
+        if self._stopping:  # checked last: else the thread could overwrite the 0 of stop()
             self._queue.threshold = 0
 
     def _export(self, batch: list[Any]) -> None:
-        reason, what = NOT_ENCODED, ""
+        reason, detail = NOT_ENCODED, ""
         try:
-            if not (self._deliver(batch) if self._is_sender else self._hand_over(batch)):
-                return  # the time is over: what is in hand is on its way for ever
-        except BaseException as raised:  # a SystemExit of somebody's must not end the thread
-            _logger.warning("Spans could not be sent by %s.", self.name, exc_info=True)
-            reason, what = EXPORT_FAILED, error_type(raised)
-        if self._queue.in_hand:
-            self._settle(self._queue.in_hand, reason, what)
+            if not (self._send_batch(batch) if self._is_sender else self._export_batch(batch)):
+                return  # the time is over: the items in flight stay pending
+        except BaseException as raised:  # a SystemExit of an exporter must not end the thread
+            _logger.warning("The exporter %s could not send a batch.", self.name, exc_info=True)
+            reason, detail = EXPORT_FAILED, error_type(raised)
+        if self._queue.in_flight:
+            self._record_result(self._queue.in_flight, reason, detail)
 
-    def _hand_over(self, batch: list[Any]) -> bool:
-        for number, export in self._exports(batch):
-            began, error = time.perf_counter(), None
+    def _export_batch(self, batch: list[Any]) -> bool:
+        for number, export in self._export_calls(batch):
+            start, error = time.perf_counter(), None
             try:
                 if export().name != "SUCCESS":  # SpanExportResult, LogRecordExportResult, ...
                     error = EXPORT_FAILED
-            except BaseException as raised:  # as above; what comes after it in this batch may be exported
+            except BaseException as raised:  # as in _export(); the rest of the batch is still exported
                 _logger.warning("The exporter %s raised; %d items are lost.", self.name, number, exc_info=True)
                 error = error_type(raised)
-            self._answered(time.perf_counter() - began, error)
-            is_counted = self._keeps and error == EXPORT_FAILED  # by the exporter, with a reason
-            self._settle(number, None if error is None or is_counted else EXPORT_FAILED, error or "")
+            self._measure_request(time.perf_counter() - start, error)
+            is_counted = self._is_storage and error == EXPORT_FAILED  # the exporter counts it, with a reason
+            self._record_result(number, None if error is None or is_counted else EXPORT_FAILED, error or "")
         return True
 
-    def _exports(self, batch: list[Any]) -> Iterator[tuple[int, Callable[[], Any]]]:
-        """The calls that export a batch, each with its number of items."""
+    def _export_calls(self, batch: list[Any]) -> Iterator[tuple[int, Callable[[], Any]]]:
+        """Yield the calls that export a batch, each with its number of items."""
         if not hasattr(self.exporter, "export_encoded"):
             yield len(batch), partial(self.exporter.export, batch)
             return
         for body, spans in requests(batch):
             yield len(spans), partial(self.exporter.export_encoded, body, len(spans))
 
-    def _deliver(self, batch: list[Any]) -> bool:
+    def _send_batch(self, batch: list[Any]) -> bool:
         return Delivery(
             self.exporter,
             pause=self._pause,
-            settled=self._settle,
-            answered=self._answered,
-            waiting=lambda what: report_waiting(self.name, self.exporter, len(self._queue) + self._queue.in_hand, what),
+            on_result=self._record_result,
+            on_response=self._measure_request,
+            on_wait=lambda why: report_waiting(self.name, self.exporter, len(self._queue) + self._queue.in_flight, why),
         ).deliver(batch)
 
-    def _settle(self, number: int, reason: str | None, what: str) -> None:
+    def _record_result(self, number: int, reason: str | None, detail: str) -> None:
         with self._queue.lock:
-            self._queue.in_hand -= number
+            self._queue.in_flight -= number
             if reason is None:
                 self._delivered += number
         if reason is not None:
-            self._lose(reason, number, what)
+            self._record_loss(reason, number, detail)
         self._progress.advanced()
 
-    def _answered(self, seconds: float, error: str | None) -> None:
+    def _measure_request(self, seconds: float, error: str | None) -> None:
         if measures.on:
             measures.exported(self.name, self.kind, seconds, error)
 
-    def _pause(self, seconds: float, firmly: bool) -> bool:
-        began = time.monotonic()
-        self._hurrying.discard(None)  # it was tried at once; who waits for a flush stays in there
+    def _pause(self, seconds: float, is_minimum: bool) -> bool:
+        start = time.monotonic()
+        self._flush_callers.discard(None)  # it stands for one try only; the callers that wait stay in the set
         while not self._stopping:
-            limit = seconds if firmly or not self._hurrying else min(seconds, _HURRIED_PAUSE)
-            left = began + limit - time.monotonic()
-            if left <= 0:
+            limit = seconds if is_minimum or not self._flush_callers else min(seconds, _FLUSH_PAUSE)
+            rest = start + limit - time.monotonic()
+            if rest <= 0:
                 return True
-            self._bell.wait(left)
+            self._wake_up.wait(rest)
         return False
 
     def _shut_exporter_down(self) -> None:
@@ -300,12 +300,12 @@ class BatchProcessor:
     # --- waiting ------------------------------------------------------------------------------------------------
 
     def stats(self) -> ExportStats:
-        """What became of the items so far."""
+        """Return the numbers of items so far, by result."""
         with self._queue.lock:
-            delivered, lost, pending = self._delivered, dict(self._lost), self._queue.in_hand + len(self._queue)
-            produced = self._settled() + pending
-        others = [self.exporter.account()] if self._keeps else []
-        if self._keeps:
+            delivered, lost, pending = self._delivered, dict(self._lost), self._queue.in_flight + len(self._queue)
+            produced = self._finished_count() + pending
+        others = [self.exporter.account()] if self._is_storage else []
+        if self._is_storage:
             delivered = others[0].delivered
         if self._overflow is not None:
             others.append(self._overflow.stats())
@@ -316,43 +316,43 @@ class BatchProcessor:
                 lost[reason] = lost.get(reason, 0) + number
         return ExportStats(produced, delivered, lost, pending)
 
-    def _settled(self) -> int:
-        return self._delivered + sum(self._lost.values()) + self._passed_on
+    def _finished_count(self) -> int:
+        return self._delivered + sum(self._lost.values()) + self._overflowed
 
     def drain(self, timeout: float | None, patience: float | None = None, since: float | None = None) -> bool:
-        """Wait until every item so far is delivered or lost; whether it came to that.
+        """Wait until every item so far is delivered or lost. Return whether that is so.
 
-        At most ``timeout`` seconds; with ``patience``, also no longer than that many seconds without any progress,
-        counted from ``since`` (of :func:`time.monotonic`) on.
-        Takes no lock for longer than it holds it, and may be called by a signal handler.
+        Waits up to ``timeout`` seconds; with ``patience``, also only that many seconds without progress, counted from
+        ``since`` (of :func:`time.monotonic`). A signal handler may call this: it never waits for a lock that its own
+        thread holds.
         """
         if threading.current_thread() is self._thread:
             return False
         end = None if timeout is None else time.monotonic() + timeout
-        goal = self._settled() + self._queue.in_hand + len(self._queue)
+        goal = self._finished_count() + self._queue.in_flight + len(self._queue)
         caller = object()
-        self._hurrying.add(caller)
-        if goal > self._settled():
-            self._start_thread()  # where there was none to be had when they came
-        self._bell.set()
+        self._flush_callers.add(caller)
+        if goal > self._finished_count():
+            self._start_thread()  # starting it may have failed when the items came
+        self._wake_up.set()
         try:
-            with self._queue.left_open():
-                done = self._progress.wait_for(goal, end, patience, since) and self._backlog_is_sent(end, patience)
+            with self._queue.lock_released():
+                is_drained = self._progress.wait_for(goal, end, patience, since) and self._flush_storage(end, patience)
         finally:
-            self._hurrying.discard(caller)
+            self._flush_callers.discard(caller)
         if self._overflow is not None:
-            return self._overflow.drain(seconds_left(end), patience, since) and done
-        return done
+            return self._overflow.drain(seconds_left(end), patience, since) and is_drained
+        return is_drained
 
-    def _backlog_is_sent(self, end: float | None, patience: float | None) -> bool:
-        """Whether an exporter that keeps what it is given has delivered all of it; waited for as in :meth:`drain`."""
-        if not self._keeps:
+    def _flush_storage(self, end: float | None, patience: float | None) -> bool:
+        """Wait until a storing exporter has delivered all items. Return whether that is so; limits as in drain()."""
+        if not self._is_storage:
             return True
         while True:
             before = self.exporter.account()
-            if self._exporter_is_down:  # it sends nothing any more
+            if self._exporter_is_down:  # it was shut down and sends nothing
                 return not before.pending
-            limits = [seconds_left(end), None if patience is None else min(patience, _KEPT_PATIENCE)]
+            limits = [seconds_left(end), None if patience is None else min(patience, _STORAGE_PATIENCE)]
             seconds = min((limit for limit in limits if limit is not None), default=30.0)
             if self.exporter.force_flush(int(seconds * 1000)):
                 return True
@@ -362,32 +362,32 @@ class BatchProcessor:
                 return False
 
     def stop(self, timeout: float | None, patience: float | None = None, since: float | None = None) -> None:
-        """Drain within ``timeout`` and ``patience`` (see :meth:`drain`), then take no more. A second call is free."""
+        """Drain within ``timeout`` and ``patience`` (see drain()), then refuse items. A second call does nothing."""
         end = None if timeout is None else time.monotonic() + timeout
         if self._stopping:
             return
         if len(self._queue):
             self._start_thread()
-            if self._thread is None:  # the interpreter is ending, and starts no more threads
+            if self._thread is None:  # the interpreter is ending and starts no more threads
                 self._stopping = True
-                self._work()
+                self._run()
         self.drain(timeout, patience, since)
         self._stopping = True
-        self._expect(0)
+        self._set_threshold(0)
         self._drop(len(self._queue), AFTER_SHUTDOWN)
-        self._bell.set()
-        with self._queue.left_open():
-            self._end_thread(end, patience, since)
+        self._wake_up.set()
+        with self._queue.lock_released():
+            self._join_thread(end, patience, since)
         if self._overflow is not None:
             self._overflow.stop(seconds_left(end), patience, since)
 
     def patience_left(self, patience: float, since: float) -> float:
-        """What is left of ``patience`` seconds without progress, counted from ``since``; a quarter of it at least."""
+        """Return the rest of ``patience`` seconds without progress since ``since``; at least a quarter of them."""
         return max(patience / 4, seconds_left(self._progress.last(since) + patience) or 0.0)
 
-    def _end_thread(self, end: float | None, patience: float | None, since: float | None) -> None:
-        # An idle thread shuts its exporter down by itself. One in the middle of a request has to hear of it from here,
-        # and not from the caller's thread: what an exporter does there may take as long as it likes.
+    def _join_thread(self, end: float | None, patience: float | None, since: float | None) -> None:
+        # An idle thread shuts its exporter down by itself. During a request, the shutdown has to come from here, on a
+        # background thread: it may take any time, and must not block the caller.
         seconds = _SHUTDOWN_SECONDS if end is None else max(0.0, end - time.monotonic())
         if patience is not None:
             seconds = min(seconds, self.patience_left(patience, since or time.monotonic()))

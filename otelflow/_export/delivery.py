@@ -1,4 +1,4 @@
-"""Deliver a batch of spans: in requests that a receiver accepts, again while it is away, each span accounted for."""
+"""Deliver a batch of spans: in requests that a receiver accepts, with retries, and with a result for each span."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from otelflow._otlp.response import Outcome, Response
 
 __all__ = ["Delivery", "Exporter"]
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 8.0
-"""Seconds between two tries of one request; each pause is twice the one before, give or take a fifth."""
+_FIRST_PAUSE, _MAX_PAUSE = 0.25, 8.0
+"""Seconds between two tries of one request. Each pause is twice the one before, plus or minus a fifth."""
 
-_LONGEST_WISH = 300.0
-"""Seconds that a receiver is left alone at most, whatever it asks for."""
+_MAX_RETRY_AFTER = 300.0
+"""Limit in seconds of a pause that a receiver asks for."""
 
 _MAX_SERVER_ERRORS = 5
-"""How often a request is tried that the receiver answers with an error of its own. It holds up all that wait behind."""
+"""Limit of tries of a request that causes an error in the receiver: it delays all requests after it."""
 
 
 class Exporter(Protocol):
-    """What a delivery needs: :class:`otelflow._otlp.exporter.OtlpExporter` is one."""
+    """Exporter that a delivery can use, such as :class:`otelflow._otlp.exporter.OtlpExporter`."""
 
     def requests(self, spans: Sequence[Any]) -> Iterator[tuple[bytes, Sequence[Any]]]:
-        """Yield the spans in requests that a receiver can take, in order."""
+        """Yield the spans in requests small enough for a receiver, in order."""
         ...
 
     def send(self, body: bytes) -> Response:
-        """Send one of them."""
+        """Send one request."""
         ...
 
 
@@ -38,11 +38,15 @@ _Request = tuple[bytes, Sequence[Any]]
 
 
 class Delivery:
-    """Deliver batches by one exporter, on the thread that calls.
+    """Delivers batches with one exporter, on the calling thread.
 
-    ``pause(seconds, firmly)`` waits, less where somebody hurries unless ``firmly``; it returns False where there is no
-    more time. ``settled(number, reason, detail)`` is told of spans that arrived (reason None) or are lost.
-    ``answered(seconds, error)`` is told of each response.
+    Args:
+        exporter: Encodes and sends the requests.
+        pause: ``pause(seconds, is_minimum)`` waits before a retry. A flush makes it shorter unless ``is_minimum``.
+            Returns False if the time is over.
+        on_result: ``on_result(number, reason, detail)`` is called for spans that arrived (reason None) or are lost.
+        on_response: ``on_response(seconds, error)`` is called for each response, with the request's duration.
+        on_wait: ``on_wait(detail)`` is called before each pause.
     """
 
     def __init__(
@@ -50,40 +54,40 @@ class Delivery:
         exporter: Exporter,
         *,
         pause: Callable[[float, bool], bool],
-        settled: Callable[[int, str | None, str], None],
-        answered: Callable[[float, str | None], None],
-        waiting: Callable[[str], None],
+        on_result: Callable[[int, str | None, str], None],
+        on_response: Callable[[float, str | None], None],
+        on_wait: Callable[[str], None],
     ) -> None:
         self._exporter = exporter
-        self._pause, self._answered, self._waiting = pause, answered, waiting
-        self._partition = Partition(self._send, self._halve, settled)
+        self._pause, self._on_response, self._on_wait = pause, on_response, on_wait
+        self._partition = Partition(self._send, self._halve, on_result)
 
     def deliver(self, spans: Sequence[Any]) -> bool:
-        """Deliver ``spans``. Return False where the time was over before all were settled."""
+        """Deliver ``spans``. Return False if the time was over before each had a result."""
         return all(
             self._partition.deliver(Part(request, len(request[1]), True)) for request in self._exporter.requests(spans)
         )
 
     def _send(self, part: Part) -> Response | None:
-        """Send a request until there is an answer that another try would not change; None if the time is over."""
+        """Send a request until another try would not change the response. Return None if the time is over."""
         pauses, server_errors = _pauses(), 0
         while True:
             response = self._try(part.payload[0])
             server_errors += response.outcome is Outcome.SERVER_ERROR
             if server_errors >= _MAX_SERVER_ERRORS or response.outcome not in (Outcome.RETRY, Outcome.SERVER_ERROR):
                 return response
-            self._waiting(response.detail)
+            self._on_wait(response.detail)
             pause = next(pauses)
-            if response.retry_after:  # 0, or a time that is over, would be asked again and again without a rest
-                pause = min(max(response.retry_after, _FIRST_PAUSE), _LONGEST_WISH)
+            if response.retry_after:  # 0, or a time in the past, would mean retries without a pause
+                pause = min(max(response.retry_after, _FIRST_PAUSE), _MAX_RETRY_AFTER)
             if not self._pause(pause, bool(response.retry_after)):
                 return None
 
     def _try(self, body: bytes) -> Response:
-        began = time.perf_counter()
+        start = time.perf_counter()
         response = self._exporter.send(body)
         is_accepted = response.outcome is Outcome.ACCEPTED
-        self._answered(time.perf_counter() - began, None if is_accepted else response.detail)
+        self._on_response(time.perf_counter() - start, None if is_accepted else response.detail)
         return response
 
     def _halve(self, request: _Request) -> tuple[_Request, _Request] | None:
@@ -96,9 +100,9 @@ class Delivery:
 def _pauses() -> Iterator[float]:
     seconds = _FIRST_PAUSE
     while True:
-        # SystemRandom: a program that seeds `random` sees the numbers that it would see without us.
+        # SystemRandom: a program that seeds `random` gets the same numbers as without otelflow.
         yield seconds * _random.uniform(0.8, 1.2)
-        seconds = min(seconds * 2, _LONGEST_PAUSE)
+        seconds = min(seconds * 2, _MAX_PAUSE)
 
 
 _random = random.SystemRandom()

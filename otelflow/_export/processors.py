@@ -1,4 +1,4 @@
-"""The two doors from the SDK into a pipeline: for ended spans, and for log records."""
+"""Processors of the SDK that put ended spans and log records into a batch processor."""
 
 from __future__ import annotations
 
@@ -15,24 +15,26 @@ from otelflow._spans.tracer import SCOPE
 __all__ = ["ExportLogProcessor", "ExportSpanProcessor"]
 
 _SHUTDOWN_SECONDS = 30.0
-"""How long a provider's own ``shutdown()`` may wait; otelflow's is given its time by the caller."""
+"""Time limit of the provider's ``shutdown()``; for ``otelflow.shutdown()``, the caller sets the limit."""
 
 
 class _ExportProcessor:
+    """Base of both processors: flushes and stops the batch processor."""
+
     def __init__(self, pipeline: BatchProcessor) -> None:
         self.pipeline = pipeline
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """True when everything so far was accepted within the time."""
+        """Flush within the time. Return True if every item so far was accepted."""
         return self.pipeline.drain(timeout_millis / 1000) and not self.pipeline.stats().lost
 
     def shutdown(self) -> None:
-        """Called by the provider's ``shutdown()``."""
+        """Stop the batch processor; called by the provider's ``shutdown()``."""
         self.pipeline.stop(_SHUTDOWN_SECONDS)
 
 
 class ExportSpanProcessor(_ExportProcessor, SpanProcessor):
-    """Puts each ended span that was sampled into a pipeline."""
+    """Puts each ended span that was sampled into a batch processor."""
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         pass
@@ -44,21 +46,23 @@ class ExportSpanProcessor(_ExportProcessor, SpanProcessor):
 
 
 def _size(span: Any) -> int:
-    """The bytes of a span that may be large; 0 for the others, which the number of spans bounds. Ours without events
-    are never asked: their attributes are capped, and this is on the path of each of them."""
-    said = getattr(span, "_said", None)
-    if type(said) is PendingEvents:
-        size = sum([_bytes(attributes) for _, attributes, _ in said])
-        return size if size > _SMALL else 0
+    """Return the bytes of a large span; 0 for a small one, for which the limit of the number of spans is enough.
+
+    Spans of otelflow without events are not measured: their attributes are limited, and this runs for each span.
+    """
+    pending_events = getattr(span, "_said", None)
+    if type(pending_events) is PendingEvents:
+        size = sum([_bytes(attributes) for _, attributes, _ in pending_events])
+        return size if size > _SMALL_SPAN else 0
     events, scope = span._events, span._instrumentation_scope
     if not events and scope is not None and scope.name == SCOPE:
         return 0
     size = _bytes(span._attributes) + sum([_bytes(event.attributes) for event in events])
-    return size if size > _SMALL else 0
+    return size if size > _SMALL_SPAN else 0
 
 
-_SMALL = 2000
-"""Bytes of values below which the number of spans is bound enough."""
+_SMALL_SPAN = 2000
+"""Bytes of values up to which a span counts as small."""
 
 
 def _bytes(attributes: Any) -> int:
@@ -66,9 +70,9 @@ def _bytes(attributes: Any) -> int:
 
 
 class ExportLogProcessor(_ExportProcessor, LogRecordProcessor):
-    """Puts each log record into a pipeline."""
+    """Puts each log record into a batch processor."""
 
     def on_emit(self, log_record: Any) -> None:
         self.pipeline.put(log_record)
 
-    emit = on_emit  # its name in SDKs before 1.39
+    emit = on_emit  # the name of the method in SDKs before 1.39

@@ -1,4 +1,4 @@
-"""What waits to be exported: bounded in number and bytes, taken in without a lock, and never lost uncounted."""
+"""Queue of items that wait for export: limited in number and bytes, appended to without a lock, fully counted."""
 
 from __future__ import annotations
 
@@ -14,97 +14,100 @@ __all__ = ["Queue"]
 
 
 class Queue:
-    """Any thread puts in, one takes out.
+    """Queue that any thread puts items into, and one thread takes items from.
 
-    ``put`` is on the path of every span, and may be called by a signal handler in the middle of another ``put``: so it
-    appends, compares a length, and is done. ``attend`` is called where the length has come to ``threshold``, which the
-    thread that takes out sets to what it waits for.
+    ``put`` runs for every span, and a signal handler may call it in the middle of another ``put``. So it only appends
+    and compares a length. It calls ``on_threshold`` when the length reaches ``threshold``; the thread that takes items
+    sets that to the length that it waits for.
     """
 
-    def __init__(self, most: int, most_bytes: int, attend: Callable[[], None]) -> None:
-        self.most, self.most_bytes = most, most_bytes
-        self._attend = attend
-        self.begin()
+    def __init__(self, max_items: int, max_bytes: int, on_threshold: Callable[[], None]) -> None:
+        self.max_items, self.max_bytes = max_items, max_bytes
+        self._on_threshold = on_threshold
+        self.reset()
 
-    def begin(self) -> None:
-        """Start empty; also in a forked child, whose parent sends what was waiting."""
+    def reset(self) -> None:
+        """Make the queue empty. Also called in a forked child, whose parent sends the waiting items."""
         self._items: deque[Any] = deque()
         self._bytes = 0
-        self.in_hand = 0
-        """Items that were taken out, and are neither delivered nor lost yet."""
+        self.in_flight = 0
+        """Items that were taken, and are neither delivered nor lost yet."""
         self.threshold = 0
         self.lock = threading.RLock()
-        """Held where items leave: one that is neither here nor there would be missing in the account."""
+        """Held while items leave: otherwise a count at that moment would miss them."""
         self.room = WakeUp()
-        """Rings when items have left."""
+        """Set when items have left."""
 
     def __len__(self) -> int:
         return len(self._items)
 
     def put(self, item: Any, size: int = 0) -> None:
-        """Take one item. ``size``: its bytes, told where they are many."""
+        """Append an item. ``size`` is its bytes if it is large, else 0."""
         items = self._items
         if size:
-            with self.lock:  # else the item might be taken out while its bytes are not counted
+            with self.lock:  # otherwise the item could be taken before its bytes are counted
                 self._bytes += size
-                items.append(_Sized(item, size))
+                items.append(_SizedItem(item, size))
         else:
             items.append(item)
-        if len(items) >= self.threshold or self._bytes > self.most_bytes:
-            self._attend()
+        if len(items) >= self.threshold or self._bytes > self.max_bytes:
+            self._on_threshold()
 
     @property
-    def is_over(self) -> bool:
-        """Whether there is more than may be."""
-        return len(self._items) > self.most or self._bytes > self.most_bytes
+    def is_over_limit(self) -> bool:
+        """True if there are more items or bytes than the limit."""
+        return len(self._items) > self.max_items or self._bytes > self.max_bytes
 
     def take(self, number: int) -> list[Any]:
-        """The oldest items, ``number`` at most; they are in hand from now on."""
+        """Take up to ``number`` of the oldest items; they count as in flight from now on."""
         with self.lock:
-            taken = self._pop(number)
-            self.in_hand += len(taken)
+            items = self._pop(number)
+            self.in_flight += len(items)
         self.room.set()
-        return taken
+        return items
 
     def drop(self, number: int) -> list[Any]:
-        """Take the oldest items out, which nobody will send from here."""
+        """Remove up to ``number`` of the oldest items and return them; they do not count as in flight."""
         with self.lock:
             return self._pop(number)
 
     @contextmanager
-    def left_open(self) -> Iterator[None]:
-        """Without the lock, should this thread hold it: a signal handler came in between, and is to wait for a thread
-        that needs it. What it interrupted goes on as if other threads had been there before."""
-        held = 0
+    def lock_released(self) -> Iterator[None]:
+        """Release the lock for the duration of the block if this thread holds it.
+
+        A signal handler may have interrupted a holder, and must wait for the export thread, which needs the lock. The
+        interrupted code continues as if the other thread had come before it.
+        """
+        depth = 0
         try:
             while True:
                 self.lock.release()
-                held += 1
-        except RuntimeError:  # it is another's, or nobody's
+                depth += 1
+        except RuntimeError:  # another thread holds it, or none
             pass
         try:
             yield
         finally:
-            for _ in range(held):
+            for _ in range(depth):
                 self.lock.acquire()
 
     def _pop(self, number: int) -> list[Any]:
         items = self._items
-        taken: list[Any] = []
+        popped: list[Any] = []
         try:
             for _ in range(min(number, len(items))):
-                taken.append(items.popleft())  # noqa: PERF401
-        except IndexError:  # see left_open
+                popped.append(items.popleft())  # noqa: PERF401
+        except IndexError:  # another thread took items while lock_released() was in effect
             pass
         if self._bytes:
-            for position, item in enumerate(taken):
-                if type(item) is _Sized:
+            for position, item in enumerate(popped):
+                if type(item) is _SizedItem:
                     self._bytes -= item.size
-                    taken[position] = item.item
-        return taken
+                    popped[position] = item.item
+        return popped
 
 
-class _Sized:
+class _SizedItem:
     """An item with its size in bytes."""
 
     __slots__ = ("item", "size")

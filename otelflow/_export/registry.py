@@ -1,4 +1,4 @@
-"""List the pipelines in use, one for each exporter."""
+"""List the batch processors in use: one for each exporter."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from otelflow._export.batch_processor import BatchProcessor
 __all__ = ["log_processors", "span_processors"]
 
 span_processors: list[BatchProcessor] = []
-"""To each span exporter in use, one."""
+"""One for each span exporter."""
 
 log_processors: list[BatchProcessor] = []
-"""The same of log records."""
+"""One for each log record exporter."""

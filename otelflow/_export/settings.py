@@ -1,4 +1,4 @@
-"""Read the settings of a pipeline's queue and batches from the environment."""
+"""Read a batch processor's settings from the environment: limits of the queue and the batches."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ __all__ = ["queue_settings"]
 
 
 def queue_settings(exporter: Any = None) -> dict[str, Any]:
-    """From the environment; an exporter that somebody watches says by ``schedule_delay`` that it waits less, in
-    seconds."""
+    """Return the settings of the environment, as arguments of ``BatchProcessor``.
+
+    An exporter that a person watches may have a shorter delay: its attribute ``schedule_delay``, in seconds.
+    """
     size = number_from_environment(
         OTELFLOW_QUEUE_SIZE, number_from_environment("OTEL_BSP_MAX_QUEUE_SIZE", 100_000, 1), 1
     )

@@ -1,8 +1,9 @@
-"""OTLP's attributes as bytes of protobuf's wire format, written without message objects in between.
+"""Encode attributes as OTLP protobuf bytes, without building message objects.
 
-The shape is that of ``opentelemetry/proto/common/v1/common.proto`` (https://github.com/open-telemetry/opentelemetry-proto),
-the encoding https://protobuf.dev/programming-guides/encoding/. What OTLP has no place for is left out as upstream's
-encoder leaves it out: that attribute, not the others.
+The messages are those of ``opentelemetry/proto/common/v1/common.proto``
+(https://github.com/open-telemetry/opentelemetry-proto). The wire format is
+https://protobuf.dev/programming-guides/encoding/. An attribute that OTLP cannot represent is left out, and the others
+are kept, as in OpenTelemetry's encoder.
 """
 
 from __future__ import annotations
@@ -15,46 +16,46 @@ from opentelemetry.attributes import BoundedAttributes
 
 from otelflow._runtime.log_once import log_once
 
-__all__ = ["AttributeEncoder", "EncodingCache", "sized", "text_field", "utf8", "varint"]
+__all__ = ["AttributeEncoder", "EncodingCache", "text_field", "utf8", "varint", "with_length"]
 
-_MOST_DEPTH = 32
+_MAX_DEPTH = 32
 """A value nested deeper is left out: decoders refuse a whole request whose messages are more than 100 deep."""
 
-_MOST_KNOWN = 1024
-"""Keys, and sets of attributes, that are remembered for one encoding."""
+_MAX_CACHED = 1024
+"""Limit of keys, and of attribute mappings, that one encoder caches."""
 
-_MOST_VALUES = 64
-"""Texts of one key that are remembered: enough for the names of tasks, few enough for ids that never come again."""
+_MAX_TEXTS_PER_KEY = 64
+"""Limit of texts that are cached for one key: enough for task names, few enough for ids that never occur again."""
 
 _DOUBLE = Struct("<Bd")
 _BYTE = [bytes((number,)) for number in range(128)]
 _SHORT_TEXT = [bytes((number + 2, 0x0A, number)) for number in range(126)]
-"""By the length of a text: the length of an AnyValue of it, and what stands in that before the text."""
+"""Bytes before a short text in an AnyValue, by the text's length: length of the AnyValue, tag, length of the text."""
 
 
 def varint(number: int) -> bytes:
-    """A number from 0 in protobuf's base 128, the low seven bits first."""
+    """Encode a number, 0 or larger, in protobuf's base 128, the low seven bits first."""
     if number < 128:
         return _BYTE[number]
     if number < 16384:
         return bytes((number & 127 | 128, number >> 7))
-    made = bytearray()
+    encoded = bytearray()
     while number > 127:
-        made.append(number & 127 | 128)
+        encoded.append(number & 127 | 128)
         number >>= 7
-    made.append(number)
-    return bytes(made)
+    encoded.append(number)
+    return bytes(encoded)
 
 
-def sized(body: bytes) -> bytes:
-    """``body`` with its length before it, as a message, a text or bytes stand after their tag."""
+def with_length(body: bytes) -> bytes:
+    """Prefix ``body`` with its length: the form in which a message, a text or bytes follow their tag."""
     return varint(len(body)) + body
 
 
 def utf8(text: str) -> bytes:
-    """``text`` in UTF-8; U+FFFD where it has half of a surrogate pair, for which UTF-8 has no place.
+    """Encode ``text`` in UTF-8; U+FFFD replaces half of a surrogate pair, which UTF-8 cannot represent.
 
-    They come from file names that are not UTF-8, mostly. Protobuf refuses them, and the batch with them.
+    Such halves mostly come from file names that are not UTF-8. Protobuf refuses them, and the whole batch with them.
     """
     try:
         return str.encode(text)
@@ -63,119 +64,121 @@ def utf8(text: str) -> bytes:
 
 
 def text_field(tag: bytes, text: str | None) -> bytes:
-    """A text as a field; nothing where it is empty."""
-    return tag + sized(utf8(text)) if text else b""
+    """Encode a text as a field; return no bytes if it is empty."""
+    return tag + with_length(utf8(text)) if text else b""
 
 
 def _any_value(value: Any, depth: int = 0) -> bytes:
-    """An AnyValue, with its length before it."""
+    """Encode an AnyValue, prefixed with its length."""
     if isinstance(value, str):
         text = utf8(value)
-        return _SHORT_TEXT[len(text)] + text if len(text) < 126 else sized(b"\x0a" + sized(text))
+        return _SHORT_TEXT[len(text)] + text if len(text) < 126 else with_length(b"\x0a" + with_length(text))
     if value is None:
         return b"\x00"
     if isinstance(value, bool):
         return b"\x02\x10\x01" if value else b"\x02\x10\x00"
     if isinstance(value, int):
-        return _integer(value)
+        return _integer_value(value)
     if isinstance(value, float):
         return b"\x09" + _DOUBLE.pack(0x21, value)
     if isinstance(value, bytes):
-        return sized(b"\x3a" + sized(value))
-    if depth > _MOST_DEPTH:
-        raise ValueError(f"nested more than {_MOST_DEPTH} deep")
+        return with_length(b"\x3a" + with_length(value))
+    if depth > _MAX_DEPTH:
+        raise ValueError(f"nested more than {_MAX_DEPTH} levels deep")
     if isinstance(value, Sequence):
-        return sized(b"\x2a" + sized(b"".join([b"\x0a" + _any_value(item, depth + 1) for item in value])))
+        return with_length(b"\x2a" + with_length(b"".join([b"\x0a" + _any_value(item, depth + 1) for item in value])))
     if isinstance(value, Mapping):
-        pairs = [b"\x0a" + sized(_key(str(key)) + _any_value(item, depth + 1)) for key, item in value.items()]
-        return sized(b"\x32" + sized(b"".join(pairs)))
-    raise TypeError(f"no type of OTLP's: {type(value).__name__}")
+        pairs = [
+            b"\x0a" + with_length(_key_prefix(str(key)) + _any_value(item, depth + 1)) for key, item in value.items()
+        ]
+        return with_length(b"\x32" + with_length(b"".join(pairs)))
+    raise TypeError(f"values of type {type(value).__name__} are not supported")
 
 
-def _integer(value: int) -> bytes:
+def _integer_value(value: int) -> bytes:
     if -(2**63) <= value < 2**63:
-        return sized(b"\x18" + varint(int(value) & 0xFFFFFFFFFFFFFFFF))
+        return with_length(b"\x18" + varint(int(value) & 0xFFFFFFFFFFFFFFFF))
     raise ValueError("a number of more than 64 bits")
 
 
-def _key(key: str) -> bytes:
-    """What stands in a KeyValue before the length of its value."""
-    return b"\x0a" + sized(utf8(key)) + b"\x12"
+def _key_prefix(key: str) -> bytes:
+    """Encode the part of a KeyValue before the length of its value."""
+    return b"\x0a" + with_length(utf8(key)) + b"\x12"
 
 
 class EncodingCache(dict[Any, bytes]):
-    """Bytes that were made of something before, and are again where they are not there; bounded."""
+    """Cache of encoded values: encodes a missing value, and stores it while there are fewer than 1,024."""
 
-    def __init__(self, make: Callable[[Any], bytes]) -> None:
-        self._make = make
+    def __init__(self, encode: Callable[[Any], bytes]) -> None:
+        self._encode = encode
 
-    def __missing__(self, of: Any) -> bytes:
-        made = self._make(of)
-        if len(self) < _MOST_KNOWN:
-            self[of] = made
-        return made
+    def __missing__(self, value: Any) -> bytes:
+        encoded = self._encode(value)
+        if len(self) < _MAX_CACHED:
+            self[value] = encoded
+        return encoded
 
 
 class AttributeEncoder:
-    """Writes attributes as fields with one tag, and remembers what it wrote: runs have most of theirs in common.
+    """Encodes attributes as fields with one tag, and caches them: runs share most of their attributes.
 
-    It is made for one encoding, by one thread, and goes with it. Sets of attributes are known again by identity, so
-    each is held for as long.
+    Create one for each encoding, use it on one thread, and discard it. The cache identifies attribute mappings by
+    ``id()``, so it holds a reference to each of them.
     """
 
     def __init__(self, tag: bytes) -> None:
         self._tag = tag
-        self._keys = EncodingCache(_key)
+        self._keys = EncodingCache(_key_prefix)
         self._texts: dict[str, dict[str, bytes]] = {}
-        self._sets: dict[int, bytes] = {}
-        self._held: list[Any] = []
+        self._mappings: dict[int, bytes] = {}
+        self._references: list[Any] = []
 
-    def written(self, attributes: Mapping[str, Any] | None) -> bytes:
-        """A field for each attribute, in their order."""
+    def encode(self, attributes: Mapping[str, Any] | None) -> bytes:
+        """Encode each attribute as a field, in their order, and cache the result for this mapping."""
         if type(attributes) is BoundedAttributes:
             attributes = attributes._dict
-        made = self._sets.get(id(attributes))
-        if made is None:
-            made = b"".join(self.fields(attributes))
-            if len(self._held) >= _MOST_KNOWN:
-                self._sets, self._held = {}, []
-            self._sets[id(attributes)] = made
-            self._held.append(attributes)
-        return made
+        encoded = self._mappings.get(id(attributes))
+        if encoded is None:
+            encoded = b"".join(self.fields(attributes))
+            if len(self._references) >= _MAX_CACHED:
+                self._mappings, self._references = {}, []
+            self._mappings[id(attributes)] = encoded
+            self._references.append(attributes)
+        return encoded
 
     def fields(self, attributes: Mapping[str, Any] | None) -> list[bytes]:
-        """The fields one by one, of a set that is not to be remembered as a whole."""
+        """Return the field of each attribute. For mappings that do not occur again: they are not cached as a whole."""
         if type(attributes) is BoundedAttributes:
             attributes = attributes._dict
-        made: list[bytes] = []
+        fields: list[bytes] = []
         if not attributes:
-            return made
+            return fields
         texts = self._texts
         for key, value in attributes.items():
             if type(value) is not str:
-                made.append(self._value(key, value))
-            elif (field := texts.get(key, _NOTHING).get(value)) is not None:
-                made.append(field)
+                fields.append(self._field(key, value))
+            elif (field := texts.get(key, _NO_TEXTS).get(value)) is not None:
+                fields.append(field)
             else:
-                made.append(self._text(key, value))
-        return made
+                fields.append(self._text_field(key, value))
+        return fields
 
-    def _text(self, key: str, value: str) -> bytes:
-        made = self._value(key, value)
-        known = self._texts.get(key)
-        if known is None and len(self._texts) < _MOST_KNOWN:
-            known = self._texts[key] = {}
-        if known is not None and len(known) < _MOST_VALUES:
-            known[value] = made
-        return made
+    def _text_field(self, key: str, value: str) -> bytes:
+        field = self._field(key, value)
+        cached = self._texts.get(key)
+        if cached is None and len(self._texts) < _MAX_CACHED:
+            cached = self._texts[key] = {}
+        if cached is not None and len(cached) < _MAX_TEXTS_PER_KEY:
+            cached[value] = field
+        return field
 
-    def _value(self, key: str, value: Any) -> bytes:
-        """Any attribute; nothing, where OTLP has no place for it."""
+    def _field(self, key: str, value: Any) -> bytes:
+        """Encode any attribute; return no bytes if OTLP cannot represent it."""
         try:
-            return self._tag + sized(self._keys[key] + _any_value(value))
-        except Exception as error:  # a value of any class may do anything when it is looked at
-            log_once(f"otlp {key}", "The attribute %r was left out: OTLP has no place for it (%s).", key, error)
+            return self._tag + with_length(self._keys[key] + _any_value(value))
+        except Exception as error:  # methods of a user's class may raise anything
+            log_once(f"otlp {key}", "The attribute %r was left out: OTLP cannot represent it (%s).", key, error)
             return b""
 
 
-_NOTHING: dict[str, bytes] = {}
+_NO_TEXTS: dict[str, bytes] = {}

@@ -1,4 +1,4 @@
-"""OTLP endpoint: where a signal is sent and how, each value with the variable or argument that it comes from.
+"""OTLP endpoint: the URL and the settings of one signal, each with the variable or argument that it comes from.
 
 The exporter, its factory, the doctor and the spool read the same object, so they cannot disagree.
 """
@@ -34,24 +34,24 @@ __all__ = [
 
 GRPC, HTTP = "grpc", "http/protobuf"
 GRPC_PORT, HTTP_PORT = 4317, 4318
-"""OTLP specification: the default ports of the two transports."""
+"""Default ports of the two protocols, from the OTLP specification."""
 
 DEFAULT = "default"
-"""Source of a value that nobody set."""
+"""Source of a value that is not set."""
 
 _TIMEOUT_SECONDS = 10.0
 _COMPRESSIONS = {GRPC: ("none", "gzip"), HTTP: ("none", "gzip", "deflate")}
 
 
 class Setting(NamedTuple):
-    """A value as it is written, and the variable, option or argument that it comes from."""
+    """A value as text, and the variable, option or argument that it comes from."""
 
     text: str = ""
     source: str = DEFAULT
 
 
 def otlp_setting(name: str, signal: str = "traces") -> Setting:
-    """Read ``OTEL_EXPORTER_OTLP_…``: the signal's own variable, or else the one for all signals.
+    """Read ``OTEL_EXPORTER_OTLP_…``: the signal's own variable; if that is not set, the one for all signals.
 
     Args:
         name: End of the variable's name, such as ``HEADERS``.
@@ -64,15 +64,15 @@ def otlp_setting(name: str, signal: str = "traces") -> Setting:
 
 
 class Endpoint(NamedTuple):
-    """Where one signal is sent over OTLP, and how.
+    """Endpoint of one signal: the URL, the protocol and the settings.
 
-    ``url`` is complete, with the signal's path for HTTP. It may hold a password: show :attr:`shown` or
-    :attr:`bare_url` instead. The other settings are kept as they are written; a method reads each that can be wrong.
+    ``url`` is complete, with the signal's path for HTTP. It may contain a password: print :attr:`shown` or
+    :attr:`bare_url` instead. The other settings are stored as text; methods parse those that can be invalid.
     """
 
     url: str
     source: str
-    """Where the URL comes from."""
+    """The variable or argument that the URL comes from."""
     protocol: str
     """:data:`GRPC` or :data:`HTTP`."""
     protocol_source: str
@@ -83,17 +83,17 @@ class Endpoint(NamedTuple):
     client_certificate: Setting
     client_key: Setting
     insecure: Setting
-    given_headers: Mapping[str, str] | None = None
-    """Headers of ``configure(headers=...)``: sent in the place of the environment's."""
+    custom_headers: Mapping[str, str] | None = None
+    """Headers of ``configure(headers=...)``; they replace those of the environment."""
 
     @property
     def is_grpc(self) -> bool:
-        """Whether the protocol is gRPC."""
+        """True if the protocol is gRPC."""
         return self.protocol == GRPC
 
     @property
     def shown(self) -> str:
-        """The URL with marks in the place of credentials and query values."""
+        """The URL with credentials and query values redacted."""
         return redacted_url(self.url)
 
     @property
@@ -108,28 +108,31 @@ class Endpoint(NamedTuple):
 
     @property
     def port(self) -> int:
-        """The port that is called. gRPC's own default is 443, with and without TLS."""
+        """The port to connect to. gRPC's own default is 443, with and without TLS."""
         return _split(self.url).port or (443 if self.is_grpc or self.tls else 80)
 
     @property
     def authority(self) -> str:
-        """``host:port`` as the URL has it: what a gRPC channel connects to."""
+        """``host:port`` as in the URL: the target of a gRPC channel."""
         return _split(self.url).netloc
 
     @property
     def place(self) -> str:
-        """``host:port`` for people, the port always there."""
+        """``host:port`` for messages, always with a port."""
         return f"{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
     @property
     def is_local(self) -> bool:
-        """Whether the host is this machine by its usual names."""
+        """True if the host is a usual name of this machine."""
         return self.host in ("localhost", "127.0.0.1", "::1")
 
     @property
     def tls(self) -> bool:
-        """Whether TLS is spoken: as the scheme says. For gRPC, OTEL_EXPORTER_OTLP_INSECURE decides beside ``http://``
-        and without a scheme, as in OpenTelemetry's exporter for Python."""
+        """True if TLS is used: the scheme decides.
+
+        For gRPC with ``http://`` or no scheme, OTEL_EXPORTER_OTLP_INSECURE decides, as in OpenTelemetry's exporter for
+        Python.
+        """
         scheme = _split(self.url).scheme
         if not self.is_grpc or scheme == "https":
             return scheme == "https"
@@ -137,7 +140,7 @@ class Endpoint(NamedTuple):
 
     def header_values(self) -> dict[str, str]:
         """Return the headers to send, decoded."""
-        return dict(self.given_headers or parse_env_headers(self.headers.text, liberal=True))
+        return dict(self.custom_headers or parse_env_headers(self.headers.text, liberal=True))
 
     def timeout_seconds(self) -> float:
         """Return the time limit of one request, in seconds.
@@ -146,7 +149,7 @@ class Endpoint(NamedTuple):
             ValueError: It is not a number above 0.
         """
         seconds = float(self.timeout.text or _TIMEOUT_SECONDS)
-        if not 0 < seconds < threading.TIMEOUT_MAX:  # each request would raise
+        if not 0 < seconds < threading.TIMEOUT_MAX:  # otherwise each request would raise
             raise ValueError(f"OTEL_EXPORTER_OTLP_TIMEOUT is {self.timeout.text!r}. Use a number of seconds above 0")
         return seconds
 
@@ -154,7 +157,7 @@ class Endpoint(NamedTuple):
         """Return ``none``, ``gzip`` or ``deflate``.
 
         Raises:
-            ValueError: The protocol has no such compression.
+            ValueError: The protocol does not support this compression.
         """
         name = self.compression.text.lower() or "none"
         if name not in _COMPRESSIONS[self.protocol]:
@@ -175,24 +178,24 @@ def find_endpoint(
 
     Args:
         signal: ``traces``, ``metrics`` or ``logs``.
-        url: Used in the place of the environment's. Over HTTP it gets the signal's path if it has no path.
-        is_base: ``url`` always gets the signal's path, as OTEL_EXPORTER_OTLP_ENDPOINT does.
-        protocol: :data:`GRPC` or :data:`HTTP`, in the place of the environment's.
-        headers: Sent in the place of the environment's.
-        is_checked: Raise where the URL cannot be called.
+        url: Replaces the environment's. With HTTP, the signal's path is appended if the URL has no path.
+        is_base: Append the signal's path to ``url`` even if it has a path, as with OTEL_EXPORTER_OTLP_ENDPOINT.
+        protocol: :data:`GRPC` or :data:`HTTP`; replaces the environment's.
+        headers: Replace the environment's.
+        is_checked: Raise an error if the URL is invalid.
 
     Raises:
-        ConfigError: The URL cannot be called, or the environment asks for an unknown protocol.
+        ConfigError: The URL or the environment's protocol is invalid.
     """
     address = url if url and url.text else otlp_setting("ENDPOINT", signal)
-    chosen = protocol or find_protocol(address.text, signal)
+    used_protocol = protocol or find_protocol(address.text, signal)
     if address.text and is_checked:
-        check_endpoint(address.text, chosen.text == HTTP)
+        check_endpoint(address.text, used_protocol.text == HTTP)
     return Endpoint(
-        _whole_url(address, chosen.text, signal, is_base or address is not url),
+        _complete_url(address, used_protocol.text, signal, is_base or address is not url),
         address.source,
-        chosen.text,
-        chosen.source,
+        used_protocol.text,
+        used_protocol.source,
         headers=otlp_setting("HEADERS", signal),
         timeout=otlp_setting("TIMEOUT", signal),
         compression=otlp_setting("COMPRESSION", signal),
@@ -200,15 +203,15 @@ def find_endpoint(
         client_certificate=otlp_setting("CLIENT_CERTIFICATE", signal),
         client_key=otlp_setting("CLIENT_KEY", signal),
         insecure=otlp_setting("INSECURE", signal),
-        given_headers=headers,
+        custom_headers=headers,
     )
 
 
-def _whole_url(address: Setting, protocol: str, signal: str, is_base: bool) -> str:
+def _complete_url(address: Setting, protocol: str, signal: str, is_base: bool) -> str:
     if protocol == GRPC:
         return address.text or f"http://localhost:{GRPC_PORT}"
     if address.source == f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT":
-        return address.text  # OTLP exporter specification: the signal's own variable is used as it is
+        return address.text  # OTLP exporter specification: use the signal's own variable unchanged
     base = (address.text or f"http://localhost:{HTTP_PORT}").rstrip("/")
     has_path = _split(base).path.strip("/")
     return address.text if has_path and not is_base else base + signal_path(signal)
@@ -218,15 +221,15 @@ def find_protocol(url: str, signal: str = "traces") -> Setting:
     """Return the protocol of OTEL_EXPORTER_OTLP_PROTOCOL; if unset, gRPC for a URL with port 4317, else HTTP.
 
     Raises:
-        ConfigError: The variable asks for a protocol that Python has no exporter for.
+        ConfigError: The variable names a protocol for which Python has no exporter.
     """
     protocol, source = otlp_setting("PROTOCOL", signal)
     protocol = protocol.lower()
     if protocol in (GRPC, HTTP):
         return Setting(protocol, source)
     if protocol:
-        near = " Python has no exporter for JSON." if "json" in protocol else ""
-        raise ConfigError(f"{source} is {protocol!r}.{near} Set {source} to {HTTP} or {GRPC}.", setting=source)
+        hint = " Python has no exporter for JSON." if "json" in protocol else ""
+        raise ConfigError(f"{source} is {protocol!r}.{hint} Set {source} to {HTTP} or {GRPC}.", setting=source)
     return protocol_of_port(url)
 
 
@@ -240,20 +243,20 @@ def protocol_of_port(url: str) -> Setting:
 
 
 def check_endpoint(url: str, is_http: bool) -> None:
-    """Raise unless an exporter can call ``url``.
+    """Raise an error unless ``url`` is a valid endpoint.
 
     Raises:
-        ConfigError: It is not a URL with scheme (over HTTP), host and a valid port.
+        ConfigError: It is not a URL with a scheme (for HTTP), a host and a valid port.
     """
     try:
         parts = urlsplit(url if "://" in url or is_http else f"http://{url}")
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is not a number, brackets that do not close
-        usable = False
-    if not usable:
+        is_valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is not a number, or an unclosed bracket
+        is_valid = False
+    if not is_valid:
         example = f"http://localhost:{HTTP_PORT if is_http else GRPC_PORT}"
         raise ConfigError(
-            f"The OTLP endpoint {url!r} is no URL that can be called. Use one like {example} "
+            f"The OTLP endpoint {url!r} is not a valid URL. Use one like {example} "
             "(OTEL_EXPORTER_OTLP_ENDPOINT, or configure(endpoint=...)).",
             setting="OTEL_EXPORTER_OTLP_ENDPOINT",
         )
@@ -267,5 +270,5 @@ def signal_path(signal: str) -> str:
 def _split(url: str) -> SplitResult:
     try:
         return urlsplit(url if "://" in url else f"//{url}")
-    except ValueError:  # only where nobody checked it: no receiver will be found there
+    except ValueError:  # only with is_checked=False: requests to this URL will fail
         return SplitResult("", url, "", "", "")

@@ -1,7 +1,7 @@
-"""OTLP span exporter of ``configure()``: set up by OpenTelemetry's variables, with senders of our own.
+"""OTLP span exporter of ``configure()``, set up by OpenTelemetry's variables.
 
-OpenTelemetry's exporters drop a batch after ten seconds of an outage, take a partial success for a whole one, and give
-up a request that is too large. They are used where a variable is set that only they know.
+OpenTelemetry's exporters drop a batch after an outage of ten seconds, treat a partial success as a complete one, and
+drop a request that is too large. They are used only if a variable is set that this exporter does not support.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from otelflow.config import OTELFLOW_MAX_REQUEST_BYTES, number_from_environment
 __all__ = ["OtlpExporter", "make_otlp", "new_sender", "requests"]
 
 _MAX_REQUEST_BYTES = 4_000_000
-"""Default of ``OTELFLOW_MAX_REQUEST_BYTES``: a little below the 4 MiB that gRPC servers take."""
+"""Default of ``OTELFLOW_MAX_REQUEST_BYTES``: a little below 4 MiB, the limit of gRPC servers."""
 
 _CREDENTIALS = [f"OTEL_PYTHON_EXPORTER_OTLP_{{}}_{name}CREDENTIAL_PROVIDER" for name in ("TRACES_", "")]
 
 
 class OtlpExporter:
-    """Export spans to one OTLP endpoint. The batch processor asks for ``requests`` and sends them one by one."""
+    """Exports spans to one OTLP endpoint. The batch processor takes its ``requests`` and sends them one by one."""
 
     def __init__(self, sender: Any) -> None:
         self.sender = sender
@@ -32,11 +32,11 @@ class OtlpExporter:
 
     @property
     def endpoint(self) -> str:
-        """Where it sends, without credentials."""
+        """The URL without credentials."""
         return url_without_credentials(self.sender.endpoint)
 
     def requests(self, spans: Sequence[Any]) -> Iterator[tuple[bytes, Sequence[Any]]]:
-        """``spans`` in requests, see :func:`requests`."""
+        """Yield ``spans`` in requests, see :func:`requests`."""
         return requests(spans)
 
     def send(self, body: bytes) -> Response:
@@ -44,7 +44,7 @@ class OtlpExporter:
         return self.sender.send(body)  # type: ignore[no-any-return]
 
     def shutdown(self) -> None:
-        """End the connections, and with them a request that is under way."""
+        """Close the connections; this aborts a request in progress."""
         self.sender.close()
 
     def __repr__(self) -> str:
@@ -52,18 +52,18 @@ class OtlpExporter:
 
 
 def requests(spans: Sequence[Any]) -> Iterator[tuple[bytes, Sequence[Any]]]:
-    """Yield ``spans`` in requests of at most ``OTELFLOW_MAX_REQUEST_BYTES``, in order; a larger one has one span."""
+    """Yield ``spans`` in requests of at most ``OTELFLOW_MAX_REQUEST_BYTES``, in order. A larger one has one span."""
     from otelflow._otlp.request_encoder import encode_parts
 
-    most = number_from_environment(OTELFLOW_MAX_REQUEST_BYTES, _MAX_REQUEST_BYTES, 1000)
-    return encode_parts(spans, int(most))
+    max_bytes = number_from_environment(OTELFLOW_MAX_REQUEST_BYTES, _MAX_REQUEST_BYTES, 1000)
+    return encode_parts(spans, int(max_bytes))
 
 
 def make_otlp(endpoint: Endpoint) -> OtlpExporter | None:
-    """Return an exporter to ``endpoint``; None where OpenTelemetry's own has to be used.
+    """Return an exporter to ``endpoint``; None if OpenTelemetry's exporter has to be used.
 
     Raises:
-        ValueError: The endpoint's timeout or compression cannot be used.
+        ValueError: The endpoint's timeout or compression is invalid.
         OSError: A certificate for gRPC cannot be read.
     """
     protocol = "GRPC" if endpoint.is_grpc else "HTTP"
@@ -72,7 +72,7 @@ def make_otlp(endpoint: Endpoint) -> OtlpExporter | None:
     if endpoint.is_grpc:
         from otelflow._otlp.grpc_sender import read_certificates
 
-        read_certificates(endpoint)  # a wrong path is an error now, not with the first request
+        read_certificates(endpoint)  # report a wrong path now, not with the first request
     return OtlpExporter(new_sender(endpoint))
 
 
@@ -80,7 +80,7 @@ def new_sender(endpoint: Endpoint) -> Sender:
     """Return a sender to ``endpoint``.
 
     Raises:
-        ValueError: The endpoint's timeout or compression cannot be used.
+        ValueError: The endpoint's timeout or compression is invalid.
     """
     if endpoint.is_grpc:
         from otelflow._otlp.grpc_sender import GrpcSender  # grpc takes 100 ms to import

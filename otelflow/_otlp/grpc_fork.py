@@ -1,9 +1,9 @@
-"""A fork beside a thread that is within gRPC: the child does without gRPC.
+"""Track gRPC calls across forks: a child that was forked during a call must not use gRPC.
 
-gRPC gets a child ready only where nobody is in a call at the fork (it logs "Other threads are currently calling into
-gRPC, skipping fork() handlers"). Else its core may abort the child, and with it the program, when that uses gRPC (1.85,
-``ev_epoll1_linux.cc``: "Check failed"). To end the call for the fork is no way out: soon after a channel was closed,
-gRPC's own handlers wait for ever within ``fork()``.
+gRPC prepares a child only if no thread is in a call at the fork. Otherwise it logs "Other threads are currently calling
+into gRPC, skipping fork() handlers", and its core may abort a child that uses gRPC (1.85, ``ev_epoll1_linux.cc``:
+"Check failed"). Rejected: ending the call before the fork. Soon after a channel was closed, gRPC's own handlers wait
+forever within ``fork()``.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ import os
 import threading
 import time
 
-__all__ = ["within_grpc"]
+__all__ = ["grpc_calls"]
 
-_PATIENCE_SECONDS = 0.1
-"""How long a fork waits at most for calls to end: most take some milliseconds."""
+_MAX_WAIT_SECONDS = 0.1
+"""Limit of a fork's wait for calls to end: most take a few milliseconds."""
 
 
-class _WithinGrpc:
-    """Entered by every thread that calls gRPC."""
+class _GrpcCalls:
+    """Context manager around every call into gRPC; counts the threads that are in one."""
 
     def __init__(self) -> None:
-        self.is_torn = False
-        """This process was forked in the middle of a call: it must not use gRPC."""
-        self._begin()
+        self.is_interrupted = False
+        """True if this process was forked during a call: it must not use gRPC."""
+        self._reset()
 
-    def _begin(self) -> None:
+    def _reset(self) -> None:
         self._threads = 0
         self._changed = threading.Condition()
 
@@ -40,25 +40,25 @@ class _WithinGrpc:
             self._changed.notify_all()
 
     def before_fork(self) -> None:
-        """Nobody comes in until the fork is over."""
+        """Block new calls until the fork is over, and wait a moment for the calls in progress."""
         self._changed.acquire()
-        end = time.monotonic() + _PATIENCE_SECONDS
-        while self._threads and (left := end - time.monotonic()) > 0:
-            self._changed.wait(left)
+        end = time.monotonic() + _MAX_WAIT_SECONDS
+        while self._threads and (seconds := end - time.monotonic()) > 0:
+            self._changed.wait(seconds)
 
     def after_in_parent(self) -> None:
         self._changed.release()
 
     def after_in_child(self) -> None:
-        self.is_torn = self.is_torn or self._threads > 0
-        self._begin()
+        self.is_interrupted = self.is_interrupted or self._threads > 0
+        self._reset()
 
 
-within_grpc = _WithinGrpc()
+grpc_calls = _GrpcCalls()
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
-        before=within_grpc.before_fork,
-        after_in_parent=within_grpc.after_in_parent,
-        after_in_child=within_grpc.after_in_child,
+        before=grpc_calls.before_fork,
+        after_in_parent=grpc_calls.after_in_parent,
+        after_in_child=grpc_calls.after_in_child,
     )

@@ -19,14 +19,14 @@ from otelflow._version import __version__
 __all__ = ["HttpSender"]
 
 _GZIP_LEVEL = 1
-"""The fastest: its output is a tenth larger for spans than at the default level, in a quarter of the time."""
+"""The fastest level. For spans, its output is a tenth larger than at the default level, in a quarter of the time."""
 
 
 class HttpSender:
-    """Send to one endpoint over connections that stay open.
+    """Sends requests to one endpoint over connections that stay open.
 
     Raises:
-        ValueError: The endpoint's timeout or compression cannot be used.
+        ValueError: The endpoint's timeout or compression is invalid.
     """
 
     component_type = "otlp_http_span_exporter"
@@ -44,31 +44,31 @@ class HttpSender:
         certificate, key = endpoint.client_certificate.text or None, endpoint.client_key.text
         self._client_certificate = (certificate, key) if certificate and key else certificate
         self._connect()
-        # A child that used its parent's connections would write into the middle of its parent's requests.
+        # With its parent's connections, a forked child would write into the middle of its parent's requests.
         renew_in_child(self._connect)
 
     def _connect(self) -> None:
         self._session = requests.Session()
 
     def send(self, body: bytes) -> Response:
-        """Send one request. Raises nothing that a receiver or a network can cause."""
+        """Send one request. Failures of the receiver or the network are returned, not raised."""
         try:
             response = self.post(body, self._timeout)
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidHeader, UnicodeError) as error:
             return Response(Outcome.UNSENDABLE, type(error).__name__)
-        except (requests.exceptions.RequestException, OSError) as error:  # OSError: a certificate that is not there
+        except (requests.exceptions.RequestException, OSError) as error:  # OSError: a certificate file is missing
             return Response(Outcome.RETRY, type(error).__name__)
         outcome = http_outcome(response.status_code, response.text if response.status_code == 400 else "")
         if outcome is Outcome.ACCEPTED:
-            return _accepted(response.content)
-        retry_after = _seconds(response.headers.get("Retry-After"))
+            return _accepted_response(response.content)
+        retry_after = _retry_seconds(response.headers.get("Retry-After"))
         return Response(outcome, f"HTTP {response.status_code}", retry_after=retry_after)
 
     def post(self, body: bytes, timeout: float) -> requests.Response:
-        """Send one request and return the response as it is. Raises what :mod:`requests` raises."""
+        """Send one request and return the response; raise the exceptions of :mod:`requests`."""
         return self._session.post(
             self.endpoint,
-            self._compressed(body),
+            self._compress(body),
             headers=self._headers,
             timeout=timeout,
             verify=self._verify,
@@ -76,28 +76,28 @@ class HttpSender:
             allow_redirects=False,
         )
 
-    def _compressed(self, body: bytes) -> bytes:
+    def _compress(self, body: bytes) -> bytes:
         if self._compression == "gzip":
             return gzip.compress(body, _GZIP_LEVEL)
         return zlib.compress(body) if self._compression == "deflate" else body
 
     def close(self) -> None:
-        """End the connections, and with them a request that is under way."""
+        """Close the connections; this aborts a request in progress."""
         self._session.close()
 
 
-def _accepted(content: bytes) -> Response:
+def _accepted_response(content: bytes) -> Response:
     if not content:  # the usual response
         return Response(Outcome.ACCEPTED)
     try:
         partial = ExportTraceServiceResponse.FromString(content).partial_success
-    except Exception:  # a success all the same: some gateways answer in words of their own
+    except Exception:  # still a success: some gateways respond with a body of their own
         return Response(Outcome.ACCEPTED)
     return Response(Outcome.ACCEPTED, partial.error_message, max(0, partial.rejected_spans))
 
 
-def _seconds(retry_after: str | None) -> float | None:
-    """Return the header's seconds, or those until its date. https://www.rfc-editor.org/rfc/rfc9110#name-retry-after"""
+def _retry_seconds(retry_after: str | None) -> float | None:
+    """Return the seconds in the header, or until its date. https://www.rfc-editor.org/rfc/rfc9110#name-retry-after"""
     if retry_after is None:
         return None
     try:

@@ -1,8 +1,8 @@
 """Partition a batch of spans into requests that a receiver accepts.
 
-A request that is too large is halved until its parts fit. Of one that is malformed the bad span is looked for, with at
-most 2·log2(n)+1 requests for n spans: where both halves are refused it is not one span that is wrong, but the address
-or the format, and all is lost.
+A request that is too large is halved until its parts fit. In a malformed request, a search finds the invalid span with
+at most 2·log2(n)+1 requests for n spans. If both halves are refused, the address or the format is wrong and not a
+single span: then all spans are lost.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ class Part(NamedTuple):
     payload: Any
     spans: int
     is_whole: bool = False
-    """It is the batch itself, not a half of it."""
+    """True if it is the batch itself, not a part of it."""
 
 
 class Partition:
-    """Send batches, each in parts where that is necessary, and report what became of each span.
+    """Sends batches, each in parts if necessary, and reports the result of each span.
 
     Args:
-        send: Sends a part, again as often as that makes sense. Returns the final response, None if the time is over.
-        halve: Returns a payload as two with half its spans each, the smaller first; None if it cannot.
-        settled: Called with a number of spans, the reason of their loss (None: accepted), and details for people.
+        send: Sends a part, with retries. Returns the final response, or None if the time is over.
+        halve: Splits a payload into two with half its spans each, the smaller first. Returns None if it cannot.
+        on_result: Called with a number of spans, the reason of their loss (None: accepted), and a detail for messages.
     """
 
     def __init__(
         self,
         send: Callable[[Part], Response | None],
         halve: Callable[[Any], tuple[Any, Any] | None],
-        settled: Callable[[int, str | None, str], None],
+        on_result: Callable[[int, str | None, str], None],
     ) -> None:
-        self._send, self._halve, self._settled = send, halve, settled
+        self._send, self._halve, self._on_result = send, halve, on_result
 
     def deliver(self, part: Part) -> bool:
-        """Send ``part``. Return False if the time is over: what was not reported by then is not settled."""
+        """Send ``part``. Return False if the time is over; the remaining spans then have no result."""
         response = self._send(part)
         return response is not None and self._handle(part, response)
 
@@ -52,37 +52,37 @@ class Partition:
         if outcome is Outcome.ACCEPTED:
             rejected = min(response.rejected, part.spans)
             if rejected < part.spans:
-                self._settled(part.spans - rejected, None, "")
+                self._on_result(part.spans - rejected, None, "")
             if rejected:
-                self._settled(rejected, REJECTED, response.detail)
+                self._on_result(rejected, REJECTED, response.detail)
             return True
         halves = self._halves(part) if outcome in (Outcome.TOO_LARGE, Outcome.MALFORMED) else None
         if halves is None:
-            self._settled(part.spans, TOO_LARGE if outcome is Outcome.TOO_LARGE else REFUSED, response.detail)
+            self._on_result(part.spans, TOO_LARGE if outcome is Outcome.TOO_LARGE else REFUSED, response.detail)
             return True
         if outcome is Outcome.TOO_LARGE:
             return all(self.deliver(half) for half in halves)
         return self._find_malformed(*halves)
 
     def _find_malformed(self, first: Part, second: Part) -> bool:
-        """Deliver the halves of a malformed part but for the span that is wrong."""
+        """Deliver the halves of a malformed part, except for the invalid span."""
         response = self._send(first)
         if response is None:
             return False
         if response.outcome is Outcome.ACCEPTED:
             self._handle(first, response)
-            # What is wrong is in the second half: it need not be sent whole.
+            # The invalid span is in the second half: sending that as a whole would fail.
             halves = self._halves(second)
             return self.deliver(second) if halves is None else self._find_malformed(*halves)
         if response.outcome is not Outcome.MALFORMED:
             return self._handle(first, response) and self.deliver(second)
-        other = self._send(second)
-        if other is None:
+        second_response = self._send(second)
+        if second_response is None:
             return False
-        if other.outcome in (Outcome.MALFORMED, Outcome.REFUSED):
-            self._settled(first.spans + second.spans, REFUSED, other.detail)
+        if second_response.outcome in (Outcome.MALFORMED, Outcome.REFUSED):
+            self._on_result(first.spans + second.spans, REFUSED, second_response.detail)
             return True
-        return self._handle(second, other) and self._handle(first, response)
+        return self._handle(second, second_response) and self._handle(first, response)
 
     def _halves(self, part: Part) -> tuple[Part, Part] | None:
         if part.spans < 2:
@@ -90,5 +90,5 @@ class Partition:
         halves = self._halve(part.payload)
         if halves is None:
             return None
-        few = part.spans // 2
-        return Part(halves[0], few), Part(halves[1], part.spans - few)
+        smaller = part.spans // 2
+        return Part(halves[0], smaller), Part(halves[1], part.spans - smaller)

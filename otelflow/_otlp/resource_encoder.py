@@ -1,19 +1,19 @@
-"""Resources and scopes as bytes of OTLP's protobuf: what stands around the spans of each."""
+"""Encode resources and scopes as OTLP protobuf bytes: the bytes around the spans of each."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from otelflow._otlp.attribute_encoder import AttributeEncoder, sized, text_field
+from otelflow._otlp.attribute_encoder import AttributeEncoder, text_field, with_length
 
 __all__ = ["EncodedScope", "EncodedScopes"]
 
-_MOST_KNOWN = 1024
-"""Pairs of a resource and a scope that are known again by identity."""
+_MAX_CACHED = 1024
+"""Limit of cached pairs of a resource and a scope."""
 
 
 class EncodedScope:
-    """What stands before and after the spans of a scope, or before and after the scopes of a resource."""
+    """The bytes before and after the spans of a scope, or before and after the scopes of a resource."""
 
     __slots__ = ("after", "before", "parent")
 
@@ -22,37 +22,38 @@ class EncodedScope:
 
 
 class EncodedScopes:
-    """Makes frames; two that are equal are one.
+    """Encodes scopes; equal scopes are one object.
 
-    Upstream's encoder asks resources for their hash, once a span, which is one of all their attributes as JSON.
+    OpenTelemetry's encoder calls ``hash(resource)`` once a span, which writes all its attributes as JSON.
     """
 
     def __init__(self) -> None:
-        self._frames: dict[Any, EncodedScope] = {}
-        self._known: dict[tuple[int, int], tuple[EncodedScope, Any, Any]] = {}
+        self._scopes: dict[Any, EncodedScope] = {}
+        self._cache: dict[tuple[int, int], tuple[EncodedScope, Any, Any]] = {}
 
     def of(self, resource: Any, scope: Any) -> EncodedScope:
-        """The frame of ``scope`` within ``resource``."""
-        known = self._known.get((id(resource), id(scope)))
-        if known is not None:
-            return known[0]
-        made = self._scope(scope, self._resource(resource))
-        if len(self._known) >= _MOST_KNOWN:
-            self._known.clear()
-        self._known[id(resource), id(scope)] = made, resource, scope  # held: ids may come again when things are gone
-        return made
+        """Return the encoded ``scope`` within ``resource``."""
+        cached = self._cache.get((id(resource), id(scope)))
+        if cached is not None:
+            return cached[0]
+        encoded = self._scope(scope, self._resource(resource))
+        if len(self._cache) >= _MAX_CACHED:
+            self._cache.clear()
+        # Hold both objects: an id may be used again when its object is gone.
+        self._cache[id(resource), id(scope)] = encoded, resource, scope
+        return encoded
 
     def _resource(self, resource: Any) -> EncodedScope:
         fields = AttributeEncoder(b"\x0a").fields(resource.attributes)
         key = "resource", frozenset(fields), resource.schema_url
-        made = EncodedScope(b"\x0a" + sized(b"".join(fields)), text_field(b"\x1a", resource.schema_url))
-        return self._frames.setdefault(key, made)
+        encoded = EncodedScope(b"\x0a" + with_length(b"".join(fields)), text_field(b"\x1a", resource.schema_url))
+        return self._scopes.setdefault(key, encoded)
 
     def _scope(self, scope: Any, parent: EncodedScope) -> EncodedScope:
         if scope is None:
-            return self._frames.setdefault((parent, None), EncodedScope(b"\x0a\x00", b"", parent))
+            return self._scopes.setdefault((parent, None), EncodedScope(b"\x0a\x00", b"", parent))
         fields = AttributeEncoder(b"\x1a").fields(scope.attributes)
         key = parent, scope.name, scope.version, scope.schema_url, frozenset(fields)
         before = text_field(b"\x0a", scope.name) + text_field(b"\x12", scope.version) + b"".join(fields)
-        made = EncodedScope(b"\x0a" + sized(before), text_field(b"\x1a", scope.schema_url), parent)
-        return self._frames.setdefault(key, made)
+        encoded = EncodedScope(b"\x0a" + with_length(before), text_field(b"\x1a", scope.schema_url), parent)
+        return self._scopes.setdefault(key, encoded)

@@ -1,4 +1,4 @@
-"""OTLP response: what a receiver's answer to one request means for its spans."""
+"""OTLP response: the outcome of one request, from the HTTP status or the gRPC code."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ __all__ = ["Outcome", "Response", "Sender", "grpc_outcome", "http_outcome"]
 
 
 class Outcome(Enum):
-    """What to do after a request."""
+    """Outcome of a request: whether its spans were accepted, and whether to send them again."""
 
     ACCEPTED = "accepted"
     RETRY = "retry"
-    """The receiver is away or busy: the same request may be accepted later."""
+    """The receiver is down or busy: the same request may be accepted later."""
     SERVER_ERROR = "server error"
-    """An error within the receiver. It may pass, or come from this request: retry a few times only."""
+    """An error in the receiver. It may be temporary, or caused by this request: retry a few times only."""
     TOO_LARGE = "too large"
     """Smaller requests may be accepted."""
     MALFORMED = "malformed"
-    """Something in the request is wrong: a part of it may be accepted."""
+    """The request is invalid: a part of it may be accepted."""
     REFUSED = "refused"
     """The receiver will never accept it. OTLP: "the client MUST NOT retry"."""
     UNSENDABLE = "unsendable"
-    """This process cannot send it: an invalid header or URL, or gRPC torn by a fork. Another process may."""
+    """This process cannot send it: an invalid header or URL, or a fork during a gRPC call. Another process may."""
 
 
 class Response(NamedTuple):
-    """What came of one request."""
+    """Response to one request."""
 
     outcome: Outcome
     detail: str = ""
-    """A status, a code, or the name of an error, for people."""
+    """A status, a code, or the name of an error: for messages to users."""
     rejected: int = 0
-    """Spans that an accepted request was accepted without."""
+    """Number of spans that the receiver left out of an accepted request (partial success)."""
     retry_after: float | None = None
-    """Seconds that the receiver asks to wait."""
+    """Seconds to wait, as requested by the receiver."""
 
 
 class Sender(Protocol):
@@ -45,11 +45,11 @@ class Sender(Protocol):
     endpoint: str
 
     def send(self, body: bytes) -> Response:
-        """Send an ExportTraceServiceRequest. Raises nothing that a receiver or a network can cause."""
+        """Send an ExportTraceServiceRequest. Failures of the receiver or the network are returned, not raised."""
         ...
 
     def close(self) -> None:
-        """End the connections, and with them a request that is under way."""
+        """Close the connections; this aborts a request in progress."""
         ...
 
 
@@ -65,8 +65,8 @@ _HTTP = {
     503: Outcome.RETRY,
     504: Outcome.RETRY,
 }
-"""https://opentelemetry.io/docs/specs/otlp/#failures-1 names the statuses to retry, and says of 400 that the data is
-bad. 408 is a fault of the connection; gateways answer 422 where they mean 400."""
+"""Outcomes of statuses. https://opentelemetry.io/docs/specs/otlp/#failures-1 lists the statuses to retry; 400 means
+invalid data. 408 is a fault of the connection. Gateways send 422 in the sense of 400."""
 
 _GRPC = {
     **dict.fromkeys(
@@ -76,30 +76,30 @@ _GRPC = {
     "INTERNAL": Outcome.SERVER_ERROR,
     "UNKNOWN": Outcome.SERVER_ERROR,
 }
-"""https://opentelemetry.io/docs/specs/otlp/#failures names the codes to retry."""
+"""Outcomes of codes. https://opentelemetry.io/docs/specs/otlp/#failures lists the codes to retry."""
 
 
 def http_outcome(status: int, text: str) -> Outcome:
-    """Return what an HTTP status means. ``text`` is the body: with 400 it may say that the request is too large."""
+    """Return the outcome of an HTTP status. ``text`` is the body: with 400 it may say that the request is too large."""
     if 200 <= status < 300:
         return Outcome.ACCEPTED
-    if status == 400 and _is_about_size(text):
+    if status == 400 and _mentions_size(text):
         return Outcome.TOO_LARGE
     return _HTTP.get(status, Outcome.SERVER_ERROR if status >= 500 else Outcome.REFUSED)
 
 
 def grpc_outcome(code: str, details: str, retry_after: float | None) -> Outcome:
-    """Return what a gRPC code means.
+    """Return the outcome of a gRPC code.
 
-    RESOURCE_EXHAUSTED is to be retried only where the receiver says when. Else it is how gRPC says that a message is
-    too large, if the details are about a size.
+    RESOURCE_EXHAUSTED is retried only if the receiver says when. Otherwise it means that a message is too large, if the
+    details mention a size.
     """
     if code == "RESOURCE_EXHAUSTED":
         if retry_after is not None:
             return Outcome.RETRY
-        return Outcome.TOO_LARGE if _is_about_size(details) else Outcome.REFUSED
+        return Outcome.TOO_LARGE if _mentions_size(details) else Outcome.REFUSED
     return _GRPC.get(code, Outcome.REFUSED)
 
 
-def _is_about_size(text: str) -> bool:
+def _mentions_size(text: str) -> bool:
     return _SIZE_TEXT.search(text[:1000]) is not None

@@ -1,4 +1,4 @@
-"""Finding and making exporters: by entry-point name, as OpenTelemetry's environment variables say."""
+"""Find and create exporters by entry-point name, by OpenTelemetry's environment variables."""
 
 from __future__ import annotations
 
@@ -33,52 +33,56 @@ _logger = logging.getLogger("otelflow")
 GROUP = "opentelemetry_traces_exporter"
 """The entry-point group under which every OpenTelemetry span exporter registers."""
 
-_TALKATIVE = (
+_LEAKING_LOGGERS = (
     "opentelemetry.util.re",
     "opentelemetry.exporter.otlp.proto.http.trace_exporter",
     "opentelemetry.exporter.otlp.proto.http.metric_exporter",
     "opentelemetry.exporter.otlp.proto.http._log_exporter",
     "opentelemetry.exporter.otlp.proto.grpc.exporter",
 )
-"""Loggers of OpenTelemetry that show a header or an endpoint when it cannot be used."""
+"""Loggers of OpenTelemetry that print a header or an endpoint when it is invalid."""
 
 _PROTOCOLS = {"otlp_proto_grpc": GRPC, "otlp_proto_http": HTTP}
-"""The exporters of OTLP that are registered under the name of a protocol."""
+"""OTLP exporters that are registered under the name of a protocol."""
 
 
 def exporter_names(signal: str = "traces") -> list[str]:
-    """What ``OTEL_TRACES_EXPORTER`` asks for (``OTEL_LOGS_EXPORTER`` for the signal ``logs``); ``otlp`` where it is
-    not set or empty, nothing for ``none``."""
-    said = os.environ.get(f"OTEL_{signal.upper()}_EXPORTER", "").strip() or "otlp"
-    names = [name.strip() for name in said.split(",")]
+    """Return the names in ``OTEL_TRACES_EXPORTER`` (or ``OTEL_LOGS_EXPORTER``, ``OTEL_METRICS_EXPORTER``).
+
+    The default, also for an empty variable, is ``otlp``. The name ``none`` is left out.
+    """
+    setting = os.environ.get(f"OTEL_{signal.upper()}_EXPORTER", "").strip() or "otlp"
+    names = [name.strip() for name in setting.split(",")]
     return [name for name in names if name and name.lower() != "none"]
 
 
 def make_exporter(
     name: str, endpoint: str | None = None, headers: Mapping[str, str] | None = None, signal: str = "traces"
 ) -> Any:
-    """The exporter that is registered as ``name``, made from its environment variables and what is given here.
+    """Create the exporter that is registered as ``name``, from its environment variables and the arguments.
 
-    ``otlp`` takes the protocol from ``OTEL_EXPORTER_OTLP_PROTOCOL``; where that is not set it is ``http/protobuf``,
-    and ``grpc`` for an endpoint with port 4317. For traces it is our own exporter (see :mod:`otelflow._otlp.exporter`).
+    ``otlp`` reads the protocol from ``OTEL_EXPORTER_OTLP_PROTOCOL``. The default is ``grpc`` for an endpoint with port
+    4317, else ``http/protobuf``. For traces it is otelflow's exporter (see :mod:`otelflow._otlp.exporter`).
 
-    Raises :class:`otelflow.errors.ConfigError` for a name that nothing registers and for an endpoint that is no URL.
+    Raises:
+        ConfigError: No exporter is registered as ``name``, the endpoint is not a valid URL, or creating it failed.
     """
     url = endpoint or otlp_setting("ENDPOINT", signal).text
     register_secrets((*(headers or {}).values(), *_header_values(), *url_secrets(url)))
-    for logger in _TALKATIVE:
+    for logger in _LEAKING_LOGGERS:
         guard_log(logger)
     try:
         target = find_exporter_endpoint(name, endpoint, headers, signal)
         if target is None:
-            return _made(_entry_point(name, signal).load(), endpoint, headers)
-        ours = make_otlp(target) if signal == "traces" else None
-        return ours or _upstream(target, endpoint, headers, signal)
+            return _create(_entry_point(name, signal).load(), endpoint, headers)
+        exporter = make_otlp(target) if signal == "traces" else None
+        return exporter or _opentelemetry_exporter(target, endpoint, headers, signal)
     except ConfigError:
         raise
     except Exception as error:
         raise ConfigError(
-            f"The exporter {name!r} cannot be made: {type(error).__name__}: {error}. Check its environment variables.",
+            f"The exporter {name!r} cannot be created: {type(error).__name__}: {error}. "
+            "Check its environment variables.",
             setting=f"OTEL_{signal.upper()}_EXPORTER",
         ) from error
 
@@ -90,13 +94,13 @@ def find_exporter_endpoint(
     signal: str = "traces",
     source: str = "configure(endpoint=...)",
 ) -> Endpoint | None:
-    """Return where the exporter ``name`` sends to; None for one that is not OTLP's.
+    """Return the endpoint of the exporter ``name``; None if it is not an OTLP exporter.
 
     Args:
-        source: Where ``endpoint`` comes from.
+        source: The variable, option or argument that ``endpoint`` comes from.
 
     Raises:
-        ConfigError: The URL cannot be called, or the environment asks for an unknown protocol.
+        ConfigError: The URL or the environment's protocol is invalid.
     """
     if name != "otlp" and name not in _PROTOCOLS:
         return None
@@ -104,32 +108,36 @@ def find_exporter_endpoint(
     return find_endpoint(signal, url=Setting(endpoint or "", source), protocol=protocol, headers=headers)
 
 
-def _upstream(target: Endpoint, endpoint: str | None, headers: Mapping[str, str] | None, signal: str) -> Any:
-    """OpenTelemetry's own exporter to the same endpoint. It reads the environment by itself."""
-    given: dict[str, Any] = {}
+def _opentelemetry_exporter(
+    target: Endpoint, endpoint: str | None, headers: Mapping[str, str] | None, signal: str
+) -> Any:
+    """Create OpenTelemetry's exporter to the same endpoint. It reads the environment by itself."""
+    arguments: dict[str, Any] = {}
     if endpoint:
-        given["endpoint"] = target.url
+        arguments["endpoint"] = target.url
     if headers:
-        given["headers"] = dict(headers)
+        arguments["headers"] = dict(headers)
     if target.is_grpc and target.compression.text.lower() == "none":
-        given["compression"] = _no_grpc_compression()
-    return _entry_point("otlp_proto_grpc" if target.is_grpc else "otlp_proto_http", signal).load()(**given)
+        arguments["compression"] = _no_grpc_compression()
+    return _entry_point("otlp_proto_grpc" if target.is_grpc else "otlp_proto_http", signal).load()(**arguments)
 
 
-def _made(kind: Any, endpoint: str | None, headers: Mapping[str, str] | None) -> Any:
-    """An exporter of that kind. One that sends somewhere by itself may have a class method ``sending_to(endpoint,
-    headers)``, which makes one that sends there instead of where its environment variables say; what was not given is
-    None."""
-    sending_to = getattr(kind, "sending_to", None)
+def _create(exporter_class: Any, endpoint: str | None, headers: Mapping[str, str] | None) -> Any:
+    """Create an exporter, with ``endpoint`` and ``headers`` if its class accepts them.
+
+    Such a class has a class method ``sending_to(endpoint, headers)``, which creates an exporter with these in the place
+    of its environment variables; None means not set.
+    """
+    sending_to = getattr(exporter_class, "sending_to", None)
     if sending_to is None or not (endpoint or headers):
-        return kind()
+        return exporter_class()
     if endpoint:
         check_endpoint(endpoint, "://" in endpoint)
     return sending_to(endpoint, dict(headers) if headers else None)
 
 
 def _header_values() -> Iterator[str]:
-    """What the environment's headers hold, as it stands there and decoded, with and without its scheme."""
+    """Yield the header values of the environment: as written, decoded, and without their scheme (``Bearer``)."""
     for signal in ("", "TRACES_", "METRICS_", "LOGS_"):
         for entry in os.environ.get(f"OTEL_EXPORTER_OTLP_{signal}HEADERS", "").split(","):
             value = unquote(entry.partition("=")[2]).strip()
@@ -137,7 +145,7 @@ def _header_values() -> Iterator[str]:
 
 
 def _no_grpc_compression() -> Any:
-    """The specification's ``none``, which the gRPC exporter refuses as an environment variable's value."""
+    """Return gRPC's value for ``none``: the gRPC exporter refuses the specification's ``none`` in the variable."""
     from grpc import Compression  # type: ignore[import-untyped,unused-ignore]  # its stubs are a package of their own
 
     return Compression.NoCompression
@@ -145,47 +153,47 @@ def _no_grpc_compression() -> Any:
 
 def _entry_point(name: str, signal: str) -> Any:
     group = f"opentelemetry_{signal}_exporter"
-    known = {entry.name: entry for entry in entry_points(group=group)}
-    if name in known:
-        return known[name]
-    hint = nearest(name, known)
+    installed = {entry.name: entry for entry in entry_points(group=group)}
+    if name in installed:
+        return installed[name]
+    hint = nearest(name, installed)
     if name.startswith("otelflow_") and not hint:
-        hint = " Install the distribution otelflow-exporters for it."
-    names = ", ".join(sorted({"otlp", *known}))
-    raise ConfigError(f"No exporter is installed under the name {name!r}.{hint} There are: {names}.", setting=group)
+        hint = " Install the distribution otelflow-exporters."
+    names = ", ".join(sorted({"otlp", *installed}))
+    raise ConfigError(f"No exporter is installed under the name {name!r}.{hint} Use one of: {names}.", setting=group)
 
 
 def configured_exporters(
     exporters: Iterable[str | SpanExporter] | str | None, endpoint: str | None, headers: Mapping[str, str] | None
 ) -> list[tuple[str, Any]]:
-    """The exporters to use, with their names. Those that the environment asks for never raise."""
+    """Return the names and exporters to use. An error in the environment's exporters is logged, not raised."""
     if exporters is None and endpoint is None:
         return [(name, make_or_placeholder(name, None, headers)) for name in exporter_names()]
-    named = exporter_names() if exporters is None else [exporters] if isinstance(exporters, str) else list(exporters)
-    made: list[tuple[str, Any]] = []
-    is_told = False
-    for item in named:
+    items = exporter_names() if exporters is None else [exporters] if isinstance(exporters, str) else list(exporters)
+    named_exporters: list[tuple[str, Any]] = []
+    is_endpoint_used = False
+    for item in items:
         if isinstance(item, str):
             exporter = make_exporter(item, endpoint, headers)
-            made.append((item, exporter))
-            is_told = is_told or "otlp" in item or hasattr(exporter, "sending_to")
+            named_exporters.append((item, exporter))
+            is_endpoint_used = is_endpoint_used or "otlp" in item or hasattr(exporter, "sending_to")
         elif hasattr(item, "export") and hasattr(item, "shutdown"):
-            made.append((type(item).__name__, item))
-            is_told = is_told or hasattr(item, "endpoint")
+            named_exporters.append((type(item).__name__, item))
+            is_endpoint_used = is_endpoint_used or hasattr(item, "endpoint")
         else:
             raise ArgumentError(
                 f"configure(exporters=...) got {item!r}. Use entry-point names or SpanExporter objects."
             )
-    if endpoint and made and not is_told:
+    if endpoint and named_exporters and not is_endpoint_used:
         _logger.warning(
-            "configure(endpoint=...) has no effect: %s sends where its environment variables say.",
-            ", ".join(name for name, _ in made),
+            "configure(endpoint=...) has no effect: %s does not use it. Use the exporter's own settings.",
+            ", ".join(name for name, _ in named_exporters),
         )
-    return made
+    return named_exporters
 
 
-class _Unusable:
-    """Stands for an exporter that could not be made: it refuses everything, so that the account shows the loss."""
+class _Unusable:  # its name is the metrics' otel.component.type of such an exporter
+    """Replaces an exporter that could not be created: it refuses everything, so that its spans count as lost."""
 
     def export(self, spans: Any) -> Any:
         from opentelemetry.sdk.trace.export import SpanExportResult
@@ -199,9 +207,9 @@ class _Unusable:
 def make_or_placeholder(
     name: str, endpoint: str | None, headers: Mapping[str, str] | None, signal: str = "traces"
 ) -> Any:
-    """The exporter, or where it cannot be made what stands for it."""
+    """Create the exporter; if that fails, log the error and return a placeholder that counts its spans as lost."""
     try:
         return make_exporter(name, endpoint, headers, signal)
     except ConfigError as error:
-        _logger.error("%s Spans are counted as lost until it is mended.", error)
+        _logger.error("%s Its spans are counted as lost until this is fixed.", error)
         return _Unusable()

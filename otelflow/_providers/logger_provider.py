@@ -1,4 +1,4 @@
-"""Set up a logger provider, where events are log records."""
+"""Set up a logger provider for events that are sent as log records."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["set_up_logs"]
 
 
 def set_up_logs(resource: Any) -> None:
-    """A logger provider for events as log records, unless a global one is set already."""
+    """Create a logger provider and make it the global one. Do nothing if a global one of the SDK is already set."""
     from opentelemetry import _logs
     from opentelemetry.sdk._logs import LoggerProvider
 

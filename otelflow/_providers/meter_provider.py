@@ -1,4 +1,4 @@
-"""A meter provider where the program has none: set up as the environment says, flushed and shut down with the rest."""
+"""Set up a meter provider if the program has none, by the environment; flush it and shut it down."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _logger = logging.getLogger("otelflow")
 
 
 class OwnProvider:
-    """A meter provider of our making. ``exporters`` makes what its metrics go to: OpenTelemetry's metric exporters, and
-    readers that wait to be asked (Prometheus).
+    """A meter provider that otelflow created, with the exporters and readers that ``exporters`` returns.
 
-    In a forked child it is silent, and another takes its place: what the parent has counted would come again from each
-    child, under the parent's name.
+    Exporters are OpenTelemetry's metric exporters; readers are pulled from (Prometheus). In a forked child this
+    provider sends nothing, and another one replaces it: otherwise each child would send the parent's numbers again,
+    under the parent's name.
     """
 
     def __init__(
@@ -43,110 +43,111 @@ class OwnProvider:
         from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
         from opentelemetry.sdk.resources import Resource
 
-        self._made = (resource, exporters, pipelines)
+        self._arguments = (resource, exporters, pipelines)
         self.pipelines = pipelines
         self._process = os.getpid()
-        self.not_sent = 0
-        """Exports that failed, or have not been answered, since the last that did not fail. Metrics add up: the next
-        export makes good for them."""
+        self.failed_exports = 0
+        """Exports since the last success that failed or have no response yet. Metrics are cumulative: the next
+        successful export includes them."""
         readers: list[Any] = []
         for exporter in exporters():
             if isinstance(exporter, MetricReader):
                 readers.append(exporter)
             else:
-                exporter.export = self._watched(exporter.export)
+                exporter.export = self._count_failures(exporter.export)
                 readers.append(PeriodicExportingMetricReader(exporter))
-        # Without an id of its own each, two processes of a service are one series, whose numbers go up and down.
+        # Without an id for each process, two processes of a service are one series, whose numbers go up and down.
         own_id = Resource({"service.instance.id": str(uuid.uuid4())})
-        resource = resource.merge(own_id) if is_forked else own_id.merge(resource)  # the second goes before the first
+        resource = resource.merge(own_id) if is_forked else own_id.merge(resource)  # the second one wins
         self.provider = MeterProvider(readers, resource, shutdown_on_exit=False)
 
-    def again(self) -> OwnProvider:
-        """The same for a forked child."""
-        return OwnProvider(*self._made, is_forked=True)
+    def copy_for_child(self) -> OwnProvider:
+        """Return a new provider with the same arguments, for a forked child."""
+        return OwnProvider(*self._arguments, is_forked=True)
 
-    def _watched(self, export: Callable[..., Any]) -> Callable[..., Any]:
+    def _count_failures(self, export: Callable[..., Any]) -> Callable[..., Any]:
         from opentelemetry.sdk.metrics.export import MetricExportResult
 
-        def watched(*arguments: Any, **options: Any) -> Any:
+        def counted_export(*arguments: Any, **options: Any) -> Any:
             if os.getpid() != self._process:
                 return MetricExportResult.SUCCESS
-            self.not_sent += 1
+            self.failed_exports += 1
             result = export(*arguments, **options)
             if result is MetricExportResult.SUCCESS:
-                self.not_sent = 0
+                self.failed_exports = 0
             return result
 
-        return watched
+        return counted_export
 
 
-_own: OwnProvider | None = None
-_flushing = BackgroundCall()
+_own_provider: OwnProvider | None = None
+_flush_call = BackgroundCall()
 
 
 def set_up_metrics(
     resource: Any, endpoint: str | None, headers: Mapping[str, str] | None, pipelines: Sequence[BatchProcessor]
 ) -> None:
-    """Measure from now on: on the global meter provider, or one that is made and becomes it."""
-    global _own
-    if _own is not None:
+    """Start measuring with the global meter provider; if there is none, create one and make it the global one."""
+    global _own_provider
+    if _own_provider is not None:
         return
-    measuring = instruments.in_use()  # where a flow ran before configure(): on the API's stand-in for a provider
-    if measuring is not None:
-        measuring.account.pipelines = pipelines
+    existing_instruments = instruments.in_use()  # on the API's proxy provider, if a flow ran before configure()
+    if existing_instruments is not None:
+        existing_instruments.account.pipelines = pipelines
     existing = metrics.get_meter_provider()
     if type(existing).__name__ != "_ProxyMeterProvider":
-        instruments.use(measuring or instruments.RunInstruments(existing, pipelines))
+        instruments.use(existing_instruments or instruments.RunInstruments(existing, pipelines))
         return
 
     def exporters() -> list[Any]:
-        return [made for name in exporter_names("metrics") if (made := _exporter(name, endpoint, headers)) is not None]
+        created = [_create_exporter(name, endpoint, headers) for name in exporter_names("metrics")]
+        return [exporter for exporter in created if exporter is not None]
 
-    _own = OwnProvider(resource, exporters, pipelines)
-    metrics.set_meter_provider(_own.provider)  # the instruments that there are become its own
-    instruments.use(measuring or instruments.RunInstruments(_own.provider, pipelines))
+    _own_provider = OwnProvider(resource, exporters, pipelines)
+    metrics.set_meter_provider(_own_provider.provider)  # existing instruments of the API now use it
+    instruments.use(existing_instruments or instruments.RunInstruments(_own_provider.provider, pipelines))
 
 
-def _exporter(name: str, endpoint: str | None, headers: Mapping[str, str] | None) -> Any:
+def _create_exporter(name: str, endpoint: str | None, headers: Mapping[str, str] | None) -> Any:
     try:
         return make_exporter(name, endpoint, headers, "metrics")
     except ConfigError as error:
-        _logger.error("%s Its metrics are not sent until it is mended.", error)
+        _logger.error("%s No metrics are sent with it until this is fixed.", error)
         return None
 
 
-def _in_child() -> None:
-    """The first run that is measured makes a provider for this process."""
-    global _own
-    if _own is not None:
-        inherited, _own = _own, None
+def _renew_in_child() -> None:
+    """Make the first measured run of a forked child create a provider for the child."""
+    global _own_provider
+    if _own_provider is not None:
+        inherited, _own_provider = _own_provider, None
         measures.sink = None
-        instruments.make = lambda: _made_again(inherited)
+        instruments.make = lambda: _create_in_child(inherited)
 
 
-def _made_again(inherited: OwnProvider) -> instruments.RunInstruments:
-    global _own
-    _own = inherited.again()
-    return instruments.RunInstruments(_own.provider, _own.pipelines)
+def _create_in_child(inherited: OwnProvider) -> instruments.RunInstruments:
+    global _own_provider
+    _own_provider = inherited.copy_for_child()
+    return instruments.RunInstruments(_own_provider.provider, _own_provider.pipelines)
 
 
-after_fork_in_child(_in_child)
+after_fork_in_child(_renew_in_child)
 
 
 def failed_metric_exports() -> int:
-    """Exports that failed since the last that did not; a flush that has not ended is one."""
-    return 0 if _own is None else _own.not_sent or int(_flushing.is_busy)
+    """Return the number of exports that failed since the last success. A flush that has not ended counts as one."""
+    return 0 if _own_provider is None else _own_provider.failed_exports or int(_flush_call.is_busy)
 
 
 def flush_metrics(timeout: float) -> None:
-    """Send the metrics as they stand, and wait for that no longer than ``timeout`` seconds."""
-    if _own is not None:
-        force_flush = _own.provider.force_flush
-        _flushing.run(lambda: force_flush(timeout * 1000), time.monotonic() + timeout)
+    """Send the current metrics; wait up to ``timeout`` seconds."""
+    if _own_provider is not None:
+        force_flush = _own_provider.provider.force_flush
+        _flush_call.run(lambda: force_flush(timeout * 1000), time.monotonic() + timeout)
 
 
 def shut_metrics_down(timeout: float) -> None:
-    """The same, and no more after that. What it takes longer for than ``timeout`` seconds is left."""
-    if _own is not None:
-        shut_down = _own.provider.shutdown
+    """Send the current metrics, then stop sending. A call slower than ``timeout`` seconds goes on in the background."""
+    if _own_provider is not None:
+        shut_down = _own_provider.provider.shutdown
         run_in_background(lambda: shut_down(timeout * 1000), time.monotonic() + timeout)

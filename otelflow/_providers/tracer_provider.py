@@ -1,4 +1,4 @@
-"""Make a tracer provider, as the environment and ``configure()`` say."""
+"""Create a tracer provider from the environment and the arguments of ``configure()``."""
 
 from __future__ import annotations
 
@@ -26,28 +26,30 @@ __all__ = ["new_provider", "remove_invalid_limits"]
 _logger = logging.getLogger("otelflow")
 
 _SPOOL = "otelflow_spool"
-"""The exporter that keeps spans on disk: of the distribution otelflow-exporters."""
+"""The exporter that stores spans on disk; it is part of the distribution otelflow-exporters."""
 
 
 _LIMITS = [
-    *(f"OTEL_SPAN_{what}_LIMIT" for what in ("ATTRIBUTE_COUNT", "ATTRIBUTE_VALUE_LENGTH", "EVENT_COUNT", "LINK_COUNT")),
-    *(f"OTEL_LOGRECORD_{what}_LIMIT" for what in ("ATTRIBUTE_COUNT", "ATTRIBUTE_VALUE_LENGTH")),
-    *(f"OTEL_{what}ATTRIBUTE_COUNT_LIMIT" for what in ("", "EVENT_", "LINK_")),
+    *(f"OTEL_SPAN_{part}_LIMIT" for part in ("ATTRIBUTE_COUNT", "ATTRIBUTE_VALUE_LENGTH", "EVENT_COUNT", "LINK_COUNT")),
+    *(f"OTEL_LOGRECORD_{part}_LIMIT" for part in ("ATTRIBUTE_COUNT", "ATTRIBUTE_VALUE_LENGTH")),
+    *(f"OTEL_{part}ATTRIBUTE_COUNT_LIMIT" for part in ("", "EVENT_", "LINK_")),
     "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT",
 ]
 
 
 def remove_invalid_limits() -> None:
-    """Take limits that are none out of the environment, and log it: with one, the SDK cannot even be imported
-    (opentelemetry-sdk 1.45, ``SpanLimits._from_env_if_absent``)."""
+    """Remove invalid limits from the environment, and log them.
+
+    With an invalid limit, importing the SDK fails (opentelemetry-sdk 1.45, ``SpanLimits._from_env_if_absent``).
+    """
     for name in _LIMITS:
         text = os.environ.get(name, "").strip()
         try:
-            is_wrong = bool(text) and int(text) < 0
+            is_invalid = bool(text) and int(text) < 0
         except ValueError:
-            is_wrong = True
-        if is_wrong:
-            _logger.error("%s is %.80r, which is no whole number from 0 up. It is left out of account.", name, text)
+            is_invalid = True
+        if is_invalid:
+            _logger.error("%s must be a whole number, at least 0; got %.80r. It is ignored.", name, text)
             del os.environ[name]
 
 
@@ -61,9 +63,12 @@ def new_provider(
     endpoint: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> trace.TracerProvider:
-    """A provider that sends to ``exporters``; ``at_exit`` is called when this process ends, however it was started.
-    ``endpoint`` and ``headers`` are for what sends the overflow of those."""
-    # The SDK is loaded here and nowhere earlier: importing otelflow must stay cheap.
+    """Create a provider that sends to ``exporters``.
+
+    ``at_exit`` is called when this process ends, however it was started. ``endpoint`` and ``headers`` are for the
+    exporter that gets the overflow of a full queue.
+    """
+    # The SDK is imported here and not earlier: importing otelflow must stay cheap.
     from opentelemetry.sdk.resources import SERVICE_NAME, Resource
     from opentelemetry.sdk.trace import TracerProvider
 
@@ -76,13 +81,15 @@ def new_provider(
     provider = TracerProvider(
         sampler=sampler,
         resource=Resource.create(attributes),
-        shutdown_on_exit=False,  # ours waits for what makes progress, and for nothing else
+        shutdown_on_exit=False,  # otelflow waits at exit, and only while there is progress
         id_generator=ProcessIdGenerator(),
     )
     for name, exporter in exporters:
-        pipeline = BatchProcessor(exporter, name, **queue_settings(exporter), **_when_full(name, endpoint, headers))
+        pipeline = BatchProcessor(
+            exporter, name, **queue_settings(exporter), **_full_queue_settings(name, endpoint, headers)
+        )
         span_processors.append(pipeline)
-        for processor in _own_processor(exporter), ExportSpanProcessor(pipeline):
+        for processor in _create_span_processor(exporter), ExportSpanProcessor(pipeline):
             if processor is not None:
                 provider.add_span_processor(processor)
     if ON_LOGS:
@@ -95,26 +102,30 @@ def new_provider(
     return provider
 
 
-def _own_processor(exporter: Any) -> Any:
-    """The span processor that an exporter brings along, by its method ``span_processor``: of what is running it would
-    not hear otherwise. None where it brings none."""
-    make = getattr(exporter, "span_processor", None)
-    if make is None:
+def _create_span_processor(exporter: Any) -> Any:
+    """Return the exporter's own span processor, from its method ``span_processor``; None if it has none.
+
+    An exporter that shows running spans needs one: exporters only get spans that have ended.
+    """
+    create = getattr(exporter, "span_processor", None)
+    if create is None:
         return None
     try:
-        return make()
+        return create()
     except Exception:
-        _logger.warning("%s makes no span processor; what it exports is not touched by that.", exporter, exc_info=True)
+        _logger.warning(
+            "The span processor of %s could not be created. Ended spans are still exported.", exporter, exc_info=True
+        )
         return None
 
 
-def _when_full(name: str, endpoint: str | None, headers: Mapping[str, str] | None) -> dict[str, Any]:
-    """What becomes of spans that find the queue of the exporter ``name`` full."""
-    wanted = choice_from_environment(OTELFLOW_WHEN_FULL, ("drop", "wait", "spool"))
+def _full_queue_settings(name: str, endpoint: str | None, headers: Mapping[str, str] | None) -> dict[str, Any]:
+    """Return the settings for a full queue of the exporter ``name``, as arguments of ``BatchProcessor``."""
+    policy = choice_from_environment(OTELFLOW_WHEN_FULL, ("drop", "wait", "spool"))
     seconds = number_from_environment(OTELFLOW_WAIT_SECONDS, 1.0)
-    if wanted == "wait":
+    if policy == "wait":
         return {"wait": seconds}
-    if wanted == "drop" or name == _SPOOL:
+    if policy == "drop" or name == _SPOOL:
         return {}
     spool = make_or_placeholder(_SPOOL, endpoint, headers)
-    return {"overflow": BatchProcessor(spool, _SPOOL, **queue_settings(spool), wait=seconds)}  # a disk is waited for
+    return {"overflow": BatchProcessor(spool, _SPOOL, **queue_settings(spool), wait=seconds)}  # wait for the disk

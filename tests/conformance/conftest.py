@@ -1,9 +1,9 @@
-"""The subjects of the conformance suite: otelflow's three decorators, or the one that ``--decorator`` names.
+"""Subjects of the conformance suite: otelflow's three decorators, or the decorator of ``--decorator``.
 
     pytest tests/conformance --decorator conformance.opentelemetry_decorator:traced
 
-runs the same promises against another decorator: ``module:name`` of something that is applied bare to a function and
-makes spans with the global tracer provider.
+runs the same tests with another decorator: ``module:name`` of a decorator without arguments that creates spans with the
+global tracer provider.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from otelflow.testing import Capture
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--decorator", default=None, help="module:name of another decorator to run the promises against")
+    parser.addoption("--decorator", default=None, help="module:name of another decorator to test")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "subject" not in metafunc.fixturenames:
         return
-    named = metafunc.config.getoption("--decorator", default=None)
+    path = metafunc.config.getoption("--decorator", default=None)
     subjects = own_subjects()
-    if named:
-        module, _, name = named.partition(":")
-        subjects = [Subject(named, getattr(importlib.import_module(module), name))]
+    if path:
+        module, _, name = path.partition(":")
+        subjects = [Subject(path, getattr(importlib.import_module(module), name))]
     metafunc.parametrize("subject", subjects, ids=lambda subject: subject.name, indirect=True)
 
 
 @pytest.fixture
 def subject(request: pytest.FixtureRequest, captured: Capture) -> Subject:
-    """One of the decorators, with what this test captures: otelflow's spans, and those of the global provider."""
-    made: Subject = request.param
-    made.captured = captured
-    return made
+    """Return a decorator with the capture of this test: otelflow's spans, and those of the global provider."""
+    subject: Subject = request.param
+    subject.captured = captured
+    return subject

@@ -1,4 +1,4 @@
-"""OpenTelemetry's own decorator, for comparison: ``tracer.start_as_current_span`` above a function."""
+"""OpenTelemetry's own decorator, for comparison: ``tracer.start_as_current_span``."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ tracer = trace.get_tracer("conformance")
 
 
 def traced(function: Any) -> Any:
-    """A span around each call, named after the function."""
+    """Wrap ``function``: each call is a span with its name."""
     return tracer.start_as_current_span(getattr(function, "__name__", "span"))(function)

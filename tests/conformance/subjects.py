@@ -1,4 +1,4 @@
-"""What the promises are run against: a decorator, and how the functions that it made are used."""
+"""Subjects of the conformance tests: decorators, and how to call the functions that they return."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from otelflow.testing import Capture
 
 
 class Subject:
-    """A decorator, and how the functions that it made are used."""
+    """A decorator, and how to call the functions that it returns."""
 
     captured: Capture
-    """What the test that uses it captures."""
+    """Capture of the test that uses this subject."""
 
     def __init__(self, name: str, decorate: Callable[[Any], Any], deferred: bool = False) -> None:
         self.name = name
@@ -24,30 +24,30 @@ class Subject:
         self.deferred = deferred
 
     def call(self, function: Any, *args: Any, **kwargs: Any) -> Any:
-        """The value of a plain call."""
-        made = function(*args, **kwargs)
-        return made.execute().return_value if self.deferred else made
+        """Call ``function`` and return its value."""
+        result = function(*args, **kwargs)
+        return result.execute().return_value if self.deferred else result
 
     async def acall(self, function: Any, *args: Any, **kwargs: Any) -> Any:
-        """The value of an awaited call."""
-        made = await function(*args, **kwargs)
-        return made.return_value if self.deferred else made
+        """Await a call and return its value."""
+        result = await function(*args, **kwargs)
+        return result.return_value if self.deferred else result
 
     def steps(self, function: Any, *args: Any) -> Any:
-        """The generator of a call."""
+        """Return the generator of a call."""
         return iter(function(*args)) if self.deferred else function(*args)
 
     def asteps(self, function: Any, *args: Any) -> Any:
-        """The async generator of a call."""
+        """Return the async generator of a call."""
         return function(*args).__aiter__() if self.deferred else function(*args)
 
     def run(self, function: Any, *args: Any) -> Any:
-        """The value of a coroutine function's call, on a loop of its own."""
+        """Call a coroutine function on a new event loop and return its value."""
         return asyncio.run(self.acall(function, *args))
 
     @property
     def spans(self) -> list[ReadableSpan]:
-        """The spans that have ended so far, in the order of their start."""
+        """Spans that have ended so far, in the order of their start."""
         return [run.span for run in self.captured.spans if not run.is_open]
 
     @property
@@ -63,15 +63,15 @@ class Subject:
 
     @property
     def exceptions(self) -> int:
-        """How many exception events there are."""
+        """Number of exception events."""
         return sum(event.name == "exception" for span in self.spans for event in span.events)
 
 
 def own_subjects() -> list[Subject]:
-    """otelflow's decorators; flows without captured output, as that is not what is looked at here."""
-    quiet = FlowRunConfig(capture_output=False)
+    """Return otelflow's decorators. Flows do not capture output, as these tests do not check it."""
+    config = FlowRunConfig(capture_output=False)
     return [
         Subject("task", task),
         Subject("transparent flow", flow(transparent=True)),
-        Subject("deferred flow", flow(flow_config=quiet), deferred=True),
+        Subject("deferred flow", flow(flow_config=config), deferred=True),
     ]

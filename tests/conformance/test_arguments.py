@@ -1,4 +1,4 @@
-"""Promise: arguments are passed on, and neither looked at, nor kept, nor sent."""
+"""Arguments are passed on unchanged. The decorator does not inspect, keep or send them."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from typing import Any
 
 
 class Unprintable:
-    """Refuses to be shown, compared, hashed, measured or iterated."""
+    """Raises on repr, comparison, hash, len and iteration."""
 
     def _refuse(self, *_: Any) -> Any:
-        raise AssertionError("looked at")
+        raise AssertionError("inspected")
 
     __repr__ = __str__ = __eq__ = __hash__ = __len__ = __iter__ = __bool__ = _refuse  # type: ignore[assignment]
 
 
 class Payload:
-    """Something that should be let go."""
+    """An object that should be freed."""
 
 
-def test_they_are_not_looked_at(subject: Any) -> None:
-    """An object that raises at every look is passed on."""
+def test_arguments_are_not_inspected(subject: Any) -> None:
+    """An object that raises in each special method is passed on."""
 
     @subject.decorate
     def takes(first: Any, *, second: Any) -> str:
-        return "taken"
+        return "passed"
 
-    assert subject.call(takes, Unprintable(), second=Unprintable()) == "taken"
+    assert subject.call(takes, Unprintable(), second=Unprintable()) == "passed"
 
 
-def test_large_ones_are_not_copied(subject: Any) -> None:
-    """A list of five million items is the same list, and nothing of it is on the span."""
+def test_large_arguments_are_not_copied(subject: Any) -> None:
+    """A list of five million items arrives as the same list, and none of it is on the span."""
     large = list(range(5_000_000))
 
     @subject.decorate
@@ -43,8 +43,8 @@ def test_large_ones_are_not_copied(subject: Any) -> None:
     assert sum(len(str(value)) for value in (subject.span.attributes or {}).values()) < 1000
 
 
-def test_they_are_let_go(subject: Any) -> None:
-    """When the call has returned and the caller lets go, the object dies: plain and async."""
+def test_arguments_are_freed(subject: Any) -> None:
+    """After the call, when the caller deletes its reference: for plain and async functions."""
 
     @subject.decorate
     def takes(payload: Any) -> None: ...
@@ -55,21 +55,21 @@ def test_they_are_let_go(subject: Any) -> None:
 
     async def main() -> Any:
         payload = Payload()
-        alive = weakref.ref(payload)
+        reference = weakref.ref(payload)
         await takes_later(payload)
-        return alive
+        return reference
 
     payload = Payload()
-    alive = weakref.ref(payload)
+    reference = weakref.ref(payload)
     subject.call(takes, payload)
     del payload
-    later = asyncio.run(main())
+    async_reference = asyncio.run(main())
     gc.collect()
-    assert alive() is None
-    assert later() is None
+    assert reference() is None
+    assert async_reference() is None
 
 
-def test_no_value_is_on_the_wire(subject: Any) -> None:
+def test_no_value_is_on_the_span(subject: Any) -> None:
     """Neither arguments nor the return value."""
 
     @subject.decorate
@@ -82,7 +82,7 @@ def test_no_value_is_on_the_wire(subject: Any) -> None:
 
 
 def test_the_return_value_is_the_same_object(subject: Any) -> None:
-    """Not a copy, not a proxy."""
+    """It is neither a copy nor a proxy."""
     value = Payload()
 
     @subject.decorate

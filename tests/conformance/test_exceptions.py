@@ -1,4 +1,4 @@
-"""Promise: what is raised is what arrives, and only what is an error is one."""
+"""Exceptions reach the caller unchanged, and only errors mark a span as failed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ except* TypeError as error:
 
 
 def raising(subject: Any, error: BaseException) -> Any:
-    """A decorated function that raises ``error``."""
+    """Return a decorated function that raises ``error``."""
 
     @subject.decorate
     def raises() -> None:
@@ -30,8 +30,8 @@ def raising(subject: Any, error: BaseException) -> Any:
 
 
 @pytest.mark.parametrize("error", [ValueError("no"), MemoryError(), StopIteration(), OSError(2, "gone")], ids=repr)
-def test_the_same_exception_object(subject: Any, error: Exception) -> None:
-    """With its traceback; the span is an error, with the exception recorded once."""
+def test_the_caller_gets_the_same_exception_object(subject: Any, error: Exception) -> None:
+    """With its traceback. The span is an error, and the exception is recorded once."""
     with pytest.raises(type(error)) as caught:
         subject.call(raising(subject, error))
     assert caught.value is error
@@ -40,8 +40,8 @@ def test_the_same_exception_object(subject: Any, error: Exception) -> None:
     assert subject.exceptions == 1
 
 
-def test_raise_from(subject: Any) -> None:
-    """Cause and context stay."""
+def test_cause_and_context_are_kept(subject: Any) -> None:
+    """After ``raise ... from``."""
 
     @subject.decorate
     def raises() -> None:
@@ -55,8 +55,8 @@ def test_raise_from(subject: Any) -> None:
     assert isinstance(caught.value.__cause__, KeyError)
 
 
-def test_an_exception_without_text(subject: Any) -> None:
-    """Its __str__ and __repr__ raise; it is still the one that arrives."""
+def test_an_exception_whose_text_raises_reaches_the_caller(subject: Any) -> None:
+    """Its __str__ and __repr__ raise."""
 
     class Broken(Exception):
         def __str__(self) -> str:
@@ -71,8 +71,8 @@ def test_an_exception_without_text(subject: Any) -> None:
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(0), asyncio.CancelledError()], ids=repr)
-def test_what_only_stops_is_no_error(subject: Any, error: BaseException) -> None:
-    """Ctrl-C, sys.exit(0), cancellation: they arrive, and the span is no error."""
+def test_an_exception_that_only_stops_a_program_is_no_error(subject: Any, error: BaseException) -> None:
+    """Ctrl-C, sys.exit(0) and cancellation reach the caller, and the span is no error."""
     with pytest.raises(type(error)) as caught:
         subject.call(raising(subject, error))
     assert caught.value is error
@@ -81,14 +81,14 @@ def test_what_only_stops_is_no_error(subject: Any, error: BaseException) -> None
 
 
 def test_a_failing_exit_is_an_error(subject: Any) -> None:
-    """sys.exit(1) is one."""
+    """sys.exit(1)."""
     with pytest.raises(SystemExit):
         subject.call(raising(subject, SystemExit(1)))
     assert subject.failed == ["raises"]
 
 
-def test_recursion(subject: Any) -> None:
-    """A RecursionError through the decorated function itself arrives."""
+def test_a_recursion_error_reaches_the_caller(subject: Any) -> None:
+    """Also if the decorated function itself causes it."""
 
     @subject.decorate
     def deeper(number: int) -> int:
@@ -98,8 +98,8 @@ def test_recursion(subject: Any) -> None:
         subject.call(deeper, 0)
 
 
-def test_cancellation(subject: Any) -> None:
-    """A cancelled asyncio task is cancelled, and its span no error."""
+def test_a_cancelled_asyncio_task_is_no_error(subject: Any) -> None:
+    """The task is cancelled, and its span is no error."""
 
     @subject.decorate
     async def sleeps() -> None:
@@ -118,8 +118,8 @@ def test_cancellation(subject: Any) -> None:
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio.timeout is new in Python 3.11")
-def test_a_timeout_inside(subject: Any) -> None:
-    """The TimeoutError of asyncio.timeout arrives, and is an error."""
+def test_a_timeout_inside_is_an_error(subject: Any) -> None:
+    """The TimeoutError of asyncio.timeout reaches the caller."""
 
     @subject.decorate
     async def sleeps() -> None:
@@ -132,8 +132,8 @@ def test_a_timeout_inside(subject: Any) -> None:
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="ExceptionGroup is new in Python 3.11")
-def test_exception_groups(subject: Any) -> None:
-    """except* works on what a decorated function raises."""
+def test_an_exception_group_can_be_caught_with_except_star(subject: Any) -> None:
+    """Also if a decorated function raises it."""
     group: Any = ExceptionGroup("many", [ValueError(1), TypeError(2)])  # type: ignore[name-defined]  # noqa: F821
     caught: list[Any] = []
     namespace = {"call": lambda: subject.call(raising(subject, group)), "caught": caught}
@@ -141,8 +141,8 @@ def test_exception_groups(subject: Any) -> None:
     assert [len(item.exceptions) for item in caught] == [1, 1]
 
 
-def test_one_exception_through_three_spans(subject: Any) -> None:
-    """It is recorded once, at its origin; all three spans are errors."""
+def test_an_exception_that_passes_three_spans_is_recorded_once(subject: Any) -> None:
+    """On the span where it was raised. All three spans are errors."""
 
     @subject.decorate
     def inner() -> None:
@@ -164,7 +164,7 @@ def test_one_exception_through_three_spans(subject: Any) -> None:
 
 
 def test_a_caught_exception_leaves_the_outer_span_alone(subject: Any) -> None:
-    """Only the span that it passed is an error."""
+    """Only the span that the exception left is an error."""
 
     @subject.decorate
     def inner() -> None:

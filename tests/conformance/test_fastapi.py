@@ -1,4 +1,4 @@
-"""Promise: FastAPI takes what is decorated for what it was."""
+"""FastAPI treats a decorated function like the function itself."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import pytest
 
 @dataclass
 class Order:
-    """What is ordered: the body of a request."""
+    """The body of a request."""
 
     item: str
     count: int = 1
 
 
-def application(dependency: Any, endpoint: Any, value: Any = lambda made: made) -> Any:
-    """An application with a dependency and an endpoint, each below a decorator; ``value`` is a dependency's own."""
+def application(dependency: Any, endpoint: Any, value: Any = lambda result: result) -> Any:
+    """Return an application: ``dependency`` and ``endpoint`` are decorators, ``value`` unwraps a decorated result."""
     from fastapi import Depends, FastAPI, Query
 
     def account(token: str, limit: int = Query(default=10, le=100)) -> Any:
@@ -32,18 +32,18 @@ def application(dependency: Any, endpoint: Any, value: Any = lambda made: made) 
         """Orders something."""
         return [number, body.item, body.count, page, *value(who)]
 
-    made = FastAPI()
-    made.post("/orders/{number}")(endpoint(order))
-    return made
+    app = FastAPI()
+    app.post("/orders/{number}")(endpoint(order))
+    return app
 
 
 def undecorated(function: Any) -> Any:
-    """No decorator."""
+    """Return ``function`` unchanged."""
     return function
 
 
-def test_fastapis_own_inspection(subject: Any) -> None:
-    """The schema of a decorated endpoint and dependency is the one of the functions."""
+def test_fastapis_schema_is_unchanged(subject: Any) -> None:
+    """The schema of a decorated endpoint and dependency is that of the functions."""
     pytest.importorskip("fastapi")
     schema = application(subject.decorate, subject.decorate).openapi()
     assert schema == application(undecorated, undecorated).openapi()
@@ -55,13 +55,13 @@ def test_fastapis_own_inspection(subject: Any) -> None:
     ]
 
 
-def test_fastapi_calls_what_is_decorated(subject: Any) -> None:
-    """Path, query and body arrive, dependencies do, and a request that does not fit is refused before any call."""
+def test_fastapi_calls_decorated_functions(subject: Any) -> None:
+    """Path, query, body and dependencies arrive. An invalid request is refused before any call."""
     pytest.importorskip("fastapi")
     httpx = pytest.importorskip("httpx")
-    # What an endpoint returns is the response: a deferred flow is a dependency at most.
+    # FastAPI sends the result of an endpoint as the response: a deferred flow can only be a dependency.
     endpoint = undecorated if subject.deferred else subject.decorate
-    app = application(subject.decorate, endpoint, value=lambda made: subject.call(lambda: made))
+    app = application(subject.decorate, endpoint, value=lambda result: subject.call(lambda: result))
 
     async def requests() -> Any:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
@@ -72,5 +72,5 @@ def test_fastapi_calls_what_is_decorated(subject: Any) -> None:
     assert (good.status_code, good.json()) == (200, [3, "tea", 1, 2, "t", 5])
     assert refused.status_code == 422
     assert [error["loc"][-1] for error in refused.json()["detail"]] == ["limit", "number", "item"]
-    names = [span.name for span in subject.spans if span.name in ("account", "order")]  # FastAPI makes some, too
+    names = [span.name for span in subject.spans if span.name in ("account", "order")]  # FastAPI creates some, too
     assert names == (["account"] if subject.deferred else ["account", "order"])

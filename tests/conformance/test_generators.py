@@ -1,4 +1,4 @@
-"""Promise: a generator is passed through whole, and is the current run only while it works."""
+"""A decorated generator keeps its behaviour, and is the current run only while it executes."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import pytest
 from opentelemetry import trace
 
 
-def here() -> Any:
-    """The current span."""
+def current_span() -> Any:
+    """Return the current span."""
     return trace.get_current_span()
 
 
-def test_send_throw_and_return_value(subject: Any) -> None:
-    """Everything reaches the generator and comes back."""
+def test_send_throw_and_return_value_work(subject: Any) -> None:
+    """Values and exceptions reach the generator, and its values reach the caller."""
 
     @subject.decorate
     def talks() -> Any:
-        got = yield 1
+        value = yield 1
         try:
-            yield got
+            yield value
         except KeyError:
             yield "caught"
         return "end"
@@ -37,8 +37,8 @@ def test_send_throw_and_return_value(subject: Any) -> None:
     assert subject.failed == []
 
 
-def test_yield_from(subject: Any) -> None:
-    """Delegated to, it gives its items and its value."""
+def test_yield_from_works(subject: Any) -> None:
+    """A delegating generator gets the items and the return value."""
 
     @subject.decorate
     def inner() -> Any:
@@ -53,7 +53,7 @@ def test_yield_from(subject: Any) -> None:
 
 
 def test_the_span_covers_the_iteration(subject: Any) -> None:
-    """It begins with the first step, ends with the last, and is ended once."""
+    """It starts with the first step, ends with the last one, and ends once."""
 
     @subject.decorate
     def counts() -> Any:
@@ -68,24 +68,24 @@ def test_the_span_covers_the_iteration(subject: Any) -> None:
 
 
 def test_the_consumer_sees_no_span_between_steps(subject: Any, caplog: Any) -> None:
-    """Inside, the span is current in every step; outside, never; and nothing fails to detach."""
+    """The span is current inside each step and never outside. No context fails to detach."""
     inside: list[bool] = []
 
     @subject.decorate
     def watches() -> Any:
         for number in range(3):
-            inside.append(here().is_recording())
+            inside.append(current_span().is_recording())
             yield number
 
-    outside = here()
+    outside = current_span()
     for _ in subject.steps(watches):
-        assert here() is outside
+        assert current_span() is outside
     assert inside == [True] * 3
     assert "detach" not in caplog.text
 
 
-def test_early_break_close_and_garbage(subject: Any, caplog: Any) -> None:
-    """No error: the span ends, once, and finally blocks run."""
+def test_the_span_ends_after_break_close_or_garbage_collection(subject: Any, caplog: Any) -> None:
+    """It ends once and without an error, and finally blocks run."""
     closed: list[str] = []
 
     @subject.decorate
@@ -111,22 +111,22 @@ def test_early_break_close_and_garbage(subject: Any, caplog: Any) -> None:
     assert "detach" not in caplog.text
 
 
-def test_two_interleaved(subject: Any) -> None:
-    """Each step sees its own span."""
+def test_two_interleaved_generators_have_their_own_spans(subject: Any) -> None:
+    """In each step, the current span is that of its generator."""
 
     @subject.decorate
     def ids() -> Any:
         for _ in range(3):
-            yield here().get_span_context().span_id
+            yield current_span().get_span_context().span_id
 
     first, second = subject.steps(ids), subject.steps(ids)
     pairs = list(zip(first, second, strict=True))
-    assert len({one for one, _ in pairs}) == len({two for _, two in pairs}) == 1
+    assert len({first_id for first_id, _ in pairs}) == len({second_id for _, second_id in pairs}) == 1
     assert pairs[0][0] != pairs[0][1]
 
 
-def test_a_generator_that_raises(subject: Any) -> None:
-    """The error is the caller's, and the span's."""
+def test_an_error_in_a_generator_reaches_the_caller(subject: Any) -> None:
+    """The span is an error, too."""
     error = ValueError("no")
 
     @subject.decorate
@@ -143,14 +143,14 @@ def test_a_generator_that_raises(subject: Any) -> None:
     assert subject.exceptions == 1
 
 
-def test_an_async_generator(subject: Any) -> None:
-    """asend, athrow and aclose."""
+def test_an_async_generator_keeps_its_behaviour(subject: Any) -> None:
+    """asend, athrow and aclose work."""
 
     @subject.decorate
     async def talks() -> Any:
-        got = yield 1
+        value = yield 1
         try:
-            yield got
+            yield value
         except KeyError:
             yield "caught"
 
@@ -166,24 +166,24 @@ def test_an_async_generator(subject: Any) -> None:
     assert subject.failed == []
 
 
-def test_an_async_generators_consumer_sees_no_span(subject: Any, caplog: Any) -> None:
-    """Between steps; after a break; and nothing fails to detach."""
+def test_the_consumer_of_an_async_generator_sees_no_span(subject: Any, caplog: Any) -> None:
+    """Neither between steps nor after a break. No context fails to detach."""
     inside: list[bool] = []
 
     @subject.decorate
     async def watches() -> Any:
         for number in range(5):
             await asyncio.sleep(0)
-            inside.append(here().is_recording())
+            inside.append(current_span().is_recording())
             yield number
 
     async def main() -> None:
-        outside = here()
+        outside = current_span()
         async for number in subject.asteps(watches):
-            assert here() is outside
+            assert current_span() is outside
             if number == 2:
                 break
-        assert here() is outside
+        assert current_span() is outside
 
     asyncio.run(main())
     gc.collect()

@@ -1,4 +1,4 @@
-"""Promise: whatever can be called can be decorated, and stays what it was."""
+"""Every kind of callable can be decorated and keeps its behaviour."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_function(subject: Any) -> None:
 
 
 def test_a_coroutine_function(subject: Any) -> None:
-    """Awaited, it gives its value; nothing happens before."""
+    """Awaiting the call returns its value."""
 
     @subject.decorate
     async def add(x: int) -> int:
@@ -53,8 +53,8 @@ def test_a_method(subject: Any) -> None:
     assert subject.call(thing.method, 1) == subject.call(Thing.method, thing, 1) == ("Thing", 1)
 
 
-def test_a_classmethod_above(subject: Any) -> None:
-    """@classmethod above the decorator."""
+def test_a_classmethod_above_the_decorator(subject: Any) -> None:
+    """Called on the class and on an instance."""
 
     class Thing:
         @classmethod
@@ -65,8 +65,8 @@ def test_a_classmethod_above(subject: Any) -> None:
     assert subject.call(Thing.method, 1) == subject.call(Thing().method, 1) == ("Thing", 1)
 
 
-def test_a_classmethod_below(subject: Any) -> None:
-    """The decorator above @classmethod."""
+def test_a_classmethod_below_the_decorator(subject: Any) -> None:
+    """Called on the class and on an instance."""
 
     class Thing:
         @subject.decorate
@@ -77,8 +77,8 @@ def test_a_classmethod_below(subject: Any) -> None:
     assert subject.call(Thing.method, 1) == subject.call(Thing().method, 1) == ("Thing", 1)
 
 
-def test_a_staticmethod_above(subject: Any) -> None:
-    """@staticmethod above the decorator."""
+def test_a_staticmethod_above_the_decorator(subject: Any) -> None:
+    """Called on the class and on an instance."""
 
     class Thing:
         @staticmethod
@@ -89,8 +89,8 @@ def test_a_staticmethod_above(subject: Any) -> None:
     assert subject.call(Thing.method, 1) == subject.call(Thing().method, 1) == 1
 
 
-def test_a_staticmethod_below(subject: Any) -> None:
-    """The decorator above @staticmethod."""
+def test_a_staticmethod_below_the_decorator(subject: Any) -> None:
+    """Called on the class and on an instance."""
 
     class Thing:
         @subject.decorate
@@ -101,8 +101,8 @@ def test_a_staticmethod_below(subject: Any) -> None:
     assert subject.call(Thing.method, 1) == subject.call(Thing().method, 1) == 1
 
 
-def test_a_property(subject: Any) -> None:
-    """@property above the decorator."""
+def test_a_property_above_the_decorator(subject: Any) -> None:
+    """Reading it runs the decorated function."""
 
     class Thing:
         @property
@@ -110,12 +110,12 @@ def test_a_property(subject: Any) -> None:
         def value(self) -> int:
             return 3
 
-    got: Any = Thing().value
-    assert (got.execute().return_value if subject.deferred else got) == 3
+    result: Any = Thing().value
+    assert (result.execute().return_value if subject.deferred else result) == 3
 
 
-def test_inherited_and_overridden(subject: Any) -> None:
-    """super() reaches the decorated method of the base class."""
+def test_an_overridden_method_can_call_the_base_method(subject: Any) -> None:
+    """super() finds the decorated method of the base class."""
 
     class Base:
         @subject.decorate
@@ -134,11 +134,11 @@ def test_inherited_and_overridden(subject: Any) -> None:
 def test_a_partial(subject: Any) -> None:
     """functools.partial objects, of functions and of coroutine functions."""
 
-    async def later(x: int, y: int) -> int:
+    async def add(x: int, y: int) -> int:
         return x + y
 
     assert subject.call(subject.decorate(functools.partial(max, 3)), 5) == 5
-    assert subject.run(subject.decorate(functools.partial(later, 1)), 2) == 3
+    assert subject.run(subject.decorate(functools.partial(add, 1)), 2) == 3
 
 
 def test_a_callable_object(subject: Any) -> None:
@@ -148,22 +148,22 @@ def test_a_callable_object(subject: Any) -> None:
         def __call__(self, x: int) -> int:
             return x
 
-    class Later:
+    class Async:
         async def __call__(self, x: int) -> int:
             return x
 
     assert subject.call(subject.decorate(Plain()), 1) == 1
-    assert subject.run(subject.decorate(Later()), 2) == 2
+    assert subject.run(subject.decorate(Async()), 2) == 2
 
 
 def test_a_lambda_and_a_builtin(subject: Any) -> None:
-    """Callables without a signature or a name of their own."""
+    """Callables without their own signature or name."""
     assert subject.call(subject.decorate(lambda x: x), 1) == 1
     assert subject.call(subject.decorate(len), [1, 2]) == 2
 
 
-def test_functools_cache_below(subject: Any) -> None:
-    """A cached function below: the cache works, and is reachable."""
+def test_functools_cache_below_the_decorator(subject: Any) -> None:
+    """The cache works, and its methods are available."""
     calls: list[int] = []
 
     @subject.decorate
@@ -177,8 +177,8 @@ def test_functools_cache_below(subject: Any) -> None:
     assert cached.cache_info().hits == 1
 
 
-def test_functools_cache_above(subject: Any) -> None:
-    """A cache above: the second call is no call."""
+def test_functools_cache_above_the_decorator(subject: Any) -> None:
+    """The second call does not reach the decorated function."""
     calls: list[int] = []
 
     def counted(x: int) -> int:
@@ -192,7 +192,7 @@ def test_functools_cache_above(subject: Any) -> None:
 
 
 def test_overloads(subject: Any) -> None:
-    """typing.overload above a decorated implementation."""
+    """The implementation is decorated."""
 
     @overload
     def either(x: int) -> int: ...
@@ -205,8 +205,8 @@ def test_overloads(subject: Any) -> None:
     assert (subject.call(either, 1), subject.call(either, "a")) == (1, "a")
 
 
-def test_an_abstract_method(subject: Any) -> None:
-    """A decorated abstract method is still abstract."""
+def test_an_abstract_method_stays_abstract(subject: Any) -> None:
+    """Its class cannot be instantiated."""
 
     class Base(abc.ABC):
         @subject.decorate
@@ -218,7 +218,7 @@ def test_an_abstract_method(subject: Any) -> None:
 
 
 def test_a_dataclass_method(subject: Any) -> None:
-    """Methods of dataclasses, slots included."""
+    """Also of a dataclass with slots."""
 
     @dataclass(slots=True)
     class Point:
@@ -232,7 +232,7 @@ def test_a_dataclass_method(subject: Any) -> None:
 
 
 def test_a_protocol(subject: Any) -> None:
-    """isinstance with a runtime protocol."""
+    """isinstance works with a runtime protocol."""
 
     @runtime_checkable
     class Greets(Protocol):
@@ -246,8 +246,8 @@ def test_a_protocol(subject: Any) -> None:
     assert isinstance(Person(), Greets)
 
 
-def test_what_inspect_says(subject: Any) -> None:
-    """Signature, names, documentation, annotations, and the kind of function."""
+def test_inspect_returns_the_facts_of_the_function(subject: Any) -> None:
+    """Signature, names, docstring, annotations, and the kind of function."""
 
     def plain(x: int, *, y: str = "a") -> float:
         """Says something."""
@@ -261,22 +261,22 @@ def test_what_inspect_says(subject: Any) -> None:
     async def async_generator() -> Any:
         yield
 
-    made = subject.decorate(plain)
-    assert inspect.signature(made) == inspect.signature(plain)
+    decorated = subject.decorate(plain)
+    assert inspect.signature(decorated) == inspect.signature(plain)
     for name in ("__name__", "__qualname__", "__doc__", "__module__", "__annotations__", "__defaults__"):
-        assert getattr(made, name) == getattr(plain, name)
-    assert made.__wrapped__ is plain
-    assert inspect.unwrap(made) is plain
+        assert getattr(decorated, name) == getattr(plain, name)
+    assert decorated.__wrapped__ is plain
+    assert inspect.unwrap(decorated) is plain
     assert inspect.iscoroutinefunction(subject.decorate(coroutine))
     assert inspect.isgeneratorfunction(subject.decorate(generator))
     assert inspect.isasyncgenfunction(subject.decorate(async_generator))
-    assert not inspect.iscoroutinefunction(made)
-    assert "Says something." in pydoc.render_doc(made)
-    assert callable(made)
+    assert not inspect.iscoroutinefunction(decorated)
+    assert "Says something." in pydoc.render_doc(decorated)
+    assert callable(decorated)
 
 
-def test_copy_and_deepcopy(subject: Any) -> None:
-    """As of a function: the same object."""
+def test_copy_and_deepcopy_return_the_same_object(subject: Any) -> None:
+    """As they do for a function."""
 
     @subject.decorate
     def plain() -> int:
@@ -298,21 +298,21 @@ def at_module_level() -> int:
 at_module_level = task(at_module_level)
 
 
-def test_pickle() -> None:
-    """By name, as a function is."""
+def test_a_decorated_function_is_pickled_by_name() -> None:
+    """As a function is."""
     assert pickle.loads(pickle.dumps(at_module_level)) is at_module_level
 
 
 def test_doctests_are_found() -> None:
-    """The finder of doctest sees the decorated function's examples."""
+    """doctest's finder returns the examples of a decorated function."""
     import sys
 
-    found = doctest.DocTestFinder().find(at_module_level, "at_module_level", module=sys.modules[__name__])
-    assert [len(test.examples) for test in found] == [1]
+    tests = doctest.DocTestFinder().find(at_module_level, "at_module_level", module=sys.modules[__name__])
+    assert [len(test.examples) for test in tests] == [1]
 
 
-def test_pytests_own_inspection(subject: Any) -> None:
-    """pytest reads the parameters of a decorated test through its signature."""
+def test_pytest_sees_the_parameters_of_a_decorated_test(subject: Any) -> None:
+    """It reads them from the signature."""
     from _pytest.compat import getfuncargnames
 
     @subject.decorate
@@ -324,11 +324,11 @@ def test_pytests_own_inspection(subject: Any) -> None:
 @pytest.fixture
 @task
 def decorated_fixture(tmp_path: Any) -> Any:
-    """A fixture that is a task."""
+    """Return the folder; this fixture is a task."""
     return tmp_path
 
 
 @task
 def test_a_decorated_test_and_its_decorated_fixture(decorated_fixture: Any, tmp_path: Any) -> None:
-    """pytest gives each what it asks for."""
+    """pytest passes their fixtures to both."""
     assert decorated_fixture == tmp_path

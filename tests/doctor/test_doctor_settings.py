@@ -105,7 +105,7 @@ def test_nothing_set_at_all() -> None:
             "Unset OTEL_TRACES_SAMPLER",
         ),
         ({PROTOCOL: "http"}, "protocol", f"{PROTOCOL} is 'http'", f"Set {PROTOCOL} to http/protobuf or grpc."),
-        ({ENDPOINT: "localhost:4318"}, "url", "is no URL that can be called", "Use one like http://localhost:4318"),
+        ({ENDPOINT: "localhost:4318"}, "url", "is not a valid URL", "Use one like http://localhost:4318"),
         (
             {"OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "many"},
             "sdk",

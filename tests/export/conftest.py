@@ -1,4 +1,4 @@
-"""Fixtures of the tests of export."""
+"""Fixtures for the export tests."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from sending import Sending
 
 
 @pytest.fixture
-def started() -> Iterator[list[Any]]:
-    """What is ended after the test."""
-    made: list[Any] = []
-    yield made
-    for each in reversed(made):
-        each.pipeline.stop(0) if isinstance(each, Sending) else each.close()
+def cleanup() -> Iterator[list[Any]]:
+    """Yield a list of objects that are stopped or closed after the test, the last one first."""
+    objects: list[Any] = []
+    yield objects
+    for item in reversed(objects):
+        item.pipeline.stop(0) if isinstance(item, Sending) else item.close()

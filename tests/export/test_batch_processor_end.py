@@ -1,4 +1,4 @@
-"""The batch processor in programs that fork, hear signals and end."""
+"""The batch processor in programs that fork, get signals, or end."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from processes import free_ports
 
 
 def test_a_child_does_not_use_its_parents_connections() -> None:
-    """A connection that is open at the fork stays the parent's; both send, and each span arrives once."""
+    """Parent and child both send after a fork with an open connection, and each span arrives once."""
     sink = receivers.Sink()
     try:
-        done = programs.run(
+        process = programs.run(
             """
             configure()
             work(1).execute(); flush(10)
@@ -26,7 +26,7 @@ def test_a_child_does_not_use_its_parents_connections() -> None:
             """,
             OTEL_EXPORTER_OTLP_ENDPOINT=sink.endpoint,
         )
-        assert done.said == {"child": 0, "ok": True}, done.stderr
+        assert process.said == {"child": 0, "ok": True}, process.stderr
         ids = [span.span_id for span, _, _ in sink.spans]
         assert (len(ids), len(set(ids))) == (82, 82)
     finally:
@@ -41,17 +41,17 @@ work(3).execute()
 
 
 @pytest.mark.parametrize(("name", "status"), [("SIGTERM", -15), ("SIGHUP", -1)])
-def test_a_signal_sends_what_waits_and_ends_the_process(name: str, status: int, sink: receivers.Sink) -> None:
-    """Where nobody handles it: all is delivered, and the exit status is the signal's own."""
-    done = programs.run(
+def test_a_signal_sends_waiting_spans_and_ends_the_process(name: str, status: int, sink: receivers.Sink) -> None:
+    """Without a handler of the program: all spans are delivered, and the exit status is that of the signal."""
+    process = programs.run(
         f"{HANDLED}os.kill(os.getpid(), signal.{name}); time.sleep(30)", OTEL_EXPORTER_OTLP_ENDPOINT=sink.endpoint
     )
-    assert (done.returncode, len(sink.spans)) == (status, 4), done.stderr
+    assert (process.returncode, len(sink.spans)) == (status, 4), process.stderr
 
 
-def test_a_signal_in_the_midst_of_a_span(sink: receivers.Sink) -> None:
-    """The handler waits for no lock that the interrupted code holds: spans all the time, and a signal among them."""
-    done = programs.run(
+def test_a_signal_during_a_span(sink: receivers.Sink) -> None:
+    """The handler waits for no lock of the interrupted code. The program creates spans all the time."""
+    process = programs.run(
         """
         import signal, threading
         configure()
@@ -62,24 +62,24 @@ def test_a_signal_in_the_midst_of_a_span(sink: receivers.Sink) -> None:
         OTEL_EXPORTER_OTLP_ENDPOINT=sink.endpoint,
         timeout=60,
     )
-    assert done.returncode == -15, done.stderr
+    assert process.returncode == -15, process.stderr
     assert len(sink.spans) > 100
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_handler_of_the_users_own_is_left_in_place(when: str, sink: receivers.Sink) -> None:
-    """Set before configure() or after it; what waits is sent at the end, as at any."""
-    own = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))"
-    lines = [own, "configure()"] if when == "before" else ["configure()", own]
-    done = programs.run(
+def test_a_handler_of_the_program_stays_in_place(when: str, sink: receivers.Sink) -> None:
+    """It may be set before or after configure(); waiting spans are sent at exit as usual."""
+    handler = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))"
+    lines = [handler, "configure()"] if when == "before" else ["configure()", handler]
+    process = programs.run(
         "\n".join(["import signal", *lines, "work(3).execute()", "os.kill(os.getpid(), signal.SIGTERM)"]),
         OTEL_EXPORTER_OTLP_ENDPOINT=sink.endpoint,
     )
-    assert (done.returncode, len(sink.spans)) == (7, 4), done.stderr
+    assert (process.returncode, len(sink.spans)) == (7, 4), process.stderr
 
 
-def test_signals_can_be_left_alone() -> None:
-    """``OTELFLOW_SIGNALS=false``; and configure() in another thread than the main one never sets a handler."""
+def test_otelflow_sets_no_signal_handlers_if_disabled_or_off_the_main_thread() -> None:
+    """``OTELFLOW_SIGNALS=false`` disables them. configure() on another thread than the main one sets none."""
     facts = programs.run(
         """
         import signal, threading
@@ -96,17 +96,17 @@ def test_signals_can_be_left_alone() -> None:
     assert {**facts, **off} == {"thread": True, "off": True}
 
 
-def test_spans_of_the_very_end_are_sent(sink: receivers.Sink) -> None:
-    """A flow in an ``atexit`` function, where no thread can be started any more: its spans arrive."""
-    done = programs.run(
+def test_spans_of_an_atexit_function_are_sent(sink: receivers.Sink) -> None:
+    """No thread can be started at that time; the spans of its flow still arrive."""
+    process = programs.run(
         "import atexit; configure(); atexit.register(lambda: work(2).execute())",
         OTEL_EXPORTER_OTLP_ENDPOINT=sink.endpoint,
     )
-    assert (done.returncode, len(sink.spans)) == (0, 3), done.stderr
+    assert (process.returncode, len(sink.spans)) == (0, 3), process.stderr
 
 
-def test_a_flush_with_the_spool_waits_for_its_folder(tmp_path: Path) -> None:
-    """True when, and only when, all that is on disk was taken; the numbers are those of the folder."""
+def test_a_flush_waits_until_the_spool_has_sent_its_folder(tmp_path: Path) -> None:
+    """The report is true if and only if everything on disk was accepted; its numbers are those of the folder."""
     (port,) = free_ports(1)
     environment = {
         "OTEL_TRACES_EXPORTER": "otelflow_spool",
@@ -125,9 +125,9 @@ def test_a_flush_with_the_spool_waits_for_its_folder(tmp_path: Path) -> None:
         sink.close()
 
 
-def test_a_flush_after_the_end_does_not_wait_for_the_spool(tmp_path: Path) -> None:
-    """It sends nothing any more, and what is in its folder is for the next process. An infinite time is one, too."""
-    done = programs.run(
+def test_a_flush_after_shutdown_does_not_wait_for_the_spool(tmp_path: Path) -> None:
+    """The spool sends nothing after shutdown; its folder is for the next process. The timeout may be infinite."""
+    process = programs.run(
         """
         configure(); work(3).execute(); shutdown(1)
         began = time.monotonic(); report = flush(float("inf"))
@@ -137,12 +137,12 @@ def test_a_flush_after_the_end_does_not_wait_for_the_spool(tmp_path: Path) -> No
         OTELFLOW_EXPORTER_SPOOL_DIR=str(tmp_path / "spool"),
         OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{free_ports(1)[0]}",
     )
-    assert (done.said["ok"], done.said["pending"]) == (False, 4), done.stderr
-    assert done.said["took"] < 5
+    assert (process.said["ok"], process.said["pending"]) == (False, 4), process.stderr
+    assert process.said["took"] < 5
 
 
-def test_what_the_queue_has_no_room_for_goes_to_the_spool(tmp_path: Path) -> None:
-    """``OTELFLOW_WHEN_FULL=spool``: nothing is lost while the receiver hangs, and all is there afterwards."""
+def test_overflow_of_a_full_queue_goes_to_the_spool(tmp_path: Path) -> None:
+    """With ``OTELFLOW_WHEN_FULL=spool``, nothing is lost, and all spans arrive."""
     environment = {
         "OTELFLOW_EXPORTER_SPOOL_DIR": str(tmp_path / "spool"),
         "OTELFLOW_WHEN_FULL": "spool",
@@ -150,12 +150,12 @@ def test_what_the_queue_has_no_room_for_goes_to_the_spool(tmp_path: Path) -> Non
     }
     sink = receivers.Sink()
     try:
-        done = programs.run(
+        process = programs.run(
             "configure(); work(5000).execute(); r = flush(60); say(ok=bool(r), produced=stats().produced, lost=r.lost)",
             OTEL_EXPORTER_OTLP_ENDPOINT=sink.endpoint,
             **environment,
         )
-        assert done.said == {"ok": True, "produced": 5001, "lost": {}}, done.stderr
+        assert process.said == {"ok": True, "produced": 5001, "lost": {}}, process.stderr
         assert len({span.span_id for span, _, _ in sink.spans}) == 5001
     finally:
         sink.close()

@@ -1,4 +1,4 @@
-"""Delivery: what becomes of a request that the receiver refuses, limits or is not there for."""
+"""Delivery: the result of a request if the receiver refuses it, limits its size, or is down."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from otelflow._export.batch_processor import BatchProcessor
 from otelflow._providers.exporters import make_exporter
 
 
-def test_a_receiver_that_is_busy_is_asked_again(started: list[Any]) -> None:
-    """503 and 429 with Retry-After: the same spans come again, not before the time that it says."""
+def test_a_request_to_a_busy_receiver_is_retried(cleanup: list[Any]) -> None:
+    """After 503, or 429 with Retry-After, the same spans are sent again, and not before that time."""
     answers = {1: (503, {}, b""), 2: (429, {"Retry-After": "0.5"}, b"")}
-    receiver, sending = both(started, lambda number, _: answers.get(number, OK))
+    receiver, sending = both(cleanup, lambda number, _: answers.get(number, OK))
     sending.spans(10)
     assert sending.pipeline.drain(30)
     assert receiver.accepted == names(10)
@@ -33,46 +33,46 @@ def test_a_receiver_that_is_busy_is_asked_again(started: list[Any]) -> None:
     assert receiver.times[2] - receiver.times[1] >= 0.5
 
 
-@pytest.mark.parametrize("wish", ["0", "-3", "0.001", "Mon, 01 Jan 0001 00:00:00 -0000"])
-def test_a_receiver_that_asks_for_no_time_is_left_some(started: list[Any], wish: str) -> None:
-    """A Retry-After of 0, or a date of a clock that is behind: it is not asked again and again without a rest."""
-    receiver, sending = both(started, lambda *_: (503, {"Retry-After": wish}, b""))
+@pytest.mark.parametrize("retry_after", ["0", "-3", "0.001", "Mon, 01 Jan 0001 00:00:00 -0000"])
+def test_retries_have_a_pause_even_if_retry_after_is_zero(cleanup: list[Any], retry_after: str) -> None:
+    """Also for a negative or tiny number, and for a date in the past."""
+    receiver, sending = both(cleanup, lambda *_: (503, {"Retry-After": retry_after}, b""))
     sending.spans(1)
     assert not sending.pipeline.drain(0.7)
     assert 2 <= len(receiver.times) <= 4
 
 
-def test_a_header_that_cannot_be_sent_is_refused(started: list[Any]) -> None:
-    """It will not be better later; so nothing waits for that."""
+def test_a_header_that_cannot_be_sent_is_refused(cleanup: list[Any]) -> None:
+    """A retry would fail again, so the spans do not wait."""
     receiver = Scripted(lambda *_: OK)
     sending = Sending(receiver.endpoint)
-    started += [receiver, sending]
+    cleanup += [receiver, sending]
     sending.pipeline.exporter.sender._headers["X-Key"] = "two\nlines"
     sending.spans(2)
     assert sending.pipeline.drain(30)
     assert sending.pipeline.stats() == (2, 0, {"refused": 2}, 0)
 
 
-def test_an_outage_loses_nothing(started: list[Any]) -> None:
-    """Nobody listens while the spans end; they arrive when somebody does."""
+def test_an_outage_loses_nothing(cleanup: list[Any]) -> None:
+    """No receiver listens when the spans end; they arrive when one does."""
     (port,) = free_ports(1)
     sending = Sending(f"http://127.0.0.1:{port}")
-    started.append(sending)
+    cleanup.append(sending)
     sending.spans(20)
     assert not sending.pipeline.drain(0.6)
     assert sending.pipeline.stats() == (20, 0, {}, 20)
     sink = receivers.Sink(port)
-    started.append(sink)
+    cleanup.append(sink)
     assert sending.pipeline.drain(30)
     assert [span.name for span, _, _ in sink.spans] == names(20)
 
 
 @pytest.mark.parametrize(("status", "tries"), [(400, 3), (422, 3), (401, 1), (404, 1), (500, 5)])
-def test_what_a_receiver_refuses_is_lost_and_counted(started: list[Any], status: int, tries: int) -> None:
-    """It is not sent again; after an error of the receiver's own a few times, and in halves where it may be malformed.
-    What comes after it goes its way."""
-    refused = (status, {"Retry-After": "0"}, b"")
-    receiver, sending = both(started, lambda number, _: OK if number > tries else refused)
+def test_refused_spans_are_counted_as_lost(cleanup: list[Any], status: int, tries: int) -> None:
+    """They are not sent again, except after a server error (five tries) and in halves if they may be malformed.
+    Later spans are delivered."""
+    refusal = (status, {"Retry-After": "0"}, b"")
+    receiver, sending = both(cleanup, lambda number, _: OK if number > tries else refusal)
     sending.spans(3)
     assert sending.pipeline.drain(30)
     sending.spans(2)
@@ -82,9 +82,9 @@ def test_what_a_receiver_refuses_is_lost_and_counted(started: list[Any], status:
 
 
 @pytest.mark.parametrize("bad", [0, 37, 99])
-def test_one_malformed_span_does_not_take_others_with_it(started: list[Any], bad: int) -> None:
-    """400 for the request that it is in: it alone is lost, found with at most 2 · log2(100) + 1 requests."""
-    receiver, sending = both(started, lambda *_: OK)
+def test_of_a_malformed_request_only_the_invalid_span_is_lost(cleanup: list[Any], bad: int) -> None:
+    """The receiver answers 400 to its request. At most 2 · log2(100) + 1 requests find the span."""
+    receiver, sending = both(cleanup, lambda *_: OK)
     receiver.malformed = {f"span {bad}"}
     sending.spans(100)
     assert sending.pipeline.drain(30)
@@ -93,28 +93,28 @@ def test_one_malformed_span_does_not_take_others_with_it(started: list[Any], bad
     assert len(receiver.sizes) <= 14
 
 
-def test_a_wrong_address_is_asked_three_times(started: list[Any]) -> None:
-    """400 for everything: the request and its halves are tried, then all is lost."""
-    receiver, sending = both(started, lambda *_: (400, {}, b""))
+def test_a_wrong_address_gets_three_requests(cleanup: list[Any]) -> None:
+    """It answers 400 to everything: the request and its halves are tried, then all spans are lost."""
+    receiver, sending = both(cleanup, lambda *_: (400, {}, b""))
     sending.spans(512)
     assert sending.pipeline.drain(30)
     assert sending.pipeline.stats() == (512, 0, {"refused": 512}, 0)
     assert len(receiver.sizes) == 3
 
 
-def test_a_partial_success_is_no_success(started: list[Any]) -> None:
-    """Spans that the receiver rejects are counted as lost."""
+def test_spans_rejected_in_a_partial_success_are_lost(cleanup: list[Any]) -> None:
+    """The other spans of the request count as delivered."""
     partial = ExportTraceServiceResponse()
     partial.partial_success.rejected_spans = 3
-    _, sending = both(started, lambda *_: (200, {}, partial.SerializeToString()))
+    _, sending = both(cleanup, lambda *_: (200, {}, partial.SerializeToString()))
     sending.spans(10)
     assert sending.pipeline.drain(30)
     assert sending.pipeline.stats() == (10, 7, {"rejected": 3}, 0)
 
 
-def test_requests_are_below_the_receivers_limit(started: list[Any]) -> None:
-    """Spans of 2 kB, in batches as large as they come: no request is above 4 MiB."""
-    receiver, sending = both(started, lambda *_: OK)
+def test_requests_stay_below_the_usual_limit(cleanup: list[Any]) -> None:
+    """Large batches of spans with 2 kB each: no request is above 4 MB."""
+    receiver, sending = both(cleanup, lambda *_: OK)
     sending.spans(6000, "x" * 2000)
     assert sending.pipeline.drain(60)
     assert sorted(receiver.accepted) == sorted(names(6000))
@@ -122,13 +122,13 @@ def test_requests_are_below_the_receivers_limit(started: list[Any]) -> None:
     assert sum(receiver.sizes) > 12_000_000
 
 
-def test_a_request_that_is_too_large_is_halved(started: list[Any]) -> None:
-    """413 for more than 10 spans: parts of it are sent. A single span that is too large is lost, and no other."""
-    receiver, sending = both(started, lambda _, spans: OK if spans <= 10 else (413, {}, b""))
+def test_a_request_that_is_too_large_is_halved(cleanup: list[Any]) -> None:
+    """The receiver answers 413 to more than 10 spans. A single span that is too large is lost."""
+    receiver, sending = both(cleanup, lambda _, spans: OK if spans <= 10 else (413, {}, b""))
     sending.spans(100)
     assert sending.pipeline.drain(30)
     assert receiver.accepted == names(100)
-    _, refusing = both(started, lambda *_: (413, {}, b""))
+    _, refusing = both(cleanup, lambda *_: (413, {}, b""))
     refusing.spans(2)
     assert refusing.pipeline.drain(30)
     assert refusing.pipeline.stats() == (2, 0, {"too_large": 2}, 0)
@@ -136,14 +136,14 @@ def test_a_request_that_is_too_large_is_halved(started: list[Any]) -> None:
 
 @pytest.mark.skipif(receivers.missing("collector") is not None, reason=str(receivers.missing("collector")))
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
-def test_the_limit_of_a_real_collector(
-    started: list[Any], tmp_path: Path, protocol: str, monkeypatch: pytest.MonkeyPatch
+def test_requests_respect_the_limit_of_a_real_collector(
+    cleanup: list[Any], tmp_path: Path, protocol: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It takes 300 kB by HTTP and 1 MiB by gRPC, and says so in its own ways: all spans arrive."""
+    """It accepts 300 kB over HTTP and 1 MiB over gRPC, with a different error for each: all spans arrive."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
     with bad.limited_collector(tmp_path) as collector:
         sending = Sending(collector.grpc if protocol == "grpc" else collector.http)
-        started.append(sending)
+        cleanup.append(sending)
         sending.spans(1200, "x" * 1500)
         assert sending.pipeline.drain(60)
         assert sending.pipeline.stats() == (1200, 1200, {}, 0)
@@ -158,35 +158,35 @@ def test_the_limit_of_a_real_collector(
         ("RESOURCE_EXHAUSTED", "quota", "refused"),
     ],
 )
-def test_what_grpc_refuses(started: list[Any], code: str, details: str, lost: str) -> None:
-    """The codes of OTLP's specification that are not to be tried again."""
+def test_a_final_grpc_error_loses_the_spans(cleanup: list[Any], code: str, details: str, lost: str) -> None:
+    """For the codes that are not retried, according to the OTLP specification."""
     with bad.grpc_server(code, details) as port:
         exporter = make_exporter("otlp_proto_grpc", f"http://127.0.0.1:{port}")
         sending = Sending.__new__(Sending)
         sending.pipeline = BatchProcessor(exporter, "grpc")
         for _ in range(3):
             sending.pipeline.put(TracerProvider(shutdown_on_exit=False).get_tracer("test").start_span("span"))
-        started.append(sending)
+        cleanup.append(sending)
         assert sending.pipeline.drain(30)
         assert sending.pipeline.stats() == (3, 0, {lost: 3}, 0)
         sending.pipeline.stop(5)
 
 
-def test_grpc_is_asked_again_while_it_is_away(started: list[Any]) -> None:
-    """UNAVAILABLE: the spans wait."""
+def test_spans_wait_while_the_grpc_receiver_is_down(cleanup: list[Any]) -> None:
+    """It answers UNAVAILABLE."""
     with bad.grpc_server("UNAVAILABLE") as port:
         sending = Sending.__new__(Sending)
         sending.pipeline = BatchProcessor(make_exporter("otlp_proto_grpc", f"http://127.0.0.1:{port}"), "grpc")
-        started.append(sending)
+        cleanup.append(sending)
         sending.pipeline.put(TracerProvider(shutdown_on_exit=False).get_tracer("test").start_span("span"))
         assert not sending.pipeline.drain(1)
         assert sending.pipeline.stats() == (1, 0, {}, 1)
         sending.pipeline.stop(0)
 
 
-def test_each_try_over_grpc_is_one(started: list[Any]) -> None:
-    """A channel that could not connect would not for seconds, and after some minutes for minutes: the receiver is there
-    again, and the program ends without having asked it."""
+def test_each_try_over_grpc_opens_a_connection(cleanup: list[Any]) -> None:
+    """A channel that failed to connect would wait for seconds, later for minutes, before it tries again. The program
+    could end before that, although the receiver is up again."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         tries = []
 

@@ -1,4 +1,4 @@
-"""Flows sent to real receivers over gRPC and HTTP: what comes out is what was run."""
+"""Flows that are sent to real receivers over gRPC and HTTP arrive complete and unchanged."""
 
 from __future__ import annotations
 
@@ -44,33 +44,33 @@ say(trace_id=run.trace_id, span_id=run.span_id, run_id=run.run_id, delivered=rep
 
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
 @pytest.mark.parametrize("compression", ["none", "gzip"])
-def test_a_flow_arrives_whole(receiver: receivers.Receiver, protocol: str, compression: str) -> None:
-    """Ids, parents, attributes, events, status, links, resource and scope: nothing is missing, nothing is changed."""
+def test_a_flow_arrives_complete_and_unchanged(receiver: receivers.Receiver, protocol: str, compression: str) -> None:
+    """Ids, parents, attributes, events, status, links, resource and scope are those of the run."""
     receiver.sink.spans.clear()
-    done = programs.run(
+    process = programs.run(
         PROGRAM,
         OTEL_EXPORTER_OTLP_ENDPOINT=receiver.grpc if protocol == "grpc" else receiver.http,
         OTEL_EXPORTER_OTLP_PROTOCOL=protocol,
         OTEL_EXPORTER_OTLP_COMPRESSION=compression,
     )
-    assert done.returncode == 0, done.stderr
-    said = done.said
-    assert ("grpc" in said["protocol"]) == (protocol == "grpc")
-    expected = 1 + len(said["tasks"]) + 2
-    assert (said["ok"], said["delivered"]) == (True, expected)
+    assert process.returncode == 0, process.stderr
+    facts = process.said
+    assert ("grpc" in facts["protocol"]) == (protocol == "grpc")
+    expected = 1 + len(facts["tasks"]) + 2
+    assert (facts["ok"], facts["delivered"]) == (True, expected)
     arrived = receiver.sink.wait_for(expected)
     assert len(arrived) == expected
     spans = {span.span_id.hex(): span for span, _, _ in arrived}
     assert len(spans) == expected
 
-    root = spans[said["span_id"]]
-    assert (root.name, root.parent_span_id, root.trace_id.hex()) == ("nightly ✓", b"", said["trace_id"])
-    for name, span_id, run_id, status in said["tasks"]:
+    root = spans[facts["span_id"]]
+    assert (root.name, root.parent_span_id, root.trace_id.hex()) == ("nightly ✓", b"", facts["trace_id"])
+    for name, span_id, run_id, status in facts["tasks"]:
         span = spans[span_id]
         attributes = receivers.attributes_of(span)
         assert (span.name, span.parent_span_id, span.trace_id) == (name, root.span_id, root.trace_id)
         assert attributes["otelflow.task.run_id"] == run_id
-        assert attributes["otelflow.flow.run_id"] == said["run_id"]
+        assert attributes["otelflow.flow.run_id"] == facts["run_id"]
         assert attributes["otelflow.status"] == status
         assert span.end_time_unix_nano >= span.start_time_unix_nano > 0
 
@@ -82,7 +82,7 @@ def test_a_flow_arrives_whole(receiver: receivers.Receiver, protocol: str, compr
 
 
 def assert_details(spans: Any, root: Any) -> None:
-    """The failed task, the events, and the linked trace."""
+    """Check the failed task, the events, and the linked trace."""
     by_name = {span.name: span for span in spans}
     fails, makes, apart = by_name["fails"], by_name["makes"], by_name["apart"]
     attributes = receivers.attributes_of(fails)
@@ -105,27 +105,27 @@ def assert_details(spans: Any, root: Any) -> None:
     assert receivers.attributes_of(root)["otelflow.flow.tasks"] == 502
 
 
-def test_a_port_says_the_protocol(receiver: receivers.Receiver) -> None:
-    """Where no protocol is set, an endpoint on port 4317 is gRPC, and any other HTTP."""
+def test_port_4317_means_grpc(receiver: receivers.Receiver) -> None:
+    """If no protocol is set: an endpoint with another port uses HTTP."""
     from otelflow._providers.exporters import make_exporter
 
-    made = [make_exporter("otlp", endpoint) for endpoint in ("http://localhost:4317", receiver.http)]
-    assert ["grpc" in exporter.component_type for exporter in made] == [True, False]
-    for exporter in made:
+    exporters = [make_exporter("otlp", endpoint) for endpoint in ("http://localhost:4317", receiver.http)]
+    assert ["grpc" in exporter.component_type for exporter in exporters] == [True, False]
+    for exporter in exporters:
         exporter.shutdown()
 
 
-def test_the_demonstration_arrives(receiver: receivers.Receiver, tmp_path: Path) -> None:
-    """``otelflow demo FOLDER`` with an endpoint: printed as a tree and delivered."""
+def test_the_demo_prints_and_sends_its_spans(receiver: receivers.Receiver, tmp_path: Path) -> None:
+    """``otelflow demo FOLDER`` with an endpoint prints the tree and delivers the spans."""
     receiver.sink.spans.clear()
     (tmp_path / "good.py").write_text("import os\ndef f(): pass\n")
     (tmp_path / "bad.py").write_text("def f(:\n")
-    done = programs.run(
+    process = programs.run(
         "from otelflow.cli import main; sys.exit(main(['demo', os.environ['FOLDER']]))",
         FOLDER=str(tmp_path),
         OTEL_EXPORTER_OTLP_ENDPOINT=receiver.http,
     )
-    assert done.returncode == 0, done.stderr
-    assert "6 spans delivered to" in done.stdout
+    assert process.returncode == 0, process.stderr
+    assert "6 spans delivered to" in process.stdout
     names = sorted(span.name for span, _, _ in receiver.sink.wait_for(6))
     assert names == ["analyse", "parse", "parse", "read_coverage", "scan", "summarise"]

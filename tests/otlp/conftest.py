@@ -1,4 +1,4 @@
-"""Fixtures of the tests of OTLP."""
+"""Fixtures for the OTLP tests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture(autouse=True, scope="module")
 def quiet() -> Iterator[None]:
-    """The SDK logs every attribute that it drops or cannot encode, with a traceback."""
+    """Silence the SDK: it logs every attribute that it drops or cannot encode, with a traceback."""
     logger = logging.getLogger("opentelemetry")
     before = logger.level
     logger.setLevel(logging.CRITICAL)

@@ -1,4 +1,4 @@
-"""Endpoint: what the environment and the arguments say, and where each value comes from."""
+"""Endpoint: the values from the environment and the arguments, and the source of each."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from otelflow._otlp.endpoint import Setting, find_endpoint, otlp_setting
 from otelflow._otlp.grpc_sender import _retry_delay
 from otelflow.errors import ConfigError
 
-OWN, GENERAL = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"
+TRACES, GENERAL = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"
 
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that says nothing."""
+    """Remove OpenTelemetry's variables from the environment."""
     for name in [name for name in os.environ if name.startswith("OTEL")]:
         monkeypatch.delenv(name)
 
 
-def test_the_signals_variable_goes_before_the_general_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that holds white space only is not set."""
+def test_the_signals_variable_overrides_the_general_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable with only white space counts as not set."""
     assert otlp_setting("TIMEOUT") == Setting("", "default")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", " 3 ")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", " ")
@@ -38,16 +38,16 @@ def test_the_signals_variable_goes_before_the_general_one(monkeypatch: pytest.Mo
         ({}, "http://localhost:4318/v1/traces", "default", "http/protobuf"),
         ({GENERAL: "http://a:4318/"}, "http://a:4318/v1/traces", GENERAL, "http/protobuf"),
         ({GENERAL: "http://a/base"}, "http://a/base/v1/traces", GENERAL, "http/protobuf"),
-        ({GENERAL: "http://a", OWN: "http://b/here"}, "http://b/here", OWN, "http/protobuf"),
+        ({GENERAL: "http://a", TRACES: "http://b/here"}, "http://b/here", TRACES, "http/protobuf"),
         ({GENERAL: "http://a:4317"}, "http://a:4317", GENERAL, "grpc"),
         ({GENERAL: "a:4317"}, "a:4317", GENERAL, "grpc"),
         ({"OTEL_EXPORTER_OTLP_PROTOCOL": "GRPC"}, "http://localhost:4317", "default", "grpc"),
     ],
 )
-def test_the_environment_says_where(
+def test_the_environment_sets_the_endpoint(
     monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], url: str, source: str, protocol: str
 ) -> None:
-    """As OTLP's specification has it: a path is appended to the general variable only."""
+    """According to the OTLP specification, a path is appended only to the general variable."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     endpoint = find_endpoint()
@@ -55,7 +55,7 @@ def test_the_environment_says_where(
 
 
 @pytest.mark.parametrize(
-    ("given", "is_base", "url"),
+    ("argument", "is_base", "url"),
     [
         ("http://a:1", False, "http://a:1/v1/traces"),
         ("http://a:1/", False, "http://a:1/v1/traces"),
@@ -64,12 +64,12 @@ def test_the_environment_says_where(
         ("http://a:1/own/", True, "http://a:1/own/v1/traces"),
     ],
 )
-def test_what_is_given_goes_before_all_variables(
-    monkeypatch: pytest.MonkeyPatch, given: str, is_base: bool, url: str
+def test_an_argument_overrides_all_variables(
+    monkeypatch: pytest.MonkeyPatch, argument: str, is_base: bool, url: str
 ) -> None:
-    """It gets the path where it has none, or always where it is a base."""
-    monkeypatch.setenv(OWN, "http://b/here")
-    endpoint = find_endpoint(url=Setting(given, "an argument"), is_base=is_base, headers={"c": "d"})
+    """The path is appended if it has none, and always if it is a base."""
+    monkeypatch.setenv(TRACES, "http://b/here")
+    endpoint = find_endpoint(url=Setting(argument, "an argument"), is_base=is_base, headers={"c": "d"})
     assert (endpoint.url, endpoint.source, endpoint.header_values()) == (url, "an argument", {"c": "d"})
 
 
@@ -85,33 +85,33 @@ def test_what_is_given_goes_before_all_variables(
         ("http://u:p@[::1]:4317/x", "", (False, "::1", 4317, "[::1]:4317")),
     ],
 )
-def test_what_a_url_says_over_grpc(
+def test_a_grpc_url_has_tls_host_and_port(
     monkeypatch: pytest.MonkeyPatch, url: str, insecure: str, facts: tuple[Any, ...]
 ) -> None:
-    """Whether TLS is spoken, host, port, and both as people write them."""
+    """Also the host and the port as one text."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_INSECURE", insecure)
     endpoint = find_endpoint(url=Setting(url, "test"), protocol=Setting("grpc", "test"))
     assert (endpoint.tls, endpoint.host, endpoint.port, endpoint.place) == facts
 
 
 def test_a_url_is_shown_without_its_secrets() -> None:
-    """With marks, or without any trace of them."""
+    """They are redacted or removed."""
     endpoint = find_endpoint(url=Setting("http://me:hunter2@a:1/x?key=hunter2#f", "test"))
     assert endpoint.shown == "http://[redacted]@a:1/x?key=[redacted]"
     assert endpoint.bare_url == "http://a:1/x"
 
 
 @pytest.mark.parametrize("url", ["a:4318", "http://", "ftp://a", "http://a:b", "http://[::1", "http://a:0"])
-def test_a_url_that_cannot_be_called_is_an_error(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    """It is named, unless somebody wants it as it is."""
+def test_an_invalid_url_is_an_error(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """Unless is_checked is False."""
     monkeypatch.setenv(GENERAL, url)
-    with pytest.raises(ConfigError, match="is no URL that can be called"):
+    with pytest.raises(ConfigError, match="is not a valid URL"):
         find_endpoint()
     assert find_endpoint(is_checked=False).source == GENERAL
 
 
-def test_grpc_says_when_to_come_again() -> None:
-    """RetryInfo, in the status's details as the standard has it, or by itself."""
+def test_retry_delay_reads_retry_info() -> None:
+    """From the details of the status, as in the standard, or from metadata of its own."""
     from google.protobuf.any_pb2 import Any as AnyMessage
     from google.rpc.error_details_pb2 import RetryInfo
     from google.rpc.status_pb2 import Status

@@ -1,4 +1,4 @@
-"""The encoder of our own: a decoder finds no difference to upstream's, and no span takes others along."""
+"""otelflow's encoder: a decoder finds no difference to OpenTelemetry's encoder."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ if takes_none():
     scalars |= st.none()
 
 
-odd = st.sampled_from([2**63, object(), {1}, [2**70]])
+unsupported_values = st.sampled_from([2**63, object(), {1}, [2**70]])
 
 
 values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3))
 
 
-attributes = st.dictionaries(keys, values | odd, max_size=5)
+attributes = st.dictionaries(keys, values | unsupported_values, max_size=5)
 
 
 plain_attributes = st.dictionaries(
@@ -113,7 +113,7 @@ SCOPES = [
 ]
 
 
-by_hand = st.builds(
+spans_by_hand = st.builds(
     made,
     name=texts,
     context=contexts,
@@ -131,14 +131,14 @@ by_hand = st.builds(
 
 
 @settings(deadline=None)
-@given(st.lists(by_hand, max_size=8))
-def test_a_decoder_finds_no_difference_to_upstreams(spans: list[ReadableSpan]) -> None:
-    """Whatever the spans are, their resources and scopes: the same fields in the same groups in the same order."""
+@given(st.lists(spans_by_hand, max_size=8))
+def test_a_decoder_finds_no_difference_to_opentelemetrys_encoder(spans: list[ReadableSpan]) -> None:
+    """For any spans, resources and scopes: the same fields in the same groups in the same order."""
     assert decoded(encode(spans)) == upstream(spans)
 
 
 class Counting(IdGenerator):
-    """The ids are of no interest, and hypothesis wants no chance but its own."""
+    """Consecutive ids: random ones would make hypothesis's examples irreproducible."""
 
     def __init__(self) -> None:
         self._numbers = count(1)
@@ -149,8 +149,8 @@ class Counting(IdGenerator):
     generate_trace_id = generate_span_id
 
 
-to_the_sdk = attributes if takes_none() else plain_attributes
-"""What is no attribute becomes None in the hands of the SDK, and that was left out by older encoders."""
+sdk_attributes = attributes if takes_none() else plain_attributes
+"""The SDK replaces an invalid attribute by None, which older encoders left out."""
 
 
 LIMITS = SpanLimits(max_attributes=3, max_events=2, max_links=1, max_event_attributes=1, max_link_attributes=1)
@@ -160,8 +160,8 @@ UNLIMITED = SpanLimits(max_attributes=None)
 
 
 @st.composite
-def from_an_sdk(draw: st.DrawFn) -> list[ReadableSpan]:
-    """Spans that a provider made, with limits that drop some of what they were given."""
+def spans_from_sdk(draw: st.DrawFn) -> list[ReadableSpan]:
+    """Spans of a provider with limits, which drop some of their attributes, events and links."""
     memory = InMemorySpanExporter()
     for _ in range(draw(st.integers(1, 2))):
         limits, resource = draw(st.sampled_from([LIMITS, UNLIMITED])), draw(st.sampled_from(RESOURCES))
@@ -176,7 +176,7 @@ def from_an_sdk(draw: st.DrawFn) -> list[ReadableSpan]:
                 draw(texts),
                 context,
                 draw(st.sampled_from(SpanKind)),
-                draw(to_the_sdk),
+                draw(sdk_attributes),
                 draw(st.lists(links, max_size=3)),
             )
             for _ in range(draw(st.integers(0, 4))):
@@ -188,9 +188,9 @@ def from_an_sdk(draw: st.DrawFn) -> list[ReadableSpan]:
 
 
 @settings(deadline=None)
-@given(from_an_sdk())
-def test_spans_of_the_sdk_are_encoded_as_upstream_does(spans: list[ReadableSpan]) -> None:
-    """Parents of this process and of another, trace states, and what the limits dropped."""
+@given(spans_from_sdk())
+def test_spans_of_the_sdk_are_encoded_as_by_opentelemetrys_encoder(spans: list[ReadableSpan]) -> None:
+    """With parents in this process and in another one, trace states, and numbers of dropped items."""
     assert decoded(encode(spans)) == upstream(spans)
 
 
@@ -204,12 +204,12 @@ LAST = {"otelflow.status": "completed"}
 
 
 @pytest.mark.parametrize("limits", [SpanLimits(), SpanLimits(max_span_attributes=3), SpanLimits(max_span_attributes=0)])
-def test_lean_spans_are_encoded_by_their_parts(limits: SpanLimits) -> None:
-    """And as upstream does, which makes them merge the parts: one overriding another, more than the limit, a change."""
+def test_lean_spans_are_encoded_from_their_parts(limits: SpanLimits) -> None:
+    """The result is that of OpenTelemetry's encoder, which reads merged attributes. Parts may override one another."""
     provider = TracerProvider(ALWAYS_ON, RESOURCE, shutdown_on_exit=False, id_generator=Counting(), span_limits=limits)
     start = lean_tracer.starter_for(provider.get_tracer("otelflow"))
     assert start is not None
-    everything: list[tuple[Any, ...]] = [
+    all_parts: list[tuple[Any, ...]] = [
         (FUNCTION, 5, FLOW),
         (FUNCTION, 16**28 - 1, FLOW),
         (FUNCTION, 16**28, FLOW),
@@ -221,7 +221,7 @@ def test_lean_spans_are_encoded_by_their_parts(limits: SpanLimits) -> None:
         (),
     ]
     spans: list[Any] = []
-    for parts in everything * 2:
+    for parts in all_parts * 2:
         for last in (LAST, {"same": 3}, {}):
             span: Any = start("task", Context(), parts, 10)
             if len(spans) % 5 == 4:
@@ -241,13 +241,13 @@ def test_lean_spans_are_encoded_by_their_parts(limits: SpanLimits) -> None:
     ),
     st.sampled_from([SpanLimits(), SpanLimits(max_events=2, max_event_attributes=1), SpanLimits(max_events=0)]),
 )
-def test_events_of_lean_spans_are_encoded_as_they_came(said: list[tuple[str, Any]], limits: SpanLimits) -> None:
-    """And as upstream does, which makes the span make the SDK's events of them."""
+def test_pending_events_of_lean_spans_are_encoded(pending: list[tuple[str, Any]], limits: SpanLimits) -> None:
+    """The result is that of OpenTelemetry's encoder, which makes the span create the SDK's events."""
     provider = TracerProvider(ALWAYS_ON, RESOURCE, shutdown_on_exit=False, span_limits=limits)
     start = lean_tracer.starter_for(provider.get_tracer("otelflow"))
     assert start is not None
     span: Any = start("task", Context(), (FUNCTION, 5, FLOW), 10)
-    for number, (name, attributes_) in enumerate(said, 11):
+    for number, (name, attributes_) in enumerate(pending, 11):
         add_event(span, name, attributes_, number)
     span.end(20)
     request = encode([span])
@@ -259,35 +259,35 @@ def test_events_of_lean_spans_are_encoded_as_they_came(said: list[tuple[str, Any
 
 
 @settings(deadline=None)
-@given(st.lists(by_hand, max_size=8), st.integers(1, 3000))
-def test_parts_hold_all_spans_in_order_and_keep_the_limit(spans: list[ReadableSpan], most: int) -> None:
-    """Only a request of one span may be larger; each says which spans it has."""
-    parts = list(encode_parts(spans, most))
-    assert [span for _, inside in parts for span in inside] == spans
-    assert all(len(request) <= most or len(inside) == 1 for request, inside in parts)
-    assert [decoded(request) for request, _ in parts] == [upstream(inside) for _, inside in parts]
+@given(st.lists(spans_by_hand, max_size=8), st.integers(1, 3000))
+def test_requests_have_all_spans_in_order_and_respect_the_limit(spans: list[ReadableSpan], limit: int) -> None:
+    """Only a request of one span may be larger. Each comes with its spans."""
+    parts = list(encode_parts(spans, limit))
+    assert [span for _, part in parts for span in part] == spans
+    assert all(len(request) <= limit or len(part) == 1 for request, part in parts)
+    assert [decoded(request) for request, _ in parts] == [upstream(part) for _, part in parts]
 
 
-def test_parts_are_not_smaller_than_need_be() -> None:
-    """The limit is nearly reached, and nothing is encoded before it is asked for."""
-    asked = 0
+def test_requests_nearly_reach_the_limit() -> None:
+    """Each is encoded when it is asked for, not earlier."""
+    read = 0
 
     def one_by_one() -> Iterator[ReadableSpan]:
-        nonlocal asked
+        nonlocal read
         for number in range(1000):
-            asked += 1
+            read += 1
             yield made(name=f"{number:0100}")
 
     parts = encode_parts(one_by_one(), 10_000)  # type: ignore[arg-type]
-    assert asked == 0
-    first, inside = next(parts)
-    assert asked == len(inside) + 1
+    assert read == 0
+    first, first_spans = next(parts)
+    assert read == len(first_spans) + 1
     assert 9_700 < len(first) <= 10_000
-    assert len(inside) + sum(len(spans) for _, spans in parts) == 1000
+    assert len(first_spans) + sum(len(spans) for _, spans in parts) == 1000
 
 
 def test_no_spans_are_an_empty_request() -> None:
-    """Which is no bytes at all, and no part."""
+    """It has no bytes, and there are no parts."""
     assert encode([]) == b""
     assert list(encode_parts([], 100)) == []
 
@@ -313,7 +313,7 @@ def send_grpc(endpoint: str, body: bytes, zipped: bool) -> None:
 
 @pytest.fixture(scope="module", params=["collector", "rotel"])
 def receiver(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[receivers.Receiver]:
-    """A real receiver, running."""
+    """Run a real receiver."""
     reason = receivers.missing(request.param)
     if reason:
         pytest.skip(reason)
@@ -323,8 +323,8 @@ def receiver(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 @pytest.mark.parametrize("zipped", [False, True], ids=["plain", "gzip"])
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
-def test_a_real_receiver_takes_it(receiver: receivers.Receiver, protocol: str, zipped: bool) -> None:
-    """Over both protocols, with and without compression: what comes out is what upstream's encoder says."""
+def test_a_real_receiver_accepts_the_request(receiver: receivers.Receiver, protocol: str, zipped: bool) -> None:
+    """Over both protocols, with and without compression. The spans that arrive are those of OpenTelemetry's encoder."""
     receiver.sink.spans.clear()
     spans = [
         made(

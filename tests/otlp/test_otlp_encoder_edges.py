@@ -1,4 +1,4 @@
-"""What the encoder does with spans unlike the SDK's, and with values that cannot be encoded."""
+"""The encoder with spans that differ from the SDK's, and with values that cannot be encoded."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from opentelemetry.trace import (
 
 from otelflow._otlp.request_encoder import encode, encode_parts
 
-# --- what is unlike the SDK's -----------------------------------------------------------------------------------------
+# --- spans that differ from the SDK's ---------------------------------------------------------------------------------
 
 
-class Answers(ReadableSpan):
-    """A span that says less than it keeps, as one that hides secrets does."""
+class Redacting(ReadableSpan):
+    """A span whose property hides a value that its fields have."""
 
     @property
     def attributes(self) -> Any:
         return {"card": "hidden"}
 
 
-def test_a_span_that_answers_differently_is_asked() -> None:
-    """A subclass with properties of its own is encoded by what it answers, not by what it has inside."""
-    span = Answers("hides", CONTEXT, resource=RESOURCE, attributes={"card": "4111"}, start_time=1, end_time=2)
+def test_a_span_with_its_own_properties_is_read_by_them() -> None:
+    """A subclass that overrides a property is encoded by its properties, not by its fields."""
+    span = Redacting("hides", CONTEXT, resource=RESOURCE, attributes={"card": "4111"}, start_time=1, end_time=2)
     request = encode([span])
     assert b"4111" not in request
     assert decoded(request) == upstream([span])
 
 
 class Other:
-    """What upstream's encoder reads of a span, and nothing else."""
+    """A span of another class: only with the attributes that OpenTelemetry's encoder reads."""
 
     def __init__(self, span: ReadableSpan, **changed: Any) -> None:
         self._span, self._changed = span, changed
@@ -48,20 +48,20 @@ class Other:
 
 
 def test_a_span_of_another_class_is_encoded() -> None:
-    """Only what upstream's encoder asks for is needed."""
+    """It needs only the attributes that OpenTelemetry's encoder reads."""
     spans: list[Any] = [Other(made(name="other", events=[Event("e", {"a": 1}, 3)])), made()]
     assert decoded(encode(spans)) == upstream(spans)
 
 
-def test_what_cannot_be_written_by_hand_goes_through_upstreams_encoder() -> None:
-    """Here a time that is a text to ours and a number to protobuf; the spans beside it do not care."""
+def test_a_span_that_otelflow_cannot_encode_goes_through_opentelemetrys_encoder() -> None:
+    """Here its time fails in otelflow's encoder and is a number for protobuf. The other spans are not affected."""
 
     class Time:
         def __index__(self) -> int:
             return 5
 
         def __bool__(self) -> bool:
-            raise ValueError("not to be asked")
+            raise ValueError("no truth value")
 
     spans: list[Any] = [made(name="a"), Other(made(name="b"), start_time=Time()), made(name="c")]
     request = encode(spans)
@@ -72,17 +72,17 @@ def test_what_cannot_be_written_by_hand_goes_through_upstreams_encoder() -> None
 @pytest.mark.parametrize(
     "wrong", [{"context": None}, {"start_time": -1}, {"context": SpanContext(2**128, 1, False)}, {"kind": "internal"}]
 )
-def test_a_span_that_cannot_be_encoded_is_lost_alone(wrong: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
-    """Upstream's encoder raises, and the batch is gone; here the others are sent, and the log says so once."""
+def test_only_the_span_that_cannot_be_encoded_is_lost(wrong: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    """OpenTelemetry's encoder raises and loses the batch. Here the others are sent, and one line is logged."""
     spans = [made(name="a"), made(name="lost", **wrong), made(name="b"), made(name="lost", **wrong)]
     assert [span.name for span in spans_in(encode(spans))] == ["a", "b"]
     parts = list(encode_parts(spans, 10_000))
-    assert [[span.name for span in inside] for _, inside in parts] == [["a", "b"]]
+    assert [[span.name for span in spans_of_part] for _, spans_of_part in parts] == [["a", "b"]]
     assert [record.name for record in caplog.records if "cannot be encoded" in record.message] == ["otelflow"]
 
 
-def test_halves_of_surrogate_pairs_are_mended_everywhere() -> None:
-    """They come from file names. Protobuf refuses them in a name, and loses the batch; here U+FFFD stands for them."""
+def test_halves_of_surrogate_pairs_are_replaced_everywhere() -> None:
+    """They come from file names. Protobuf refuses them in a name, which loses the batch; here U+FFFD replaces them."""
     half = "a\udcff"
     spans = [
         made(
@@ -94,29 +94,29 @@ def test_halves_of_surrogate_pairs_are_mended_everywhere() -> None:
             resource=Resource({"service.name": half}, half),
             instrumentation_scope=InstrumentationScope(half, half, half, {half: half}),
         ),
-        made(name="beside it"),
+        made(name="another"),
     ]
     with pytest.raises(UnicodeEncodeError):
         upstream(spans)
     request = encode(spans)
-    assert [span.name for span in spans_in(request)] == ["a\ufffd", "beside it"]
+    assert [span.name for span in spans_in(request)] == ["a\ufffd", "another"]
     assert request.count("\ufffd".encode()) == 19
 
 
-def test_a_pair_of_surrogates_is_the_character_that_it_stands_for() -> None:
-    """Both halves are there, as some decoders of JSON leave them."""
+def test_a_pair_of_surrogates_is_encoded_as_its_character() -> None:
+    """Some JSON decoders return both halves."""
     assert [span.name for span in spans_in(encode([made(name="\ud83d\ude00")]))] == ["\U0001f600"]
 
 
-def test_a_value_nested_too_deep_does_not_spoil_the_request(caplog: pytest.LogCaptureFixture) -> None:
-    """Decoders refuse messages of more than 100 levels, and the whole request with them."""
+def test_a_value_that_is_nested_too_deep_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    """Decoders would refuse the whole request: their limit is 100 levels of messages."""
     deep: Any = "end"
     for _ in range(60):
         deep = [deep]
     endless: list[Any] = []
     endless.append(endless)
-    spans = [made(attributes={"deep": deep, "endless": endless, "kept": {"a": [1, {"b": "c"}]}})]
-    assert [pair.key for span in spans_in(encode(spans)) for pair in span.attributes] == ["kept"]
+    spans = [made(attributes={"deep": deep, "endless": endless, "flat": {"a": [1, {"b": "c"}]}})]
+    assert [pair.key for span in spans_in(encode(spans)) for pair in span.attributes] == ["flat"]
     assert "'deep'" in caplog.text
 
 
@@ -127,14 +127,14 @@ class Hostile(str):
         raise RuntimeError("no")
 
 
-def test_a_value_with_methods_of_its_own_is_taken_for_what_it_is() -> None:
-    """Subclasses of text and numbers are written without asking them."""
+def test_a_subclass_of_a_known_type_is_encoded_as_that_type() -> None:
+    """Their overridden methods are not called."""
     spans = [made(attributes={"a": Hostile("text"), "b": StatusCode.OK, "c": True})]
     assert decoded(encode(spans)) == upstream(spans)
 
 
-def test_nothing_is_mixed_up_when_more_comes_than_is_remembered() -> None:
-    """Thousands of names, traces, keys, values and sets of attributes."""
+def test_full_caches_mix_nothing_up() -> None:
+    """Here with thousands of names, traces, keys, values and attribute mappings."""
     spans = [
         made(
             name=f"name {number % 1500}",
@@ -147,8 +147,8 @@ def test_nothing_is_mixed_up_when_more_comes_than_is_remembered() -> None:
     assert decoded(encode(spans)) == upstream(spans)
 
 
-def test_attributes_that_are_made_when_asked_for_are_not_mixed_up() -> None:
-    """What is known again by its identity is held for that long: a new dict may come where an old one was."""
+def test_attributes_that_a_property_creates_are_not_mixed_up() -> None:
+    """The cache identifies a dict by id() and holds it: else a new dict could get the id of an old one."""
 
     class Fresh(ReadableSpan):
         attributes = property(lambda self: {"name": self.name})  # type: ignore[assignment]

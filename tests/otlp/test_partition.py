@@ -1,4 +1,4 @@
-"""Partition: which requests a batch becomes, and what is reported of its spans."""
+"""Partition: the requests that a batch is split into, and the reported results of its spans."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Batch = list[int]
 
 
 class Receiving:
-    """A receiver of batches of numbers, and the account of what was reported of them."""
+    """A receiver of batches of numbers; counts the reported results."""
 
     def __init__(self, answer: Callable[[Batch], Outcome | None]) -> None:
         self.requests: list[Batch] = []
@@ -26,7 +26,7 @@ class Receiving:
         self._answer = answer
 
     def deliver(self, number: int) -> bool:
-        partition = Partition(self._send, self._halve, self._settled)
+        partition = Partition(self._send, self._halve, self._record_result)
         return partition.deliver(Part(list(range(number)), number, True))
 
     def _send(self, part: Part) -> Response | None:
@@ -41,25 +41,25 @@ class Receiving:
     def _halve(self, batch: Batch) -> tuple[Batch, Batch]:
         return batch[: len(batch) // 2], batch[len(batch) // 2 :]
 
-    def _settled(self, number: int, reason: str | None, _: str) -> None:
+    def _record_result(self, number: int, reason: str | None, _: str) -> None:
         self.reported[reason] += number
 
 
 @given(st.data())
 def test_one_malformed_span_is_found_in_few_requests(data: st.DataObject) -> None:
-    """At most 2 · log2(n) + 1 of them; every other span is accepted, each once."""
+    """At most 2 · log2(n) + 1. Every other span is accepted, each once."""
     number = data.draw(st.integers(1, 5000))
     bad = data.draw(st.integers(0, number - 1))
     receiving = Receiving(lambda batch: Outcome.MALFORMED if bad in batch else Outcome.ACCEPTED)
     assert receiving.deliver(number)
-    assert sorted(receiving.accepted) == [each for each in range(number) if each != bad]
+    assert sorted(receiving.accepted) == [span for span in range(number) if span != bad]
     assert +receiving.reported == +Counter({None: number - 1, "refused": 1})
     assert len(receiving.requests) <= 2 * math.log2(number) + 1
 
 
 @given(st.integers(2, 5000), st.sampled_from([Outcome.MALFORMED, Outcome.REFUSED]))
-def test_where_both_halves_are_refused_all_is_lost(number: int, second: Outcome) -> None:
-    """It is the address or the format that is wrong: three requests, whatever the size."""
+def test_if_both_halves_are_refused_all_spans_are_lost(number: int, second: Outcome) -> None:
+    """The address or the format is wrong. Three requests are sent, for a batch of any size."""
     receiving = Receiving(lambda _: second if len(receiving.requests) == 3 else Outcome.MALFORMED)
     assert receiving.deliver(number)
     assert receiving.reported == {"refused": number}
@@ -67,11 +67,11 @@ def test_where_both_halves_are_refused_all_is_lost(number: int, second: Outcome)
 
 
 @given(st.integers(1, 300), st.sets(st.integers(0, 299), max_size=8), st.integers(1, 300))
-def test_every_span_is_reported_once(number: int, bad: set[int], most: int) -> None:
-    """Whatever is malformed or too large, and with any mixture of both."""
+def test_every_span_is_reported_once(number: int, bad: set[int], limit: int) -> None:
+    """If any of them are malformed, too large, or both."""
 
     def answer(batch: Batch) -> Outcome:
-        if len(batch) > most:
+        if len(batch) > limit:
             return Outcome.TOO_LARGE
         return Outcome.MALFORMED if bad.intersection(batch) else Outcome.ACCEPTED
 
@@ -82,8 +82,8 @@ def test_every_span_is_reported_once(number: int, bad: set[int], most: int) -> N
 
 
 @given(st.integers(2, 300), st.integers(1, 20))
-def test_when_the_time_is_over_the_rest_is_not_reported(number: int, requests: int) -> None:
-    """What was accepted until then is, and nothing twice."""
+def test_spans_without_a_response_in_time_are_not_reported(number: int, requests: int) -> None:
+    """Spans that were accepted before are reported, each once."""
 
     def answer(batch: Batch) -> Outcome | None:
         if len(receiving.requests) > requests:
@@ -114,8 +114,8 @@ def test_when_the_time_is_over_the_rest_is_not_reported(number: int, requests: i
         (503, "", Outcome.RETRY),
     ],
 )
-def test_what_a_status_means(status: int, text: str, outcome: Outcome) -> None:
-    """As OTLP's specification says; the core and the spool read the same table."""
+def test_an_http_status_has_an_outcome(status: int, text: str, outcome: Outcome) -> None:
+    """According to the OTLP specification. The core and the spool use the same table."""
     assert http_outcome(status, text) is outcome
 
 
@@ -131,6 +131,6 @@ def test_what_a_status_means(status: int, text: str, outcome: Outcome) -> None:
         ("UNAUTHENTICATED", "", None, Outcome.REFUSED),
     ],
 )
-def test_what_a_code_means(code: str, details: str, retry_after: float | None, outcome: Outcome) -> None:
-    """The same for gRPC."""
+def test_a_grpc_code_has_an_outcome(code: str, details: str, retry_after: float | None, outcome: Outcome) -> None:
+    """According to the OTLP specification."""
     assert grpc_outcome(code, details, retry_after) is outcome

@@ -1,4 +1,4 @@
-"""Each field of FlowRunConfig has its effect, and wrong values are refused with a way out."""
+"""The fields of FlowRunConfig: each has its effect, and the error for an invalid value says what to do."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from otelflow.testing import Capture
 
 @task
 def step(this_task: Any = None) -> None:
-    """A task that says something."""
+    """Log two messages."""
     this_task.log_debug("hidden")
     this_task.log_info("working")
 
 
 def run_with(**config: Any) -> Any:
+    """Run a flow with these fields of FlowRunConfig."""
+
     @flow(flow_config=FlowRunConfig(**config))
     def work() -> None:
         step()
@@ -28,15 +30,15 @@ def run_with(**config: Any) -> Any:
     return work().execute()
 
 
-def test_add_task_to_self(captured: Capture) -> None:
-    """False: no task is kept; they are counted all the same."""
+def test_add_task_to_self_false_keeps_no_tasks(captured: Capture) -> None:
+    """The tasks are still counted."""
     run = run_with(add_task_to_self=False)
     assert run.tasks == []
     assert captured.flow("work").attributes["otelflow.flow.tasks"] == 1
 
 
-def test_log_to_console(capsys: pytest.CaptureFixture[str]) -> None:
-    """True: each message once, as it comes; a line a message, with time and severity."""
+def test_log_to_console_prints_each_message_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """Immediately, on a line with time and severity."""
     for _ in range(3):
         run_with(log_to_console=True)
     lines = capsys.readouterr().out.splitlines()
@@ -44,16 +46,16 @@ def test_log_to_console(capsys: pytest.CaptureFixture[str]) -> None:
     assert re.fullmatch(r"\d\d:\d\d:\d\d\.\d{3} \| INFO     \| working", lines[0])
 
 
-def test_log_to_memory(captured: Capture) -> None:
-    """False: not in memory; still on the span and for listeners."""
+def test_log_to_memory_false_keeps_no_messages(captured: Capture) -> None:
+    """They are still on the span, and listeners get them."""
     run = run_with(log_to_memory=False)
     assert run.messages == []
     assert [event.name for event in captured.task("step").events] == ["otelflow.message"]
     assert texts(captured.events) == ["FLOW_START", "TASK_START", "working", "TASK_STOP", "FLOW_STOP"]
 
 
-def test_logging_enabled(captured: Capture, capsys: pytest.CaptureFixture[str]) -> None:
-    """False: no messages at all."""
+def test_logging_enabled_false_drops_all_messages(captured: Capture, capsys: pytest.CaptureFixture[str]) -> None:
+    """In memory, on the span, for listeners and on the console."""
     run = run_with(logging_enabled=False, log_to_console=True, print_logs=True)
     assert run.messages == []
     assert captured.task("step").events == []
@@ -61,15 +63,15 @@ def test_logging_enabled(captured: Capture, capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().out == ""
 
 
-def test_print_logs(capsys: pytest.CaptureFixture[str]) -> None:
-    """True: the messages are printed when the run has ended, and are no messages again."""
+def test_print_logs_prints_the_messages_after_the_run(capsys: pytest.CaptureFixture[str]) -> None:
+    """Printing them creates no further messages, although output is captured."""
     run = run_with(print_logs=True)
     assert capsys.readouterr().out == "working\n"
     assert run.messages == ["working"]
 
 
-def test_print_none_return_value() -> None:
-    """True: a message, at INFO, when a task or the flow returns None."""
+def test_print_none_return_value_logs_a_message() -> None:
+    """At INFO, if a task or the flow returns None."""
     assert run_with(print_none_return_value=True).messages == [
         "working",
         "Task return value: None",
@@ -77,14 +79,14 @@ def test_print_none_return_value() -> None:
     ]
 
 
-def test_print_finished_message() -> None:
-    """True: a message, at INFO, at the end of each task and of the flow."""
+def test_print_finished_message_logs_a_message() -> None:
+    """At INFO, at the end of each task and of the flow."""
     run = run_with(print_finished_message=True)
     assert run.messages == ["working", "Finished task 'step'", f"Finished flow run '{run.run_id}'"]
 
 
-def test_raise_flow_error() -> None:
-    """True lets the error through; False keeps it in flow.error."""
+def test_raise_flow_error_raises_or_stores_the_error() -> None:
+    """True raises the error to the caller; False stores it in flow.error."""
 
     def fails() -> None:
         raise ValueError("no")
@@ -95,8 +97,8 @@ def test_raise_flow_error() -> None:
     assert (run.status, str(run.error)) == ("failed", "no")
 
 
-def test_log_level(captured: Capture) -> None:
-    """Messages below it reach nobody; a name is as good as a number."""
+def test_log_level_drops_messages_below_it(captured: Capture) -> None:
+    """Everywhere. The level may be a name or a number."""
     assert FlowRunConfig(log_level="debug").log_level == 10
     assert run_with(log_level="DEBUG").messages == ["hidden", "working"]
     assert run_with(log_level=30).messages == []
@@ -104,24 +106,24 @@ def test_log_level(captured: Capture) -> None:
     assert [event.name for run in captured.spans for event in run.events] == ["otelflow.message"] * 2
 
 
-def test_capture_output(capsys: pytest.CaptureFixture[str]) -> None:
-    """On by default for deferred flows, off for transparent ones; both can be turned."""
-    kept: list[Any] = []
+def test_capture_output_turns_printed_lines_into_messages(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is on by default for deferred flows and off for transparent ones. Both defaults can be changed."""
+    runs: list[Any] = []
 
     def prints(this_flow: Any = None) -> None:
-        kept.append(this_flow)
+        runs.append(this_flow)
         print("line")
 
     flow(prints)().execute()
     flow(transparent=True)(prints)()
     flow(flow_config=FlowRunConfig(capture_output=False))(prints)().execute()
     flow(transparent=True, flow_config=FlowRunConfig(capture_output=True))(prints)()
-    assert [list(run.messages) for run in kept] == [["line"], [], [], ["line"]]
+    assert [list(run.messages) for run in runs] == [["line"], [], [], ["line"]]
     assert capsys.readouterr().out == "line\n" * 4
 
 
-def test_print_error_stack_trace(capsys: pytest.CaptureFixture[str]) -> None:
-    """True: the whole traceback on the standard error, once for one exception."""
+def test_print_error_stack_trace_prints_the_traceback_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """On standard error, once for an exception that passes a task and a flow."""
 
     @task
     def fails() -> None:
@@ -135,8 +137,8 @@ def test_print_error_stack_trace(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err.count("ValueError: no\n") == 1
 
 
-def test_max_messages_and_max_tasks(captured: Capture) -> None:
-    """The newest are kept, and what went is on the span."""
+def test_max_messages_and_max_tasks_keep_the_newest(captured: Capture) -> None:
+    """The number of dropped ones is on the span."""
 
     @flow(flow_config=FlowRunConfig(max_messages=2, max_tasks=3))
     def many() -> None:
@@ -151,7 +153,7 @@ def test_max_messages_and_max_tasks(captured: Capture) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "error", "message"),
+    ("fields", "error", "message"),
     [
         (
             {"raise_flow_eror": False},
@@ -163,13 +165,13 @@ def test_max_messages_and_max_tasks(captured: Capture) -> None:
         ({"max_tasks": -1}, ConfigError, "max_tasks is -1. Use a whole number from 0 up."),
     ],
 )
-def test_wrong_settings(given: dict[str, Any], error: type[Exception], message: str) -> None:
-    """What, which, and the way out."""
+def test_an_invalid_setting_is_an_error(fields: dict[str, Any], error: type[Exception], message: str) -> None:
+    """The error has the name, the value and the valid values."""
     with pytest.raises(error, match=re.escape(message)):
-        FlowRunConfig(**given)
+        FlowRunConfig(**fields)
 
 
-def test_it_cannot_be_changed() -> None:
-    """One object may serve any number of flows."""
+def test_a_config_is_immutable() -> None:
+    """Several flows may share one object."""
     with pytest.raises(AttributeError):
         FlowRunConfig().print_logs = True  # type: ignore[misc]

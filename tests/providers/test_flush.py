@@ -1,4 +1,4 @@
-"""flush, shutdown and the end of a process: what is delivered, waited for and counted."""
+"""flush, shutdown and the end of a process: delivery, waiting, and the numbers in the report."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from provider_programs import MEMORY, said
 
 
 def test_flush_delivers_and_reports() -> None:
-    """Truthy when all was accepted; numbers since the start of the process."""
+    """The report is true if all was accepted; its numbers count from the start of the process."""
     facts = said(
         """
         configure(exporters=[memory])
@@ -25,8 +25,8 @@ def test_flush_delivers_and_reports() -> None:
     assert facts == {"ok": True, "delivered": 10, "pending": 0, "got": 10, "stderr": ""}
 
 
-def test_what_an_exporter_refuses_is_lost_and_said() -> None:
-    """FAILURE and an exception of the exporter are both losses; the program sees neither."""
+def test_spans_that_an_exporter_refuses_are_reported_as_lost() -> None:
+    """Both FAILURE and an exception of the exporter are losses; neither disturbs the program."""
     facts = said(
         """
         class Raises(Memory):
@@ -42,7 +42,7 @@ def test_what_an_exporter_refuses_is_lost_and_said() -> None:
 
 
 def test_a_full_queue_drops_the_oldest_and_counts() -> None:
-    """Never more in memory than the queue's size, and every span is in the account."""
+    """At most the queue's size is in memory, and every span is counted."""
     facts = said(
         """
         configure(exporters=[Memory(wait=0.3)])
@@ -58,8 +58,8 @@ def test_a_full_queue_drops_the_oldest_and_counts() -> None:
     assert facts["lost"]["queue_full"] > 1000
 
 
-def test_a_burst_is_kept() -> None:
-    """40,000 tasks as fast as one process can make them: none lost with the default queue."""
+def test_a_burst_is_delivered() -> None:
+    """40,000 tasks, as fast as one process can run them: none is lost with the default queue."""
     facts = said(
         "configure(exporters=[memory]); work(40_000).execute(); say(ok=bool(flush(60)), got=len(memory.spans))"
     )
@@ -68,7 +68,7 @@ def test_a_burst_is_kept() -> None:
 
 @pytest.mark.parametrize("end", ["flush", "shutdown"])
 def test_an_exporter_that_hangs_takes_no_time_of_the_others(end: str) -> None:
-    """All send at once: what the second would take arrives, though the first uses up the whole time."""
+    """All send at once: the second exporter gets its spans, although the first one takes the whole time."""
     facts = said(
         f"""
         configure(exporters=[Memory(wait=30), memory])
@@ -83,8 +83,8 @@ def test_an_exporter_that_hangs_takes_no_time_of_the_others(end: str) -> None:
 
 
 @pytest.mark.parametrize("provider", ["exporters=[memory]", "exporters=[], metrics=True", "foreign"])
-def test_a_flush_may_be_given_all_the_time_of_the_world(provider: str) -> None:
-    """An infinite time is no error in the user's code."""
+def test_a_flush_accepts_an_infinite_timeout(provider: str) -> None:
+    """For spans, for metrics, and with a provider that configure() did not create."""
     set_up = f"configure({provider})"
     if provider == "foreign":
         set_up = (
@@ -98,8 +98,8 @@ def test_a_flush_may_be_given_all_the_time_of_the_world(provider: str) -> None:
 
 
 @pytest.mark.parametrize("provider", ["metrics", "foreign"])
-def test_a_flush_that_hangs_is_not_begun_again(provider: str) -> None:
-    """However often a program flushes while a backend hangs: there is one thread that waits for it."""
+def test_a_flush_that_hangs_is_not_started_again(provider: str) -> None:
+    """One thread waits for a backend that hangs, however often the program flushes."""
     facts = said(
         f"""
         import threading
@@ -110,7 +110,7 @@ def test_a_flush_that_hangs_is_not_begun_again(provider: str) -> None:
         if {provider == "foreign"}: trace.set_tracer_provider(Hangs(shutdown_on_exit=False))
         else:
             configure(exporters=[], metrics=True)
-            otelflow._providers.meter_provider._own.provider.force_flush = lambda _: time.sleep(60)
+            otelflow._providers.meter_provider._own_provider.provider.force_flush = lambda _: time.sleep(60)
         work(1).execute(); flush(0.01); before = threading.active_count()
         reports = [flush(0.01) for _ in range(10)]
         say(more=threading.active_count() - before, ok=any(reports))
@@ -122,19 +122,19 @@ def test_a_flush_that_hangs_is_not_begun_again(provider: str) -> None:
 
 
 @pytest.mark.parametrize("put", ["time.sleep(60)", "{}[0]"])
-def test_a_flush_is_not_whole_without_the_artifacts(put: str, tmp_path: Path) -> None:
-    """The event names a file: one that the store has not taken yet, or refused, is missing at the backend."""
+def test_a_flush_is_false_while_artifacts_are_not_stored(put: str, tmp_path: Path) -> None:
+    """Their events name files, which are missing while the store is slow or if it refuses them."""
     facts = said(
         f"""
         import otelflow._artifacts.store
         configure(exporters=[memory])
         @flow
-        def kept(this_flow=None): this_flow.add_artifact(key="whole", data="x" * 100_000)
+        def storing(this_flow=None): this_flow.add_artifact(key="whole", data="x" * 100_000)
         class Place:
             def open(self): pass
             def put(self, path, body): {put}
         otelflow._artifacts.store.place_of = lambda _: Place()
-        kept().execute(); report = flush(0.5)
+        storing().execute(); report = flush(0.5)
         say(ok=bool(report), lost=report.lost, delivered=report.delivered)
         sys.stdout.flush(); os._exit(0)
         """,
@@ -144,36 +144,36 @@ def test_a_flush_is_not_whole_without_the_artifacts(put: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "10s"])
-def test_a_timeout_that_is_none(seconds: str) -> None:
-    """It is said once, by the variable's name, and the loss is counted."""
+def test_an_invalid_otlp_timeout_is_logged(seconds: str) -> None:
+    """The message has no traceback, and the spans count as lost."""
     facts = said("configure(); work(1).execute(); say(lost=flush().lost)", OTEL_EXPORTER_OTLP_TIMEOUT=seconds)
     assert facts["lost"] == {"export_failed": 2}
-    assert "The exporter 'otlp' cannot be made" in facts["stderr"]
+    assert "The exporter 'otlp' cannot be created" in facts["stderr"]
     assert "Traceback" not in facts["stderr"]
 
 
 def test_a_fork_while_another_thread_configures() -> None:
-    """The child has a lock of its own: the thread that held it is not there."""
+    """The child gets a new lock: the thread that holds the parent's does not exist there."""
     facts = said(
         """
         import signal, threading, otelflow.providers
-        held, over = threading.Event(), threading.Event()
+        locked, finished = threading.Event(), threading.Event()
         def configuring():
             with otelflow.providers._lock:
-                held.set(); over.wait()
+                locked.set(); finished.wait()
         threading.Thread(target=configuring, daemon=True).start()
-        held.wait()
+        locked.wait()
         child = os.fork()
         if not child:
             signal.alarm(20); configure(exporters=[memory]); os._exit(0)
-        say(code=os.waitpid(child, 0)[1]); over.set()
+        say(code=os.waitpid(child, 0)[1]); finished.set()
         """
     )
     assert facts["code"] == 0
 
 
 def test_shutdown_is_idempotent() -> None:
-    """A second call only reports; the exporter is shut down once; what ends later is counted."""
+    """A second call only reports; the exporter is shut down once; spans that end later are counted as lost."""
     facts = said(
         """
         configure(exporters=[memory])
@@ -187,10 +187,10 @@ def test_shutdown_is_idempotent() -> None:
     assert (facts["downs"], facts["lost"], facts["got"]) == (1, {"after_shutdown": 2}, 2)
 
 
-def test_a_normal_end_delivers_everything() -> None:
-    """Without flush or shutdown: at exit, at sys.exit, and after an exception."""
+def test_the_end_of_a_program_delivers_everything() -> None:
+    """Without flush or shutdown: at the normal end, at sys.exit, and after an exception."""
     for end in ("", "sys.exit(3)", "raise ValueError('end')"):
-        done = programs.run(
+        process = programs.run(
             f"""
 class Says(Memory):
     def shutdown(self): say(got=len(self.spans))
@@ -200,12 +200,12 @@ work(700).execute()
 """,
             head=programs.HEAD + MEMORY,
         )
-        assert done.said == {"got": 701}
-        assert done.returncode == {"": 0, "sys.exit(3)": 3}.get(end, 1)
+        assert process.said == {"got": 701}
+        assert process.returncode == {"": 0, "sys.exit(3)": 3}.get(end, 1)
 
 
 def test_a_forked_child_has_its_own_queue() -> None:
-    """What waits in the parent is the parent's to send; the child's own spans are delivered by the child."""
+    """The parent sends the spans that wait in it; the child sends its own."""
     facts = said(
         """
         configure(exporters=[memory])
@@ -224,8 +224,8 @@ def test_a_forked_child_has_its_own_queue() -> None:
     assert (facts["child"], facts["parent"], facts["once"]) == (0, 4, 4)
 
 
-def test_without_configure_flush_says_so() -> None:
-    """Nothing is set up: nothing is delivered, and the report is not true."""
+def test_a_flush_without_configure_is_unknown() -> None:
+    """Nothing is delivered, and the report is false."""
     facts = said("work(1).execute(); r = flush(1); say(ok=bool(r), unknown=r.unknown, produced=stats().produced)")
     assert facts == {"ok": False, "unknown": True, "produced": 0, "stderr": ""}
 
@@ -271,10 +271,10 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_children_of_multiprocessing_deliver_before_they_end(method: str, tmp_path: Path) -> None:
-    """They leave without atexit; all their spans arrive, each once, by each start method."""
+    """They end without atexit. With each start method, each of their spans arrives once."""
     program, spans = tmp_path / "pool.py", tmp_path / "spans"
     program.write_text(POOL)
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, str(program), method],
         env=programs.clean_environment(SPANS=str(spans)),
         capture_output=True,
@@ -282,7 +282,7 @@ def test_children_of_multiprocessing_deliver_before_they_end(method: str, tmp_pa
         timeout=60,
         check=True,
     )
-    assert done.stdout == "[0, 0, 0]\n", done.stderr
+    assert process.stdout == "[0, 0, 0]\n", process.stderr
     lines = spans.read_text().splitlines()
     assert len(lines) == 30 + (method == "fork")
     assert sorted(Counter(line.split()[0] for line in lines).values()) == [1] * (method == "fork") + [10] * 3

@@ -1,4 +1,4 @@
-"""configure, flush, shutdown, stats: each in a process of its own, as a global provider can be set once."""
+"""configure, flush, shutdown, stats: each test in a process of its own, as a global provider can be set only once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from provider_programs import said
 
 
-def test_the_environment_says_everything() -> None:
+def test_the_environment_configures_the_provider() -> None:
     """Service name, resource attributes, sampler and limits come from OpenTelemetry's variables."""
     facts = said(
         """
@@ -32,8 +32,8 @@ def test_the_environment_says_everything() -> None:
     assert max(facts["values"]) == 5
 
 
-def test_arguments_go_before_the_environment() -> None:
-    """service_name, resource_attributes and sampler given in code win."""
+def test_arguments_override_the_environment() -> None:
+    """service_name, resource_attributes and sampler."""
     facts = said(
         """
         from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
@@ -50,7 +50,7 @@ def test_arguments_go_before_the_environment() -> None:
 
 
 def test_exporters_are_found_by_name() -> None:
-    """Entry-point names, in the environment or in code; ``none`` is none."""
+    """By entry-point name, in the environment or in code; ``none`` means no exporter."""
     in_code = programs.run("configure(exporters='console'); work(1).execute(); shutdown()")
     assert '"name": "work"' in in_code.stdout
     by_environment = programs.run("configure(); work(1).execute(); shutdown()", OTEL_TRACES_EXPORTER="console")
@@ -61,15 +61,15 @@ def test_exporters_are_found_by_name() -> None:
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_provider_of_the_users_own_is_used_and_left_alone(when: str) -> None:
-    """Set before or after otelflow is imported and the functions are decorated; configure() does not touch it."""
+def test_an_existing_provider_is_used_unchanged(when: str) -> None:
+    """It may be set before or after functions are decorated; configure() does not change it."""
     provider = """
     from opentelemetry import trace
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import SimpleSpanProcessor
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-    own, mine = TracerProvider(), InMemorySpanExporter()
-    own.add_span_processor(SimpleSpanProcessor(mine))
+    own, memory = TracerProvider(), InMemorySpanExporter()
+    own.add_span_processor(SimpleSpanProcessor(memory))
     trace.set_tracer_provider(own)
     """.replace("\n    ", "\n")
     body = """
@@ -77,13 +77,13 @@ def test_a_provider_of_the_users_own_is_used_and_left_alone(when: str) -> None:
         used = configure("ignored")
         work(1).execute()
         report = flush(1)
-        say(same=used is own, spans=len(mine.get_finished_spans()), ok=bool(report), unknown=report.unknown,
+        say(same=used is own, spans=len(memory.get_finished_spans()), ok=bool(report), unknown=report.unknown,
             down=bool(shutdown(1)), after=work(1).execute().status, processors=len(
                 own._active_span_processor._span_processors))
     """
     head = provider + programs.HEAD if when == "before" else programs.HEAD + "work(1).execute()\n" + provider
-    done = programs.run(body, head=head)
-    assert done.said == {
+    process = programs.run(body, head=head)
+    assert process.said == {
         "same": True,
         "spans": 4,
         "ok": False,
@@ -92,20 +92,20 @@ def test_a_provider_of_the_users_own_is_used_and_left_alone(when: str) -> None:
         "after": "completed",
         "processors": 1,
     }
-    assert "A global tracer provider is set already" in done.stderr
+    assert "A global tracer provider is already set" in process.stderr
 
 
 def test_a_second_configure_changes_nothing() -> None:
-    """It returns the provider in use."""
+    """It returns the provider in use, and logs that its arguments have no effect."""
     facts = said("first = configure(exporters=[memory]); say(same=configure() is first)")
     assert facts == {"same": True, "stderr": ""}
     facts = said("first = configure(exporters=[memory]); say(same=configure('other') is first)")
     assert facts["same"] is True
-    assert "what was given to this configure() has no effect" in facts["stderr"]
+    assert "the arguments of this configure() have no effect" in facts["stderr"]
 
 
 def test_random_seed_cannot_repeat_ids() -> None:
-    """Trace and span ids differ although the program seeds the random module the same way each time."""
+    """Trace, span and run ids differ, although the program seeds the random module with the same number each time."""
     facts = said(
         """
         import random
@@ -123,7 +123,7 @@ def test_random_seed_cannot_repeat_ids() -> None:
 
 @pytest.fixture
 def dead() -> Iterator[int]:
-    """A port of loopback that refuses connections: bound, and nobody listens."""
+    """Return a local port that refuses connections: it is bound, and nothing listens."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield bound.getsockname()[1]
@@ -131,7 +131,7 @@ def dead() -> Iterator[int]:
 
 @pytest.fixture
 def hanging() -> Iterator[int]:
-    """A port that takes connections and never answers."""
+    """Return a local port that accepts connections and never responds."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         bound.listen(16)
@@ -140,8 +140,10 @@ def hanging() -> Iterator[int]:
 
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
 @pytest.mark.parametrize("kind", ["dead", "hanging"])
-def test_an_endpoint_that_does_not_answer(kind: str, protocol: str, request: pytest.FixtureRequest) -> None:
-    """flush returns in time and says what was not delivered; the exit is not held up; the flow does not notice."""
+def test_a_flow_does_not_notice_that_its_endpoint_does_not_respond(
+    kind: str, protocol: str, request: pytest.FixtureRequest
+) -> None:
+    """flush returns in time and reports the undelivered spans; the exit does not wait long."""
     facts = said(
         """
         configure()
@@ -162,18 +164,18 @@ def test_an_endpoint_that_does_not_answer(kind: str, protocol: str, request: pyt
 
 
 def test_the_exit_is_short_with_a_dead_endpoint(dead: int) -> None:
-    """The whole program ends within the limit of no progress, not after the exporter's retries."""
-    done = programs.run(
+    """The program ends after the limit without progress, not after the exporter's retries."""
+    process = programs.run(
         "configure(); work(20).execute(); say(end=time.time())",
         OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{dead}",
         OTELFLOW_EXIT_SECONDS="0.2",
         timeout=8,
     )
-    assert done.returncode == 0
+    assert process.returncode == 0
 
 
-def test_what_hangs_at_the_exit_is_waited_for_together() -> None:
-    """Spans, metrics and an exporter's own shutdown share the seconds without progress; they are not added up."""
+def test_exit_waits_for_everything_that_hangs_at_the_same_time() -> None:
+    """Spans, metrics and an exporter's own shutdown share the seconds without progress: the times do not add up."""
     hangs = """
         class Hangs(Memory):
             def shutdown(self): time.sleep(60)
@@ -195,15 +197,15 @@ def test_what_hangs_at_the_exit_is_waited_for_together() -> None:
     [
         (
             "localhost:4318",
-            "The OTLP endpoint 'localhost:4318' is no URL that can be called. Use one like http://localhost",
+            "The OTLP endpoint 'localhost:4318' is not a valid URL. Use one like http://localhost",
         ),
-        ("http://", "is no URL that can be called"),
-        ("http://host:notaport", "is no URL that can be called"),
-        ("ftp://host", "is no URL that can be called"),
+        ("http://", "is not a valid URL"),
+        ("http://host:notaport", "is not a valid URL"),
+        ("ftp://host", "is not a valid URL"),
     ],
 )
-def test_a_malformed_endpoint(endpoint: str, message: str) -> None:
-    """In code it is a ConfigError; in the environment it is logged, the flow runs, and the loss is counted."""
+def test_a_malformed_endpoint_is_an_error(endpoint: str, message: str) -> None:
+    """In code it raises ConfigError. In the environment it is logged, flows run, and their spans count as lost."""
     facts = said(
         """
         configure()
@@ -221,40 +223,40 @@ def test_a_malformed_endpoint(endpoint: str, message: str) -> None:
     assert message in in_code.stderr
 
 
-def test_an_exporter_that_nobody_knows() -> None:
-    """The error names what there is, and for ours the distribution that has it."""
-    done = programs.run("configure(exporters=['jaeger'])")
-    assert "ConfigError: No exporter is installed under the name 'jaeger'. There are: console, " in done.stderr
+def test_an_unknown_exporter_is_an_error() -> None:
+    """The error lists the installed exporters."""
+    process = programs.run("configure(exporters=['jaeger'])")
+    assert "ConfigError: No exporter is installed under the name 'jaeger'. Use one of: console, " in process.stderr
     facts = said(
         "configure(); run = work(1).execute(); say(status=run.status, lost=flush(5).lost)", OTEL_TRACES_EXPORTER="x"
     )
     assert (facts["status"], facts["lost"]) == ("completed", {"export_failed": 2})
 
 
-def test_unknown_arguments_of_configure() -> None:
-    """As everywhere: the nearest name."""
-    done = programs.run("configure(service='x')")
-    assert "configure() has no argument 'service'. Did you mean 'service_name'?" in done.stderr
+def test_an_unknown_argument_of_configure_is_an_error() -> None:
+    """The error suggests the nearest name."""
+    process = programs.run("configure(service='x')")
+    assert "configure() has no argument 'service'. Did you mean 'service_name'?" in process.stderr
 
 
-def test_the_import_loads_the_api_and_wrapt_only() -> None:
-    """No SDK, no exporters; of the standard library what makes FlowRunConfig, as the API has loaded much of it."""
-    done = programs.run(
+def test_the_import_loads_only_the_api_and_wrapt() -> None:
+    """No SDK and no exporters. Of the standard library only ``dataclasses``: the API has imported the rest."""
+    process = programs.run(
         """
         import sys, opentelemetry.trace, wrapt
-        below = set(sys.modules)
+        before = set(sys.modules)
         import otelflow
-        print(sorted(name for name in set(sys.modules) - below if name.partition(".")[0] != "otelflow"))
+        print(sorted(name for name in set(sys.modules) - before if name.partition(".")[0] != "otelflow"))
         """,
         head="",
     )
-    assert done.stdout == "['dataclasses']\n", done.stderr
+    assert process.stdout == "['dataclasses']\n", process.stderr
 
 
 @pytest.mark.parametrize("set_up", ["", "otelflow.configure(exporters=[])"])
-def test_the_first_task_loads_nothing(set_up: str) -> None:
-    """What the first task needs is loaded before its time begins: its duration would tell of that instead."""
-    done = programs.run(
+def test_the_first_task_imports_nothing(set_up: str) -> None:
+    """Its modules are imported before its span starts: otherwise its duration would include the imports."""
+    process = programs.run(
         f"""
         import sys, otelflow
         {set_up}
@@ -273,7 +275,7 @@ def test_the_first_task_loads_nothing(set_up: str) -> None:
         """,
         head="",
     )
-    assert done.stdout == "set()\n", done.stderr
+    assert process.stdout == "set()\n", process.stderr
 
 
 LOGS = """
@@ -284,13 +286,13 @@ class Records(Memory):
         return LogRecordExportResult.SUCCESS
 records = Records()
 from otelflow._providers import exporters
-exporters.make_exporter = lambda *given: records  # the only part of the path that is not real
+exporters.make_exporter = lambda *arguments: records  # everything else is real
 """
 
 
 @pytest.mark.parametrize(("where", "on_span", "on_logs"), [("span", 3, 0), ("logs", 0, 3), ("both", 3, 3)])
-def test_events_go_where_they_are_wanted(where: str, on_span: int, on_logs: int) -> None:
-    """OTELFLOW_EVENTS: on spans, as log records of the same trace and span, or both."""
+def test_events_go_to_spans_logs_or_both(where: str, on_span: int, on_logs: int) -> None:
+    """As OTELFLOW_EVENTS says. Log records have the trace and the span of the event."""
     facts = said(
         LOGS
         + """
@@ -316,39 +318,43 @@ say(span=len(span.events), ok=bool(report), logs=[
         ]
 
 
-def test_an_endpoint_that_nobody_takes() -> None:
-    """Given in code beside an exporter that does not ask for it: that is said."""
+def test_an_unused_endpoint_is_logged() -> None:
+    """configure(endpoint=...) with an exporter that does not use it."""
     facts = said("configure(exporters=['console'], endpoint='http://localhost:4318'); say(done=True)")
-    assert "configure(endpoint=...) has no effect: console sends where" in facts["stderr"]
+    assert "configure(endpoint=...) has no effect: console does not use it" in facts["stderr"]
     assert said("configure(endpoint='http://localhost:4318'); say(done=True)")["stderr"] == ""
 
 
 OWN_KIND = """
 class Own:
-    def __init__(self, *given):
-        self.given = given
-    sending_to = classmethod(lambda kind, endpoint, headers: kind(endpoint, headers))
+    def __init__(self, *arguments):
+        self.arguments = arguments
+    sending_to = classmethod(lambda cls, endpoint, headers: cls(endpoint, headers))
     def export(self, spans): ...
     def shutdown(self): ...
 """
 
 
-def test_an_exporter_that_can_be_told(tmp_path: Path) -> None:
-    """By its class method ``sending_to``: it is made by that with what was given, and without that by no argument. An
-    object that was made before is told nothing, which is said."""
-    about = tmp_path / "own_kind-1.dist-info"
-    about.mkdir()
-    (about / "METADATA").write_text("Name: own_kind\nVersion: 1\n")
-    (about / "entry_points.txt").write_text("[opentelemetry_traces_exporter]\nown = own_kind:Own\n")
+def test_an_exporter_class_with_sending_to_gets_endpoint_and_headers(tmp_path: Path) -> None:
+    """``sending_to`` is called if an endpoint or headers are set; otherwise the class is called without arguments. An
+    exporter object does not get them, which is logged."""
+    metadata = tmp_path / "own_kind-1.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Name: own_kind\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text("[opentelemetry_traces_exporter]\nown = own_kind:Own\n")
     (tmp_path / "own_kind.py").write_text(OWN_KIND)
-    there = {"PYTHONPATH": str(tmp_path), "OTEL_TRACES_EXPORTER": "own"}
-    show = "from otelflow._export.registry import pipelines; say(given=pipelines[0].exporter.given)"
-    both = said(f"configure(endpoint='http://a:4318', headers={{'key': 'x'}}); {show}", **there)
-    assert (both["given"], both["stderr"]) == (["http://a:4318", {"key": "x"}], "")
-    assert said(f"configure(headers={{'key': 'x'}}); {show}", **there)["given"] == [None, {"key": "x"}]
-    assert said(f"configure(); {show}", **there)["given"] == []
-    made = said(f"from own_kind import Own; configure(exporters=[Own()], endpoint='http://a:4318'); {show}", **there)
-    assert made["given"] == []
-    assert "configure(endpoint=...) has no effect: Own sends where" in made["stderr"]
-    wrong = said("try: configure(endpoint='ftp://a')\nexcept Exception as error: say(error=str(error))", **there)
-    assert "'ftp://a' is no URL" in wrong["error"]
+    environment = {"PYTHONPATH": str(tmp_path), "OTEL_TRACES_EXPORTER": "own"}
+    show = "from otelflow._export.registry import span_processors as s; say(arguments=s[0].exporter.arguments)"
+    both = said(f"configure(endpoint='http://a:4318', headers={{'key': 'x'}}); {show}", **environment)
+    assert (both["arguments"], both["stderr"]) == (["http://a:4318", {"key": "x"}], "")
+    assert said(f"configure(headers={{'key': 'x'}}); {show}", **environment)["arguments"] == [None, {"key": "x"}]
+    assert said(f"configure(); {show}", **environment)["arguments"] == []
+    with_object = said(
+        f"from own_kind import Own; configure(exporters=[Own()], endpoint='http://a:4318'); {show}", **environment
+    )
+    assert with_object["arguments"] == []
+    assert "configure(endpoint=...) has no effect: Own does not use it" in with_object["stderr"]
+    invalid = said(
+        "try: configure(endpoint='ftp://a')\nexcept Exception as error: say(error=str(error))", **environment
+    )
+    assert "'ftp://a' is not a valid URL" in invalid["error"]

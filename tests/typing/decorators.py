@@ -1,4 +1,4 @@
-"""What type checkers must make of the decorators. Checked by mypy strict and pyright; never run."""
+"""Types of the decorators. Checked by mypy strict and pyright; never run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Types of the test kit and of propagate, as mypy strict and pyright see them."""
+"""Types of the test kit and of propagate. Checked by mypy strict and pyright; never run."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from otelflow.testing import Capture, CapturedRun, Failure, capture
 
 @task
 def square(number: int) -> int:
-    """A task for a pool."""
+    """Return the square; a task for a pool."""
     return number * number
 
 
 def test_nightly(capflow: Capture) -> None:
-    """What a test asks a capture."""
+    """Use a capture as a test does."""
     run = capflow.flow("nightly")
     assert_type(run, CapturedRun)
     assert_type(run.tasks, list[CapturedRun])
@@ -31,14 +31,14 @@ def test_nightly(capflow: Capture) -> None:
     assert_type(run.duration, float | None)
     assert_type(run.links, list[Link])
     assert_type(capflow.events, list[FlowRunEvent])
-    assert_type(capflow.find("*", kind="task", where=lambda one: one.artifacts), list[CapturedRun])
+    assert_type(capflow.find("*", kind="task", where=lambda run: run.artifacts), list[CapturedRun])
     assert_type(capflow.to_dict(), list[dict[str, Any]])
     with capture(deterministic=True) as inner:
         assert_type(inner, Capture)
 
 
-def elsewhere() -> None:
-    """What a program asks of propagate."""
+def use_propagate() -> None:
+    """Use propagate as a program does."""
     pool = propagate.propagating(ProcessPoolExecutor())
     assert_type(pool, Executor)
     assert_type(pool.submit(square, 3), Future[int])
