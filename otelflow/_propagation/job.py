@@ -1,4 +1,4 @@
-"""Jobs: a function with the context in which it was handed on, whichever thread or process runs it."""
+"""Carry a function and its context to the thread or process that runs it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ from opentelemetry.trace import get_current_span
 
 from otelflow._propagation.carrier import attached, inject_context
 from otelflow._propagation.replay import Submitter, replay
-from otelflow._propagation.worker import AsyncWorkerJob, JobContext, JobResult, WorkerJob, describe, spans_like
+from otelflow._propagation.worker import (
+    AsyncWorkerJob,
+    JobContext,
+    JobResult,
+    WorkerJob,
+    describe_flow,
+    pack_tracer_settings,
+)
 from otelflow._runs.callable_kind import CallableKind, kind_of
 from otelflow._runtime.run_ids import next_run_number
 from otelflow._spans.tracer import current_source
@@ -25,7 +32,7 @@ R = TypeVar("R")
 
 
 class BoundFunction:
-    """A function that runs in the context in which this was made. Pickled, it takes the context along as a carrier."""
+    """A function that runs in the context that was current at its construction. A pickle has it as a carrier."""
 
     __slots__ = ("__weakref__", "_context", "_function")
 
@@ -34,7 +41,7 @@ class BoundFunction:
         self._context = get_current()
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        if get_current() is self._context:  # something else carried it here, opentelemetry-instrumentation-threading
+        if get_current() is self._context:  # opentelemetry-instrumentation-threading, for example, attached it already
             return self._function(*args, **kwargs)
         token = attach(self._context)
         try:
@@ -43,7 +50,7 @@ class BoundFunction:
             detach(token)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._function, name)  # __name__ and the like: what engines call a job by
+        return getattr(self._function, name)  # engines name a job by its function's __name__ and similar attributes
 
     def __copy__(self) -> BoundFunction:
         return self
@@ -52,7 +59,7 @@ class BoundFunction:
         return self
 
     def __reduce__(self) -> Any:
-        return Sent, (self._function, self._carrier())
+        return RemoteFunction, (self._function, self._carrier())
 
     def _carrier(self) -> dict[str, str]:
         carrier: dict[str, str] = {}
@@ -60,8 +67,8 @@ class BoundFunction:
         return carrier
 
 
-class Sent:
-    """A :class:`BoundFunction` in another process."""
+class RemoteFunction:
+    """A :class:`BoundFunction` after unpickling, usually in another process. It runs in the context of its carrier."""
 
     def __init__(self, function: Callable[..., Any], carrier: dict[str, str]) -> None:
         self._function, self._carrier = function, carrier
@@ -72,25 +79,36 @@ class Sent:
 
 
 def bind(function: Callable[P, R]) -> Callable[P, R]:
-    """``function``, to be run in the context that is current now: for a thread, a timer, ``run_in_executor``.
+    """Bind ``function`` to the current context: for a thread, a timer, or ``run_in_executor``.
 
-    Its tasks belong to the flow of the place where this is called. Works for functions and coroutine functions. A bound
-    function can be pickled, so that ``multiprocessing.Process(target=bind(f))`` works with every start method; there,
-    :func:`attached` says what holds.
+    Tasks that the function calls belong to the flow that is current at this call. A bound function can be pickled, so
+    ``multiprocessing.Process(target=bind(f))`` works with every start method. In the other process, the function runs
+    as in a block of :func:`attached`.
 
-    Raises :class:`otelflow.errors.ArgumentError` for what cannot be called, and for generator functions.
+    Args:
+        function: A function or coroutine function.
+
+    Returns:
+        A function with the same parameters and return value. For a coroutine function, a coroutine function.
+
+    Raises:
+        otelflow.errors.ArgumentError: ``function`` cannot be called, or is a generator function.
     """
     if not callable(function):
-        raise ArgumentError(f"bind({function!r}): use a function, and pass its arguments where it is run.")
-    shape = kind_of(function)
-    if shape in (CallableKind.GENERATOR, CallableKind.ASYNC_GENERATOR):
-        raise ArgumentError(f"bind({function!r}): a generator's steps run where it is iterated. Bind what iterates it.")
-    if shape is CallableKind.CALL:
+        raise ArgumentError(
+            f"bind({function!r}): this cannot be called. Bind a function, and pass its arguments to the bound function."
+        )
+    kind = kind_of(function)
+    if kind in (CallableKind.GENERATOR, CallableKind.ASYNC_GENERATOR):
+        raise ArgumentError(
+            f"bind({function!r}): a generator runs where it is iterated. Bind the function that iterates it."
+        )
+    if kind is CallableKind.CALL:
         return BoundFunction(function)
-    return cast("Callable[P, R]", _bound_coroutine_function(function))
+    return cast("Callable[P, R]", _bind_coroutine_function(function))
 
 
-def _bound_coroutine_function(function: Callable[..., Any]) -> Any:
+def _bind_coroutine_function(function: Callable[..., Any]) -> Any:
     context = get_current()
 
     @wraps(function)
@@ -105,16 +123,19 @@ def _bound_coroutine_function(function: Callable[..., Any]) -> Any:
 
 
 class Job(BoundFunction):
-    """A function on its way to an executor that may run it in another process. There it gives an :class:`Outcome`; in
-    this process, the function's own value."""
+    """A function for an executor that may run it in another process.
 
-    __slots__ = ("_from", "ran_here")
+    A pickle is a :class:`WorkerJob`, which returns a :class:`JobResult`. A call in this process returns the function's
+    value.
+    """
+
+    __slots__ = ("_submitter", "ran_here")
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
         run: Any = self._context.get(RUN_KEY)
         relay = None if run is None else run._relay
-        self._from = Submitter(
+        self._submitter = Submitter(
             None if run is None else run._own_flow(),
             relay,
             current_source() if relay is None else relay.source,
@@ -128,18 +149,18 @@ class Job(BoundFunction):
         return super().__call__(*args, **kwargs)
 
     def __reduce__(self) -> Any:
-        flow, source = self._from.flow, self._from.source
-        told = None if flow is None else describe(flow)
-        spans = None if source is None else spans_like(source)
-        kind = AsyncWorkerJob if kind_of(self._function) is CallableKind.COROUTINE else WorkerJob
-        return kind, (self._function, JobContext(self._carrier(), told, spans))
+        flow, source = self._submitter.flow, self._submitter.source
+        description = None if flow is None else describe_flow(flow)
+        tracer_settings = None if source is None else pack_tracer_settings(source)
+        job_class = AsyncWorkerJob if kind_of(self._function) is CallableKind.COROUTINE else WorkerJob
+        return job_class, (self._function, JobContext(self._carrier(), description, tracer_settings))
 
     def __dask_tokenize__(self) -> Any:
-        """Dask merges jobs of one token: what two of these do is to be seen twice."""
+        """Return a unique token. Dask deduplicates tasks with equal tokens, but each job must run and be recorded."""
         return next_run_number()
 
-    def on_result(self, outcome: JobResult) -> BaseException | None:
-        """Hand on what the job did in its worker; returns its exception, or None."""
-        error = outcome.raised(self._from.order)
-        replay(outcome.report, self._from, outcome.value if error is None else error)
+    def on_result(self, result: JobResult) -> BaseException | None:
+        """Replay what the job did in its worker. Return the job's exception, or None."""
+        error = result.exception(self._submitter.run_number)
+        replay(result.report, self._submitter, result.value if error is None else error)
         return error

@@ -1,6 +1,7 @@
-"""Pickle what goes from one process to another, each object by itself: one that cannot travel does not spoil the rest.
+"""Pickle objects between processes, each by itself: one that cannot be pickled does not affect the others.
 
-Ended spans become tuples, and spans again: the SDK's own hold locks and processors.
+Ended spans are sent as tuples, because the SDK's spans hold locks and processors. The submitting process makes spans
+from the tuples.
 """
 
 from __future__ import annotations
@@ -34,43 +35,49 @@ from otelflow._version import __version__
 from otelflow.errors import WorkerError
 
 __all__ = [
-    "JOBS_OWN",
+    "JOB_OUTCOME",
     "Ids",
     "Packed",
-    "context_from",
     "ids_of",
-    "live_again",
     "pack_data",
     "pack_error",
     "pack_value",
-    "parts_of",
+    "replay_span",
+    "span_context_from",
+    "span_to_tuple",
     "unpack",
 ]
 
-MOST_BYTES = 1 << 20
-"""Largest pickle of one artifact's data that travels; of more, a preview does."""
+MAX_BYTES = 1 << 20
+"""Bytes of the largest pickle of an artifact's data or of an exception. Of larger artifact data, a preview is sent."""
 
 Packed = tuple[str, Any]
-"""How an object travels: as it is (``value``), pickled (``pickle``, with what stands for it if it cannot be read), or
-as the job's own result or exception (``job``), which travel anyway."""
+"""An object ready for another process, as (how, content).
 
-JOBS_OWN: Packed = ("job", None)
-_NOTHING: Packed = ("value", None)
+``value``: the object itself. ``pickle``: its pickle, and a text that replaces it if it cannot be unpickled. ``job``: no
+content; the object is the job's own result or exception, which the executor returns in any case.
+"""
+
+JOB_OUTCOME: Packed = ("job", None)
+_NONE: Packed = ("value", None)
 
 
-class _Bounded(io.BytesIO):
-    """Refuses to grow beyond the limit: a pickle that is too large is not made to its end."""
+class _BoundedBytesIO(io.BytesIO):
+    """A buffer that raises at its limit, so that pickling of a large object stops early."""
 
     def write(self, data: Any) -> int:
-        if self.tell() + len(data) > MOST_BYTES:
-            raise ValueError(f"more than {MOST_BYTES} bytes")
+        if self.tell() + len(data) > MAX_BYTES:
+            raise ValueError(f"more than {MAX_BYTES} bytes")
         return super().write(data)
 
 
 def _dumps(value: object, file: io.BytesIO) -> bytes:
-    """With cloudpickle where it is loaded, as in workers of Dask and loky: it also takes what ``__main__`` defines."""
-    kind: Any = getattr(sys.modules.get("cloudpickle"), "Pickler", pickle.Pickler)
-    kind(file, protocol=pickle.HIGHEST_PROTOCOL).dump(value)
+    """Pickle ``value`` into ``file``; use cloudpickle if it is loaded, as in workers of Dask and loky.
+
+    cloudpickle also pickles classes and functions that ``__main__`` defines.
+    """
+    pickler: Any = getattr(sys.modules.get("cloudpickle"), "Pickler", pickle.Pickler)
+    pickler(file, protocol=pickle.HIGHEST_PROTOCOL).dump(value)
     return file.getvalue()
 
 
@@ -81,57 +88,62 @@ def _is_plain(value: object) -> bool:
 
 
 def pack_value(value: object) -> Packed:
-    """A return value: plain values and short texts travel, nothing else. Large ones may be meant for the worker only,
-    and it is not for an event to copy them."""
-    return ("value", value) if _is_plain(value) else _NOTHING
+    """Pack a return value: only plain values and short texts; None in place of others.
+
+    A large value may be meant for the worker only, and an event must not copy it.
+    """
+    return ("value", value) if _is_plain(value) else _NONE
 
 
 def pack_data(data: object) -> Packed:
-    """The data of an artifact: pickled, or a preview of it as JSON text."""
+    """Pack the data of an artifact: pickled, or else a preview as JSON text."""
     if _is_plain(data):
         return "value", data
     try:
-        return "pickle", (_dumps(data, _Bounded()), None)
-    except Exception:  # too large, or whatever its __reduce__ does
+        return "pickle", (_dumps(data, _BoundedBytesIO()), None)
+    except Exception:  # the data is too large, or its __reduce__ raises anything
         counts.add(VALUES_NOT_RELAYED)
         return "value", to_json(data).text
 
 
-def pack_error(error: BaseException | None, *, jobs_own: bool = False) -> Packed:
-    """An exception, without its traceback; what stands for it, where it does not come out of a pickle again. Bounded,
-    but for the one that a job ended with (``jobs_own``): the bare pool would have handed it over whole."""
+def pack_error(error: BaseException | None, *, is_job_error: bool = False) -> Packed:
+    """Pack an exception without its traceback; a :class:`WorkerError` in its place if pickling or unpickling fails.
+
+    The size is limited, except for the exception that ended the job (``is_job_error``): an executor without otelflow
+    would return that one whole.
+    """
     if error is None:
-        return _NOTHING
-    told = f"{error_type(error)}: {safe_str(error)}"
+        return _NONE
+    text = f"{error_type(error)}: {safe_str(error)}"
     try:
-        dumped = _dumps(error, io.BytesIO() if jobs_own else _Bounded())
-        pickle.loads(dumped)
-    except Exception:  # an __init__ with other arguments, a lock in it
-        return "value", WorkerError(told)
-    return "pickle", (dumped, told)
+        pickled = _dumps(error, io.BytesIO() if is_job_error else _BoundedBytesIO())
+        pickle.loads(pickled)
+    except Exception:  # an __init__ with other arguments, or a lock in an attribute
+        return "value", WorkerError(text)
+    return "pickle", (pickled, text)
 
 
-def unpack(packed: Packed, jobs_own: Any = None) -> Any:
-    """What was packed. ``jobs_own`` is the job's own result, or its exception."""
-    how, what = packed
+def unpack(packed: Packed, job_outcome: Any = None) -> Any:
+    """Return the object that was packed. ``job_outcome`` is the job's own result or exception."""
+    how, content = packed
     if how == "job":
-        return jobs_own
+        return job_outcome
     if how == "value":
-        return what
-    dumped, told = what
+        return content
+    pickled, text = content
     try:
-        return pickle.loads(dumped)
-    except Exception as problem:  # a class that this process does not have, or with another __init__
+        return pickle.loads(pickled)
+    except Exception as problem:  # this process does not have the class, or it has another __init__
         counts.add(VALUES_NOT_RELAYED)
-        return WorkerError(told) if told else f"<cannot be unpickled here: {type(problem).__name__}>"
+        return WorkerError(text) if text else f"<cannot be unpickled here: {type(problem).__name__}>"
 
 
 Ids = tuple[int, int, int, bool, str]
-"""A span context: trace id, span id, flags, whether it is remote, trace state as in its W3C header."""
+"""A span context as plain values: trace id, span id, flags, is remote, trace state in the form of its W3C header."""
 
 
 def ids_of(context: SpanContext) -> Ids:
-    """A span context as plain values."""
+    """Return a span context as plain values."""
     return (
         context.trace_id,
         context.span_id,
@@ -141,18 +153,18 @@ def ids_of(context: SpanContext) -> Ids:
     )
 
 
-def context_from(ids: Ids) -> SpanContext:
-    """The span context that ``ids`` tell."""
+def span_context_from(ids: Ids) -> SpanContext:
+    """Return the span context with the values of ``ids``."""
     trace_id, span_id, flags, is_remote, state = ids
     return SpanContext(
         trace_id, span_id, is_remote, TraceFlags(flags), TraceState.from_header([state] if state else [])
     )
 
 
-def parts_of(span: ReadableSpan) -> tuple[Any, ...]:
-    """All that an exporter reads of a span, but for its resource and scope."""
+def span_to_tuple(span: ReadableSpan) -> tuple[Any, ...]:
+    """Return the fields that an exporter reads from a span, except its resource and scope."""
     status, context = span.status, span.context
-    assert context is not None  # an ended span has one
+    assert context is not None  # every ended span has a context
     return (
         span.name,
         ids_of(context),
@@ -167,20 +179,22 @@ def parts_of(span: ReadableSpan) -> tuple[Any, ...]:
     )
 
 
-def live_again(parts: tuple[Any, ...], tracer: Any) -> None:
-    """Start and end a span of ``tracer`` with the parts of one that ran elsewhere: a span as any other to its
-    processors, in this process's resource, and within its limits."""
-    name, ids, parent, kind, attributes, events, links, (code, description), (start, end), dropped = parts
-    above = None if parent is None else context_from(parent)
-    context = Context() if above is None else set_span_in_context(NonRecordingSpan(above), Context())
+def replay_span(fields: tuple[Any, ...], tracer: Any) -> None:
+    """Start and end a span of ``tracer`` with the fields of a span that ran in another process.
+
+    The span has this process's resource and limits. Its processors see a normal span.
+    """
+    name, ids, parent, kind, attributes, events, links, (code, description), (start, end), dropped = fields
+    parent_context = None if parent is None else span_context_from(parent)
+    context = Context() if parent_context is None else set_span_in_context(NonRecordingSpan(parent_context), Context())
     span = _Span(
         name=name,
-        context=context_from(ids),
-        parent=above,
+        context=span_context_from(ids),
+        parent=parent_context,
         sampler=tracer.sampler,
         resource=tracer.resource,
         attributes=attributes,
-        links=[Link(context_from(ids), attributes) for ids, attributes in links],
+        links=[Link(span_context_from(ids), attributes) for ids, attributes in links],
         kind=SpanKind(kind),
         span_processor=tracer.span_processor,
         instrumentation_scope=InstrumentationScope(SCOPE, __version__),

@@ -1,11 +1,20 @@
-"""What happens in a job of a worker process, recorded there to go back with the job's result."""
+"""Record the runs, events and spans of a job in a worker process; the job's result takes the record back."""
 
 from __future__ import annotations
 
 from collections import deque
 from typing import Any, NamedTuple
 
-from otelflow._propagation.pickling import JOBS_OWN, Ids, Packed, ids_of, pack_data, pack_error, pack_value, parts_of
+from otelflow._propagation.pickling import (
+    JOB_OUTCOME,
+    Ids,
+    Packed,
+    ids_of,
+    pack_data,
+    pack_error,
+    pack_value,
+    span_to_tuple,
+)
 from otelflow._runtime.drop_counts import AFTER_JOB, RELAY_FULL, counts
 from otelflow._values.attribute import to_attribute
 from otelflow.config import OTELFLOW_QUEUE_SIZE, number_from_environment
@@ -14,11 +23,11 @@ from otelflow.context import current_run
 __all__ = ["HANDLE", "EventEntry", "JobReport", "LinkEntry", "Recorder", "StartEntry", "StopEntry"]
 
 HANDLE = 0
-"""Stands for the flow that submitted the job, where a run is named by its number."""
+"""Number of the flow that submitted the job, in fields that name a run by its number."""
 
 
 class StartEntry(NamedTuple):
-    """A run began."""
+    """The start of a run."""
 
     run: int
     is_flow: bool
@@ -28,21 +37,21 @@ class StartEntry(NamedTuple):
     span: Ids | None
     run_id: str
     flow: int | None
-    """The number of the flow that a task belongs to; None outside any."""
+    """The number of the flow that a task belongs to; None outside any flow."""
 
 
 class EventEntry(NamedTuple):
-    """A run sent a ``message``, ``artifact``, ``result`` or ``exception``; ``facts`` are those of ``_events``."""
+    """An event of a run: a ``message``, ``artifact``, ``result`` or ``exception``. ``facts`` come from ``_events``."""
 
     run: int
-    what: str
+    kind: str
     ns: int
     source: str
     facts: tuple[Any, ...]
 
 
 class StopEntry(NamedTuple):
-    """A run ended."""
+    """The end of a run."""
 
     run: int
     ns: int
@@ -52,44 +61,48 @@ class StopEntry(NamedTuple):
 
 
 class LinkEntry(NamedTuple):
-    """A flow with ``new_trace`` began right below the job: the span that submitted it gets a link to that flow's."""
+    """The start of a flow with ``new_trace`` directly below the job. The submitting span gets a link to its span."""
 
     span: Ids
 
 
 class JobReport(NamedTuple):
-    """All that one job did, in order, its ended spans, and what was left out in its process, by reason."""
+    """The record of one job: its entries in order, its ended spans, and the drop counts of its process by reason."""
 
     entries: list[Any]
     spans: list[tuple[Any, ...]]
-    left_out: dict[str, int]
+    drop_counts: dict[str, int]
     error_is_recorded: bool
-    """Whether a run in the job ended with the exception that the job ended with."""
+    """True if a run in the job ended with the exception that ended the job."""
 
 
 class Recorder:
-    """Records one job. Each run below the job knows it, and hands over what else would go to listeners, history and
-    exporters. Bounded: what is too much is counted."""
+    """Recorder of one job. The job's runs send it what would otherwise go to listeners, history and exporters.
 
-    def __init__(self, source: Any, most: int | None = None) -> None:
+    It takes ``max_entries`` events and as many spans (default: ``OTELFLOW_QUEUE_SIZE``). It counts what it drops.
+    """
+
+    def __init__(self, source: Any, max_entries: int | None = None) -> None:
         self.source = source
-        """Where spans of the job come from; None where the submitting process makes none."""
-        self._most = int(number_from_environment(OTELFLOW_QUEUE_SIZE, 50_000, 1)) if most is None else most
+        """The source of the job's spans; None if the submitting process makes no spans."""
+        if max_entries is None:
+            max_entries = int(number_from_environment(OTELFLOW_QUEUE_SIZE, 50_000, 1))
+        self._max_entries = max_entries
         self._entries: deque[Any] = deque()
-        self._spans: deque[Any] = deque(maxlen=self._most)
-        self._known = {HANDLE}
-        self._left_out = 0
-        self._is_over = False
+        self._spans: deque[Any] = deque(maxlen=max_entries)
+        self._open_runs = {HANDLE}
+        self._dropped = 0
+        self._is_finished = False
         self._last_stop: tuple[StopEntry, Any] | None = None
         self._last_error: tuple[BaseException, Packed] | None = None
 
-    # --- what runs hand over ------------------------------------------------------------------------------------
+    # --- called by runs -----------------------------------------------------------------------------------------
 
     def started(self, run: Any) -> None:
-        """A run began. One that is too much is left out, with all that it says."""
-        if not self._has_room():
+        """Record the start of a run. If there is no room, the run is dropped with all its events."""
+        if not self._check_room():
             return
-        self._known.add(run._number)
+        self._open_runs.add(run._number)
         context = run._span_context
         flow = run._flow
         entry = StartEntry(
@@ -104,64 +117,65 @@ class Recorder:
         )
         self._entries.append(entry)
 
-    def said(self, run: Any, what: str, ns: int, source: str, facts: tuple[Any, ...]) -> None:
-        """A run has something to say; see :class:`EventEntry`."""
-        order = run._number
-        if order not in self._known:  # the handle of another flow, which has no way back: said by who is current
+    def said(self, run: Any, kind: str, ns: int, source: str, facts: tuple[Any, ...]) -> None:
+        """Record an event of a run; see :class:`EventEntry`."""
+        number = run._number
+        if number not in self._open_runs:  # the handle of another flow has no way back: use the current run
             inner = current_run()
-            order = order if inner is None else inner._number
-        if order in self._known and self._has_room():
-            if what == "artifact":
+            number = number if inner is None else inner._number
+        if number in self._open_runs and self._check_room():
+            if kind == "artifact":
                 facts = (facts[0], pack_data(facts[1]), *facts[2:])
-            elif what == "message":  # its attributes may be anything: what their span event shows can travel
+            elif kind == "message":  # attributes may be any object; their form on a span event can be pickled
                 level, text, attributes = facts
                 facts = (level, text, {key: to_attribute(key, value)[0] for key, value in (attributes or {}).items()})
-            self._entries.append(EventEntry(order, what, ns, source, facts))
+            self._entries.append(EventEntry(number, kind, ns, source, facts))
 
     def stopped(self, run: Any) -> None:
-        """A run ended. Kept for each that began, full or not: START is followed by STOP."""
-        if run._number not in self._known or self._is_over:
+        """Record the end of a run. Every recorded START gets its STOP, even if there is no room."""
+        if run._number not in self._open_runs or self._is_finished:
             return
-        self._known.discard(run._number)
+        self._open_runs.discard(run._number)
         value, error = run.return_value, run.error
-        entry = StopEntry(run._number, run._ended_ns, run.status, pack_value(value), self._packed(error))
+        entry = StopEntry(run._number, run._ended_ns, run.status, pack_value(value), self._pack_error(error))
         self._entries.append(entry)
         self._last_stop = (entry, value)
 
     def ended(self, span: Any) -> None:
-        """A span ended. The oldest goes where there are too many: the outermost end last."""
-        if self._is_over:
+        """Record an ended span. If there are too many, the oldest is dropped, because outer spans end last."""
+        if self._is_finished:
             counts.add(AFTER_JOB)
         elif span.get_span_context().trace_flags.sampled:
-            self._keep(span)
+            self._append_span(span)
 
     def linked(self, context: Any) -> None:
-        """A flow in a trace of its own began in the span that submitted the job."""
-        if self._has_room():
+        """Record a flow with a new trace that started directly below the submitting span."""
+        if self._check_room():
             self._entries.append(LinkEntry(ids_of(context)))
 
-    def ended_below(self, parts: tuple[Any, ...]) -> None:
-        """A span ended in a worker of this worker, and came back to here."""
-        if self._is_over:
+    def record_worker_span(self, fields: tuple[Any, ...]) -> None:
+        """Record a span that ended in a worker of this worker, as a tuple of its fields."""
+        if self._is_finished:
             counts.add(AFTER_JOB)
         else:
-            self._keep(parts)
+            self._append_span(fields)
 
-    def _keep(self, span: Any) -> None:
-        self._left_out += len(self._spans) == self._most
+    def _append_span(self, span: Any) -> None:
+        self._dropped += len(self._spans) == self._max_entries
         self._spans.append(span)
 
-    def _has_room(self) -> bool:
-        if self._is_over:
+    def _check_room(self) -> bool:
+        """Return whether there is room for an entry. If not, count a drop."""
+        if self._is_finished:
             counts.add(AFTER_JOB)
-        elif len(self._entries) < self._most:
+        elif len(self._entries) < self._max_entries:
             return True
         else:
-            self._left_out += 1
+            self._dropped += 1
         return False
 
-    def _packed(self, error: BaseException | None) -> Packed:
-        """One exception that goes through several runs is packed once."""
+    def _pack_error(self, error: BaseException | None) -> Packed:
+        """Pack an exception. One exception that passes through several runs is packed once."""
         if error is None:
             return pack_error(None)
         if self._last_error is None or self._last_error[0] is not error:
@@ -171,22 +185,25 @@ class Recorder:
     # --- the end of the job -------------------------------------------------------------------------------------
 
     def finish(self, value: Any, error: BaseException | None) -> JobReport:
-        """Close the record and hand it out. ``value`` and ``error`` are what came of the job: where a run ended with
-        one of them, the object itself need not travel twice."""
-        self._is_over = True
-        entries = list(self._entries)  # a copy in one step: a thread that the job left behind may still append
+        """Close the recorder and return its report.
+
+        ``value`` and ``error`` are the outcome of the job. If a run ended with the same object, its entry refers to the
+        job's outcome, so that the object is sent once.
+        """
+        self._is_finished = True
+        entries = list(self._entries)  # an atomic copy: a thread that outlives the job may still append
         if error is None and self._last_stop is not None and self._last_stop[1] is value:
-            last = self._last_stop[0]
-            entries = [entry._replace(value=JOBS_OWN) if entry is last else entry for entry in entries]
+            last_entry = self._last_stop[0]
+            entries = [entry._replace(value=JOB_OUTCOME) if entry is last_entry else entry for entry in entries]
         is_recorded = error is not None and self._last_error is not None and self._last_error[0] is error
         if is_recorded:
             packed = self._last_error[1]  # type: ignore[index]
             entries = [
-                entry._replace(error=JOBS_OWN) if type(entry) is StopEntry and entry.error is packed else entry
+                entry._replace(error=JOB_OUTCOME) if type(entry) is StopEntry and entry.error is packed else entry
                 for entry in entries
             ]
-        if self._left_out:
-            counts.add(RELAY_FULL, self._left_out)
-        spans = [span if isinstance(span, tuple) else parts_of(span) for span in tuple(self._spans)]
+        if self._dropped:
+            counts.add(RELAY_FULL, self._dropped)
+        spans = [span if isinstance(span, tuple) else span_to_tuple(span) for span in tuple(self._spans)]
         self._last_stop = self._last_error = None
         return JobReport(entries, spans, counts.take(), is_recorded)

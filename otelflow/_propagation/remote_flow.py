@@ -1,4 +1,4 @@
-"""A flow that runs in another process, as seen from here: a handle with its name and run id."""
+"""The handle of a flow that runs in another process: its name, its run id, and where its events go."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["NoFlow", "RemoteFlow"]
 
 
 def remote_flow() -> NoReturn:
-    """Stands for the function of a flow elsewhere."""
+    """Placeholder for the function of a flow in another process."""
     raise NotImplementedError
 
 
@@ -29,12 +29,12 @@ _SPEC = Definition("flow", remote_flow, flow_class=Flow, task_class=Task)
 
 
 class RemoteFlow(Flow[Any]):
-    """The flow that this process works for, while the Flow itself is in another one.
+    """A handle of the flow that this process works for, while the Flow itself is in another process.
 
-    ``name``, ``run_id`` and ``flow_config`` are the flow's. Messages, artifacts and results go to the flow where there
-    is a way back (:func:`otelflow.propagate.propagating`); else on the span that is current here, and to this process's
-    listeners. ``tasks``, ``messages`` and the like hold what happened here. ``data`` is not shared: using it raises
-    :class:`otelflow.errors.NotShared`.
+    ``name``, ``run_id`` and ``flow_config`` are those of the flow. In a job of
+    :func:`otelflow.propagate.propagating`, messages, artifacts and results go back to the flow. Elsewhere they go on
+    the span that is current here, and to this process's listeners. ``tasks``, ``messages`` and similar attributes hold
+    what happened in this process. ``data`` is not shared: using it raises :class:`otelflow.errors.NotShared`.
     """
 
     def __init__(
@@ -55,23 +55,23 @@ class RemoteFlow(Flow[Any]):
         self.data = {}
         self._memory = self._new_memory()
         self._join(None)
-        self.data = cast("dict[str, Any]", _Elsewhere(name))
+        self.data = cast("dict[str, Any]", _RefusedData(name))
         self._capturing, self._relay, self._span_context = captures, relay, span_context
         self._prints_end_messages = prints_end_messages
-        if not is_submitter:  # another flow than the job's: what it is told has no way back, and is on spans of the job
+        if not is_submitter:  # not the flow of the job: its events have no way back, and go on spans of the job
             self._number = next_run_number()
         self._has_way_back = relay is not None and is_submitter
-        self._told_from = (source or _SPEC.source, *self._make_origin()[1:4])
+        self._origin_head = (source or _SPEC.source, *self._make_origin()[1:4])
 
-    @property  # of a run it is a field
+    @property  # in Run, this is a field
     def _span(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Where this flow's events go: nowhere with a way back, else the innermost span that records here."""
+        """The span for this flow's events: the innermost recording span here; None if they go back to the flow."""
         if self._has_way_back:
             return None
         span = get_current_span()
         if span.is_recording():
             return span
-        if span.get_span_context().trace_flags.sampled:  # the sender's: it can be named here, and not written on
+        if span.get_span_context().trace_flags.sampled:  # the sender's span: this process has only its ids
             counts.add(NO_LOCAL_SPAN)
         return None
 
@@ -79,12 +79,12 @@ class RemoteFlow(Flow[Any]):
     def _span(self, _: Any) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
         pass
 
-    @property  # of a run it is a field
+    @property  # in Run, this is a field
     def _origin(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Where its events come from: the span that carries them is not always the same one."""
+        """The origin of this flow's events; computed, because the span that carries them changes."""
         span = get_current_span()
-        here = self._span_context if self._has_way_back or not span.is_recording() else span.get_span_context()
-        return (*self._told_from, here)
+        span_context = self._span_context if self._has_way_back or not span.is_recording() else span.get_span_context()
+        return (*self._origin_head, span_context)
 
     @_origin.setter
     def _origin(self, _: Any) -> None:
@@ -92,21 +92,21 @@ class RemoteFlow(Flow[Any]):
 
     def _ready(self) -> CallableKind:
         raise OtelflowError(
-            f"{self!r} runs in another process: here is a handle, which cannot be executed. Call the flow's function "
-            "to run another one."
+            f"{self!r} runs in another process. This is a handle, which cannot be executed. Call the flow's function "
+            "to start a new run."
         )
 
 
-class _Elsewhere(MutableMapping[str, Any]):
-    """Stands for the data of a flow in another process: says so, whatever one does with it."""
+class _RefusedData(MutableMapping[str, Any]):
+    """Placeholder for the data of a flow in another process. Every use raises :class:`NotShared`."""
 
     def __init__(self, flow: str) -> None:
         self._flow = flow
 
     def _refuse(self, *_: Any) -> NoReturn:
         raise NotShared(
-            f"The data of flow {self._flow!r} is in another process and not shared with this one. Pass what the task "
-            "needs as an argument, and give back what it found as its return value."
+            f"The data of flow {self._flow!r} is in another process and not shared with this one. Pass the values that "
+            "the task needs as arguments, and return its results."
         )
 
     __getitem__ = __setitem__ = __delitem__ = __contains__ = _refuse
@@ -122,8 +122,10 @@ class _Elsewhere(MutableMapping[str, Any]):
 
 
 class NoFlow(Run):
-    """Where a job runs that was submitted outside any flow: its tasks are orphans there as they would be here, and
-    recorded all the same."""
+    """The current run of a worker's job that was submitted outside any flow.
+
+    The job's tasks are orphans in the worker, as they would be here. They are recorded as well.
+    """
 
     @property
     def _captures(self) -> bool:

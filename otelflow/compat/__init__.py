@@ -1,7 +1,7 @@
-"""The spellings of OSBot-Utils' flow system: its code runs here after its import lines change.
+"""The names of OSBot-Utils' flow system. Code written for it runs on otelflow once its imports are changed.
 
-Only the names are the original's. Flows and tasks are otelflow's own, with their spans; see the README for what the
-original got wrong and what happens instead.
+Only the names come from the original. Flows and tasks are those of otelflow, with their spans. The README lists the
+defects of the original and how otelflow behaves instead.
 """
 
 from otelflow.compat._config import Flow_Run__Config

@@ -1,4 +1,4 @@
-"""What the original kept in collectors of its own, read off the flow here when it is asked for."""
+"""The original's statistics, data and logger objects of a flow: views that read the flow when they are called."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def _ms(ns: int) -> int | None:
     return ns // 1_000_000 or None
 
 
-def _failed(flow: Any) -> bool:
-    """The original calls a flow failed as soon as one of its tasks has."""
+def _has_failed(flow: Any) -> bool:
+    """Return whether the flow or one of its tasks failed: the original counts a failed task as a failed flow."""
     return flow.status == "failed" or any(task.status == "failed" for task in flow.tasks)
 
 
@@ -29,13 +29,18 @@ class Flow_Stats:  # the original's spelling
         flow = self._flow
         if flow.status == "pending":
             return {}
-        status = flow.status if flow.status == "running" else "failed" if _failed(flow) else flow.status
+        status = flow.status if flow.status == "running" else "failed" if _has_failed(flow) else flow.status
         return {"flow_name": flow.name, "flow_duration": flow.duration, "flow_status": status, "flow_tasks": tasks}
 
     def durations(self) -> dict[str, Any]:
+        """Return the duration of the flow and of its tasks by name, in seconds; an empty dict before the run."""
         return self._head({task.name: task.duration for task in self._flow.tasks})
 
     def durations__with_tasks_status(self) -> dict[str, Any]:
+        """Return durations in seconds and statuses, of the flow and of its tasks; an empty dict before the run.
+
+        Tasks are numbered from 1, in the order of their start.
+        """
         return self._head(
             {
                 order: {"task_name": task.name, "task_duration": task.duration, "task_status": task.status}
@@ -44,12 +49,13 @@ class Flow_Stats:  # the original's spelling
         )
 
     def json(self) -> dict[str, Any]:
+        """Return ids, statuses, errors and durations (in seconds) of the flow and its tasks as plain data."""
         flow = self._flow
         tasks = flow.tasks
         return {
             "flow_id": flow.run_id,
             "flow_name": flow.name,
-            "status": "failed" if _failed(flow) else flow.status,
+            "status": "failed" if _has_failed(flow) else flow.status,
             "duration": {"duration_seconds": flow.duration},
             "error_message": None if flow.error is None else scrub_long(safe_str(flow.error)),
             "total_tasks": len(tasks),
@@ -70,12 +76,13 @@ class Flow_Stats:  # the original's spelling
 
 
 class Flow_Data:
-    """The whole run as plain data. Times are in ms since 1970."""
+    """The whole run as plain data. Times are in milliseconds since 1970."""
 
     def __init__(self, flow: Any) -> None:
         self._flow = flow
 
     def json(self) -> dict[str, Any]:
+        """Return the flow with its tasks, events, results, artifacts and messages as plain data."""
         flow = self._flow
         data = {
             "flow_id": flow.run_id,
@@ -84,7 +91,7 @@ class Flow_Data:
             "end_time": _ms(flow._ended_ns),
             "status": flow.status,
             "error": None if flow.error is None else scrub_long(safe_str(flow.error)),
-            "tasks": {task.run_id: _task(task, order) for order, task in enumerate(flow.tasks, 1)},
+            "tasks": {task.run_id: _task_data(task, order) for order, task in enumerate(flow.tasks, 1)},
             "events": [plain(event) for event in flow.events],
             "results": [
                 {"key": item.key, "description": item.description, "timestamp": _ms(item.timestamp)}
@@ -114,7 +121,7 @@ class Flow_Data:
         return {"flow_data": data, "flow_events": []}
 
 
-def _task(task: Any, order: int) -> dict[str, Any]:
+def _task_data(task: Any, order: int) -> dict[str, Any]:
     return {
         "task_id": task.run_id,
         "task_name": task.name,
@@ -130,18 +137,21 @@ def _task(task: Any, order: int) -> dict[str, Any]:
 
 
 class Flow_Logger:
-    """The part of the original's logger that code reaches for: the memory of messages, switched on and off."""
+    """The part of the original's logger that callers use: it reads messages in memory and switches that memory."""
 
     def __init__(self, flow: Any) -> None:
         self._flow = flow
 
     def add_memory_logger(self) -> bool:
+        """Set ``log_to_memory`` of the flow's configuration. Return True."""
         self._flow.flow_config.log_to_memory = True
         return True
 
     def remove_memory_logger(self) -> bool:
+        """Clear ``log_to_memory`` of the flow's configuration. Return True."""
         self._flow.flow_config.log_to_memory = False
         return True
 
     def memory_handler_messages(self) -> list[str]:
+        """Return the flow's messages with their terminal colours."""
         return [message.raw for message in self._flow.messages]

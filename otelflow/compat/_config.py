@@ -1,4 +1,4 @@
-"""``Flow_Run__Config``: the original's configuration, which may be changed after it was made."""
+"""``Flow_Run__Config``: the original's configuration of a flow, which may be changed at any time."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ __all__ = ["Flow_Run__Config"]
 
 @dataclass
 class Flow_Run__Config(Plain):  # the original's spelling
-    """The original's ten settings, and below them those that otelflow's own machinery reads.
+    """The original's ten settings, then five settings that otelflow reads.
 
-    An unknown one is a ValueError (:class:`otelflow.errors.ConfigError`).
+    Raises:
+        otelflow.errors.ConfigError: A setting is unknown, in the call or in an assignment. It is a ``ValueError``.
     """
 
     add_task_to_self: bool = True
@@ -37,15 +38,15 @@ class Flow_Run__Config(Plain):  # the original's spelling
     max_messages: int = field(default=DEFAULT_CONFIG.max_messages, repr=False)
     max_tasks: int = field(default=DEFAULT_CONFIG.max_tasks, repr=False)
 
-    def __new__(cls, *_: Any, **given: Any) -> Flow_Run__Config:
-        unknown = given.keys() - cls.__dataclass_fields__.keys()
+    def __new__(cls, *_: Any, **settings: Any) -> Flow_Run__Config:
+        unknown = settings.keys() - cls.__dataclass_fields__.keys()
         if unknown:
-            known = ", ".join(sorted(cls.__dataclass_fields__))
-            raise ConfigError(f"Flow_Run__Config has no attribute {sorted(unknown)[0]!r}. It has: {known}.")
+            names = ", ".join(sorted(cls.__dataclass_fields__))
+            raise ConfigError(f"Flow_Run__Config has no attribute {sorted(unknown)[0]!r}. It has: {names}.")
         return super().__new__(cls)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name not in self.__dataclass_fields__:
-            known = ", ".join(sorted(self.__dataclass_fields__))
-            raise ConfigError(f"Flow_Run__Config has no attribute {name!r}. It has: {known}.")
+            names = ", ".join(sorted(self.__dataclass_fields__))
+            raise ConfigError(f"Flow_Run__Config has no attribute {name!r}. It has: {names}.")
         super().__setattr__(name, value)

@@ -1,4 +1,4 @@
-"""The original's event classes and its ``flow_events``: otelflow's own events, passed on to a list of its own."""
+"""The original's event classes and its ``flow_events``, which sends otelflow's events to its own listeners."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from otelflow.listeners import flow_events as main_events
 __all__ = ["Flow_Events", "Flow_Run__Event", "Flow_Run__Event_Data", "Flow_Run__Event_Type", "flow_events"]
 
 Flow_Run__Event_Type = FlowRunEventType
-"""The seven types; the same enum as :class:`otelflow.FlowRunEventType`."""
+"""The seven event types; the same enum as :class:`otelflow.FlowRunEventType`."""
 
 
 @dataclass
 class Flow_Run__Event_Data(Plain):  # the original's spelling
-    """The facts of one event; may be changed."""
+    """The data of one event. It may be changed."""
 
     data: dict[str, Any] = field(default_factory=dict)
     event_source: str = ""
@@ -39,7 +39,7 @@ def _now() -> int:
 
 @dataclass
 class Flow_Run__Event(Plain):
-    """One event: a UUID as text, its type, its data, and the time in ms since 1970."""
+    """One event: its type, its data, its UUID as text, and its time in milliseconds since 1970."""
 
     event_type: FlowRunEventType | None = None
     event_data: Flow_Run__Event_Data = field(default_factory=Flow_Run__Event_Data)
@@ -47,7 +47,7 @@ class Flow_Run__Event(Plain):
     timestamp: int = field(default_factory=_now)
 
 
-def _from_main(event: FlowRunEvent) -> Flow_Run__Event:
+def _to_compat_event(event: FlowRunEvent) -> Flow_Run__Event:
     data = event.event_data
     return Flow_Run__Event(
         event.event_type,
@@ -66,43 +66,54 @@ def _from_main(event: FlowRunEvent) -> Flow_Run__Event:
 
 
 class Flow_Events(FlowEvents):
-    """The original's event bus: a plain list of listeners, and one method an event type to raise it by hand."""
+    """The original's event bus: a list of listeners, and a method for each event type that sends such an event."""
 
     def __init__(self) -> None:
         super().__init__(history_size=0)
 
     def on__flow__start(self, event_data: Any) -> None:
-        self._raise(FlowRunEventType.FLOW_START, event_data)
+        """Send a ``FLOW_START`` event with this data to the listeners."""
+        self._raise_event(FlowRunEventType.FLOW_START, event_data)
 
     def on__flow__stop(self, event_data: Any) -> None:
-        self._raise(FlowRunEventType.FLOW_STOP, event_data)
+        """Send a ``FLOW_STOP`` event with this data to the listeners."""
+        self._raise_event(FlowRunEventType.FLOW_STOP, event_data)
 
     def on__task__start(self, event_data: Any) -> None:
-        self._raise(FlowRunEventType.TASK_START, event_data)
+        """Send a ``TASK_START`` event with this data to the listeners."""
+        self._raise_event(FlowRunEventType.TASK_START, event_data)
 
     def on__task__stop(self, event_data: Any) -> None:
-        self._raise(FlowRunEventType.TASK_STOP, event_data)
+        """Send a ``TASK_STOP`` event with this data to the listeners."""
+        self._raise_event(FlowRunEventType.TASK_STOP, event_data)
 
     def on__new_artifact(self, event_data: Any) -> None:
-        self._raise(FlowRunEventType.NEW_ARTIFACT, event_data)
+        """Send a ``NEW_ARTIFACT`` event with this data to the listeners."""
+        self._raise_event(FlowRunEventType.NEW_ARTIFACT, event_data)
 
     def on__new_result(self, event_data: Any) -> None:
-        self._raise(FlowRunEventType.NEW_RESULT, event_data)
+        """Send a ``NEW_RESULT`` event with this data to the listeners."""
+        self._raise_event(FlowRunEventType.NEW_RESULT, event_data)
 
     def on__flow_run__message(
         self, log_level: int, flow_run_id: str | None, task_run_id: str | None, message: str
     ) -> None:
+        """Send a ``FLOW_MESSAGE`` event to the listeners."""
         payload = {"log_level": log_level, "message": message, "message_text": strip_ansi(message)}
         data = Flow_Run__Event_Data({"message_data": payload}, flow_run_id=flow_run_id, task_run_id=task_run_id)
-        self._raise(FlowRunEventType.FLOW_MESSAGE, data)
+        self._raise_event(FlowRunEventType.FLOW_MESSAGE, data)
 
-    def _raise(self, event_type: FlowRunEventType, event_data: Any) -> None:
-        self.raise_event(Flow_Run__Event(event_type, event_data))  # type: ignore[arg-type]  # the original's own class
+    def _raise_event(self, event_type: FlowRunEventType, event_data: Any) -> None:
+        self.raise_event(Flow_Run__Event(event_type, event_data))  # type: ignore[arg-type]  # the original's class
 
     def hear(self, event: FlowRunEvent) -> None:
-        """Pass an event of otelflow's on, in the original's form."""
+        """Send an event of otelflow to the listeners, in the original's form.
+
+        Args:
+            event: An event of ``otelflow.flow_events``.
+        """
         if self.event_listeners:
-            self.raise_event(_from_main(event))  # type: ignore[arg-type]
+            self.raise_event(_to_compat_event(event))  # type: ignore[arg-type]
 
 
 flow_events = Flow_Events()

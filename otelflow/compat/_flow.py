@@ -1,4 +1,4 @@
-"""The original's Flow and Task: otelflow's own, under its attribute names, and as talkative as it was."""
+"""The original's Flow and Task: those of otelflow with the original's attribute names and log messages."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from otelflow.config import DEFAULT_CONFIG
 from otelflow.context import RUN_KEY, attach, detach, get_current
 from otelflow.errors import ConfigError, NothingToRun
 
-__all__ = ["Flow", "Task", "check"]
+__all__ = ["Flow", "Task", "reject_unknown"]
 
 FLOW__RANDOM_ID__PREFIX = "flow_id__"
 FLOW__RANDOM_NAME__PREFIX = "flow_name__"
@@ -39,34 +39,34 @@ def _new_id(prefix: str) -> str:
     return run_id(f"{prefix}_", next_run_number())
 
 
-def check(given: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
-    """Refuse what is not among ``known``, as the original does: with a ValueError."""
-    for name in given:
-        if name not in known:
-            raise ConfigError(f"{where} has no attribute {name!r}. It takes: {', '.join(known)}.")
+def reject_unknown(arguments: Mapping[str, Any], names: tuple[str, ...], owner: str) -> None:
+    """Raise a ConfigError, which is a ValueError as in the original, for an argument that is not among ``names``."""
+    for name in arguments:
+        if name not in names:
+            raise ConfigError(f"{owner} has no attribute {name!r}. It takes: {', '.join(names)}.")
 
 
-def _take_own_fields(made: Any, given: dict[str, Any]) -> dict[str, Any]:
-    """Set the attributes that a subclass declares by annotation, as the original's classes do; returns the rest."""
-    own = {name for cls in type(made).__mro__ for name in vars(cls).get("__annotations__", {})}
+def _set_subclass_fields(flow: Any, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Set the attributes that a subclass declares by annotation, as the original's classes do. Return the others."""
+    annotated = {name for cls in type(flow).__mro__ for name in vars(cls).get("__annotations__", {})}
     base = {name for cls in Flow.__mro__ for name in vars(cls).get("__annotations__", {})}
-    for name in given.keys() & (own - base):
-        setattr(made, name, given[name])
-    return {name: value for name, value in given.items() if name not in own - base}
+    for name in arguments.keys() & (annotated - base):
+        setattr(flow, name, arguments[name])
+    return {name: value for name, value in arguments.items() if name not in annotated - base}
 
 
-class _Talkative(Run):
-    """The original says at DEBUG what otelflow has in its events, and holds printed lines back to the end."""
+class _LoggedRun(Run):
+    """A run that logs as the original does: DEBUG messages for otelflow's events, and printed lines only at its end."""
 
-    _held: list[str] | None = None
+    _pending_lines: list[str] | None = None
 
     def _line(self, line: str) -> None:
-        self._held = [*(self._held or ()), line]
+        self._pending_lines = [*(self._pending_lines or ()), line]
 
     def _flush_lines(self) -> None:
         super()._flush_lines()
-        held, self._held = self._held, None
-        for line in held or ():
+        lines, self._pending_lines = self._pending_lines, None
+        for line in lines or ():
             super()._line(line)
 
     def _say_end(self, config: Any, kind: str, what: str) -> None:
@@ -82,7 +82,7 @@ class _Talkative(Run):
             return
         text = scrub_long(f"Error executing {self._title()}: {safe_str(error)}")
         if not any(str(message) == text for message in self.messages):  # type: ignore[attr-defined]
-            emit_message(self, 40, text)  # otelflow says it once, where the error began; the original at each level
+            emit_message(self, 40, text)  # otelflow logs an error once, where it began; the original at each level
         _print_red(text)
 
 
@@ -90,30 +90,34 @@ def _print_red(text: str) -> None:
     try:
         print(f"\x1b[31m{text}\x1b[0m", file=sys.stderr)
     except Exception as error:  # a closed stream
-        log_once("stderr", "Could not print to the standard error: %s", safe_str(error))
+        log_once("stderr", "Could not print an error message to the standard error: %s", safe_str(error))
 
 
-class Flow(_Talkative, MainFlow[Any]):
-    """A flow under the original's names. ``setup`` it, then ``execute`` it."""
+class Flow(_LoggedRun, MainFlow[Any]):
+    """A flow with the original's names. Call ``setup``, then ``execute``.
 
-    _TAKES = ("flow_config", "flow_id", "flow_name", "data")
+    The arguments are ``flow_config`` (a ``Flow_Run__Config``), ``flow_id`` (the run id), ``flow_name``, and ``data`` (a
+    dict that the flow and its tasks share). An unknown one raises :class:`otelflow.errors.ConfigError`, a ValueError.
+    """
+
+    _FIELDS = ("flow_config", "flow_id", "flow_name", "data")
     _prints_end_messages = True
     setup_completed = False
     flow_run_params: Any = None
     _blocks: tuple[Any, ...] = ()
     _unlisten: Any = None
 
-    def __init_subclass__(cls, **given: Any) -> None:
-        super().__init_subclass__(**given)
-        cls._own_main = False  # here main() is what setup() falls back to, not a wrapper around the target
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls._own_main = False  # here main() is the default target of setup(), not a wrapper around the target
 
-    def __init__(self, **given: Any) -> None:
-        given = _take_own_fields(self, given)
-        check(given, self._TAKES, type(self).__name__)
-        self._given_run_id = given.get("flow_id") or None
-        of_class: Any = type(self).flow_config
-        default = Flow_Run__Config() if of_class is DEFAULT_CONFIG else of_class
-        self.flow_config = given.get("flow_config") or default  # type: ignore[assignment]  # has the same fields
+    def __init__(self, **arguments: Any) -> None:
+        arguments = _set_subclass_fields(self, arguments)
+        reject_unknown(arguments, self._FIELDS, type(self).__name__)
+        self._given_run_id = arguments.get("flow_id") or None
+        class_config: Any = type(self).flow_config
+        default = Flow_Run__Config() if class_config is DEFAULT_CONFIG else class_config
+        self.flow_config = arguments.get("flow_config") or default  # type: ignore[assignment]  # has the same fields
         self.captured_exec_logs: list[str] = []
         self.resolved_args: tuple[Any, ...] = ()
         self.resolved_kwargs: dict[str, Any] = {}
@@ -121,25 +125,26 @@ class Flow(_Talkative, MainFlow[Any]):
         self.events: list[Any] = []
         self.logger, self.flow_stats, self.flow_data = Flow_Logger(self), Flow_Stats(self), Flow_Data(self)
         spec = self._new_spec(self.main, None)
-        spec.name = given.get("flow_name") or ""
+        spec.name = arguments.get("flow_name") or ""
         self._prepare(spec, None, (), {}, bound=False)
-        of_class = getattr(type(self), "data", None)
-        if given.get("data") is not None or isinstance(of_class, dict):
-            self.data = given.get("data") or of_class
+        class_data: Any = getattr(type(self), "data", None)
+        if arguments.get("data") is not None or isinstance(class_data, dict):
+            self.data = arguments.get("data") or class_data
 
     # --- setting up --------------------------------------------------------------------------------------------------
 
     @property
     def run_id(self) -> str:
+        """The run id, in the original's form."""
         if self._given_run_id is None:
             self._given_run_id = _new_id(FLOW__RANDOM_ID__PREFIX)
         return self._given_run_id
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """What runs when ``setup`` is given no target. To be overridden."""
+        """Run as the target of a ``setup`` without one. Override it in a subclass."""
 
     def setup(self, target: Any = None, *args: Any, **kwargs: Any) -> Flow:
-        """Say what to run. Returns the flow."""
+        """Set the function that the flow runs (default: ``main``), and its arguments. Return the flow."""
         target = self.main if target is None else target
         name = self._given_name or self._spec.name
         self._prepare(self._new_spec(target, None), target, args, kwargs, bound=False)
@@ -149,18 +154,20 @@ class Flow(_Talkative, MainFlow[Any]):
         return self
 
     def set_flow_target(self, target: Any, *args: Any, **kwargs: Any) -> Flow:
-        """The target without the rest of ``setup``."""
+        """Set the target. Same as ``setup``."""
         return self.setup(target, *args, **kwargs)
 
     def set_flow_name(self, value: str | None = None) -> None:
-        """Name the flow; without a name, keep the one it has, or make one up."""
+        """Name the flow. Without ``value``, keep its name, or use a random one if it has none."""
         if value or not self.name:
             self.name = value or _new_id(FLOW__RANDOM_NAME__PREFIX)
 
     def random_flow_id(self) -> str:
+        """Return a new run id."""
         return _new_id(FLOW__RANDOM_ID__PREFIX)
 
     def random_flow_name(self) -> str:
+        """Return a new flow name."""
         return _new_id(FLOW__RANDOM_NAME__PREFIX)
 
     def _nothing_to_run(self) -> Exception:
@@ -169,7 +176,7 @@ class Flow(_Talkative, MainFlow[Any]):
         )
 
     def __enter__(self) -> Flow:
-        """Make this the current flow: tasks that are called inside the block belong to it."""
+        """Make this the current flow, so that tasks called inside the block belong to it."""
         self._join(None)
         stdout_capture.start_capture()
         self._blocks = (*self._blocks, attach(Context({**get_current(), RUN_KEY: self})))
@@ -185,7 +192,7 @@ class Flow(_Talkative, MainFlow[Any]):
     # --- the run -----------------------------------------------------------------------------------------------------
 
     def execute_flow(self, flow_run_params: Any = None) -> Flow:
-        """Run; ``flow_run_params`` are logged and kept as the artifact ``post-data``."""
+        """Run the flow, log ``flow_run_params``, and add them as the artifact ``post-data``. Return the flow."""
         self.flow_run_params = flow_run_params or {}
         return self.execute()
 
@@ -194,9 +201,9 @@ class Flow(_Talkative, MainFlow[Any]):
         self._prints_end_messages = True
         if self.flow_config.flow_data__capture_events and self._unlisten is None:  # type: ignore[attr-defined]
             self.events = []
-            self._unlisten = flow_events.listen(self._hear)
+            self._unlisten = flow_events.listen(self._append_event)
 
-    def _hear(self, event: Any) -> None:
+    def _append_event(self, event: Any) -> None:
         if event.event_data.flow_run_id == self.run_id:
             self.events.append(event)
 
@@ -213,10 +220,11 @@ class Flow(_Talkative, MainFlow[Any]):
         return self.resolved_kwargs
 
     def dependencies(self) -> Mapping[str, Any]:
+        """Return ``task_dependencies()``."""
         return self.task_dependencies()
 
     def task_dependencies(self) -> dict[str, Any]:
-        """More names to inject into tasks. To be overridden."""
+        """Return more values to inject into tasks, by parameter name. Override it in a subclass."""
         return {}
 
     def _say_end(self, config: Any, kind: str, what: str) -> None:
@@ -235,28 +243,31 @@ class Flow(_Talkative, MainFlow[Any]):
     # --- logging -----------------------------------------------------------------------------------------------------
 
     def log_debug(self, message: object, /, task_run_id: str | None = None, **attributes: Any) -> None:
+        """Log a message at DEBUG. ``task_run_id`` is not used."""
         emit_message(self, 10, message, attributes)
 
     def log_info(self, message: object, /, task_run_id: str | None = None, **attributes: Any) -> None:
+        """Log a message at INFO. ``task_run_id`` is not used."""
         emit_message(self, 20, message, attributes)
 
     def log_error(self, message: object, /, task_run_id: str | None = None, **attributes: Any) -> None:
+        """Log a message at ERROR. ``task_run_id`` is not used."""
         emit_message(self, 40, message, attributes)
 
     def log_messages_with_colors(self) -> list[str]:
-        """The messages as they were given, without the 'Created flow run' line."""
+        """Return the messages with their terminal colours, without the 'Created flow run' line."""
         return [message.raw for message in self.messages if not message.startswith("Created flow run '")]
 
     def log_messages(self) -> list[str]:
-        """The messages as plain text."""
+        """Return the messages as plain text, without the 'Created flow run' line."""
         return [message.text for message in self.messages if not message.startswith("Created flow run '")]
 
     def captured_logs(self) -> list[str]:
-        """The messages of the run that has ended, as plain text."""
+        """Return the messages as plain text; an empty list before the end of the run or without ``log_to_memory``."""
         return self.log_messages() if self._ended_ns and self.flow_config.log_to_memory else []
 
     def print_log_messages(self, use_colors: bool = True) -> Flow:
-        """Print the messages. Returns the flow."""
+        """Print the messages to the standard output. Return the flow."""
         emit.console("\n")
         for line in self.log_messages_with_colors() if use_colors else self.log_messages():
             emit.console(line)
@@ -276,55 +287,62 @@ class Flow(_Talkative, MainFlow[Any]):
     executed_tasks = property(lambda self: self.tasks)
 
     def durations(self) -> dict[str, Any]:
-        """Seconds of the flow and of its tasks by name; empty before the run."""
+        """Return the duration of the flow and of its tasks by name, in seconds; an empty dict before the run."""
         return self.flow_stats.durations()
 
     def durations__with_tasks_status(self) -> dict[str, Any]:
-        """Seconds and status of the flow and of its tasks by order of start; empty before the run."""
+        """Return durations in seconds, and statuses, by order of start from 1; an empty dict before the run."""
         return self.flow_stats.durations__with_tasks_status()
 
     def flow_output(self) -> dict[str, Any]:
-        """What the flow returned, and its durations."""
+        """Return the return value of the flow, and its durations in seconds."""
         return {"output": self.return_value, "durations": self.durations()}
 
     def json(self) -> dict[str, Any]:
-        """The whole run as plain data."""
+        """Return the whole run as plain data. Times are in milliseconds since 1970."""
         return self.flow_data.json()
 
 
 Flow._own_main = False
 
 
-class Task(_Talkative, MainTask):
-    """A task under the original's names."""
+class Task(_LoggedRun, MainTask):
+    """A task with the original's names. Call ``execute__sync`` or ``execute__async``.
 
-    _TAKES = ("task_target", "task_args", "task_kwargs", "task_name", "task_id", "task_flow", "raise_on_error", "data")
+    The arguments are ``task_target`` (the function), ``task_args`` and ``task_kwargs`` (its arguments), ``task_name``,
+    ``task_id`` (the run id), ``task_flow`` (the flow of the task, if none is current where it runs), ``raise_on_error``
+    (if False, an exception ends the task and the caller gets None), and ``data`` (a dict of this task alone). An
+    unknown one raises :class:`otelflow.errors.ConfigError`, a ValueError.
+    """
+
+    _FIELDS = ("task_target", "task_args", "task_kwargs", "task_name", "task_id", "task_flow", "raise_on_error", "data")
     task_target: Any = None
     task_args: tuple[Any, ...] = ()
     task_kwargs: Mapping[str, Any] = {}
     resolved_args: tuple[Any, ...] = ()
     resolved_kwargs: Mapping[str, Any] = {}
-    _given_id: str | None = None
+    _task_id: str | None = None
 
-    def __init__(self, **given: Any) -> None:
-        check(given, self._TAKES, type(self).__name__)
-        for name, value in given.items():
+    def __init__(self, **arguments: Any) -> None:
+        reject_unknown(arguments, self._FIELDS, type(self).__name__)
+        for name, value in arguments.items():
             setattr(self, "_data" if name == "data" else name, value)
-        self._settle()
+        self._prepare_target()
 
     @classmethod
     def _made(cls, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Task:
         return cls.__new__(cls)
 
-    def _settle(self) -> None:
+    def _prepare_target(self) -> None:
         spec = self._new_spec(self.task_target or self.execute__sync, None)
         self._prepare(spec, self.task_target, tuple(self.task_args), dict(self.task_kwargs), bound=False)
 
     @property
     def run_id(self) -> str:
-        if self._given_id is None:
-            self._given_id = _new_id(TASK__RANDOM_ID__PREFIX)
-        return self._given_id
+        """The run id, in the original's form."""
+        if self._task_id is None:
+            self._task_id = _new_id(TASK__RANDOM_ID__PREFIX)
+        return self._task_id
 
     def __enter__(self) -> Task:
         return self
@@ -333,28 +351,29 @@ class Task(_Talkative, MainTask):
         pass
 
     def execute__sync(self) -> Any:
-        """Run the target; returns its value."""
-        self._settle()
+        """Run the target. Return its return value."""
+        self._prepare_target()
         return self.execute().return_value
 
     async def execute__async(self) -> Any:
-        """Run the target on the running event loop; returns its value."""
-        self._settle()
+        """Run the target on the running event loop. Return its return value."""
+        self._prepare_target()
         return (await self.execute_async()).return_value
 
     def find_flow(self) -> MainFlow[Any] | None:
-        """The flow that is current here."""
+        """Return the current flow, or None."""
         return current_flow()
 
     def random_task_id(self) -> str:
+        """Return a new run id."""
         return _new_id(TASK__RANDOM_ID__PREFIX)
 
     def _join(self, above: Any) -> None:
         super()._join(above)
-        if self._flow is None and self._flow_given is not None:
-            self._flow, self._flow_ref = self._flow_given, getattr(self._flow_given, "_ref", None)
+        if self._flow is None and self._task_flow is not None:
+            self._flow, self._flow_ref = self._task_flow, getattr(self._task_flow, "_ref", None)
 
-    _flow_given: Any = None
+    _task_flow: Any = None
 
     def _start_attributes(self) -> SharedAttributes:
         return (*super()._start_attributes(), {wire.TASK_RUN_ID: self.run_id})
@@ -372,8 +391,8 @@ class Task(_Talkative, MainTask):
         self.resolved_args, self.resolved_kwargs = args, super()._inject(args, kwargs, bound)
         return self.resolved_kwargs
 
-    task_id = property(lambda self: self.run_id, lambda self, value: setattr(self, "_given_id", value or None))
+    task_id = property(lambda self: self.run_id, lambda self, value: setattr(self, "_task_id", value or None))
     task_name = property(lambda self: self.name, lambda self, value: setattr(self, "_given_name", value or None))
-    task_flow = property(lambda self: self.flow, lambda self, value: setattr(self, "_flow_given", value))
+    task_flow = property(lambda self: self.flow, lambda self, value: setattr(self, "_task_flow", value))
     task_error = property(lambda self: self.error)
     task_return_value = property(lambda self: self.return_value)

@@ -1,4 +1,4 @@
-"""Plain-data views: the ``json()`` and ``obj()`` that the original's objects have."""
+"""Convert objects to plain data: the ``json()`` and ``obj()`` methods of the original's objects."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Plain", "plain"]
 
 
 def plain(value: Any) -> Any:
-    """``value`` as dicts, lists and primitives: enums by value, dataclasses by field."""
+    """Convert ``value`` to dicts, lists and primitives: an enum to its value, a :class:`Plain` to its fields."""
     if isinstance(value, Plain):
         return value.json()
     if isinstance(value, Enum):
@@ -30,12 +30,12 @@ def _as_object(value: Any) -> Any:
 
 
 class Plain:
-    """A dataclass that can be read as plain data."""
+    """Base of dataclasses that convert to plain data."""
 
     def json(self) -> dict[str, Any]:
-        """All fields as plain data."""
+        """Return the fields as plain data; without those that are not in the ``repr``."""
         return {field.name: plain(getattr(self, field.name)) for field in fields(self) if field.repr}  # type: ignore[arg-type]
 
     def obj(self) -> Any:
-        """All fields as attributes, nested ones too."""
+        """Return the fields as attributes of an object, nested ones too."""
         return _as_object(self.json())

@@ -1,4 +1,4 @@
-"""otelflow.compat: the original's wider surface, kept; and its faults, repaired."""
+"""Test otelflow.compat: the original's public names work, and its defects are repaired."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ def adds(x: int) -> int:
 
 
 @pytest.fixture
-def listened() -> Any:
-    """Events as this package's listeners hear them."""
+def compat_events() -> Any:
+    """Return the events that listeners of this package receive."""
     events: list[Flow_Run__Event] = []
     flow_events.event_listeners.append(events.append)
     yield events
     flow_events.event_listeners.remove(events.append)
 
 
-def told(events: list[Any]) -> list[str]:
-    """Type names, and level and text of messages."""
+def event_lines(events: list[Any]) -> list[str]:
+    """Return the names of the event types; of messages, their level and text."""
     lines = []
     for event in events:
         message = event.event_data.data.get("message_data")
@@ -49,25 +49,25 @@ def told(events: list[Any]) -> list[str]:
     return lines
 
 
-def test_a_call_makes_a_flow_that_is_set_up(captured: Capture) -> None:
-    """Not executed, with target, arguments and a run id of the original's form."""
-    made = adds(1)
-    assert type(made) is Flow
-    assert (made.setup_completed, made.status, captured.spans) == (True, "pending", [])
-    assert (made.flow_name, made.flow_args, made.flow_kwargs) == ("adds", (1,), {})
-    assert re.fullmatch(r"flow_id___[a-z0-9]+", made.flow_id)
-    assert made.execute() is made
-    assert made.flow_return_value == made.return_value == 2
-    assert [item.task_name for item in made.executed_tasks] == ["add_one"]
+def test_a_call_returns_a_flow_that_is_set_up(captured: Capture) -> None:
+    """It is not executed. It has a target, arguments and a run id in the original's form."""
+    prepared = adds(1)
+    assert type(prepared) is Flow
+    assert (prepared.setup_completed, prepared.status, captured.spans) == (True, "pending", [])
+    assert (prepared.flow_name, prepared.flow_args, prepared.flow_kwargs) == ("adds", (1,), {})
+    assert re.fullmatch(r"flow_id___[a-z0-9]+", prepared.flow_id)
+    assert prepared.execute() is prepared
+    assert prepared.flow_return_value == prepared.return_value == 2
+    assert [item.task_name for item in prepared.executed_tasks] == ["add_one"]
 
 
-def test_the_order_of_events(listened: list[Any]) -> None:
-    """Of a flow with one task, as the original raises them."""
-    made = flow(flow_config=Flow_Run__Config(print_finished_message=True))(adds.__wrapped__)(1).execute()
-    assert told(listened) == [
+def test_the_order_of_events(compat_events: list[Any]) -> None:
+    """A flow with one task sends its events in the order of the original."""
+    run = flow(flow_config=Flow_Run__Config(print_finished_message=True))(adds.__wrapped__)(1).execute()
+    assert event_lines(compat_events) == [
         "FLOW_START",
-        f"10 Created flow run '{made.flow_id}' for flow 'adds'",
-        f"10 Executing flow run '{made.flow_id}'",
+        f"10 Created flow run '{run.flow_id}' for flow 'adds'",
+        f"10 Executing flow run '{run.flow_id}'",
         "TASK_START",
         "10 Executing task 'add_one'",
         "20 in the task",
@@ -77,20 +77,20 @@ def test_the_order_of_events(listened: list[Any]) -> None:
         "20 before",
         "20 after",
         "10 Flow return value: 2",
-        f"10 Finished flow run '{made.flow_id}'",
+        f"10 Finished flow run '{run.flow_id}'",
         "NEW_RESULT",
         "FLOW_STOP",
     ]
-    assert made.results["flow-return-value"].description == "2"
+    assert run.results["flow-return-value"].description == "2"
 
 
-def test_logs(capsys: pytest.CaptureFixture[str]) -> None:
-    """captured_logs and log_messages leave the 'Created' line out; print_log_messages prints and returns the flow."""
-    made = adds(1)
-    assert made.captured_logs() == []
-    made.execute()
+def test_captured_logs_and_log_messages(capsys: pytest.CaptureFixture[str]) -> None:
+    """They leave the 'Created' line out. print_log_messages prints and returns the flow."""
+    run = adds(1)
+    assert run.captured_logs() == []
+    run.execute()
     lines = [
-        f"Executing flow run '{made.flow_id}'",
+        f"Executing flow run '{run.flow_id}'",
         "Executing task 'add_one'",
         "in the task",
         "Task return value: 2",
@@ -98,15 +98,15 @@ def test_logs(capsys: pytest.CaptureFixture[str]) -> None:
         "after",
         "Flow return value: 2",
     ]
-    assert made.captured_logs() == made.log_messages() == made.log_messages_with_colors() == lines
-    assert made.captured_exec_logs == lines
+    assert run.captured_logs() == run.log_messages() == run.log_messages_with_colors() == lines
+    assert run.captured_exec_logs == lines
     capsys.readouterr()
-    assert made.print_log_messages(use_colors=False) is made
+    assert run.print_log_messages(use_colors=False) is run
     assert capsys.readouterr().out.split("\n")[2:-1] == lines
 
 
-def test_errors(capsys: pytest.CaptureFixture[str], listened: list[Any]) -> None:
-    """A message at each level, in red on the standard error, and the original exception for the caller."""
+def test_errors(capsys: pytest.CaptureFixture[str], compat_events: list[Any]) -> None:
+    """Each level sends a message and prints it in red on the standard error. The caller gets the original exception."""
     error = ValueError("no way")
 
     @task()
@@ -117,21 +117,21 @@ def test_errors(capsys: pytest.CaptureFixture[str], listened: list[Any]) -> None
     def failing() -> None:
         fails()
 
-    made = failing()
+    run = failing()
     with pytest.raises(ValueError, match="no way") as caught:
-        made.execute()
-    assert caught.value is made.flow_error is error
-    told_errors = [line for line in told(listened) if line.startswith("40")]
-    assert told_errors == ["40 Error executing 'fails' task: no way", "40 Error executing flow: no way"]
+        run.execute()
+    assert caught.value is run.flow_error is error
+    error_lines = [line for line in event_lines(compat_events) if line.startswith("40")]
+    assert error_lines == ["40 Error executing 'fails' task: no way", "40 Error executing flow: no way"]
     assert capsys.readouterr().err.splitlines() == [
         "\x1b[31mError executing 'fails' task: no way\x1b[0m",
         "\x1b[31mError executing flow: no way\x1b[0m",
     ]
-    assert [item.task_error for item in made.executed_tasks] == [error]
+    assert [item.task_error for item in run.executed_tasks] == [error]
 
 
 def test_decorator_arguments() -> None:
-    """flow_id, flow_name, data and flow_config; task_name and task_id; unknown ones are a ValueError."""
+    """They set ids, names, data and the configuration. Unknown ones raise a ValueError."""
     data = {"given": 1}
 
     @task(task_name="renamed", task_id="task_id___mine", raise_on_error=False)
@@ -139,14 +139,14 @@ def test_decorator_arguments() -> None:
         return flow_data
 
     @flow(flow_id="flow_id___mine", flow_name="named", data=data, flow_config=Flow_Run__Config(log_to_memory=False))
-    def given() -> Any:
+    def configured() -> Any:
         return step()
 
-    made = given().execute()
-    assert (made.flow_id, made.flow_name) == ("flow_id___mine", "named")
-    assert made.flow_return_value is made.data is data
-    assert [(item.task_name, item.task_id) for item in made.executed_tasks] == [("renamed", "task_id___mine")]
-    assert made.captured_logs() == []
+    run = configured().execute()
+    assert (run.flow_id, run.flow_name) == ("flow_id___mine", "named")
+    assert run.flow_return_value is run.data is data
+    assert [(item.task_name, item.task_id) for item in run.executed_tasks] == [("renamed", "task_id___mine")]
+    assert run.captured_logs() == []
     for wrong in (lambda: flow(name="x"), lambda: task(name="x"), lambda: Flow(name="x"), lambda: Task(x=1)):
         with pytest.raises(ValueError, match="has no attribute"):
             wrong()
@@ -154,8 +154,8 @@ def test_decorator_arguments() -> None:
         Flow_Run__Config(x=1)  # type: ignore[call-arg]
 
 
-def test_setup_by_hand() -> None:
-    """setup, set_flow_target, set_flow_name; without a target main() runs; without setup the original's error."""
+def test_explicit_setup() -> None:
+    """setup, set_flow_target and set_flow_name work. Without a target, main() runs; without setup, execute raises."""
 
     class Mine(Flow):
         def main(self, x: int = 0) -> str:
@@ -171,39 +171,39 @@ def test_setup_by_hand() -> None:
     assert Mine().setup().execute().flow_return_value == "main 0"
     assert Mine().setup(None, 3).execute().flow_return_value == "main 3"
     assert Mine().setup(asks).execute().flow_return_value == "database"
-    made = Flow(flow_name="first").setup(asks, db="given")
-    made.set_flow_name("second")
-    assert made.execute().flow_return_value == "given"
-    assert made.flow_name == "second"
-    assert made.resolved_kwargs == {"db": "given"}
+    prepared = Flow(flow_name="first").setup(asks, db="given")
+    prepared.set_flow_name("second")
+    assert prepared.execute().flow_return_value == "given"
+    assert prepared.flow_name == "second"
+    assert prepared.resolved_kwargs == {"db": "given"}
     with pytest.raises(ValueError, match=r"Error starting Flow, setup has not been called, use \.setup\(target"):
         Flow().execute()
 
 
 def test_flow_run_params() -> None:
-    """Logged at INFO and kept as the artifact post-data."""
-    made = adds(1).execute_flow({"a": 1})
-    assert "flow_run_params: {'a': 1}" in made.log_messages()
-    assert made.artifacts["post-data"].data == {"a": 1}
-    assert made.flow_run_params == {"a": 1}
+    """They are logged at INFO and added as the artifact post-data."""
+    run = adds(1).execute_flow({"a": 1})
+    assert "flow_run_params: {'a': 1}" in run.log_messages()
+    assert run.artifacts["post-data"].data == {"a": 1}
+    assert run.flow_run_params == {"a": 1}
 
 
 def test_a_flow_as_a_context_manager() -> None:
-    """Inside the block it is the current flow; afterwards it is not."""
-    with Flow() as made:
-        assert otelflow.current_flow() is made
+    """It is the current flow inside the block, and not afterwards."""
+    with Flow() as block_flow:
+        assert otelflow.current_flow() is block_flow
         assert add_one(1) == 2
         with Task() as by_hand:
             by_hand.task_target = add_one.__wrapped__
             by_hand.task_args = (2,)
             assert by_hand.execute__sync() == 3
-            assert by_hand.find_flow() is made
+            assert by_hand.find_flow() is block_flow
     assert otelflow.current_flow() is None
-    assert [item.task_name for item in made.executed_tasks] == ["add_one", "add_one"]
+    assert [item.task_name for item in block_flow.executed_tasks] == ["add_one", "add_one"]
 
 
-def test_tasks_by_hand() -> None:
-    """Inside no flow, sync and async; ids of the original's form."""
+def test_explicit_tasks() -> None:
+    """They run outside a flow, sync and async. Their ids have the original's form."""
 
     async def later(x: int) -> int:
         return x
@@ -219,41 +219,41 @@ def test_tasks_by_hand() -> None:
 
 
 def test_durations() -> None:
-    """Empty before the run; then seconds and status of the flow and its tasks."""
-    made = adds(1)
-    assert made.durations() == made.durations__with_tasks_status() == {}
-    made.execute()
-    task_seconds = made.tasks[0].duration
-    assert made.durations() == {
+    """They are empty before the run, then seconds and status of the flow and its tasks."""
+    run = adds(1)
+    assert run.durations() == run.durations__with_tasks_status() == {}
+    run.execute()
+    task_seconds = run.tasks[0].duration
+    assert run.durations() == {
         "flow_name": "adds",
-        "flow_duration": made.duration,
+        "flow_duration": run.duration,
         "flow_status": "completed",
         "flow_tasks": {"add_one": task_seconds},
     }
-    assert made.durations__with_tasks_status()["flow_tasks"] == {
+    assert run.durations__with_tasks_status()["flow_tasks"] == {
         1: {"task_name": "add_one", "task_duration": task_seconds, "task_status": "completed"}
     }
-    assert made.flow_output() == {"output": 2, "durations": made.durations()}
-    assert made.flow_stats.json()["total_tasks"] == 1
+    assert run.flow_output() == {"output": 2, "durations": run.durations()}
+    assert run.flow_stats.json()["total_tasks"] == 1
 
 
 def test_json_of_a_flow() -> None:
-    """The whole run as plain data, with events where they are captured."""
-    made = flow(flow_config=Flow_Run__Config(flow_data__capture_events=True))(adds.__wrapped__)(1).execute()
+    """It is the whole run as plain data, with events if they are captured."""
+    run = flow(flow_config=Flow_Run__Config(flow_data__capture_events=True))(adds.__wrapped__)(1).execute()
     adds(2).execute()
-    data = made.json()["flow_data"]
-    assert (data["flow_id"], data["status"], data["return_value"]) == (made.flow_id, "completed", 2)
+    data = run.json()["flow_data"]
+    assert (data["flow_id"], data["status"], data["return_value"]) == (run.flow_id, "completed", 2)
     assert [item["task_name"] for item in data["tasks"].values()] == ["add_one"]
-    assert {item["event_data"]["flow_run_id"] for item in data["events"]} == {made.flow_id}
+    assert {item["event_data"]["flow_run_id"] for item in data["events"]} == {run.flow_id}
     assert data["events"][0]["event_type"] == "flow_start"
     assert [item["key"] for item in data["results"]] == ["flow-return-value"]
 
 
-def test_events_and_config_as_plain_data(listened: list[Any]) -> None:
-    """json() and obj(); the bus raises events by hand as well."""
+def test_events_and_config_as_plain_data(compat_events: list[Any]) -> None:
+    """Both have json() and obj(). The bus also sends events that the caller raises."""
     flow_events.on__flow__start(Flow_Run__Event_Data(flow_name="by hand"))
     flow_events.on__flow_run__message(log_level=20, flow_run_id="f", task_run_id=None, message="\x1b[1mhi\x1b[0m")
-    first, second = listened
+    first, second = compat_events
     assert first.json()["event_type"] == "flow_start"
     assert first.json()["event_data"]["flow_name"] == first.obj().event_data.flow_name == "by hand"
     assert second.event_data.data["message_data"]["message_text"] == "hi"
@@ -265,16 +265,16 @@ def test_events_and_config_as_plain_data(listened: list[Any]) -> None:
     assert len(config.json()) == 10
 
 
-def test_the_other_names() -> None:
-    """What is importable besides."""
+def test_the_other_public_names() -> None:
+    """The other names can be imported."""
     assert compat.FLOW__RANDOM_ID__PREFIX == "flow_id__"
     assert compat.FLOW__RANDOM_NAME__PREFIX == "flow_name__"
     assert compat.TASK__RANDOM_ID__PREFIX == "task_id__"
     assert isinstance(flow_events, compat.Flow_Events)
     assert adds(1).random_flow_id().startswith("flow_id___")
-    made = flow(flow_config=Flow_Run__Config(log_to_memory=False))(adds.__wrapped__)(1)
-    made.logger.add_memory_logger()
-    assert len(made.execute().captured_logs()) == 7
+    prepared = flow(flow_config=Flow_Run__Config(log_to_memory=False))(adds.__wrapped__)(1)
+    prepared.logger.add_memory_logger()
+    assert len(prepared.execute().captured_logs()) == 7
 
 
 # --- repaired -------------------------------------------------------------------------------------
@@ -292,45 +292,45 @@ def test_gathered_tasks_belong_to_their_flow(captured: Capture) -> None:
     async def gathers() -> Any:
         return await asyncio.gather(*(step(number) for number in range(3)))
 
-    made = gathers().execute()
-    assert made.flow_return_value == [0, 1, 2]
-    assert len(made.executed_tasks) == 3
+    run = gathers().execute()
+    assert run.flow_return_value == [0, 1, 2]
+    assert len(run.executed_tasks) == 3
     captured.assert_tree("gathers\n  step  x3")
 
 
 def test_concurrent_flows_keep_their_own_logs() -> None:
-    """One logger for all flows mixed and emptied them."""
-    made: list[Any] = []
-    threads = [threading.Thread(target=lambda n=n: made.append(adds(n).execute())) for n in range(20)]
+    """In the original, one logger for all flows mixed and emptied their logs."""
+    runs: list[Any] = []
+    threads = [threading.Thread(target=lambda n=n: runs.append(adds(n).execute())) for n in range(20)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [sorted(item.captured_logs()) for item in made] == [
+    assert [sorted(run.captured_logs()) for run in runs] == [
         sorted(
             [
-                f"Executing flow run '{item.flow_id}'",
+                f"Executing flow run '{run.flow_id}'",
                 "Executing task 'add_one'",
                 "in the task",
-                f"Task return value: {item.flow_return_value}",
+                f"Task return value: {run.flow_return_value}",
                 "before",
                 "after",
-                f"Flow return value: {item.flow_return_value}",
+                f"Flow return value: {run.flow_return_value}",
             ]
         )
-        for item in made
+        for run in runs
     ]
 
 
 def test_flows_leave_no_listener_behind() -> None:
-    """The original registers one a flow, for ever."""
+    """The original registers one for each flow and never removes it."""
     before = len(flow_events.event_listeners), len(otelflow.flow_events.event_listeners)
     flow(flow_config=Flow_Run__Config(flow_data__capture_events=True))(adds.__wrapped__)(1).execute()
     assert (len(flow_events.event_listeners), len(otelflow.flow_events.event_listeners)) == before
 
 
 def test_a_second_run_after_an_error_is_clean() -> None:
-    """flow_error was sticky: a successful run raised the first error again."""
+    """In the original, a successful run raised the first error again."""
     outcomes: list[Any] = [ValueError("first"), 2]
 
     @flow()
@@ -340,17 +340,17 @@ def test_a_second_run_after_an_error_is_clean() -> None:
             raise outcome
         return outcome
 
-    made = again()
+    run = again()
     with pytest.raises(ValueError, match="first"):
-        made.execute()
-    assert made.execute().flow_return_value == 2
-    assert made.flow_error is None
+        run.execute()
+    assert run.execute().flow_return_value == 2
+    assert run.flow_error is None
 
 
-def test_add_task_to_self_is_read() -> None:
-    """The original never looks at it."""
-    made = flow(flow_config=Flow_Run__Config(add_task_to_self=False))(adds.__wrapped__)(1).execute()
-    assert made.executed_tasks == []
+def test_add_task_to_self_has_an_effect() -> None:
+    """The original never reads it."""
+    run = flow(flow_config=Flow_Run__Config(add_task_to_self=False))(adds.__wrapped__)(1).execute()
+    assert run.executed_tasks == []
 
 
 def test_an_artifact_without_data_is_empty() -> None:
@@ -364,7 +364,7 @@ def test_an_artifact_without_data_is_empty() -> None:
 
 
 def test_bare_decorators_partials_and_await() -> None:
-    """A TypeError each in the original."""
+    """Each is a TypeError in the original."""
     import functools
 
     @flow
@@ -384,7 +384,7 @@ def test_bare_decorators_partials_and_await() -> None:
 
 
 def test_a_message_is_printed_once(capsys: pytest.CaptureFixture[str]) -> None:
-    """log_to_console printed each line n times at the nth flow."""
+    """In the original, log_to_console printed each line n times at the nth flow."""
     for _ in range(3):
         flow(flow_config=Flow_Run__Config(log_to_console=True))(adds.__wrapped__)(1).execute()
     assert capsys.readouterr().out.count("| Executing task 'add_one'") == 3

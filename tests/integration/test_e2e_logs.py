@@ -1,4 +1,4 @@
-"""Messages and artifacts in Loki, as a dashboard asks for them: found by flow, with the trace that they belong to."""
+"""Messages and artifacts in Loki: a dashboard's query finds them by flow, with their trace."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from services import until
 
 from dashboards import panel_queries
 
-WHY = missing_backend() or missing_loki()
-pytestmark = pytest.mark.skipif(WHY is not None, reason=str(WHY))
+MISSING = missing_backend() or missing_loki()
+pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 
 PROGRAM = """
 import json
@@ -31,36 +31,36 @@ def nightly(this_flow=None):
     this_flow.log_info("done")
 
 configure("shop")
-made = nightly()
-made.execute()
-print(json.dumps([bool(flush()), made.trace_id]))
+run = nightly()
+run.execute()
+print(json.dumps([bool(flush()), run.trace_id]))
 """
 
 
 def lines(backends: Backends, query: str) -> list[tuple[str, dict[str, str]]]:
-    """What Loki finds, with all that it knows of each line, the oldest first."""
+    """Return the lines that Loki finds, the oldest first, each with its labels and metadata."""
     now = time.time_ns()
     window = {"start": now - 600 * 10**9, "end": now + 60 * 10**9, "direction": "forward"}
-    found = ask(f"{backends.loki}/loki/api/v1/query_range", query=query, **window)["data"]["result"]
-    return [(line, {**stream["stream"], **dict(*more)}) for stream in found for _, line, *more in stream["values"]]
+    streams = ask(f"{backends.loki}/loki/api/v1/query_range", query=query, **window)["data"]["result"]
+    return [(line, {**stream["stream"], **dict(*extra)}) for stream in streams for _, line, *extra in stream["values"]]
 
 
 def test_messages_and_artifacts_are_found_by_flow() -> None:
-    """By the dashboard's own query; each line leads to the trace, its severity is there, its data as well."""
+    """The dashboard's own query finds them. Each line has its trace, its severity and its data."""
     with running_backends(loki=True) as backends:
         until(lambda: ready(backends), "a Loki that is ready", 60)
         done = run(PROGRAM, head="", OTEL_EXPORTER_OTLP_ENDPOINT=backends.otlp, OTELFLOW_EVENTS="both")
         whole, trace_id = json.loads(done.stdout)
         assert whole, done.stderr
         (query,) = {query.text for query in panel_queries(flow="nightly") if query.kind == "loki"}
-        found = until(lambda: of_all(lines(backends, query)), "lines", 30)
-        assert {said["trace_id"] for said in found.values()} == {trace_id}
-        missing = found["3 rows are missing"]
+        labels_by_line = until(lambda: by_line(lines(backends, query)), "lines", 30)
+        assert {labels["trace_id"] for labels in labels_by_line.values()} == {trace_id}
+        missing = labels_by_line["3 rows are missing"]
         assert (missing["severity_text"], missing["otelflow_task_name"]) == ("WARN", "load")
-        assert "otelflow_task_name" not in found["done"]
+        assert "otelflow_task_name" not in labels_by_line["done"]
         assert until(lambda: backends.trace(trace_id), "the trace")
-        nothing = next(one.text for one in panel_queries(flow="another") if one.kind == "loki")
-        assert lines(backends, nothing) == []
+        other_query = next(q.text for q in panel_queries(flow="another") if q.kind == "loki")
+        assert lines(backends, other_query) == []
 
 
 def ready(backends: Backends) -> bool:
@@ -74,6 +74,6 @@ def ready(backends: Backends) -> bool:
         return False
 
 
-def of_all(found: list[tuple[str, Any]]) -> dict[str, Any] | None:
-    """By line, once all three are there."""
-    return dict(found) if len(found) >= 3 else None
+def by_line(pairs: list[tuple[str, Any]]) -> dict[str, Any] | None:
+    """Return the labels by line, once all three lines are there; else None."""
+    return dict(pairs) if len(pairs) >= 3 else None

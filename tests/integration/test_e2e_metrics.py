@@ -1,4 +1,4 @@
-"""Metrics with the real servers: what Prometheus says is what was run, sent by otelflow or derived from spans."""
+"""Metrics with real servers: Prometheus has the runs, from otelflow's own metrics or derived from spans."""
 
 from __future__ import annotations
 
@@ -41,8 +41,7 @@ RUN = """
 configure("SERVICE")
 often(4)
 often(2, failing=1)
-say = flush()
-print(bool(say))
+print(bool(flush()))
 """
 
 EXPECTED = {
@@ -56,34 +55,34 @@ EXPECTED = {
 
 @pytest.fixture(scope="module", params=["sent", "derived"])
 def source(request: pytest.FixtureRequest) -> str:
-    """Where the metrics of flows and tasks come from."""
+    """Return the source of the metrics of flows and tasks."""
     return str(request.param)
 
 
 @pytest.fixture(scope="module")
 def backends(source: str) -> Iterator[Backends]:
-    with running_backends(derived=source == "derived") as started:
-        yield started
+    with running_backends(derived=source == "derived") as servers:
+        yield servers
 
 
-def counted(backends: Backends, service: str) -> dict[tuple[str, ...], float]:
-    """The numbers of runs that Prometheus has, by metric and labels."""
-    found = backends.query(f'{{__name__=~"otelflow_(flow|task)_duration_seconds_count",job="{service}"}}')
+def run_counts(backends: Backends, service: str) -> dict[tuple[str, ...], float]:
+    """Return Prometheus' numbers of runs, by metric and labels."""
+    series = backends.query(f'{{__name__=~"otelflow_(flow|task)_duration_seconds_count",job="{service}"}}')
     keys = ("__name__", "otelflow_flow_name", "otelflow_status", "otelflow_task_name", "error_type")
-    return {tuple(labels[key] for key in keys if key in labels): value for labels, value in found}
+    return {tuple(labels[key] for key in keys if key in labels): value for labels, value in series}
 
 
-def test_prometheus_has_what_was_run(backends: Backends, source: str) -> None:
-    """Each flow and task once, under the same names and labels from either source; and sums that are times."""
+def test_prometheus_counts_every_run(backends: Backends, source: str) -> None:
+    """Each flow and task counts once, with the same names and labels from either source. Sums are seconds."""
     sends = str(source == "sent").lower()
-    began = time.time()
+    start = time.time()
     done = run(
         RUN.replace("SERVICE", "counted"), head=HEAD, OTEL_EXPORTER_OTLP_ENDPOINT=backends.otlp, OTELFLOW_METRICS=sends
     )
     assert done.stdout == "True\n", done.stderr
-    until(lambda: counted(backends, "counted") == EXPECTED, "numbers of what was run")
+    until(lambda: run_counts(backends, "counted") == EXPECTED, "numbers of what was run")
     ((_, seconds),) = backends.query('sum(otelflow_task_duration_seconds_sum{job="counted",otelflow_task_name="load"})')
-    assert 14 * 0.002 <= seconds <= time.time() - began
+    assert 14 * 0.002 <= seconds <= time.time() - start
     ((_, above),) = backends.query('sum(otelflow_task_duration_seconds_bucket{otelflow_task_name="load",le="0.001"})')
     assert above == 0
     active = backends.query('otelflow_flow_active{job="counted"}')
@@ -91,7 +90,7 @@ def test_prometheus_has_what_was_run(backends: Backends, source: str) -> None:
 
 
 def test_an_exemplar_leads_from_prometheus_to_jaeger(backends: Backends, source: str) -> None:
-    """The trace that it names is one of those that failed."""
+    """It has the trace id of a failed run."""
     sends = str(source == "sent").lower()
     run(RUN.replace("SERVICE", "linked"), head=HEAD, OTEL_EXPORTER_OTLP_ENDPOINT=backends.otlp, OTELFLOW_METRICS=sends)
     failed = 'otelflow_flow_duration_seconds_bucket{job="linked",otelflow_status="failed"}'
@@ -100,7 +99,7 @@ def test_an_exemplar_leads_from_prometheus_to_jaeger(backends: Backends, source:
         now = time.time()
         return ask(f"{backends.prometheus}/api/v1/query_exemplars", query=failed, start=now - 600, end=now + 60)["data"]
 
-    series, *_ = until(exemplars, "an exemplar")  # one a bucket, and runs may fall into two
+    series, *_ = until(exemplars, "an exemplar")  # one for each bucket, and the runs may be in two
     trace_id = series["exemplars"][0]["labels"]["trace_id"]
     trace = until(lambda: backends.trace(trace_id), "its trace")
     (root,) = (span for span in trace["spans"] if not span["references"])
@@ -108,7 +107,7 @@ def test_an_exemplar_leads_from_prometheus_to_jaeger(backends: Backends, source:
 
 
 def test_jaegers_monitor_page_has_numbers(backends: Backends) -> None:
-    """Calls, errors and latencies by operation, from the Collector's metrics in Prometheus."""
+    """It shows calls, errors and latencies by operation, from the Collector's metrics in Prometheus."""
     program = """
     configure("monitored")
     for _ in range(6):
@@ -118,7 +117,7 @@ def test_jaegers_monitor_page_has_numbers(backends: Backends) -> None:
     """
     run(program, head=HEAD, OTEL_EXPORTER_OTLP_ENDPOINT=backends.otlp)
 
-    def of(metric: str, **more: Any) -> dict[str, float]:
+    def values_by_operation(metric: str, **parameters: Any) -> dict[str, float]:
         query = {
             "service": "monitored",
             "groupByOperation": "true",
@@ -126,9 +125,9 @@ def test_jaegers_monitor_page_has_numbers(backends: Backends) -> None:
             "step": 5_000,
             "ratePer": 60_000,
         }
-        answer = ask(f"{backends.jaeger}/api/metrics/{metric}", spanKind="internal", **query, **more)
+        answer = ask(f"{backends.jaeger}/api/metrics/{metric}", spanKind="internal", **query, **parameters)
         return {
-            next(one["value"] for one in series["labels"] if one["name"] == "operation"): point["gaugeValue"][
+            next(label["value"] for label in series["labels"] if label["name"] == "operation"): point["gaugeValue"][
                 "doubleValue"
             ]
             for series in answer["metrics"]
@@ -136,7 +135,7 @@ def test_jaegers_monitor_page_has_numbers(backends: Backends) -> None:
             if point["gaugeValue"]["doubleValue"] not in ("NaN", 0)
         }
 
-    until(lambda: of("calls").keys() >= {"nightly", "load"}, "calls")
-    until(lambda: of("errors").keys() >= {"nightly", "load"}, "errors")
-    latencies = until(lambda: of("latencies", quantile=0.95), "latencies")
+    until(lambda: values_by_operation("calls").keys() >= {"nightly", "load"}, "calls")
+    until(lambda: values_by_operation("errors").keys() >= {"nightly", "load"}, "errors")
+    latencies = until(lambda: values_by_operation("latencies", quantile=0.95), "latencies")
     assert latencies["load"] > 1  # milliseconds

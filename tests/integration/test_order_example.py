@@ -1,4 +1,4 @@
-"""The order service in examples/testing: its tests pass, and what three of them print when something is broken."""
+"""The order service in examples/testing: its tests pass, and three of them report defects in the service."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STRICT = ("-W", "error", "-W", "ignore:SelectableGroups dict interface:Deprecati
 
 @pytest.fixture
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
-    """A copy of the project, and an environment that says nothing to OpenTelemetry and to pytest."""
+    """Return a copy of the project, in an environment without settings of OpenTelemetry and pytest."""
     for name in list(os.environ):
         if name.startswith(("OTEL", "PYTEST_", "PY_COLORS", "FORCE_COLOR")) and name != "PYTEST_CURRENT_TEST":
             monkeypatch.delenv(name)
@@ -28,25 +28,27 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytes
 
 
 def run(project: pytest.Pytester, *arguments: str) -> Any:
-    """The project's tests, in a process of their own."""
+    """Run the project's tests in another process."""
     plain = ("-p", "no:cacheprovider", "-p", "no:asyncio", "--color=no")
     return project.runpytest_subprocess(*plain, *arguments, timeout=120)
 
 
 def report(output: str, test: str) -> str:
-    """What the report of ``test`` says on our account, whatever Python and pytest print around it: the assertion or,
-    where a failure is none, its text; and what ran."""
-    found = re.search(rf"^_+ {test} _+\n(.*?)(?=^_+ \w+ _+$|^=+ )", output, re.MULTILINE | re.DOTALL)
-    assert found is not None, output
-    said, *ran = re.split(r"^-+ otelflow: what ran -+\n", found[1], flags=re.MULTILINE)
-    raised = [line[1:] for line in said.splitlines() if line.startswith("E ")]
-    text = textwrap.dedent("\n".join(raised)) if raised else said
-    lines = "\n--- what ran ---\n".join([text.strip(), *ran]).splitlines()
+    """Return otelflow's part of the report of ``test``: the assertion or the text of the failure, and the tree of runs.
+
+    The rest depends on the versions of Python and pytest.
+    """
+    section = re.search(rf"^_+ {test} _+\n(.*?)(?=^_+ \w+ _+$|^=+ )", output, re.MULTILINE | re.DOTALL)
+    assert section is not None, output
+    failure, *trees = re.split(r"^-+ otelflow: what ran -+\n", section[1], flags=re.MULTILINE)
+    raised = [line[1:] for line in failure.splitlines() if line.startswith("E ")]
+    text = textwrap.dedent("\n".join(raised)) if raised else failure
+    lines = "\n--- what ran ---\n".join([text.strip(), *trees]).splitlines()
     return re.sub(r"\d+\.\d ms\b", "… ms", "\n".join(line.rstrip() for line in lines).strip())
 
 
-def test_it_is_short_and_needs_no_set_up() -> None:
-    """At most sixty lines of tests, and no conftest."""
+def test_the_example_is_short_and_needs_no_setup() -> None:
+    """It has at most sixty lines of tests, and no conftest."""
     assert len((EXAMPLE / "test_orders.py").read_text(encoding="utf-8").splitlines()) <= 60
     assert not list(EXAMPLE.rglob("conftest.py"))
 
@@ -54,14 +56,14 @@ def test_it_is_short_and_needs_no_set_up() -> None:
 @pytest.mark.parametrize(
     "arguments", [("-p", "no:randomly", "-p", "no:xdist"), ("-n", "2")], ids=["in order", "shuffled, in parallel"]
 )
-def test_its_tests_pass(project: pytest.Pytester, arguments: tuple[str, ...]) -> None:
-    """In order, in any order and in parallel; without a warning."""
+def test_the_tests_of_the_example_pass(project: pytest.Pytester, arguments: tuple[str, ...]) -> None:
+    """They pass in order, shuffled and in parallel, without a warning."""
     run(project, *STRICT, *arguments).assert_outcomes(passed=3, warnings=0)
 
 
-# --- broken on purpose ----------------------------------------------------------------------------------------------
+# --- defects in the service -------------------------------------------------------------------------------------------
 
-A_STEP_IS_FORGOTTEN = """
+STEP_MISSING = """
 AssertionError: What ran is not the expected tree; > marks what differs.
 
   expected                                                            what ran
@@ -87,7 +89,7 @@ place order  !orders.CardDeclined: expired  (… ms)
     · ERROR Error executing 'charge' task: expired
 """
 
-A_QUERY_FOR_EACH_ORDER = """
+QUERY_PER_ORDER = """
 AssertionError: 'SELECT *' ran 4 times; expected were exactly 2. What ran:
 
 pack orders  (… ms)
@@ -104,7 +106,7 @@ pack orders  (… ms)
     · ERROR Error executing 'pack' task: order 3 has 30.0 kg
 """
 
-AN_ERROR_IS_SWALLOWED = """
+SWALLOWED_ERROR = """
 task 'send_receipt' failed with TypeError: can only concatenate str (not "int") to str, \
 and the test did not look at it  [errors]
 
@@ -131,8 +133,8 @@ place order  (… ms)
 """
 
 
-def broken(project: pytest.Pytester, right: str, wrong: str, test: str) -> str:
-    """What is printed of ``test``, the only one that fails with ``wrong`` in the service instead of ``right``."""
+def failure_report(project: pytest.Pytester, right: str, wrong: str, test: str) -> str:
+    """Replace ``right`` by ``wrong`` in the service. Return the report of ``test``, the only one that fails."""
     source = (project.path / "orders.py").read_text(encoding="utf-8")
     assert source.count(right) == 1
     (project.path / "orders.py").write_text(source.replace(right, wrong), encoding="utf-8")
@@ -141,22 +143,24 @@ def broken(project: pytest.Pytester, right: str, wrong: str, test: str) -> str:
     return report(result.stdout.str(), test)
 
 
-def test_a_step_that_is_forgotten(project: pytest.Pytester) -> None:
-    """The two trees side by side: what is missing is marked."""
-    printed = broken(project, "        release(db, basket)\n", "", "test_a_declined_card")
-    assert printed == A_STEP_IS_FORGOTTEN.strip()
+def test_the_report_of_a_missing_step(project: pytest.Pytester) -> None:
+    """The two trees are shown side by side, and the missing step is marked."""
+    text = failure_report(project, "        release(db, basket)\n", "", "test_a_declined_card")
+    assert text == STEP_MISSING.strip()
 
 
-def test_a_query_for_each_order(project: pytest.Pytester) -> None:
-    """The N+1 problem: how many there were instead of how many, and where."""
-    one = 'weights = dict(sql(db, "SELECT lines", statement))  # of all at once'
-    many = """weights = {}
+def test_the_report_of_a_query_for_each_order(project: pytest.Pytester) -> None:
+    """It shows the N+1 problem: the number of queries, the expected number, and the place."""
+    one_query = 'weights = dict(sql(db, "SELECT lines", statement))  # of all at once'
+    many_queries = """weights = {}
     for number in numbers:
         weights.update(sql(db, "SELECT lines", f"{statement} HAVING number = ?", number))"""
-    assert broken(project, one, many, "test_packing") == A_QUERY_FOR_EACH_ORDER.strip()
+    assert failure_report(project, one_query, many_queries, "test_packing") == QUERY_PER_ORDER.strip()
 
 
-def test_an_error_that_is_swallowed(project: pytest.Pytester) -> None:
-    """Every assertion of the test holds, and it fails all the same: a step did, and nobody looked."""
-    printed = broken(project, 'f"Thank you for order {number}."', '"Thank you for order " + number', "test_an_order")
-    assert printed == AN_ERROR_IS_SWALLOWED.strip()
+def test_the_report_of_a_swallowed_error(project: pytest.Pytester) -> None:
+    """Every assertion holds, but the test fails, because a step failed and the test did not check it."""
+    text = failure_report(
+        project, 'f"Thank you for order {number}."', '"Thank you for order " + number', "test_an_order"
+    )
+    assert text == SWALLOWED_ERROR.strip()

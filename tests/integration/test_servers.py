@@ -1,4 +1,4 @@
-"""Flows in pre-fork servers: a real gunicorn, whose workers deliver what they made before they end."""
+"""Flows in pre-fork servers: the workers of a real gunicorn deliver their spans before they end."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ from otelflow import current_flow, flow, task
 
 otelflow.configure("server", resource_attributes={"configured.in": os.getpid()})
 
-def sign():
+def add_pid():
     trace.get_current_span().set_attribute("pid", os.getpid())
 
 @task
 def inner():
-    sign()
+    add_pid()
 
 @task
 def outer():
-    sign()
+    add_pid()
     inner()
 
 @flow(transparent=True)
 def load():
     return "loaded"
 
-load()  # its span waits in the process that imports this, and the exporter's thread runs there already
+load()  # the importing process queues its span, and starts the exporter's thread
 
 @flow(transparent=True)
 def answer():
-    sign()
+    add_pid()
     inner()
     outer()
     time.sleep(0.02)  # long enough for the other worker to take a request
@@ -63,7 +63,7 @@ SPANS_OF_A_REQUEST = 4
 
 
 class Server:
-    """A running gunicorn: its process, its address, and what it answered."""
+    """A running gunicorn: its process, its address and its answers."""
 
     def __init__(self, process: subprocess.Popen[bytes], url: str) -> None:
         self.process = process
@@ -71,7 +71,7 @@ class Server:
         self.answers: list[dict[str, Any]] = []
 
     def ask(self, _: object = None) -> None:
-        """One request; it waits in the socket's backlog while no worker takes it."""
+        """Send a request. It waits in the socket's backlog until a worker takes it."""
         with urllib.request.urlopen(self.url, timeout=30) as response:
             self.answers.append(json.load(response))
 
@@ -81,32 +81,32 @@ class Server:
         return {answer["pid"] for answer in self.answers}
 
     def stop(self) -> None:
-        """As a supervisor does, with SIGTERM; it must end well."""
+        """Stop it with SIGTERM like a supervisor, and assert that it exits with 0."""
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(30) == 0
 
 
 @contextlib.contextmanager
 def gunicorn(folder: Path, sink: Sink, *options: str) -> Iterator[Server]:
-    """A gunicorn that serves ``APP`` on a socket that is open already. Spans wait until their process ends."""
+    """Run a gunicorn that serves ``APP`` on an open socket. Spans are queued until their process ends."""
     (folder / "served.py").write_text(APP)
-    (folder / "gunicorn.conf.py").write_text("control_socket_disable = True")  # it would be in the home folder
-    with socket.create_server(("127.0.0.1", 0)) as bound, (folder / "log").open("wb") as log:
+    (folder / "gunicorn.conf.py").write_text("control_socket_disable = True")  # the socket would be in the home folder
+    with socket.create_server(("127.0.0.1", 0)) as listening, (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "served:app", "--bind", f"fd://{bound.fileno()}", *options],
+            [sys.executable, "-m", "gunicorn", "served:app", "--bind", f"fd://{listening.fileno()}", *options],
             cwd=folder,
             env=programs.clean_environment(
                 OTEL_EXPORTER_OTLP_ENDPOINT=sink.endpoint,
-                OTEL_BSP_SCHEDULE_DELAY="600000",  # milliseconds; so that nothing is sent before
+                OTEL_BSP_SCHEDULE_DELAY="600000",  # milliseconds: nothing is sent before the process ends
                 OTELFLOW_EXIT_SECONDS="20",
             ),
-            pass_fds=[bound.fileno()],
+            pass_fds=[listening.fileno()],
             stdout=log,
             stderr=log,
             start_new_session=True,
         )
         try:
-            yield Server(process, f"http://127.0.0.1:{bound.getsockname()[1]}")
+            yield Server(process, f"http://127.0.0.1:{listening.getsockname()[1]}")
         except BaseException:
             print((folder / "log").read_text())
             raise
@@ -117,7 +117,7 @@ def gunicorn(folder: Path, sink: Sink, *options: str) -> Iterator[Server]:
 
 
 def assert_all_arrived(sink: Sink, answers: list[dict[str, Any]], imports: int) -> None:
-    """For each import a flow; for each answer a flow, two tasks, and the task of a task. Once each, nothing else."""
+    """Assert that these arrived once, and no others: a flow for each import, a flow and three tasks for each answer."""
     spans = [(span, attributes_of(span)) for span, _, _ in sink.spans]
     assert len({span.span_id for span, _ in spans}) == len(spans) == imports + SPANS_OF_A_REQUEST * len(answers)
     assert [span.name for span, _ in spans].count("load") == imports
@@ -137,7 +137,7 @@ def assert_all_arrived(sink: Sink, answers: list[dict[str, Any]], imports: int) 
     ids=["preload", "import in each worker", "preload and threads"],
 )
 def test_every_request_arrives_from_the_worker_that_answered_it(options: list[str], tmp_path: Path, sink: Sink) -> None:
-    """configure() may run before the fork: what waits in a process when the server is stopped is sent by it, once."""
+    """configure() may run before the fork. At the stop, each process sends its own queue, once."""
     with gunicorn(tmp_path, sink, "--workers", "2", *options) as server, ThreadPoolExecutor(4) as clients:
         for _ in range(20):
             list(clients.map(server.ask, range(4)))
@@ -151,8 +151,8 @@ def test_every_request_arrives_from_the_worker_that_answered_it(options: list[st
     assert {attributes_of(resource)["configured.in"] for _, resource, _ in sink.spans} == importers
 
 
-def test_a_worker_that_is_recycled_sends_what_it_made(tmp_path: Path, sink: Sink) -> None:
-    """With ``--max-requests``, each worker delivers its spans when the next one takes its place."""
+def test_a_recycled_worker_sends_its_spans(tmp_path: Path, sink: Sink) -> None:
+    """With ``--max-requests``, each worker delivers its spans when the next one replaces it."""
     with gunicorn(tmp_path, sink, "--workers", "1", "--preload", "--max-requests", "2") as server:
         for _ in range(5):
             server.ask()

@@ -1,4 +1,4 @@
-"""The shop of ``examples/shop``, as it is: two services, a database, threads, streams, and what their traces say."""
+"""The unchanged shop of ``examples/shop``: two services, a database, threads and streams, and their traces."""
 
 from __future__ import annotations
 
@@ -23,44 +23,44 @@ NAME, CARD = "Ada Nobodyelse", "4111 1111 1111 1111"
 
 @dataclass
 class Shop:
-    """A running shop, and all that it and its price service sent."""
+    """A running shop, and all spans of it and its price service."""
 
     service: Service
     prices: Service
     spans: Spans
 
     def order(self, order_id: str, *, sampled: bool = True, **items: int) -> Answer:
-        """Order so many of each; the request says more about the customer than traces may."""
+        """Order these quantities. The request has customer data that must not be in traces."""
         customer = {"name": NAME, "tier": "gold", "card": CARD}
-        wanted = [{"sku": sku, "quantity": quantity} for sku, quantity in items.items()]
-        body = {"id": order_id, "customer": customer, "items": wanted, "card": CARD}
+        lines = [{"sku": sku, "quantity": quantity} for sku, quantity in items.items()]
+        body = {"id": order_id, "customer": customer, "items": lines, "card": CARD}
         return self.service.ask("/orders", body, sampled=sampled)
 
     def trace(self, order_id: str, *last: str) -> Trace:
-        """The trace of an order, once it has the spans of these names."""
+        """Return the trace of an order, once it has the spans of these names."""
         return self.spans.trace(self.spans.one("place order", order_id=order_id).trace_id, *last)
 
     def wait_for_receipt(self, order_id: str, *, sampled: bool = True) -> None:
-        """Ask for the order until its receipt is written."""
+        """Request the order until its receipt is sent."""
 
-        def written() -> bool:
+        def has_receipt() -> bool:
             answer = self.service.ask(f"/orders/{order_id}", sampled=sampled)
             return bool(answer.body["status"] == "receipt sent")
 
-        services.until(written, f"receipt for {order_id}")
+        services.until(has_receipt, f"receipt for {order_id}")
 
 
 @contextlib.contextmanager
-def a_shop(starter: str, folder: Path) -> Iterator[Shop]:
-    """A shop and its price service, both started in the same way."""
+def start_shop(starter: str, folder: Path) -> Iterator[Shop]:
+    """Run a shop and its price service, both with the same starter."""
     spans = Spans()
-    named = {"OTEL_SERVICE_NAME": "prices"}
+    prices_environment = {"OTEL_SERVICE_NAME": "prices"}
     try:
-        with services.uvicorn("prices.app:app", starter, spans, folder / "prices.log", **named) as prices:
-            more = {"SHOP_DATABASE": str(folder / "shop.db"), "SHOP_PRICES_URL": prices.url}
+        with services.uvicorn("prices.app:app", starter, spans, folder / "prices.log", **prices_environment) as prices:
+            shop_environment = {"SHOP_DATABASE": str(folder / "shop.db"), "SHOP_PRICES_URL": prices.url}
             if starter == "opentelemetry-instrument":
-                more["OTEL_SERVICE_NAME"] = "shop"  # `otelflow run` finds that out
-            with services.uvicorn("shop.app:app", starter, spans, folder / "shop.log", **more) as shop:
+                shop_environment["OTEL_SERVICE_NAME"] = "shop"  # `otelflow run` detects it
+            with services.uvicorn("shop.app:app", starter, spans, folder / "shop.log", **shop_environment) as shop:
                 yield Shop(shop, prices, spans)
         spans.assert_each_once()
     finally:
@@ -69,48 +69,48 @@ def a_shop(starter: str, folder: Path) -> Iterator[Shop]:
 
 @pytest.fixture(scope="module", params=STARTERS)
 def running_shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    """A shop under each starter: with OpenTelemetry's own instrumentations, and with otelflow alone."""
-    with a_shop(request.param, tmp_path_factory.mktemp("shop")) as made:
-        yield made
+    """Return a shop for each starter: with OpenTelemetry's instrumentations, and with otelflow alone."""
+    with start_shop(request.param, tmp_path_factory.mktemp("shop")) as shop:
+        yield shop
 
 
 @pytest.fixture
 def shop(running_shop: Shop) -> Iterator[Shop]:
-    """The same for one test: what both services logged is shown if it fails."""
+    """Return the shop for one test. Both services' logs are shown if it fails."""
     yield running_shop
     for log in (running_shop.service.log, running_shop.prices.log):
         print(f"--- {log.name}", log.read_text(), sep="\n")
 
 
-with_others = pytest.mark.parametrize("running_shop", ["opentelemetry-instrument"], indirect=True)
-alone = pytest.mark.parametrize("running_shop", ["otelflow run"], indirect=True)
+with_instrumentations = pytest.mark.parametrize("running_shop", ["opentelemetry-instrument"], indirect=True)
+otelflow_alone = pytest.mark.parametrize("running_shop", ["otelflow run"], indirect=True)
 
 
 @pytest.fixture
 def order_id() -> str:
-    """An order that no other test knows."""
+    """Return an order id that no other test uses."""
     return f"A-{uuid.uuid4().hex[:12]}"
 
 
-# The spans of an accepted order of two articles that end last, in both services.
-WHOLE = ("POST /orders", "send receipt", "GET /prices/{sku}", "GET /prices/{sku}")
+# The last spans to end of an accepted order of two articles, in both services.
+LAST_SPANS = ("POST /orders", "send receipt", "GET /prices/{sku}", "GET /prices/{sku}")
 
 
-@with_others
+@with_instrumentations
 def test_an_order_is_one_trace_over_both_services(shop: Shop, order_id: str) -> None:
-    """The flow is below the request, tasks below the flow, SQL and HTTP below their tasks, the price service below."""
+    """The flow is below the request, tasks below the flow, and SQL, HTTP and the price service below the tasks."""
     answer = shop.order(order_id, mug=2, lamp=1)
     assert (answer.status, answer.body) == (201, {"id": order_id, "total": 6600, "status": "placed"})
-    trace = shop.trace(order_id, *WHOLE)
+    trace = shop.trace(order_id, *LAST_SPANS)
     request, flow = trace.one("POST /orders"), trace.one("place order")
     assert (request.kind, request.service, flow.parent_id) == (SERVER, "shop", request.span_id)
     tasks = Counter(span.name for span in trace.children(flow, "otelflow"))
     assert tasks == {"quote": 2, "reserve": 2, "send receipt": 1}
     for quote in trace.named("quote"):
         (client,) = trace.children(quote)
-        (asked,) = trace.children(client)
+        (served,) = trace.children(client)
         assert (client.scope.rpartition(".")[2], client.kind, client.service) == ("httpx", CLIENT, "shop")
-        assert (asked.name, asked.kind, asked.service) == ("GET /prices/{sku}", SERVER, "prices")
+        assert (served.name, served.kind, served.service) == ("GET /prices/{sku}", SERVER, "prices")
     for reserve in trace.named("reserve"):
         (available,) = trace.children(reserve, "otelflow")
         assert statements(trace, reserve) == {"UPDATE"}
@@ -120,12 +120,12 @@ def test_an_order_is_one_trace_over_both_services(shop: Shop, order_id: str) -> 
 
 
 def statements(trace: Trace, parent: Span) -> set[str]:
-    """The kinds of SQL statements directly below a span."""
+    """Return the kinds of SQL statements directly below a span."""
     return {span.name.split()[0] for span in trace.children(parent, "sqlalchemy")}
 
 
-def test_what_the_file_asks_for_is_captured_with_its_type_and_nothing_else(shop: Shop, order_id: str) -> None:
-    """Of an order there are its id and its customer's tier; no name, no card, anywhere in what is sent."""
+def test_only_the_configured_values_are_captured_with_their_types(shop: Shop, order_id: str) -> None:
+    """They are the order's id and the customer's tier. No name and no card is sent anywhere."""
     shop.order(order_id, mug=2, lamp=1)
     assert shop.order(order_id, mug=1).status == 409
     assert shop.order(f"{order_id}-2", atlas=4).status == 409
@@ -139,82 +139,83 @@ def test_what_the_file_asks_for_is_captured_with_its_type_and_nothing_else(shop:
     }
     (accepted, _) = shop.spans.named("place order", order_id=order_id)
     assert accepted.captured == {"order.id": order_id, "customer.tier": "gold"}
-    of_items = [span.captured for span in shop.spans.of_trace(accepted.trace_id) if span.name == "reserve"]
-    assert of_items == [{"item.sku": "mug", "item.quantity": 2}, {"item.sku": "lamp", "item.quantity": 1}]
-    assert {type(captured["item.quantity"]) for captured in of_items} == {int}
+    captured_items = [span.captured for span in shop.spans.of_trace(accepted.trace_id) if span.name == "reserve"]
+    assert captured_items == [{"item.sku": "mug", "item.quantity": 2}, {"item.sku": "lamp", "item.quantity": 1}]
+    assert {type(captured["item.quantity"]) for captured in captured_items} == {int}
     everything = b"".join(shop.spans.raw)
     assert order_id.encode() in everything
     assert [text for text in (NAME, CARD, "Nobodyelse") if text.encode() in everything] == []
 
 
-@with_others
+@with_instrumentations
 def test_an_incoming_trace_is_continued(shop: Shop, order_id: str) -> None:
-    """A request that comes with a traceparent is in that trace, in both services."""
+    """A request with a traceparent is in that trace, in both services."""
     answer = shop.order(order_id, mug=1)
-    trace = shop.spans.trace(answer.trace_id, *WHOLE[:3])
+    trace = shop.spans.trace(answer.trace_id, *LAST_SPANS[:3])
     assert trace.one("place order").attributes["order.id"] == order_id
     assert {span.service for span in trace.spans} == {"shop", "prices"}
 
 
-@with_others
-def test_a_trace_that_is_not_sampled_stays_out(shop: Shop, order_id: str) -> None:
-    """A request whose traceparent says so has no span of any kind, in no service and in no thread."""
+@with_instrumentations
+def test_a_request_that_is_not_sampled_has_no_spans(shop: Shop, order_id: str) -> None:
+    """If its traceparent is not sampled, no service and no thread makes a span."""
     before = shop.order(f"{order_id}-1", mug=1)
-    shop.spans.trace(before.trace_id, *WHOLE[:3])
-    known = len(shop.spans.arrived)
+    shop.spans.trace(before.trace_id, *LAST_SPANS[:3])
+    already_arrived = len(shop.spans.arrived)
     answer = shop.order(order_id, sampled=False, mug=1)
     refused = shop.order(f"{order_id}-2", sampled=False, atlas=4)
     assert (answer.status, refused.status) == (201, 409)
     shop.wait_for_receipt(order_id, sampled=False)
-    fence = shop.order(f"{order_id}-3", mug=1)
-    shop.spans.trace(fence.trace_id, *WHOLE[:3])
+    last = shop.order(f"{order_id}-3", mug=1)
+    shop.spans.trace(last.trace_id, *LAST_SPANS[:3])
     assert shop.spans.of_trace(answer.trace_id) + shop.spans.of_trace(refused.trace_id) == []
     ids = {order_id, f"{order_id}-2"}
     assert [span for span in shop.spans.arrived if span.attributes.get("order.id") in ids] == []
-    lost = [span for span in shop.spans.arrived[known:] if not span.parent_id]  # all requests came with a trace
-    assert lost == []
+    # Each request had a parent, so a new root would be a lost span.
+    roots = [span for span in shop.spans.arrived[already_arrived:] if not span.parent_id]
+    assert roots == []
 
 
 @dataclass(frozen=True)
-class Refused:
-    """An order that fails: what is wanted, what is answered, and the exception with the span where it begins."""
+class RefusedOrder:
+    """An order that fails: its items, the answer, and the exception with the span where it begins."""
 
-    wanted: dict[str, int]
+    items: dict[str, int]
     status: int
     error: str
-    begins: str
-    says: str
+    origin: str
+    message: str
 
 
-REFUSED = {
-    "out of stock": Refused(
+REFUSED_ORDERS = {
+    "out of stock": RefusedOrder(
         {"mug": 1, "atlas": 4}, 409, "shop.stock.OutOfStock", "reserve", "4 of atlas wanted, 3 left"
     ),
-    "no such article": Refused({"unicorn": 1}, 422, "shop.prices.UnknownSku", "quote", "no price for unicorn"),
+    "no such article": RefusedOrder({"unicorn": 1}, 422, "shop.prices.UnknownSku", "quote", "no price for unicorn"),
 }
 
 
-@pytest.mark.parametrize("case", REFUSED)
-def test_an_order_that_fails(shop: Shop, order_id: str, case: str) -> None:
-    """The exception is recorded once, where it began; what is above has failed for the same reason."""
-    refused = REFUSED[case]
-    answer = shop.order(order_id, **refused.wanted)
-    assert (answer.status, answer.body) == (refused.status, {"detail": refused.says})
+@pytest.mark.parametrize("name", REFUSED_ORDERS)
+def test_an_order_that_fails(shop: Shop, order_id: str, name: str) -> None:
+    """The exception is recorded once, where it began. The spans above failed for the same reason."""
+    case = REFUSED_ORDERS[name]
+    answer = shop.order(order_id, **case.items)
+    assert (answer.status, answer.body) == (case.status, {"detail": case.message})
     trace = shop.trace(order_id)
     failed = [span for span in trace.ours if span.status == ERROR]
-    assert [span.name for span in failed] == [refused.begins, "place order"]
+    assert [span.name for span in failed] == [case.origin, "place order"]
     assert trace.above(failed[0]) == failed[1:]
     for span in failed:
-        assert (span.attributes["otelflow.status"], span.attributes["error.type"]) == ("failed", refused.error)
+        assert (span.attributes["otelflow.status"], span.attributes["error.type"]) == ("failed", case.error)
     assert [len(span.exceptions) for span in failed] == [1, 0]
     (recorded,) = failed[0].exceptions
-    assert (recorded["exception.type"], recorded["exception.message"]) == (refused.error, refused.says)
+    assert (recorded["exception.type"], recorded["exception.message"]) == (case.error, case.message)
     assert {span.attributes["otelflow.status"] for span in trace.ours if span not in failed} <= {"completed"}
 
 
-@with_others
-def test_nobody_records_the_exception_again(shop: Shop, order_id: str) -> None:
-    """In a whole trace with everybody's spans there is one exception; the request was answered, so it is no error."""
+@with_instrumentations
+def test_the_exception_is_recorded_once(shop: Shop, order_id: str) -> None:
+    """The whole trace has one exception. The request was answered, so its span has no error."""
     shop.order(order_id, mug=1, atlas=4)
     trace = shop.trace(order_id, "POST /orders", "GET /prices/{sku}", "GET /prices/{sku}")
     assert [span.name for span in trace.spans if span.exceptions] == ["reserve"]
@@ -222,7 +223,7 @@ def test_nobody_records_the_exception_again(shop: Shop, order_id: str) -> None:
 
 
 def test_an_order_that_was_placed_before(shop: Shop, order_id: str) -> None:
-    """What the flow itself raises is recorded on the flow."""
+    """An exception of the flow itself is recorded on the flow."""
     shop.order(order_id, mug=1)
     again = shop.order(order_id, mug=1)
     assert (again.status, again.body) == (409, {"detail": f"there is an order {order_id} already"})
@@ -233,8 +234,8 @@ def test_an_order_that_was_placed_before(shop: Shop, order_id: str) -> None:
     assert flow.attributes["otelflow.flow.tasks_failed"] == 0
 
 
-def test_requests_that_begin_no_flow(shop: Shop, order_id: str) -> None:
-    """An order that nobody placed is not found, bad input is refused: neither is a flow."""
+def test_requests_that_start_no_flow(shop: Shop, order_id: str) -> None:
+    """An unknown order is not found, and bad input is refused. Neither is a flow."""
     assert shop.service.ask(f"/orders/{order_id}").status == 404
     assert shop.service.ask(f"/orders/{order_id}/events").status == 404
     assert shop.order(order_id, mug=0).status == 422
@@ -244,7 +245,7 @@ def test_requests_that_begin_no_flow(shop: Shop, order_id: str) -> None:
 
 
 def test_a_client_that_leaves_a_stream(shop: Shop, order_id: str) -> None:
-    """The flow behind it ends as cancelled, which is no error: no exception, no status."""
+    """The flow ends as cancelled, which is no error: it has no exception and no error status."""
     shop.order(order_id, mug=1)
     with shop.service.asked(f"/orders/{order_id}/events") as stream:
         assert stream.readline().startswith(b'data: {"id":"' + order_id.encode())
@@ -254,9 +255,9 @@ def test_a_client_that_leaves_a_stream(shop: Shop, order_id: str) -> None:
     assert "error.type" not in flow.attributes
 
 
-@with_others
+@with_instrumentations
 def test_a_job_in_a_thread_is_in_the_trace_that_caused_it(shop: Shop, order_id: str) -> None:
-    """OpenTelemetry's threading instrumentation takes the context along: the receipt is below its order."""
+    """OpenTelemetry's threading instrumentation propagates the context: the receipt is below its order."""
     shop.order(order_id, mug=1)
     receipt, order = shop.spans.one("send receipt", order_id=order_id), shop.spans.one("place order", order_id=order_id)
     assert (receipt.trace_id, receipt.parent_id) == (order.trace_id, order.span_id)
@@ -264,18 +265,18 @@ def test_a_job_in_a_thread_is_in_the_trace_that_caused_it(shop: Shop, order_id: 
     assert receipt.attributes["otelflow.flow.run_id"] != order.attributes["otelflow.flow.run_id"]
 
 
-@alone
+@otelflow_alone
 def test_a_job_in_a_thread_is_a_trace_of_its_own(shop: Shop, order_id: str) -> None:
-    """Nobody takes the context along: the receipt is the root of a trace."""
+    """Without it, the receipt is the root of a trace."""
     shop.order(order_id, mug=1)
     receipt, order = shop.spans.one("send receipt", order_id=order_id), shop.spans.one("place order", order_id=order_id)
     assert receipt.parent_id == ""
     assert receipt.trace_id != order.trace_id
 
 
-@alone
+@otelflow_alone
 def test_an_order_with_otelflow_alone(shop: Shop, order_id: str) -> None:
-    """Flows and tasks arrive from a service that is named after its module; too short a task is only counted."""
+    """The service is named after its module. A task that is too short is only counted."""
     shop.order(order_id, mug=2, lamp=1)
     trace = shop.trace(order_id)
     flow = trace.one("place order")
@@ -283,26 +284,26 @@ def test_an_order_with_otelflow_alone(shop: Shop, order_id: str) -> None:
     assert tasks == {"quote": 2, "reserve": 2}
     assert {span.service for span in trace.spans} == {"shop"}
     assert flow.attributes["otelflow.flow.tasks"] == 6
-    left_out = flow.attributes.get("otelflow.dropped.short_tasks", 0)
-    assert len(trace.named("available")) + left_out == 2
+    short_tasks = flow.attributes.get("otelflow.dropped.short_tasks", 0)
+    assert len(trace.named("available")) + short_tasks == 2
 
 
 def test_orders_at_the_same_time(shop: Shop, order_id: str) -> None:
-    """Of forty orders, eight at once, each flow has its own tasks: none is lost, none is with another."""
+    """Of forty orders, eight at once, each flow has exactly its own tasks."""
     quantities = {f"{order_id}-{number}": number for number in range(1, 41)}
     with ThreadPoolExecutor(8) as clients:
-        answers = list(clients.map(lambda one: shop.order(one, mug=quantities[one], lamp=1), quantities))
+        answers = list(clients.map(lambda key: shop.order(key, mug=quantities[key], lamp=1), quantities))
     assert {answer.status for answer in answers} == {201}
-    receipts = [shop.spans.one("send receipt", order_id=one) for one in quantities]
+    receipts = [shop.spans.one("send receipt", order_id=key) for key in quantities]
     assert len({receipt.span_id for receipt in receipts}) == 40
-    traces = [shop.trace(one) for one in quantities]
+    traces = [shop.trace(key) for key in quantities]
     assert len({trace.spans[0].trace_id for trace in traces}) == 40
     for trace, quantity in zip(traces, quantities.values(), strict=True):
         assert_tasks_of_its_own(trace, trace.one("place order"), quantity)
 
 
 def assert_tasks_of_its_own(trace: Trace, flow: Span, quantity: int) -> None:
-    """Two quotes, and two reservations of which one has the quantity that only this order has."""
+    """Assert that the flow has two quotes, and two reservations, one with the quantity of this order."""
     run_id = flow.attributes["otelflow.flow.run_id"]
     tasks = [span for span in trace.children(flow, "otelflow") if span.name != "send receipt"]
     assert sorted((span.name, *span.captured.values()) for span in tasks) == [
@@ -311,18 +312,18 @@ def assert_tasks_of_its_own(trace: Trace, flow: Span, quantity: int) -> None:
         ("reserve", "lamp", 1),
         ("reserve", "mug", quantity),
     ]
-    of_run = [span for span in trace.ours if span.attributes["otelflow.flow.run_id"] == run_id]
-    assert {span.name for span in of_run} - {"available"} == {"place order", "quote", "reserve"}
+    run_spans = [span for span in trace.ours if span.attributes["otelflow.flow.run_id"] == run_id]
+    assert {span.name for span in run_spans} - {"available"} == {"place order", "quote", "reserve"}
     assert {span.attributes["otelflow.flow.run_id"] for span in tasks} == {run_id}
 
 
-# --- the examples as they are on disk ---------------------------------------------------------------------------------
+# --- the files of the examples ---------------------------------------------------------------------------------------
 
-NAMES = ["shop", "wsgi", "nightly"]
+EXAMPLE_NAMES = ["shop", "wsgi", "nightly"]
 
 
-@pytest.mark.parametrize("example", NAMES)
-def test_the_code_knows_nothing_of_tracing(example: str) -> None:
+@pytest.mark.parametrize("example", EXAMPLE_NAMES)
+def test_the_code_has_no_tracing(example: str) -> None:
     """No file of it imports otelflow or OpenTelemetry."""
     files = list((EXAMPLES / example).rglob("*.py"))
     assert files
@@ -331,7 +332,7 @@ def test_the_code_knows_nothing_of_tracing(example: str) -> None:
 
 
 def imports(tree: ast.AST) -> Iterator[str]:
-    """The names of the modules that are imported somewhere in it."""
+    """Yield the names of the modules that the code imports."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -339,9 +340,9 @@ def imports(tree: ast.AST) -> Iterator[str]:
             yield node.module or ""
 
 
-@pytest.mark.parametrize("example", NAMES)
-def test_check_says_that_all_is_well(example: str) -> None:
-    """Every target of the configuration is found, and nothing about it is doubtful."""
+@pytest.mark.parametrize("example", EXAMPLE_NAMES)
+def test_check_accepts_the_configuration(example: str) -> None:
+    """It finds every target, and warns about none."""
     command = [services.script("otelflow"), "check", "--strict"]
     environment = programs.clean_environment(PYTHONDONTWRITEBYTECODE="1")
     done: Any = subprocess.run(

@@ -1,4 +1,4 @@
-"""Two more programs that know nothing of tracing: a WSGI service in pre-fork workers, and a script as cron runs it."""
+"""Two programs without tracing code: a WSGI service in pre-fork workers, and a script that cron runs."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from services import ERROR, EXAMPLES, SERVER, STARTERS, UNSET, Answer, Service, 
 
 # --- examples/wsgi ----------------------------------------------------------------------------------------------------
 
-# The log says which worker took which request, and each span says in which process it was made.
+# The log has the worker of each request, and each span has the process that made it.
 CONFIGURATION = """
 import os
 
-control_socket_disable = True  # it would be in the home folder
+control_socket_disable = True  # the socket would be in the home folder
 accesslog = {access!r}
 access_log_format = "%(p)s %({{x-book}}i)s"
 
@@ -32,17 +32,17 @@ def post_fork(server, worker):
     from opentelemetry import trace
     from opentelemetry.sdk.trace import SpanProcessor
 
-    class Sign(SpanProcessor):
+    class AddWorkerPid(SpanProcessor):
         def on_start(self, span, parent_context=None):
             span.set_attribute("worker", os.getpid())
 
-    trace.get_tracer_provider().add_span_processor(Sign())
+    trace.get_tracer_provider().add_span_processor(AddWorkerPid())
 """
 
 
 @dataclass
 class Library:
-    """A running library, what it answered for each book, and what its workers sent."""
+    """A running library, its answer for each book, and the spans of its workers."""
 
     service: Service
     spans: Spans
@@ -50,18 +50,18 @@ class Library:
     answers: dict[str, Answer] = field(default_factory=dict)
 
     def lend(self, book: str) -> None:
-        """Ask for a book."""
+        """Request a book."""
         self.answers[book] = self.service.ask("/loans", {"book": book, "reader": "Ada"}, {"X-Book": book})
 
     def workers(self) -> dict[str, int]:
-        """Which process lent each book, or did not."""
+        """Return the process that answered the request for each book."""
         lines = (line.split(maxsplit=1) for line in self.access.read_text().splitlines())
         return {book: int(pid.strip("<>")) for pid, book in lines if book != "-"}
 
 
 @contextlib.contextmanager
 def library(starter: str, folder: Path) -> Iterator[Library]:
-    """The library in two workers. It is stopped as by a supervisor."""
+    """Run the library in two workers, and stop it with SIGTERM like a supervisor."""
     access, configuration = folder / "access.log", folder / "gunicorn.conf.py"
     configuration.write_text(CONFIGURATION.format(access=str(access)))
     options = ["--bind", "fd://{fd}", "--workers", "2", "-c", str(configuration)]
@@ -76,25 +76,25 @@ def library(starter: str, folder: Path) -> Iterator[Library]:
 
 @pytest.mark.parametrize("starter", STARTERS)
 def test_each_worker_sends_the_flows_of_the_requests_that_it_answered(starter: str, tmp_path: Path) -> None:
-    """Once each, with its task; a book that is lent already is a flow that failed."""
-    with library(starter, tmp_path) as made, ThreadPoolExecutor(4) as clients:
+    """Each flow arrives once, with its task. For a book that is lent already, the flow has failed."""
+    with library(starter, tmp_path) as books, ThreadPoolExecutor(4) as clients:
         for turn in range(50):
-            list(clients.map(made.lend, [f"{turn}-{number}" for number in range(4)]))
-            if len(set(made.workers().values())) == 2:
+            list(clients.map(books.lend, [f"{turn}-{number}" for number in range(4)]))
+            if len(set(books.workers().values())) == 2:
                 break
-        made.lend("Moby-Dick")
-    made.spans.assert_each_once()
-    workers = made.workers()
+        books.lend("Moby-Dick")
+    books.spans.assert_each_once()
+    workers = books.workers()
     assert len(set(workers.values())) == 2
-    assert Counter(answer.status for answer in made.answers.values()) == {201: len(workers) - 1, 409: 1}
+    assert Counter(answer.status for answer in books.answers.values()) == {201: len(workers) - 1, 409: 1}
     for name in ("lend a book", "find_reader"):
-        sent = [(span.attributes["book.title"], span.attributes["worker"]) for span in made.spans.named(name)]
+        sent = [(span.attributes["book.title"], span.attributes["worker"]) for span in books.spans.named(name)]
         assert sorted(sent) == sorted(workers.items())
-    for book, answer in made.answers.items():
-        assert_as_answered(made.spans, book, answer)
-    requests = {span.span_id: span.trace_id for span in made.spans.arrived if span.kind == SERVER}
-    for flow in made.spans.named("lend a book"):
-        trace_id = made.answers[flow.attributes["book.title"]].trace_id
+    for book, answer in books.answers.items():
+        assert_as_answered(books.spans, book, answer)
+    requests = {span.span_id: span.trace_id for span in books.spans.arrived if span.kind == SERVER}
+    for flow in books.spans.named("lend a book"):
+        trace_id = books.answers[flow.attributes["book.title"]].trace_id
         if starter == "opentelemetry-instrument":
             assert requests[flow.parent_id] == flow.trace_id == trace_id
         else:
@@ -102,7 +102,7 @@ def test_each_worker_sends_the_flows_of_the_requests_that_it_answered(starter: s
 
 
 def assert_as_answered(spans: Spans, book: str, answer: Answer) -> None:
-    """The task is below its flow, which failed if the answer was a 409."""
+    """Assert that the task is below its flow, which failed if the answer was a 409."""
     flow, task = spans.one("lend a book", book_title=book), spans.one("find_reader", book_title=book)
     assert (task.parent_id, task.trace_id, task.status) == (flow.span_id, flow.trace_id, UNSET)
     if answer.status == 201:
@@ -115,7 +115,7 @@ def assert_as_answered(spans: Spans, book: str, answer: Answer) -> None:
 
 # --- examples/nightly -------------------------------------------------------------------------------------------------
 
-# Root may write everywhere: this takes that away (CAP_DAC_OVERRIDE) from the program that it becomes.
+# Root may write everywhere. This drops that capability (CAP_DAC_OVERRIDE), then executes the program.
 WITHOUT_OVERRIDE = """
 import ctypes, os, sys
 if os.geteuid() == 0 and sys.platform == "linux":
@@ -127,28 +127,28 @@ os.execv(sys.argv[1], sys.argv[1:])
 
 @pytest.fixture
 def spans() -> Iterator[Spans]:
-    """Where the script's spans go."""
-    made = Spans()
-    yield made
-    made.close()
+    """Return the receiver of the script's spans."""
+    receiver = Spans()
+    yield receiver
+    receiver.close()
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with two files that are two days old, and one that is new."""
-    made = tmp_path / "files"
-    made.mkdir()
+    """Return a folder with two files that are two days old, and a new one."""
+    files = tmp_path / "files"
+    files.mkdir()
     for name, days in {"a.log": 2, "b.log": 2, "new.log": 0}.items():
-        (made / name).write_text("12345")
+        (files / name).write_text("12345")
         changed = time.time() - days * 24 * 60 * 60
-        os.utime(made / name, (changed, changed))
-    return made
+        os.utime(files / name, (changed, changed))
+    return files
 
 
-def clean_up(*words: str, environment: dict[str, str], before: list[str] | None = None) -> tuple[int, str, str]:
-    """What ``otelflow run clean_up.py`` did: exit status, standard output, standard error."""
+def clean_up(*arguments: str, environment: dict[str, str], prefix: list[str] | None = None) -> tuple[int, str, str]:
+    """Run ``otelflow run clean_up.py``. Return its exit status, standard output and standard error."""
     done = subprocess.run(
-        [*(before or []), services.script("otelflow"), "run", "clean_up.py", *words],
+        [*(prefix or []), services.script("otelflow"), "run", "clean_up.py", *arguments],
         cwd=EXAMPLES / "nightly",
         env=environment,
         capture_output=True,
@@ -160,10 +160,10 @@ def clean_up(*words: str, environment: dict[str, str], before: list[str] | None 
 
 
 @pytest.mark.parametrize("how", ["shell", "cron"])
-def test_a_script_by_night(how: str, folder: Path, spans: Spans) -> None:
-    """What is old is gone, exit status and output are the script's; it needs nothing of the environment."""
-    of_cron = {"PATH": "/usr/bin:/bin", "OTEL_EXPORTER_OTLP_ENDPOINT": spans.endpoint}
-    environment = of_cron if how == "cron" else services.settings(spans)
+def test_a_script_run_by_cron_or_from_a_shell(how: str, folder: Path, spans: Spans) -> None:
+    """Old files are gone, and exit status and output are the script's. It needs no environment variables."""
+    cron_environment = {"PATH": "/usr/bin:/bin", "OTEL_EXPORTER_OTLP_ENDPOINT": spans.endpoint}
+    environment = cron_environment if how == "cron" else services.settings(spans)
     assert clean_up(str(folder), "1", environment=environment) == (0, "10 bytes freed\n", "")
     assert os.listdir(folder) == ["new.log"]
     trace = spans.trace(spans.one("clean up").trace_id)
@@ -174,12 +174,12 @@ def test_a_script_by_night(how: str, folder: Path, spans: Spans) -> None:
     assert {span.attributes["otelflow.status"] for span in trace.spans} == {"completed"}
 
 
-def test_a_script_that_cannot_do_all(folder: Path, spans: Spans) -> None:
-    """Each file that cannot be removed is a task that failed; the script goes on, and its exit status says it."""
+def test_a_script_that_cannot_remove_all_files(folder: Path, spans: Spans) -> None:
+    """Each such file is a failed task. The script goes on, and its exit status is 1."""
     folder.chmod(0o555)
     try:
-        before = [sys.executable, "-c", WITHOUT_OVERRIDE]
-        status, output, errors = clean_up(str(folder), "1", environment=services.settings(spans), before=before)
+        prefix = [sys.executable, "-c", WITHOUT_OVERRIDE]
+        status, output, errors = clean_up(str(folder), "1", environment=services.settings(spans), prefix=prefix)
     finally:
         folder.chmod(0o755)
     assert (status, output) == (1, "0 bytes freed\n")
@@ -194,7 +194,7 @@ def test_a_script_that_cannot_do_all(folder: Path, spans: Spans) -> None:
     assert len(spans.arrived) == 3
 
 
-def test_a_script_that_is_called_wrongly(spans: Spans) -> None:
+def test_a_script_with_wrong_arguments(spans: Spans) -> None:
     """Usage and exit status are the script's own."""
     status, output, errors = clean_up(environment=services.settings(spans))
     assert (status, output) == (2, "")

@@ -1,8 +1,8 @@
-"""Ten minutes of everything at once, against a receiver that goes away and comes back: is anything left, is all told?
+"""Run everything at once against a receiver with outages, then check for leaks and for spans without an account.
 
     make soak            SECONDS=60 make soak            python tests/long/soak.py SECONDS
 
-Prints a table, and exits with 1 where something grew or the account does not add up.
+The default is ten minutes. It prints a table, and exits with 1 if something grew or the counts do not add up.
 """
 
 from __future__ import annotations
@@ -28,25 +28,27 @@ from soak_grpc import GrpcReceiver
 from soak_work import SECRET
 
 WARM_UP = 12
-"""Rounds at least before what is there is measured."""
+"""Minimum number of rounds before the first measurement."""
 
 MODES = ["up", "503", "up", "hang", "up", "refuse", "up", "429"]
 
 TOLERANCES = {"resident memory": 24_000_000, "allocated blocks": 1_000, "file descriptors": 2, "objects of runs": 20}
-"""How much more there may be at the end than after warming up; of what is not here, nothing. The allocator keeps what a
-full queue took, and each outage may find a larger one; a connection may be open or not."""
+"""Allowed growth from the end of the warm-up to the end. Other values must not grow.
+
+The allocator keeps the memory of a full queue, and each outage may fill a larger one. A connection may be open or not.
+"""
 
 
 class Receiver:
-    """An OTLP receiver over HTTP that misbehaves on request. Knows each span that it accepted, by its id."""
+    """An OTLP receiver over HTTP with switchable outages. It records the id of each span that it accepts."""
 
     def __init__(self) -> None:
         self.mode = "up"
-        self.twice = self.secrets = 0
+        self.duplicates = self.secrets = 0
         self._seen: set[bytes] = set()
         self._lock = threading.Lock()
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port: int = free.getsockname()[1]
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.port: int = probe.getsockname()[1]
         self._server: HttpReceiver | None = None
         self._listen()
 
@@ -58,8 +60,8 @@ class Receiver:
         if server is not None:
             server.close()
 
-    def become(self, mode: str) -> None:
-        """Answer like this from now on."""
+    def set_mode(self, mode: str) -> None:
+        """Answer in this way from now on."""
         self.mode = mode
         if mode == "refuse":
             self.close()
@@ -78,42 +80,42 @@ class Receiver:
             return
         status = 200 if mode == "up" else int(mode)
         if status == 200:
-            self._take(unpacked(request.headers, body))
+            self._count(unpacked(request.headers, body))
         request.reply(status, {"Retry-After": "1"} if status == 429 else {})
 
-    def _take(self, body: bytes) -> None:
+    def _count(self, body: bytes) -> None:
         spans = [span.span_id for span, *_ in spans_in(ExportTraceServiceRequest.FromString(body))]
         with self._lock:
             self.secrets += body.count(SECRET.encode())
-            self.twice += sum(span in self._seen for span in spans)
+            self.duplicates += sum(span in self._seen for span in spans)
             self._seen.update(spans)
 
     @property
     def received(self) -> int:
-        """Spans that it accepted."""
+        """The number of accepted spans."""
         return len(self._seen)
 
 
 def soak(
     rounds: int, seconds: float, mode_seconds: float, **environment: str
 ) -> tuple[dict[str, Any], Receiver | GrpcReceiver]:
-    """Run the program against a receiver that changes its mind every ``mode_seconds``. What the program said.
+    """Run the program against a receiver that changes its mode every ``mode_seconds``. Return the program's facts.
 
-    It has warmed up when each kind of outage has come once: only then has the queue been as long as it gets.
+    The warm-up ends when each kind of outage has come once: only then has the queue had its full length.
     """
     is_grpc = environment.get("OTEL_EXPORTER_OTLP_PROTOCOL") == "grpc"
     receiver, warm_up = GrpcReceiver() if is_grpc else Receiver(), len(MODES) * mode_seconds
-    over = threading.Event()
+    is_finished = threading.Event()
 
-    def misbehave() -> None:
+    def change_modes() -> None:
         for mode in itertools.cycle(MODES):
-            receiver.become(mode)
-            if over.wait(mode_seconds):
+            receiver.set_mode(mode)
+            if is_finished.wait(mode_seconds):
                 break
-        receiver.become("up")
+        receiver.set_mode("up")
 
-    turns = threading.Thread(target=misbehave)
-    turns.start()
+    mode_changes = threading.Thread(target=change_modes)
+    mode_changes.start()
     variables = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{receiver.port}",
         "OTEL_EXPORTER_OTLP_TIMEOUT": "2",  # seconds, in Python
@@ -133,48 +135,48 @@ def soak(
             check=False,
         )
     finally:
-        over.set()
-        turns.join()
+        is_finished.set()
+        mode_changes.join()
         receiver.close()
     if done.returncode:
         raise SystemExit(done.stderr[-4000:])
     return json.loads(done.stdout.splitlines()[-1]), receiver
 
 
-def verdicts(said: dict[str, Any], receiver: Receiver | GrpcReceiver) -> list[tuple[str, object, object, bool]]:
-    """A row each: what, at first, at last, whether that is right."""
-    before, after = said["before"], said["after"]
+def checks(facts: dict[str, Any], receiver: Receiver | GrpcReceiver) -> list[tuple[str, object, object, bool]]:
+    """Return the rows of the table: name, first value, last value, and whether they are right."""
+    before, after = facts["before"], facts["after"]
     rows = [(name, before[name], after[name], after[name] <= before[name] + TOLERANCES.get(name, 0)) for name in before]
-    lost, received, children = sum(said["lost"].values()), receiver.received, said["children"]
-    sent, delivered = children["delivered"] + children["lost"], said["delivered"] + children["delivered"]
+    lost, received, children = sum(facts["lost"].values()), receiver.received, facts["children"]
+    sent, delivered = children["delivered"] + children["lost"], facts["delivered"] + children["delivered"]
     return [
         *rows,
-        ("ended, and so produced", said["ended"], said["produced"], said["ended"] == said["produced"]),
-        ("produced, delivered and lost", said["produced"], said["delivered"] + lost, not _missing(said)),
+        ("ended, so produced", facts["ended"], facts["produced"], facts["ended"] == facts["produced"]),
+        ("produced, delivered and lost", facts["produced"], facts["delivered"] + lost, not _unaccounted(facts)),
         (
             "children's: ended, produced",
             children["ended"],
             children["produced"],
             children["ended"] == children["produced"],
         ),
-        ("children's: produced, told of", children["produced"], sent, children["produced"] == sent),
+        ("children's: produced, reported", children["produced"], sent, children["produced"] == sent),
         ("children that did not end", 0, children["stuck"], not children["stuck"]),
-        ("delivered, and so received", delivered, received, 0 < delivered == received),
-        ("pending", 0, said["pending"], said["pending"] == 0),
+        ("delivered, so received", delivered, received, 0 < delivered == received),
+        ("pending", 0, facts["pending"], facts["pending"] == 0),
         ("secrets received", 0, receiver.secrets, not receiver.secrets),
     ]
 
 
-def _missing(said: dict[str, Any]) -> int:
-    missing: int = said["produced"] - said["delivered"] - said["pending"] - sum(said["lost"].values())
+def _unaccounted(facts: dict[str, Any]) -> int:
+    missing: int = facts["produced"] - facts["delivered"] - facts["pending"] - sum(facts["lost"].values())
     return missing
 
 
 def variants(folder: str) -> dict[str, dict[str, str]]:
-    """By name: the settings of one soak each. The queue is small, so that an outage fills it."""
+    """Return the settings of each soak by name. The queue is small, so that an outage fills it."""
     return {
-        "what is usual": {"OTELFLOW_QUEUE_SIZE": "5000"},
-        "events in more spans, artifacts in a store, metrics noted": {
+        "the defaults": {"OTELFLOW_QUEUE_SIZE": "5000"},
+        "overflow spans, an artifact store, metrics": {
             "OTELFLOW_QUEUE_SIZE": "5000",
             "OTELFLOW_OVERFLOW": "spans",
             "OTELFLOW_ARTIFACT_STORE": f"file://{folder}/artifacts",
@@ -189,17 +191,16 @@ def variants(folder: str) -> dict[str, dict[str, str]]:
 
 
 def main(seconds: float) -> int:
-    """Soak, print the tables, say whether all is right."""
+    """Run the soaks and print the tables. Return the exit code."""
     failed = False
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         settings = variants(folder)
         for title, environment in settings.items():
-            said, receiver = soak(1, seconds / len(settings), 4.0, **environment)
-            rows = verdicts(said, receiver)
+            facts, receiver = soak(1, seconds / len(settings), 4.0, **environment)
+            rows = checks(facts, receiver)
             failed |= not all(is_right for *_, is_right in rows)
-            print(
-                f"{title}: {said['rounds']} rounds, received twice {receiver.twice:,}, lost {said['lost'] or 'nothing'}"
-            )
+            lost = facts["lost"] or "nothing"
+            print(f"{title}: {facts['rounds']} rounds, duplicates {receiver.duplicates:,}, lost {lost}")
             for name, first, last, is_right in rows:
                 print(f"{'✓' if is_right else '✗'} {name:<30} {first:>14,} {last:>14,}", flush=True)
     return 1 if failed else 0

@@ -1,6 +1,6 @@
-"""The soak's receiver over gRPC: gRPC's own server, in a process of its own, that misbehaves on request.
+"""The soak's receiver over gRPC: gRPC's own server in another process, with switchable outages.
 
-``python soak_grpc.py PORT`` is that process: it reads a mode a line, and at the end of its input says what came.
+``python soak_grpc.py PORT`` is that process. It reads one mode per line. At the end of its input, it prints its counts.
 """
 
 from __future__ import annotations
@@ -20,36 +20,36 @@ __all__ = ["GrpcReceiver"]
 
 
 class GrpcReceiver:
-    """As the receiver over HTTP. What it received is known when it was closed."""
+    """The gRPC form of the soak's HTTP receiver. Its counts are known once it is closed."""
 
     def __init__(self) -> None:
-        self.received = self.twice = self.secrets = 0
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port: int = free.getsockname()[1]
+        self.received = self.duplicates = self.secrets = 0
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.port: int = probe.getsockname()[1]
         self._process = subprocess.Popen(
             [sys.executable, __file__, str(self.port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         assert self._process.stdout
         assert self._process.stdout.readline() == "up\n"
 
-    def become(self, mode: str) -> None:
-        """Answer like this from now on."""
+    def set_mode(self, mode: str) -> None:
+        """Answer in this way from now on."""
         assert self._process.stdin
         print(mode, file=self._process.stdin, flush=True)
 
     def close(self) -> None:
         with self._process as process:
-            said, _ = process.communicate()
-        self.received, self.twice, self.secrets = json.loads(said)
+            output, _ = process.communicate()
+        self.received, self.duplicates, self.secrets = json.loads(output)
 
 
 class _Service:
-    """What one export is answered."""
+    """The OTLP trace service: its answer to an export, and its counts."""
 
     def __init__(self) -> None:
         self.mode = "up"
         self.seen: set[bytes] = set()
-        self.twice = self.secrets = 0
+        self.duplicates = self.secrets = 0
         self._lock = threading.Lock()
 
     def export(self, body: bytes, context: Any) -> bytes:
@@ -69,23 +69,26 @@ class _Service:
             context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "")
         if mode != "up":
             context.abort(grpc.StatusCode.UNAVAILABLE, "")
-        self._take(body)
+        self._count(body)
         return b""
 
-    def _take(self, body: bytes) -> None:
+    def _count(self, body: bytes) -> None:
         from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
         request = ExportTraceServiceRequest.FromString(body)
         spans = [
-            span.span_id for every in request.resource_spans for scope in every.scope_spans for span in scope.spans
+            span.span_id
+            for resource in request.resource_spans
+            for scope in resource.scope_spans
+            for span in scope.spans
         ]
         with self._lock:
             self.secrets += body.count(SECRET.encode())
-            self.twice += sum(span in self.seen for span in spans)
+            self.duplicates += sum(span in self.seen for span in spans)
             self.seen.update(spans)
 
 
-def _listening(port: int, service: _Service) -> Any:
+def _start_server(port: int, service: _Service) -> Any:
     import grpc
 
     calls = {"Export": grpc.unary_unary_rpc_method_handler(service.export)}
@@ -99,7 +102,7 @@ def _listening(port: int, service: _Service) -> Any:
 
 def _serve(port: int) -> None:
     service = _Service()
-    server: Any = _listening(port, service)
+    server: Any = _start_server(port, service)
     print("up", flush=True)
     for line in sys.stdin:
         service.mode = line.strip()
@@ -107,10 +110,10 @@ def _serve(port: int) -> None:
             server.stop(None).wait()
             server = None
         elif server is None:
-            server = _listening(port, service)
+            server = _start_server(port, service)
     if server is not None:
         server.stop(5).wait()
-    print(json.dumps([len(service.seen), service.twice, service.secrets]))
+    print(json.dumps([len(service.seen), service.duplicates, service.secrets]))
 
 
 if __name__ == "__main__":

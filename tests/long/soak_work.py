@@ -1,6 +1,6 @@
-"""The program of ``soak.py``: everything that a flow may meet, over and over, and what is left of it in the end.
+"""The program of ``soak.py``: it runs everything that a flow may meet, again and again, and measures leftovers.
 
-Says as JSON, at the end, what it measured after it had warmed up and when it had done.
+At the end, it prints the measurements from after the warm-up and from the end, as JSON.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from otelflow.context import get_current
 SECRET = "hunter2-is-no-password"
 
 
-class Ended(SpanProcessor):
-    """Counts the spans that end in this process, beside otelflow's own account."""
+class EndedSpans(SpanProcessor):
+    """A span processor that counts ended spans in this process, independent of otelflow's own counts."""
 
     def __init__(self) -> None:
-        self._begin()
-        os.register_at_fork(after_in_child=self._begin)
+        self._reset()
+        os.register_at_fork(after_in_child=self._reset)
 
-    def _begin(self) -> None:
+    def _reset(self) -> None:
         self._lock = threading.Lock()
         self.number = 0
 
@@ -81,7 +81,7 @@ async def async_numbers() -> AsyncIterator[int]:
         yield number
 
 
-# --- what flows do ----------------------------------------------------------------------------------------------------
+# --- flows ------------------------------------------------------------------------------------------------------------
 
 
 @flow
@@ -91,7 +91,7 @@ def plain() -> int:
 
 
 @flow(flow_config=FlowRunConfig(max_messages=100, max_tasks=10, started_marker=True))
-def talkative(this_flow: Any = None) -> None:
+def many_messages(this_flow: Any = None) -> None:
     for number in range(400):
         this_flow.log_info(f"message {number}", password=SECRET)
     for number in range(30):
@@ -114,8 +114,8 @@ def closed_early() -> None:
     for iterator in (numbers(), numbers()):
         next(iterator)
         iterator.close()
-    left = numbers()
-    next(left)  # dropped without a word
+    unclosed = numbers()
+    next(unclosed)  # dropped without close()
 
 
 @flow
@@ -128,11 +128,11 @@ def nested(depth: int) -> None:
 @flow
 async def gathers() -> None:
     await asyncio.gather(*(wait(0.001) for _ in range(10)))
-    waiting = asyncio.ensure_future(wait(60))
+    pending = asyncio.ensure_future(wait(60))
     await asyncio.sleep(0)
-    waiting.cancel()
+    pending.cancel()
     with contextlib.suppress(asyncio.CancelledError):
-        await waiting
+        await pending
     with contextlib.suppress(asyncio.TimeoutError):
         await asyncio.wait_for(wait(60), 0.001)
     async for number in async_numbers():
@@ -140,7 +140,7 @@ async def gathers() -> None:
             break
 
 
-async def _on_a_loop() -> None:
+async def _run_coroutines() -> None:
     await asyncio.gather(*(gathers().execute_async() for _ in range(5)))
     cancelled = asyncio.ensure_future(gathers().execute_async())
     await asyncio.sleep(0)
@@ -149,9 +149,9 @@ async def _on_a_loop() -> None:
         await cancelled
 
 
-def loop() -> None:
-    """Coroutines that end, that are cancelled, and async generators that are left."""
-    asyncio.run(_on_a_loop())
+def run_loop() -> None:
+    """Run coroutines that end, coroutines that are cancelled, and async generators that are not exhausted."""
+    asyncio.run(_run_coroutines())
 
 
 @flow
@@ -160,8 +160,8 @@ def pooled() -> list[int]:
         return list(pool.map(step, range(10)))
 
 
-def carried() -> None:
-    """Headers out and in, those of somebody else too."""
+def with_headers() -> None:
+    """Write headers and read them, and read invalid headers."""
 
     @flow
     def sends() -> dict[str, str]:
@@ -172,8 +172,8 @@ def carried() -> None:
             step(1)
 
 
-def heard() -> None:
-    """Listeners that come and go, one of which raises."""
+def with_listeners() -> None:
+    """Add and remove listeners, one of which raises."""
 
     def raises(event: Any) -> None:
         raise RuntimeError("a listener")
@@ -182,8 +182,8 @@ def heard() -> None:
         plain().execute()
 
 
-def again() -> None:
-    """One object that runs twice, and a task without a flow."""
+def run_twice() -> None:
+    """Run one object twice, and a task without a flow."""
     prepared = nested(3)
     prepared.execute()
     prepared.execute()
@@ -195,87 +195,85 @@ def again() -> None:
 
 @flow
 def in_workers() -> list[int]:
-    """Forked workers, whose spans this process sends."""
+    """Run tasks in forked workers, whose spans this process sends."""
     with propagate.propagating(ProcessPoolExecutor(2, multiprocessing.get_context("fork"))) as pool:
         return list(pool.map(step, range(10)))
 
 
 class Children:
-    """Forked while other threads are in the middle of their flows: each runs a flow of its own, sends that, and says
-    what became of it."""
+    """Children that are forked while other threads run flows. Each runs a flow, sends it, and reports its counts."""
 
-    MOST = 6
-    PATIENCE = 90.0
-    """Seconds until one that does not end is ended: more than any outage lasts."""
+    MAX_RUNNING = 6
+    TIMEOUT = 90.0
+    """Seconds until a child that does not end is killed: longer than any outage."""
 
     def __init__(self) -> None:
         self._running: list[tuple[int, int]] = []
         self._lock = FreshLock()
-        self.told = dict.fromkeys(("children", "ended", "produced", "delivered", "lost", "stuck"), 0)
+        self.totals = dict.fromkeys(("children", "ended", "produced", "delivered", "lost", "stuck"), 0)
 
     def fork(self) -> None:
-        """One child more."""
-        if len(self._running) >= self.MOST:
+        """Fork another child."""
+        if len(self._running) >= self.MAX_RUNNING:
             self.wait_for(1)
-        here, there = os.pipe()
+        read_end, write_end = os.pipe()
         child = os.fork()
         if not child:
-            self._be_a_child(there)
-        os.close(there)
+            self._run_child(write_end)
+        os.close(write_end)
         with self._lock:
-            self._running.append((child, here))
+            self._running.append((child, read_end))
 
-    def _be_a_child(self, there: int) -> None:
+    def _run_child(self, write_end: int) -> None:
         code = 1
         try:
             nested(2).execute()
             report, stats = otelflow.shutdown(60), otelflow.stats()
-            facts = {"ended": ended.number, "produced": stats.produced, "delivered": report.delivered}
+            facts = {"ended": ended_spans.number, "produced": stats.produced, "delivered": report.delivered}
             facts["lost"] = sum(report.lost.values())
-            os.write(there, json.dumps(facts).encode())
+            os.write(write_end, json.dumps(facts).encode())
             code = 0
         finally:
             os._exit(code)
 
     def wait_for(self, number: int) -> None:
-        """Until so many of them have ended, the oldest first."""
+        """Wait until ``number`` children have ended, the oldest first."""
         for _ in range(number):
             with self._lock:
                 if not self._running:
                     return
-                child, here = self._running.pop(0)
+                child, read_end = self._running.pop(0)
             facts: dict[str, int] = {"stuck": 1}
-            if select.select([here], [], [], self.PATIENCE)[0]:
-                facts = json.loads(os.read(here, 4096) or b'{"stuck": 1}')
+            if select.select([read_end], [], [], self.TIMEOUT)[0]:
+                facts = json.loads(os.read(read_end, 4096) or b'{"stuck": 1}')
             else:
                 os.kill(child, signal.SIGKILL)
-            os.close(here)
+            os.close(read_end)
             os.waitpid(child, 0)
             with self._lock:
-                for name, many in {"children": 1, **facts}.items():
-                    self.told[name] = self.told.get(name, 0) + many
+                for name, value in {"children": 1, **facts}.items():
+                    self.totals[name] = self.totals.get(name, 0) + value
 
 
 children = Children()
-ended = Ended()
+ended_spans = EndedSpans()
 
 
 WORK: list[Callable[[], object]] = [
     lambda: plain().execute(),
-    lambda: talkative().execute(),
+    lambda: many_messages().execute(),
     lambda: broken().execute(),
     lambda: closed_early().execute(),
     lambda: pooled().execute(),
-    *(loop, carried, heard, again),
+    *(run_loop, with_headers, with_listeners, run_twice),
 ]
-if (
-    os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL") != "grpc"
-):  # whose own fork handlers leave one child in a hundred stuck
+# gRPC's own fork handlers block one child in a hundred.
+if os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL") != "grpc":
     WORK.append(children.fork)
 
 
-def one_round() -> None:
-    """Everything once, in four threads."""
+def run_round() -> None:
+    """Run all work in four threads, then once in this thread."""
     threads = [threading.Thread(target=part) for part in WORK for _ in range(2)]
     for group in (threads[start : start + 4] for start in range(0, len(threads), 4)):
         for thread in group:
@@ -284,12 +282,12 @@ def one_round() -> None:
             thread.join()
     for part in WORK:
         part()
-    in_workers().execute()  # no other thread prints now: multiprocessing's children flush what is printed
+    in_workers().execute()  # not in a thread: multiprocessing's children flush what other threads print
 
 
-# --- what is left -----------------------------------------------------------------------------------------------------
+# --- leftovers --------------------------------------------------------------------------------------------------------
 
-OF_A_RUN = (
+RUN_CLASSES = (
     "Flow",
     "Task",
     "RunMemory",
@@ -305,24 +303,26 @@ OF_A_RUN = (
 
 
 def resident() -> int:
-    """Bytes of this process in memory."""
+    """Return the resident memory of this process, in bytes."""
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
-def look() -> dict[str, int]:
-    """What may have been left behind, once everything has been sent. The newest events, and the notes that metrics are
-    made of, wait in bounded numbers: they are no growth."""
-    children.wait_for(Children.MOST * 3)
+def measure() -> dict[str, int]:
+    """Send everything, then count what is left.
+
+    The newest events and the queued measurements of metrics are bounded: they are cleared first and are no growth.
+    """
+    children.wait_for(Children.MAX_RUNNING * 3)
     otelflow.flush(120)
     measures.process()
     flow_events.clear_history()
-    time.sleep(0.2)  # threads that end
+    time.sleep(0.2)  # for threads to end
     for _ in range(3):
         gc.collect()
-    kinds: dict[str, int] = dict.fromkeys(OF_A_RUN, 0)
-    for kept in gc.get_objects():
-        if (name := type(kept).__name__) in kinds:
+    kinds: dict[str, int] = dict.fromkeys(RUN_CLASSES, 0)
+    for item in gc.get_objects():
+        if (name := type(item).__name__) in kinds:
             kinds[name] += 1
     return {
         "resident memory": resident(),
@@ -331,56 +331,56 @@ def look() -> dict[str, int]:
         "file descriptors": len(os.listdir("/proc/self/fd")),
         "listeners": len(flow_events.event_listeners),
         "attached contexts": len(get_current()),
-        "fork hooks": HOOKS[0],
+        "fork hooks": FORK_HOOKS[0],
         "watched flows": len(markers.open),
         "objects of runs": sum(kinds.values()),
     }
 
 
-HOOKS = [0]
+FORK_HOOKS = [0]
 
 
 def count_fork_hooks() -> None:
-    """What is registered stays until the process ends, so there must be no more of it."""
+    """Count calls of ``os.register_at_fork``. A hook stays until the process ends, so their number must not grow."""
     register = os.register_at_fork
 
     def counted(**hooks: Any) -> None:
-        HOOKS[0] += 1
+        FORK_HOOKS[0] += 1
         register(**hooks)
 
     os.register_at_fork = counted
 
 
-def run_rounds(least: int, seconds: float) -> int:
-    """Run rounds until there were ``least`` of them and ``seconds`` are over. Returns how many."""
-    done, end = 0, time.monotonic() + seconds
-    while done < least or time.monotonic() < end:
-        one_round()
-        done += 1
+def run_rounds(min_rounds: int, seconds: float) -> int:
+    """Run at least ``min_rounds`` rounds, for at least ``seconds``. Return their number."""
+    rounds, end = 0, time.monotonic() + seconds
+    while rounds < min_rounds or time.monotonic() < end:
+        run_round()
+        rounds += 1
         print("ROUND", file=sys.stderr, flush=True)
-    return done
+    return rounds
 
 
 def main(warm_up: int, warm_up_seconds: float, rounds: int, seconds: float) -> None:
-    """Warm up, look, run as many rounds as are wanted, look again."""
+    """Warm up, measure, run the rounds, and measure again."""
     count_fork_hooks()
     provider: Any = otelflow.configure("soak")
-    provider.add_span_processor(ended)
-    stdout, sys.stdout = sys.stdout, open(os.devnull, "w")  # noqa: SIM115  # what flows print is no result
+    provider.add_span_processor(ended_spans)
+    stdout, sys.stdout = sys.stdout, open(os.devnull, "w")  # noqa: SIM115  # the flows' output is not the result
     run_rounds(warm_up, warm_up_seconds)
-    before = look()
-    done = run_rounds(rounds, seconds)
-    after, report, stats = look(), otelflow.flush(120), otelflow.stats()
+    before = measure()
+    rounds_done = run_rounds(rounds, seconds)
+    after, report, stats = measure(), otelflow.flush(120), otelflow.stats()
     sys.stdout.close()
     sys.stdout = stdout
     print(
         json.dumps(
             {
-                "rounds": done,
-                "children": children.told,
+                "rounds": rounds_done,
+                "children": children.totals,
                 "before": before,
                 "after": after,
-                "ended": ended.number,
+                "ended": ended_spans.number,
                 "produced": stats.produced,
                 "delivered": report.delivered,
                 "pending": report.pending,

@@ -1,8 +1,8 @@
-"""A hundred flows at once with a hundred tasks each: is every span there, once, below its own flow?
+"""Run a hundred flows at once with a hundred tasks each, and check that every span is there once, below its flow.
 
     python tests/long/stress.py asyncio | threads | processes | dask
 
-prints what it found as JSON. Run by ``test_stress.py``; the table in the README has its figures.
+It prints its counts as JSON. ``test_stress.py`` runs it; the table in the README has its figures.
 """
 
 from __future__ import annotations
@@ -29,45 +29,48 @@ FLOWS = TASKS = 100
 
 
 def in_asyncio() -> list[Any]:
-    """All flows on one loop, their tasks interleaved."""
+    """Run all flows on one loop, with their tasks interleaved."""
 
     @flow
-    async def one(number: int) -> None:
+    async def run_tasks(number: int) -> None:
         await asyncio.gather(*(unit_async(number, index) for index in range(TASKS)))
 
     async def main() -> list[Any]:
-        return list(await asyncio.gather(*(one(number).execute_async() for number in range(FLOWS))))
+        return list(await asyncio.gather(*(run_tasks(number).execute_async() for number in range(FLOWS))))
 
     return asyncio.run(main())
 
 
 def in_threads() -> list[Any]:
-    """A thread each."""
+    """Run each flow in a thread."""
 
     @flow
-    def one(number: int) -> None:
+    def run_tasks(number: int) -> None:
         for index in range(TASKS):
             unit(number, index)
 
-    return _in_threads_of_their_own(one)
+    return _run_in_threads(run_tasks)
 
 
 def in_pool(kind: str, workers: int) -> list[Any]:
-    """A thread each, and all tasks in one pool of processes; on Dask in jobs of ten, as one costs it milliseconds."""
+    """Run each flow in a thread, and all tasks in one pool of processes.
+
+    On Dask, jobs have ten tasks each, because one job takes milliseconds.
+    """
     from pool_work import pool_of
 
     with pool_of(kind, workers) as pool:
 
         @flow
-        def one(number: int) -> None:
+        def run_tasks(number: int) -> None:
             list(pool.map(unit, [number] * TASKS, range(TASKS), chunksize=10 if kind == "dask" else 1))
 
-        return _in_threads_of_their_own(one)
+        return _run_in_threads(run_tasks)
 
 
-def _in_threads_of_their_own(one: Any) -> list[Any]:
+def _run_in_threads(start: Any) -> list[Any]:
     runs: list[Any] = []
-    threads = [threading.Thread(target=lambda n=number: runs.append(one(n).execute())) for number in range(FLOWS)]
+    threads = [threading.Thread(target=lambda n=number: runs.append(start(n).execute())) for number in range(FLOWS)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -75,7 +78,7 @@ def _in_threads_of_their_own(one: Any) -> list[Any]:
     return runs
 
 
-WAYS: dict[str, Any] = {
+RUNNERS: dict[str, Any] = {
     "asyncio": in_asyncio,
     "threads": in_threads,
     "processes": lambda: in_pool("forkserver", 4),
@@ -83,12 +86,12 @@ WAYS: dict[str, Any] = {
 }
 
 
-def look(runs: list[Any], spans: Any) -> dict[str, Any]:
-    """The figures: task spans, those below another flow than their own, ids that are there twice, what is missing."""
+def count_facts(runs: list[Any], spans: Any) -> dict[str, Any]:
+    """Return the counts: task spans, wrong parents, duplicate ids, and what is missing."""
     flows = {run.run_id: int(run.span_id, 16) for run in runs}
     tasks = [span for span in spans if span.name.startswith("unit")]
     ids = Counter(span.context.span_id for span in spans)
-    each = Counter(span.attributes["otelflow.flow.run_id"] for span in tasks)
+    tasks_by_flow = Counter(span.attributes["otelflow.flow.run_id"] for span in tasks)
     return {
         "flows": len(runs),
         "tasks": len(tasks),
@@ -96,13 +99,13 @@ def look(runs: list[Any], spans: Any) -> dict[str, Any]:
             span.parent is None or span.parent.span_id != flows[span.attributes["otelflow.flow.run_id"]]
             for span in tasks
         ),
-        "twice": sum(number - 1 for number in ids.values()),
+        "duplicates": sum(number - 1 for number in ids.values()),
         "lost": FLOWS * TASKS - len(tasks),
-        "tasks a flow": sorted(set(each.values())),
+        "tasks a flow": sorted(set(tasks_by_flow.values())),
         "messages of others": sum(
             message.attributes["flow"] != run.messages[0].attributes["flow"] for run in runs for message in run.messages
         ),
-        "kept": sorted({(len(run.tasks), len(run.messages)) for run in runs}),
+        "in memory": sorted({(len(run.tasks), len(run.messages)) for run in runs}),
         "dropped": stats().dropped,
     }
 
@@ -112,4 +115,4 @@ if __name__ == "__main__":
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     trace.set_tracer_provider(provider)
-    print(json.dumps(look(WAYS[sys.argv[1]](), exporter.get_finished_spans())))
+    print(json.dumps(count_facts(RUNNERS[sys.argv[1]](), exporter.get_finished_spans())))

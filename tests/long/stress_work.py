@@ -1,4 +1,4 @@
-"""The tasks of the stress test, importable in workers."""
+"""Tasks of the stress test, in a module that workers can import."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from otelflow import task
 
 @task
 def unit(flow: int, index: int, this_flow: Any = None) -> int:
-    """Says on its flow which flow it is for."""
+    """Log on the flow which flow the task is for."""
     this_flow.log_info(f"{flow} {index}", flow=flow)
     return index
 
 
 @task
 async def unit_async(flow: int, index: int, this_flow: Any = None) -> int:
-    """The same on a loop."""
+    """The same as a coroutine function."""
     await asyncio.sleep(0)
     this_flow.log_info(f"{flow} {index}", flow=flow)
     return index

@@ -1,4 +1,4 @@
-"""A hundred flows at once with a hundred tasks each, in every kind of concurrency."""
+"""Run a hundred flows at once with a hundred tasks each, in every kind of concurrency."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pytest
 from programs import clean_environment
 
 
-@pytest.mark.parametrize("way", ["asyncio", "threads", "processes", "dask"])
-def test_ten_thousand_tasks(way: str) -> None:
-    """Each task's span is there once, below its own flow; each flow has its own messages only."""
+@pytest.mark.parametrize("runner", ["asyncio", "threads", "processes", "dask"])
+def test_ten_thousand_tasks_of_a_hundred_flows(runner: str) -> None:
+    """Each task's span is there once, below its own flow. Each flow has only its own messages."""
     program = str(Path(__file__).parent / "stress.py")
     done = subprocess.run(
-        [sys.executable, program, way],
+        [sys.executable, program, runner],
         env=clean_environment(),
         capture_output=True,
         text=True,
@@ -28,10 +28,10 @@ def test_ten_thousand_tasks(way: str) -> None:
         "flows": 100,
         "tasks": 10_000,
         "wrong parent": 0,
-        "twice": 0,
+        "duplicates": 0,
         "lost": 0,
         "tasks a flow": [100],
         "messages of others": 0,
-        "kept": [[100, 100]],
+        "in memory": [[100, 100]],
         "dropped": {},
     }

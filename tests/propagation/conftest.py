@@ -1,4 +1,4 @@
-"""Fixtures of the tests of propagation."""
+"""Fixtures of the propagation tests."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from otelflow.propagate import propagating
 
 @pytest.fixture
 def pool() -> Iterator[Executor]:
-    """A propagating executor that pickles."""
-    with propagating(Pickling()) as made:
-        yield made
+    """Return a propagating executor that pickles jobs and results."""
+    with propagating(Pickling()) as executor:
+        yield executor
 
 
 @pytest.fixture
 def counted_from_zero() -> None:
-    """Each test counts its own losses."""
+    """Clear the drop counts, so that each test counts its own."""
     counts.clear()

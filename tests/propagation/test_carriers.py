@@ -1,4 +1,4 @@
-"""Headers from anywhere: reused, hostile, too long, and with propagators that are not there."""
+"""Carriers: used again, hostile, too long, or read and written with propagators that are not installed."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from otelflow.propagate import attached, inject
 
 @flow
 def sends(into: dict[str, str] | None = None) -> dict[str, str]:
-    """Writes its context down."""
+    """Return its context as headers."""
     return inject({} if into is None else into)
 
 
-def test_a_carrier_that_is_used_again() -> None:
-    """The newest flow's context is in it, once; what others put there stays."""
+def test_a_carrier_can_be_used_again() -> None:
+    """It holds the context of the newest flow once. Entries of others stay."""
     headers = {"baggage": "tenant=seven", "content-type": "text/plain"}
     sends(headers).execute()
     last = sends(headers).execute()
@@ -33,8 +33,8 @@ def test_a_carrier_that_is_used_again() -> None:
 
 
 @pytest.mark.parametrize("propagators", ["none", "b3", "tracecontex"])
-def test_propagators_that_are_not_there(propagators: str) -> None:
-    """W3C headers are written and read whatever OTEL_PROPAGATORS says; a wrong name is one log line."""
+def test_propagators_that_are_not_installed(propagators: str) -> None:
+    """W3C headers are written and read whatever OTEL_PROPAGATORS is. A wrong name is one log line."""
     done = run(
         """
         from otelflow.propagate import inject, attached
@@ -43,10 +43,10 @@ def test_propagators_that_are_not_there(propagators: str) -> None:
         trace.set_tracer_provider(TracerProvider())
         headers = {}
         flow(lambda: inject(headers))().execute()
-        made = flow(lambda: inject(headers), name="second")().execute()
+        second = flow(lambda: inject(headers), name="second")().execute()
         with attached(headers) as handle:
-            same_trace = headers["traceparent"][3:35] == made.trace_id
-            say(same=handle.run_id == made.run_id, name=handle.name, trace=same_trace)
+            same_trace = headers["traceparent"][3:35] == second.trace_id
+            say(same=handle.run_id == second.run_id, name=handle.name, trace=same_trace)
         """,
         OTEL_PROPAGATORS=propagators,
     )
@@ -67,7 +67,7 @@ def test_propagators_that_are_not_there(propagators: str) -> None:
     ],
 )
 def test_hostile_headers(headers: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """Nothing is raised, nothing is believed, and they do not fill the log."""
+    """They raise nothing, name no flow, and do not fill the log."""
     caplog.set_level(logging.DEBUG)
     with attached(headers) as handle:
         assert handle is None
@@ -75,16 +75,16 @@ def test_hostile_headers(headers: Any, caplog: pytest.LogCaptureFixture) -> None
 
 
 def test_much_baggage_and_long_names() -> None:
-    """The flow's identity comes first, and its name is cut to what readers take."""
+    """The flow's identity comes first, and its name is truncated to the size that readers accept."""
     token = attach(baggage.set_baggage("first", "1"))
     try:
         for number in range(200):
             attach(baggage.set_baggage(f"entry-{number}", "x"))
-        made = flow(name="é" * 900)(sends.__wrapped__)().execute()
+        sender = flow(name="é" * 900)(sends.__wrapped__)().execute()
     finally:
         detach(token)
-    with attached(made.return_value) as handle:
+    with attached(sender.return_value) as handle:
         assert handle is not None
-        assert handle.run_id == made.run_id
+        assert handle.run_id == sender.run_id
         assert handle.name == "é" * len(handle.name)
         assert 300 < len(handle.name) < 900

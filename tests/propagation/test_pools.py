@@ -1,4 +1,4 @@
-"""Pools of threads and processes: jobs belong to the flow that submits them, and what they do comes back with them."""
+"""Pools of threads and processes: jobs belong to the flow that submits them, and their events and spans come back."""
 
 from __future__ import annotations
 
@@ -61,37 +61,37 @@ EXPECTED: dict[str, Any] = {
     ),
     "durations": True,
 }
-"""What a pool of threads shows; one of processes shows the same."""
+"""The facts of a run with a thread pool. A process pool must give the same."""
 
 
 @pytest.mark.parametrize("kind", pool_work.KINDS)
-def test_a_pool_shows_what_threads_show(kind: str) -> None:
-    """Spans, messages, artifacts, results, tasks, events and errors of jobs: the same wherever they ran, each once."""
+def test_every_pool_gives_the_same_facts_as_threads(kind: str) -> None:
+    """Spans, messages, artifacts, results, tasks, events and errors of jobs are the same, each once."""
     done = program(f"""
         provide()
         with pool_of({kind!r}) as pool:
             say(**facts_of(pool, exporter))
         say(dropped=stats().dropped)
         """)
-    said = done.said
-    said["heard"] = [tuple(pair) for pair in said["heard"]]
-    assert {name: said[name] for name in EXPECTED} == EXPECTED
-    assert {"step 1", "flow hears of 1"} <= set(said["known at once"])
-    assert ["step", "completed", "None", 3] in said["tasks"]
-    assert ["deeper", "failed", "LookupError('no 2')", None] in said["tasks"]
-    assert "pool_work.step" in said["sources"]
-    assert said["dropped"] == {}
+    facts = done.said
+    facts["heard"] = [tuple(pair) for pair in facts["heard"]]
+    assert {name: facts[name] for name in EXPECTED} == EXPECTED
+    assert {"step 1", "flow hears of 1"} <= set(facts["known at once"])
+    assert ["step", "completed", "None", 3] in facts["tasks"]
+    assert ["deeper", "failed", "LookupError('no 2')", None] in facts["tasks"]
+    assert "pool_work.step" in facts["sources"]
+    assert facts["dropped"] == {}
     if kind == "threads":
-        assert said["data"] == "shared"
+        assert facts["data"] == "shared"
     else:
-        assert said["data"].startswith("NotShared: The data of flow 'everything' is in another process")
-        assert 'in deeper\n    raise LookupError(f"no {number}")' in said["cause"]
-        assert "otelflow/" not in said["cause"]
+        assert facts["data"].startswith("NotShared: The data of flow 'everything' is in another process")
+        assert 'in deeper\n    raise LookupError(f"no {number}")' in facts["cause"]
+        assert "otelflow/" not in facts["cause"]
 
 
 @pytest.mark.parametrize("kind", pool_work.PROCESSES)
-def test_a_worker_that_dies_costs_its_own_spans_only(kind: str) -> None:
-    """The flow ends with the executor's own exception, the loss is counted, nothing hangs."""
+def test_a_worker_that_dies_loses_only_its_own_spans(kind: str) -> None:
+    """The flow gets the executor's own exception, the loss is counted, and nothing hangs."""
     done = program(f"""
         provide()
 
@@ -104,9 +104,9 @@ def test_a_worker_that_dies_costs_its_own_spans_only(kind: str) -> None:
                 return type(error).__name__
 
         with pool_of({kind!r}) as pool:
-            made = loses(pool).execute()
+            run = loses(pool).execute()
         names = sorted(span.name for span in exporter.get_finished_spans())
-        say(status=made.status, value=made.return_value, names=names, dropped=stats().dropped)
+        say(status=run.status, value=run.return_value, names=names, dropped=stats().dropped)
         """)
     assert done.said["status"] == "completed"
     assert done.said["value"] in ("BrokenProcessPool", "TerminatedWorkerError", "KilledWorker")
@@ -131,14 +131,14 @@ def script(pool):
     return pool.submit(local, 1).result() + pool.submit(lambda: local(2)).result()
 
 with pool_of(KIND) as pool:
-    made = script(pool).execute()
-say(value=made.return_value, messages=made.messages, tree=tree_of(exporter.get_finished_spans()))
+    run = script(pool).execute()
+say(value=run.return_value, messages=run.messages, tree=tree_of(exporter.get_finished_spans()))
 """
 
 
 @pytest.mark.parametrize("kind", ["loky", "dask"])
 def test_tasks_of_a_script_reach_workers_that_pickle_by_value(kind: str) -> None:
-    """A script's or notebook's own tasks and lambdas keep their decoration with cloudpickle."""
+    """With cloudpickle, the tasks and lambdas of a script or notebook keep their decoration."""
     done = program(SCRIPT.replace("KIND", repr(kind)))
     assert done.said["value"] == 3
     assert done.said["messages"] == ["local 1", "local 2"]

@@ -1,4 +1,4 @@
-"""Context handed on by hand: bind for threads and functions, inject and attached for everything that takes headers."""
+"""Explicit propagation: bind for threads and functions, inject and attached for every engine with headers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from otelflow.testing import Capture
 
 @task
 def step(this_task: Any = None, this_flow: Any = None) -> Any:
-    """Tells what it finds."""
+    """Log a message on the task and on the flow. Return the flow."""
     this_task.log_info("from the task")
     this_flow.log_info("from the flow")
     return this_flow
@@ -36,15 +36,15 @@ def step(this_task: Any = None, this_flow: Any = None) -> Any:
 
 @flow
 def sends() -> dict[str, str]:
-    """Writes its context down."""
+    """Return its context as headers."""
     return inject()
 
 
 # --- bind -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_bound_function_runs_in_the_context_of_here(captured: Capture) -> None:
-    """In a thread, its tasks belong to the flow; the thread's context is as before."""
+def test_a_bound_function_runs_in_the_context_of_its_bind(captured: Capture) -> None:
+    """In a thread, its tasks belong to the flow. Afterwards, the thread has its own context again."""
     after: list[Any] = []
 
     @flow
@@ -64,8 +64,8 @@ def test_a_bound_function_runs_in_the_context_of_here(captured: Capture) -> None
     assert run.messages == ["step 1", "flow hears of 1"]
 
 
-def test_a_bound_coroutine_function_is_one(captured: Capture) -> None:
-    """Run on another thread's loop, it is in the context of here from its first step to its last."""
+def test_a_bound_coroutine_function_stays_a_coroutine_function(captured: Capture) -> None:
+    """On another thread's loop, it has the context of its bind from its first step to its last."""
 
     @task
     async def waits() -> str:
@@ -80,33 +80,33 @@ def test_a_bound_coroutine_function_is_one(captured: Capture) -> None:
         bound = bind(job)
         assert asyncio.iscoroutinefunction(bound)
         assert bound.__name__ == "job"
-        made: list[Any] = []
-        thread = threading.Thread(target=lambda: made.append(asyncio.run(bound())))
+        values: list[Any] = []
+        thread = threading.Thread(target=lambda: values.append(asyncio.run(bound())))
         thread.start()
         thread.join()
-        return made
+        return values
 
     assert starts().execute().return_value == ["done"]
     captured.assert_tree("starts\n  waits")
 
 
-def test_a_bound_function_has_its_names_and_can_be_pickled() -> None:
-    """Engines call a job by the names of its function. Pickled, it carries the context as headers."""
-    kept: list[bytes] = []
+def test_a_bound_function_keeps_its_names_and_can_be_pickled() -> None:
+    """Engines name a job by its function. A pickle carries the context as headers."""
+    pickles: list[bytes] = []
 
     @flow
     def starts() -> None:
         bound = bind(pool_work.identity)
         assert bound.__name__ == "identity"
-        kept.append(pickle.dumps(bound))
+        pickles.append(pickle.dumps(bound))
 
     run = starts().execute()
-    assert pickle.loads(kept[0])() == ("starts", run.run_id, "running", None, None)
+    assert pickle.loads(pickles[0])() == ("starts", run.run_id, "running", None, None)
 
 
 def test_bind_takes_functions_only() -> None:
-    """What cannot be called is refused at once, not in the thread."""
-    with pytest.raises(ArgumentError, match="use a function"):
+    """An object that cannot be called is refused at once, not in the thread."""
+    with pytest.raises(ArgumentError, match="cannot be called"):
         bind(3)  # type: ignore[arg-type]
 
     def steps() -> Iterator[int]:
@@ -117,7 +117,7 @@ def test_bind_takes_functions_only() -> None:
 
 
 def test_an_object_with_an_async_call_is_bound() -> None:
-    """Whatever is awaited is in the context of here while it runs."""
+    """An awaitable job has the context of its bind while it runs."""
 
     class Job:
         async def __call__(self) -> Any:
@@ -136,43 +136,43 @@ def test_an_object_with_an_async_call_is_bound() -> None:
 
 
 def test_the_carrier_is_w3c() -> None:
-    """traceparent and baggage, as any OpenTelemetry program reads them."""
-    made = sends().execute()
-    carrier = made.return_value
+    """It has traceparent and baggage in the form that every OpenTelemetry program reads."""
+    sender = sends().execute()
+    carrier = sender.return_value
     assert carrier is not None
     version, trace_id, span_id, flags = carrier["traceparent"].split("-")
-    assert (version, trace_id, span_id, int(flags) & 1) == ("00", made.trace_id, made.span_id, 1)
-    assert f"otelflow.flow.run_id={made.run_id}" in carrier["baggage"]
+    assert (version, trace_id, span_id, int(flags) & 1) == ("00", sender.trace_id, sender.span_id, 1)
+    assert f"otelflow.flow.run_id={sender.run_id}" in carrier["baggage"]
     assert sorted(carrier) == ["baggage", "traceparent"]
     assert inject() == {}
 
 
-def test_work_for_a_flow_elsewhere(captured: Capture) -> None:
-    """Tasks are below the sender's span, of its flow, and no orphans; the handle's events are on the current span."""
-    made = sends().execute()
-    with attached(made.return_value) as handle:
-        found = step()
-        assert current_flow() is handle is found
+def test_work_for_a_flow_in_another_process(captured: Capture) -> None:
+    """Tasks are children of the sender's span, and belong to its flow. The handle's events go on the current span."""
+    sender = sends().execute()
+    with attached(sender.return_value) as handle:
+        seen_flow = step()
+        assert current_flow() is handle is seen_flow
         assert current_task() is None
     captured.assert_tree("sends\n  step  {otelflow.flow.name=sends}")
     span = captured.task("step")
-    assert span.attributes["otelflow.flow.run_id"] == made.run_id
+    assert span.attributes["otelflow.flow.run_id"] == sender.run_id
     assert "otelflow.task.orphan" not in span.attributes
     assert span.messages == ["from the task", "from the flow"]
     assert texts(captured.events[2:]) == ["TASK_START", "from the task", "from the flow", "TASK_STOP"]
-    assert {event.event_data.flow_run_id for event in captured.events} == {made.run_id}
+    assert {event.event_data.flow_run_id for event in captured.events} == {sender.run_id}
     assert current_flow() is None
     assert not get_current_span().get_span_context().is_valid
 
 
-def test_the_handle() -> None:
-    """It is a Flow by name and run id; its data is elsewhere, and it cannot be executed."""
-    made = sends().execute()
-    with attached(made.return_value) as handle:
+def test_a_handle_has_name_and_run_id_but_no_data() -> None:
+    """It is a Flow, but its data is in another process, and it cannot be executed."""
+    sender = sends().execute()
+    with attached(sender.return_value) as handle:
         assert isinstance(handle, Flow)
-        assert (handle.name, handle.run_id, handle.status) == ("sends", made.run_id, "running")
+        assert (handle.name, handle.run_id, handle.status) == ("sends", sender.run_id, "running")
         step()
-        assert [one.name for one in handle.tasks] == ["step"]
+        assert [run.name for run in handle.tasks] == ["step"]
         for use in (
             lambda: handle.data["x"],
             lambda: handle.data.update(x=1),
@@ -189,10 +189,10 @@ def test_the_handle() -> None:
 
 
 def test_a_message_where_no_span_can_carry_it(captured: Capture) -> None:
-    """Heard by listeners here, and counted: the sender's span cannot be written on from here."""
+    """Listeners here get it, and it is counted: this process cannot write on the sender's span."""
     counts.clear()
-    made = sends().execute()
-    with attached(made.return_value) as handle:
+    sender = sends().execute()
+    with attached(sender.return_value) as handle:
         assert handle is not None
         handle.log_info("for nobody's span")
     assert "for nobody's span" in texts(captured.events)
@@ -210,8 +210,8 @@ def test_a_message_where_no_span_can_carry_it(captured: Capture) -> None:
         {"baggage": "otelflow.flow.name=only"},
     ],
 )
-def test_a_carrier_that_says_nothing_changes_nothing(carrier: Any) -> None:
-    """Empty, broken or of wrong types: no exception, and no flow."""
+def test_an_unreadable_carrier_changes_nothing(carrier: Any) -> None:
+    """An empty or broken carrier, or one with values of wrong types, raises nothing and names no flow."""
 
     @flow
     def local() -> Any:
@@ -223,8 +223,8 @@ def test_a_carrier_that_says_nothing_changes_nothing(carrier: Any) -> None:
     assert run.return_value is run
 
 
-def test_what_is_no_carrier_is_refused() -> None:
-    """A mistake in the program is said at once."""
+def test_a_carrier_that_is_no_mapping_is_refused() -> None:
+    """A mistake in the program raises at once."""
     with pytest.raises(ArgumentError, match="mapping"), attached("traceparent"):  # type: ignore[arg-type]
         pass
     with pytest.raises(ArgumentError, match="mapping"):
@@ -232,29 +232,29 @@ def test_what_is_no_carrier_is_refused() -> None:
 
 
 def test_header_names_in_any_case() -> None:
-    """HTTP servers write them as they like."""
-    made = sends().execute()
-    with attached({name.title(): value for name, value in (made.return_value or {}).items()}) as handle:
+    """HTTP servers may change the case of header names."""
+    sender = sends().execute()
+    with attached({name.title(): value for name, value in (sender.return_value or {}).items()}) as handle:
         assert handle is not None
-        assert handle.run_id == made.run_id
+        assert handle.run_id == sender.run_id
 
 
-def test_a_name_that_headers_cannot_hold() -> None:
-    """Any name arrives as it was."""
-    made = flow(name='nächtlich, "1=2"; 100 % ✓')(sends.__wrapped__)().execute()
-    with attached(made.return_value) as handle:
+def test_a_name_with_characters_that_headers_cannot_hold() -> None:
+    """Every name arrives unchanged."""
+    sender = flow(name='nächtlich, "1=2"; 100 % ✓')(sends.__wrapped__)().execute()
+    with attached(sender.return_value) as handle:
         assert handle is not None
-        assert (handle.name, handle.run_id) == (made.name, made.run_id)
+        assert (handle.name, handle.run_id) == (sender.name, sender.run_id)
 
 
 def test_the_users_own_baggage() -> None:
-    """It travels as OTEL_PROPAGATORS says; the flow's identity does in any case."""
+    """OTEL_PROPAGATORS decides whether it is sent. The flow's identity is always sent."""
     token = attach(baggage.set_baggage("tenant", "seven"))
     try:
-        made = sends().execute()
+        sender = sends().execute()
     finally:
         detach(token)
-    assert "tenant=seven" in (made.return_value or {})["baggage"]
+    assert "tenant=seven" in (sender.return_value or {})["baggage"]
     done = run(
         """
         from otelflow.propagate import inject
@@ -263,21 +263,21 @@ def test_the_users_own_baggage() -> None:
         from opentelemetry import trace
         from opentelemetry.sdk.trace import TracerProvider
         trace.set_tracer_provider(TracerProvider())
-        made = flow(inject)().execute()
-        say(run_id=made.run_id, **made.return_value)
+        sender = flow(inject)().execute()
+        say(run_id=sender.run_id, **sender.return_value)
         """,
         OTEL_PROPAGATORS="tracecontext",
     )
     assert done.said["baggage"] == f"otelflow.flow.name=inject,otelflow.flow.run_id={done.said['run_id']}"
 
 
-def test_in_a_flow_of_this_process(captured: Capture) -> None:
-    """A carrier wins over the flow that is running, and that is back after the block."""
-    made = sends().execute()
+def test_a_carrier_takes_precedence_over_the_running_flow(captured: Capture) -> None:
+    """The running flow is current again after the block."""
+    sender = sends().execute()
 
     @flow
     def local(this_flow: Any = None) -> None:
-        with attached(made.return_value):
+        with attached(sender.return_value):
             step()
         assert current_flow() is this_flow
 
@@ -285,14 +285,14 @@ def test_in_a_flow_of_this_process(captured: Capture) -> None:
     captured.assert_tree("sends\n  step\nlocal")
 
 
-def test_two_programs(sink: Sink) -> None:
-    """Each exports its own spans, to one trace."""
+def test_two_programs_export_to_one_trace(sink: Sink) -> None:
+    """Each program exports its own spans."""
     first = run(
         """
         from otelflow.propagate import inject
         configure()
-        made = flow(inject, )().execute()
-        say(carrier=made.return_value, run_id=made.run_id)
+        sender = flow(inject, )().execute()
+        say(carrier=sender.return_value, run_id=sender.run_id)
         """,
         OTEL_EXPORTER_OTLP_ENDPOINT=sink.endpoint,
     )
@@ -312,7 +312,7 @@ def test_two_programs(sink: Sink) -> None:
 
 @pytest.mark.parametrize("kind", ["fork", "spawn"])
 def test_a_worker_with_an_exporter_of_its_own_does_not_send_twice(kind: str, sink: Sink) -> None:
-    """Only the submitting process exports otelflow's spans; other spans of the worker are the worker's to send."""
+    """Only the submitting process exports otelflow's spans. The worker exports its other spans."""
     done = run(
         f"""
         if __name__ == "__main__":
@@ -325,7 +325,7 @@ def test_a_worker_with_an_exporter_of_its_own_does_not_send_twice(kind: str, sin
                 @flow
                 def whole():
                     return [pool.submit(other_spans, number).result() for number in range(4)]
-                made = whole().execute()
+                whole().execute()
             say(stats=stats().produced)
         """,
         head=HEAD,

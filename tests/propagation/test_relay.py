@@ -1,7 +1,7 @@
-"""What comes back from a worker with a job's result: bounds, sampling, providers, and what cannot be pickled.
+"""Results of worker jobs: bounds, sampling, providers, and objects that cannot be pickled.
 
-The executor here pickles jobs and results as one over processes does, and runs them on a thread of this process;
-``test_pools.py`` has the real ones.
+The executor here pickles jobs and results like one with processes, and runs them on a thread of this process.
+``test_pools.py`` tests the real ones.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("counted_from_zero")
 
 
 def dropped() -> dict[str, int]:
-    """What was left out so far."""
+    """Return the drop counts by reason."""
     return stats().dropped
 
 
@@ -41,38 +41,38 @@ def dropped() -> dict[str, int]:
 
 @task
 def makes(data: Any, this_flow: Any = None) -> None:
-    """Adds an artifact."""
-    this_flow.add_artifact(key="made", data=data)
+    """Add an artifact."""
+    this_flow.add_artifact(key="data", data=data)
 
 
 @task
 def large(this_flow: Any = None) -> bytes:
-    """An artifact and a return value that are too large to travel twice."""
-    this_flow.add_artifact(key="made", data=b"x" * (1 << 21))
+    """Return a value, and add an artifact, that are too large to be sent twice."""
+    this_flow.add_artifact(key="data", data=b"x" * (1 << 21))
     below_large()
     return b"y" * (1 << 21)
 
 
 @task
 def below_large() -> list[int]:
-    """Its return value stays in the worker."""
+    """Return a value that stays in the worker."""
     return list(range(1000))
 
 
 @task
 def with_lambda(this_flow: Any = None) -> None:
-    """What pickle does not take."""
-    this_flow.add_artifact(key="made", data=lambda: None)
+    """Add an artifact that cannot be pickled."""
+    this_flow.add_artifact(key="data", data=lambda: None)
 
 
 @task
 def returns_lambda() -> Any:
-    """A result that cannot be pickled."""
+    """Return a value that cannot be pickled."""
     return lambda: None
 
 
 class Two(Exception):
-    """Does not come out of a pickle: its arguments are not those of its __init__."""
+    """An exception that cannot be unpickled: its arguments are not those of its __init__."""
 
     def __init__(self, first: str, second: str) -> None:
         super().__init__(f"{first} {second}")
@@ -80,13 +80,13 @@ class Two(Exception):
 
 @task(raise_on_error=False)
 def raises_two() -> None:
-    """Fails with an exception that cannot be unpickled."""
+    """Raise an exception that cannot be unpickled."""
     raise Two("one", "two")
 
 
 @task
 def many_messages(number: int, this_task: Any = None) -> None:
-    """Says a lot."""
+    """Log many messages."""
     for index in range(number):
         this_task.log_info(f"message {index}")
 
@@ -96,7 +96,7 @@ leftovers: list[Any] = []
 
 @task
 def leaves_a_generator() -> None:
-    """Leaves a run open that ends after the job."""
+    """Leave a run open that ends after the job."""
     leftovers.append(steps())
     next(leftovers[-1])
 
@@ -110,46 +110,46 @@ def steps() -> Iterator[int]:
 
 @task
 def nested(this_flow: Any = None) -> Any:
-    """Uses a pool in a worker."""
+    """Use a pool in a worker."""
     with propagating(Pickling()) as below:
         return below.submit(pool_work.step, 5).result(20)
 
 
 def waits(seconds: float) -> float:
-    """Takes a while."""
+    """Wait, then return."""
     threading.Event().wait(seconds)
     return seconds
 
 
 def what_is_current() -> Any:
-    """What a job outside any flow finds."""
-    pool_work.outer.__wrapped__  # noqa: B018  # the module is here
+    """Return whether a job outside any flow has no current flow and no current task."""
+    pool_work.outer.__wrapped__  # noqa: B018  # proves that the module is loaded
     orphan()
     return current_flow() is None, current_task() is None
 
 
 @task
 def orphan() -> None:
-    """Has no flow."""
+    """A task without a flow."""
 
 
 # --- tests ----------------------------------------------------------------------------------------------------------
 
 
-def test_sampled_out_jobs_are_heard_and_not_sent(pool: Executor, captured: Capture) -> None:
-    """Sampling is decided where the trace begins; events do not depend on it."""
+def test_sampled_out_jobs_send_events_but_no_spans(pool: Executor, captured: Capture) -> None:
+    """The start of the trace decides about sampling. Events do not depend on it."""
     provider = TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False)
     with use_provider(provider):
         run = one(pool, pool_work.outer, 1).execute()
     assert run.return_value == 1
-    assert [made.name for made in run.tasks] == ["outer", "step"]
+    assert [child.name for child in run.tasks] == ["outer", "step"]
     assert "TASK_START" in texts(captured.events)
     assert captured.spans == []
     assert dropped() == {}
 
 
 def test_without_an_sdk_events_come_back(pool: Executor, captured: Capture) -> None:
-    """Listeners and the Flow object need no SDK, neither here nor in the worker."""
+    """Listeners and the Flow object need no SDK, here or in the worker."""
     with use_provider(trace.NoOpTracerProvider()):
         run = one(pool, pool_work.outer, 1).execute()
     assert run.messages == ["step 1", "flow hears of 1"]
@@ -157,19 +157,19 @@ def test_without_an_sdk_events_come_back(pool: Executor, captured: Capture) -> N
     assert dropped() == {}
 
 
-def test_a_provider_without_a_door(pool: Executor) -> None:
-    """A provider that is not the SDK's takes no ended spans: those are counted."""
+def test_a_provider_that_takes_no_ended_spans(pool: Executor) -> None:
+    """If the provider is not the SDK's, spans of workers are counted as dropped."""
 
-    class OthersTracer(trace.NoOpTracer):
+    class ForeignTracer(trace.NoOpTracer):
         def start_span(self, name: str, *args: Any, **kwargs: Any) -> trace.Span:
             context = trace.SpanContext(1, 2, False, trace.TraceFlags(1))
             return trace.NonRecordingSpan(context)
 
-    class Others(trace.NoOpTracerProvider):
+    class ForeignProvider(trace.NoOpTracerProvider):
         def get_tracer(self, *args: Any, **kwargs: Any) -> trace.Tracer:
-            return _Delegating(OthersTracer())
+            return _DelegatingTracer(ForeignTracer())
 
-    class _Delegating(trace.Tracer):
+    class _DelegatingTracer(trace.Tracer):
         def __init__(self, tracer: Any) -> None:
             self.start_span = tracer.start_span
 
@@ -177,43 +177,43 @@ def test_a_provider_without_a_door(pool: Executor) -> None:
 
         def start_as_current_span(self, *args: Any, **kwargs: Any) -> Any: ...
 
-    with use_provider(Others()):
+    with use_provider(ForeignProvider()):
         assert one(pool, pool_work.outer, 1).execute().return_value == 1
     assert dropped() == {"no_relay_door": 2}
 
 
 def test_jobs_outside_any_flow(pool: Executor, captured: Capture) -> None:
-    """Their tasks are orphans, as they would be here, and come back all the same."""
+    """Their tasks are orphans, as they would be here, and come back."""
     assert pool.submit(what_is_current).result(20) == (True, True)
     assert captured.task("orphan").attributes["otelflow.task.orphan"] is True
 
 
-def test_what_does_not_travel_twice(pool: Executor, captured: Capture) -> None:
-    """The job's own result is the event's return value; others stay in the worker; large artifacts come as previews."""
+def test_large_values_are_not_sent_twice(pool: Executor, captured: Capture) -> None:
+    """The event has the job's own result. Other values stay in the worker, and large artifacts are previews."""
     run = one(pool, large).execute()
     events = [event.event_data for event in captured.events if event.event_type.value == "task_stop"]
     stops = {event.task_name: event.data["task_data"] for event in events}
     assert stops["large"]["return_value"] is run.return_value
     assert stops["below_large"]["return_value"] is None
-    assert run.artifacts["made"].data.startswith('"<2097152 bytes: 7878')
+    assert run.artifacts["data"].data.startswith('"<2097152 bytes: 7878')
     assert dropped()["values_not_relayed"] == 1
 
 
 @pytest.mark.parametrize("data", [{"a": [1, 2]}, b"\x00", "text", None, {1, 2}])
 def test_an_artifacts_data_is_an_equal_object(pool: Executor, data: Any) -> None:
-    """What can be pickled arrives as it was."""
-    assert one(pool, makes, data).execute().artifacts["made"].data == data
+    """Data that can be pickled arrives unchanged."""
+    assert one(pool, makes, data).execute().artifacts["data"].data == data
 
 
 def test_data_that_cannot_be_pickled(pool: Executor) -> None:
-    """It is described instead, and the job goes on."""
+    """A preview replaces it, and the job goes on."""
     run = one(pool, with_lambda).execute()
-    assert "<function with_lambda.<locals>.<lambda>" in run.artifacts["made"].data
+    assert "<function with_lambda.<locals>.<lambda>" in run.artifacts["data"].data
     assert dropped() == {"values_not_relayed": 1}
 
 
 def test_a_result_that_cannot_be_pickled(pool: Executor, captured: Capture) -> None:
-    """The future has the executor's own exception, and the loss of what the job did is counted."""
+    """The future has the executor's own exception, and the loss of the job's record is counted."""
     run = flow(flow_config=FlowRunConfig(raise_flow_error=False))(one.__wrapped__)(pool, returns_lambda).execute()
     assert isinstance(run.error, AttributeError | pickle.PicklingError)
     assert dropped() == {"worker_lost": 1}
@@ -221,7 +221,7 @@ def test_a_result_that_cannot_be_pickled(pool: Executor, captured: Capture) -> N
 
 
 def test_an_exception_that_cannot_be_unpickled(pool: Executor, captured: Capture) -> None:
-    """On the Task something stands for it; its span has the original's type."""
+    """The Task has a WorkerError in its place. Its span has the original type."""
     run = one(pool, raises_two).execute()
     (failed,) = run.tasks
     assert isinstance(failed.error, WorkerError)
@@ -230,7 +230,7 @@ def test_an_exception_that_cannot_be_unpickled(pool: Executor, captured: Capture
 
 
 def test_an_exception_is_recorded_once_on_its_way_through_processes(pool: Executor, captured: Capture) -> None:
-    """Recorded where it began, in the worker; the flow above names it. Raised again in another flow, it is new."""
+    """The worker records it where it began, and the flow above names it. Raised in another flow, it is new."""
     failing = flow(flow_config=FlowRunConfig(raise_flow_error=False))(one.__wrapped__)
     run = failing(pool, pool_work.fails, 1).execute()
     assert isinstance(run.error, LookupError)
@@ -244,9 +244,9 @@ def test_an_exception_is_recorded_once_on_its_way_through_processes(pool: Execut
     assert [event.name for event in captured.flow("again").events] == ["exception", "otelflow.message"]
 
 
-def test_a_job_has_bounds() -> None:
-    """More than the bound is left out and counted; START is still followed by STOP."""
-    recorder = Recorder(None, most=5)
+def test_the_record_of_a_job_is_bounded() -> None:
+    """Entries over the bound are dropped and counted. START still gets its STOP."""
+    recorder = Recorder(None, max_entries=5)
 
     class Run:
         _number, _is_flow, name, _origin, _started_ns, _span_context = 7, False, "much", ("source",), 1, None
@@ -258,11 +258,11 @@ def test_a_job_has_bounds() -> None:
     recorder.stopped(Run)
     report = recorder.finish(None, None)
     assert [type(entry).__name__ for entry in report.entries] == ["StartEntry", *["EventEntry"] * 4, "StopEntry"]
-    assert report.left_out == {"relay_full": 6}
+    assert report.drop_counts == {"relay_full": 6}
 
 
-def test_what_ends_after_its_job(pool: Executor, captured: Capture) -> None:
-    """A generator that is left behind in the worker ends after the way back is closed: counted there."""
+def test_a_run_that_ends_after_its_job_is_counted(pool: Executor, captured: Capture) -> None:
+    """A generator that stays in the worker ends too late for the result. The worker counts it."""
     one(pool, leaves_a_generator).execute()
     captured.assert_tree("one\n  leaves_a_generator")
     assert list(leftovers.pop()) == [2]
@@ -271,7 +271,7 @@ def test_what_ends_after_its_job(pool: Executor, captured: Capture) -> None:
 
 
 def test_a_pool_in_a_worker(pool: Executor, captured: Capture) -> None:
-    """What a worker's worker does comes back through both."""
+    """The record of a worker's worker comes back through both."""
     run = one(pool, nested).execute()
     assert run.return_value == 5
     captured.assert_tree("one\n  nested\n    step")
@@ -280,8 +280,8 @@ def test_a_pool_in_a_worker(pool: Executor, captured: Capture) -> None:
     assert [event.task_name for event in stops] == ["step", "nested"]
 
 
-def test_what_is_heard_is_heard_before_the_result(pool: Executor) -> None:
-    """On the thread that receives it, in order; the worker's own listeners hear nothing."""
+def test_events_arrive_before_the_result(pool: Executor) -> None:
+    """They arrive in order on the thread that receives the result. The worker's own listeners get none."""
     order: list[Any] = []
 
     def listener(event: FlowRunEvent) -> None:
@@ -289,12 +289,12 @@ def test_what_is_heard_is_heard_before_the_result(pool: Executor) -> None:
 
     with flow_events.listen(listener):
         one(pool, pool_work.outer, 1).execute()
-    assert [what for what, _ in order][:3] == ["flow_start", "task_start", "task_start"]
-    assert len(order) == 2 + 4 + 4  # the flow's, the tasks', what they said: once each
+    assert [event_type for event_type, _ in order][:3] == ["flow_start", "task_start", "task_start"]
+    assert len(order) == 2 + 4 + 4  # of the flow, of the tasks, and their messages, artifacts and results: each once
 
 
-def test_a_listener_that_raises_keeps_nobody_waiting(pool: Executor) -> None:
-    """Not even with KeyboardInterrupt, on a thread of the executor's."""
+def test_a_listener_that_raises_does_not_block_the_result(pool: Executor) -> None:
+    """Even a KeyboardInterrupt on a thread of the executor does not."""
 
     def listener(event: FlowRunEvent) -> None:
         if event.event_data.task_name == "step":
@@ -304,19 +304,19 @@ def test_a_listener_that_raises_keeps_nobody_waiting(pool: Executor) -> None:
         assert one(pool, pool_work.outer, 1).execute().return_value == 1
 
 
-def test_futures_are_futures(pool: Executor) -> None:
-    """wait, as_completed, cancel, running, callbacks and asyncio work on what submit gives."""
+def test_futures_work_with_the_standard_library(pool: Executor) -> None:
+    """wait, as_completed, cancel, running, callbacks and asyncio accept them."""
     first = [pool.submit(waits, 0.05) for _ in range(6)]
     assert first[-1].cancel()
     assert first[-1].cancelled()
     assert [future.result() for future in as_completed(first[:-1], 20)] == [0.05] * 5
     assert not first[0].cancel()
-    done = pool.submit(waits, 0)
-    assert wait([done], 20).done == {done}
-    assert (done.running(), done.done()) == (False, True)
+    future = pool.submit(waits, 0)
+    assert wait([future], 20).done == {future}
+    assert (future.running(), future.done()) == (False, True)
     called: list[Any] = []
-    done.add_done_callback(called.append)
-    assert called == [done]
+    future.add_done_callback(called.append)
+    assert called == [future]
 
     async def on_a_loop() -> Any:
         return await asyncio.get_running_loop().run_in_executor(pool, waits, 0)
@@ -325,7 +325,7 @@ def test_futures_are_futures(pool: Executor) -> None:
 
 
 def test_propagating_takes_executors_only() -> None:
-    """What has no submit is refused; twice is once; the executor's own attributes are there."""
+    """An object without submit is refused. Wrapping twice is once. The executor's attributes are there."""
     with pytest.raises(ArgumentError, match="submit"):
         propagating(object())  # type: ignore[arg-type]
     with propagating(Pickling()) as pool:

@@ -1,4 +1,4 @@
-"""What comes back from a worker on a bad day: things that do not pickle, that race, that others set up in their way."""
+"""Edge cases of worker results: objects that cannot be pickled, races, and unusual providers."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ pytestmark = pytest.mark.usefixtures("counted_from_zero")
 
 @task
 def says_a_lock(this_task: Any = None) -> int:
-    """A message attribute that cannot be pickled."""
+    """Log a message with an attribute that cannot be pickled."""
     this_task.log_info("locked", lock=threading.Lock(), number=3)
     return 1
 
 
 class Locked(Exception):
-    """Cannot be pickled."""
+    """An exception that cannot be pickled."""
 
     def __init__(self) -> None:
         super().__init__("locked")
@@ -45,17 +45,17 @@ class Locked(Exception):
 
 @task
 def raises_locked() -> None:
-    """Fails with it."""
+    """Raise an exception that cannot be pickled."""
     raise Locked
 
 
 def raises_large() -> None:
-    """Not decorated, and its exception is larger than what travels twice."""
+    """Not decorated. Raise an exception that is larger than the bound for task exceptions."""
     raise ValueError("x" * (2 << 20))
 
 
 def plain(number: int) -> int:
-    """Not decorated itself."""
+    """A function that is not decorated itself."""
     return number
 
 
@@ -63,32 +63,32 @@ renamed = task(name="renamed")(plain)
 
 
 class Shop:
-    """Methods that are jobs."""
+    """A class whose methods are jobs."""
 
     @task
     @classmethod
     def of_class(cls, number: int) -> int:
-        """Decorated above."""
+        """The task decorator is above classmethod."""
         return number
 
     @staticmethod
     @task
     def static(number: int) -> int:
-        """Decorated below."""
+        """The task decorator is below staticmethod."""
         return number
 
 
 def slow_step(number: int) -> int:
-    """Gives the submitter time."""
+    """Give the submitter time, then run a step."""
     time.sleep(0.3)
     return pool_work.step(number)
 
 
-# --- nothing breaks -------------------------------------------------------------------------------------------------
+# --- tests ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_message_with_anything_in_its_attributes(pool: Executor, captured: Capture) -> None:
-    """What its span event shows travels; the job's result is there."""
+def test_a_message_with_an_attribute_that_cannot_be_pickled(pool: Executor, captured: Capture) -> None:
+    """Its form on the span event is sent, and the job's result arrives."""
     assert one(pool, says_a_lock).execute().return_value == 1
     (message,) = captured.task("says_a_lock").messages
     assert message.attributes["number"] == 3
@@ -96,7 +96,7 @@ def test_a_message_with_anything_in_its_attributes(pool: Executor, captured: Cap
 
 
 def test_an_exception_that_cannot_be_pickled(pool: Executor, captured: Capture) -> None:
-    """Something stands for it; what the job did is there, and the pool lives."""
+    """A WorkerError replaces it. The job's events arrive, and the pool goes on."""
     run = quiet(pool, raises_locked).execute()
     assert isinstance(run.error, WorkerError)
     assert str(run.error) == f"{__name__}.Locked: locked"
@@ -105,15 +105,15 @@ def test_an_exception_that_cannot_be_pickled(pool: Executor, captured: Capture) 
     assert one(pool, plain, 3).execute().return_value == 3
 
 
-def test_a_large_error_of_the_job_arrives_whole(pool: Executor) -> None:
-    """It is what the pool would have handed over anyway."""
+def test_a_large_error_of_the_job_arrives_complete(pool: Executor) -> None:
+    """The pool would have returned it anyway."""
     with pytest.raises(ValueError, match="x") as caught:
         one(pool, raises_large).execute()
     assert len(str(caught.value)) == 2 << 20
 
 
-def test_a_future_that_is_cancelled_while_it_lands(pool: Executor) -> None:
-    """It is too late: who waits gets the result."""
+def test_a_future_cannot_be_cancelled_during_the_replay(pool: Executor) -> None:
+    """It is too late: the caller gets the result."""
     futures: list[Future[Any]] = []
     cancelled: list[bool] = []
 
@@ -134,7 +134,7 @@ def test_a_future_that_is_cancelled_while_it_lands(pool: Executor) -> None:
 
 
 def test_a_thread_that_the_job_leaves_running(pool: Executor, captured: Capture) -> None:
-    """It goes on with tasks while the report is made: the result is there all the same."""
+    """It calls tasks while the report is written. The result arrives."""
     stop = threading.Event()
     threads: list[threading.Thread] = []
 
@@ -160,8 +160,8 @@ def test_a_thread_that_the_job_leaves_running(pool: Executor, captured: Capture)
         captured.clear()
 
 
-def test_a_decorated_function_is_pickled_under_a_name_of_its_own() -> None:
-    """Under another name if it has one; not at all where its name leads to something else, as plain functions."""
+def test_a_decorated_function_is_pickled_by_its_own_name() -> None:
+    """A task may have another name. As with plain functions, pickling fails if the name leads to another object."""
 
     @task
     def local() -> None: ...
@@ -174,9 +174,9 @@ def test_a_decorated_function_is_pickled_under_a_name_of_its_own() -> None:
 
 
 def test_a_sampler_that_cannot_be_hashed(pool: Executor) -> None:
-    """Nor pickled: spans are made all the same."""
+    """It cannot be pickled either. Spans are still made."""
 
-    class Mine(Sampler):
+    class UnhashableSampler(Sampler):
         __hash__ = None  # type: ignore[assignment]
 
         def should_sample(self, *args: Any, **kwargs: Any) -> Any:
@@ -186,14 +186,14 @@ def test_a_sampler_that_cannot_be_hashed(pool: Executor) -> None:
             return "mine"
 
     exporter = InMemorySpanExporter()
-    provider = TracerProvider(sampler=Mine(), shutdown_on_exit=False)
+    provider = TracerProvider(sampler=UnhashableSampler(), shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     with use_provider(provider):
         one(pool, pool_work.outer, 1).execute()
     assert sorted(span.name for span in exporter.get_finished_spans()) == ["one", "outer", "step"]
 
 
-def test_a_bound_function_is_copied_as_one() -> None:
-    """Not as the function inside it."""
+def test_a_copy_of_a_bound_function_is_the_same_object() -> None:
+    """It is not a copy of the function inside."""
     bound = bind(pool_work.step)
     assert copy.deepcopy(bound) is copy.copy(bound) is bound

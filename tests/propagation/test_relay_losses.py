@@ -1,4 +1,4 @@
-"""What a worker says arrives in the flow, or is counted; what engines do to its jobs."""
+"""Events of a worker arrive in the flow, or are counted. Engines may retry and await jobs."""
 
 from __future__ import annotations
 
@@ -26,46 +26,46 @@ pytestmark = pytest.mark.usefixtures("counted_from_zero")
 
 @task
 def nests_flow() -> None:
-    """A flow in a trace of its own, and one that prints what it says."""
+    """Run a flow in a new trace, and one that prints its messages."""
     apart().execute()
     loud().execute()
 
 
 @flow(new_trace=True)
 def apart() -> None:
-    """Not in the submitter's trace."""
+    """A flow that is not in the submitter's trace."""
 
 
 @flow(flow_config=FlowRunConfig(log_to_console=True))
 def loud(this_flow: Any = None) -> None:
-    """Says something aloud."""
+    """Log a message that is printed."""
     this_flow.log_info("aloud")
 
 
 def starts_apart() -> None:
-    """No task between the job and the flow."""
+    """Run the flow directly, with no task between it and the job."""
     apart().execute()
 
 
 @task
 def attaches(carrier: dict[str, str], this_flow: Any = None) -> bool:
-    """Goes by headers in a job."""
+    """Attach headers in a job."""
     with attached(carrier) as handle:
         pool_work.step(7)
         return handle is this_flow
 
 
 def prints_without_end() -> None:
-    """No line end."""
+    """Print without a line end."""
     print("100 %", end="")
 
 
-# --- nothing is lost in silence -------------------------------------------------------------------------------------
+# --- every loss is counted ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", ["bound", "headers"])
 def test_another_way_to_carry_the_flow_within_a_job(pool: Executor, captured: Capture, how: str) -> None:
-    """It leads back, too."""
+    """Bound functions and headers lead back to the flow, too."""
 
     @flow
     def submits() -> Any:
@@ -80,7 +80,7 @@ def test_another_way_to_carry_the_flow_within_a_job(pool: Executor, captured: Ca
 
 
 def test_headers_of_another_flow_within_a_job(pool: Executor, captured: Capture) -> None:
-    """Its tasks come back, in its trace; what it is told is on their spans."""
+    """Its tasks come back, in its trace. Its messages are on their spans."""
     other = flow(inject)().execute()
     captured.clear()
     one(pool, attaches, other.return_value).execute()
@@ -92,7 +92,7 @@ def test_headers_of_another_flow_within_a_job(pool: Executor, captured: Capture)
 
 
 def test_processors_see_a_span_begin_and_end(pool: Executor) -> None:
-    """As any other: one that writes at the start, one that pairs both, and the limits of this process."""
+    """One writes at the start, one pairs start and end, and the limits of this process apply."""
     seen: list[str] = []
 
     class Pairs(SpanProcessor):
@@ -110,14 +110,14 @@ def test_processors_see_a_span_begin_and_end(pool: Executor) -> None:
     with use_provider(provider):
         one(pool, pool_work.many).execute()
     assert seen == []
-    (made,) = [span for span in exporter.get_finished_spans() if span.name == "many"]
-    attributes = dict(made.attributes or {})
+    (span_of_many,) = [span for span in exporter.get_finished_spans() if span.name == "many"]
+    attributes = dict(span_of_many.attributes or {})
     assert (attributes["stamped"], attributes["otelflow.dropped.events"]) == (True, 199)
-    assert (len(made.events), made.dropped_events) == (2, 0)
+    assert (len(span_of_many.events), span_of_many.dropped_events) == (2, 0)
 
 
-def test_what_a_worker_leaves_out_is_counted_here() -> None:
-    """In the process that submits, as if it had been left out there."""
+def test_drops_in_a_worker_are_counted_in_the_submitting_process() -> None:
+    """The counts are as if the drops had happened there."""
     done = program("""
         provide()
         from pickling import one
@@ -129,7 +129,7 @@ def test_what_a_worker_leaves_out_is_counted_here() -> None:
 
 
 def test_a_forked_process_that_submits() -> None:
-    """What workers say reaches the flow, also where the submitter was forked itself."""
+    """Events of workers reach the flow even if the submitter itself was forked."""
     done = program("""
         import os
         pid = os.fork()
@@ -139,19 +139,19 @@ def test_a_forked_process_that_submits() -> None:
             provide()
             from pickling import one
             with pool_of("spawn") as pool:
-                made = one(pool, step, 1).execute()
-            say(messages=made.messages, results=len(made.results), dropped=stats().dropped)
+                run = one(pool, step, 1).execute()
+            say(messages=run.messages, results=len(run.results), dropped=stats().dropped)
         """)
     assert done.said == {"messages": ["step 1", "flow hears of 1"], "results": 1, "dropped": {}}
 
 
-def test_a_jobs_own_last_line(pool: Executor) -> None:
-    """Printed without a line end, it is a message of the flow."""
+def test_an_unfinished_line_of_a_job_is_a_message(pool: Executor) -> None:
+    """It was printed without a line end."""
     assert one(pool, prints_without_end).execute().messages == ["100 %"]
 
 
 def test_flows_in_a_job(pool: Executor, captured: Capture, capsys: pytest.CaptureFixture[str]) -> None:
-    """One that prints does so where it runs; one in a trace of its own is linked both ways."""
+    """A flow that prints does so where it runs. A flow in a new trace is linked both ways."""
     one(pool, nests_flow).execute()
     assert "| INFO     | aloud" in capsys.readouterr().out
     captured.clear()
@@ -162,31 +162,31 @@ def test_flows_in_a_job(pool: Executor, captured: Capture, capsys: pytest.Captur
     assert [link.context.span_id for link in below.links] == [int(above.span_id, 16)]
 
 
-def test_a_listener_asks_what_is_current(pool: Executor) -> None:
-    """The run that the event is of, as it was where it ran."""
-    asked: list[Any] = []
+def test_a_listener_sees_the_current_run(pool: Executor) -> None:
+    """The current run is the one that sent the event, as in its worker."""
+    matches: list[Any] = []
 
     def listener(event: FlowRunEvent) -> None:
         if event.event_data.task_name == "step":
-            made = current_task()
-            asked.append(made is not None and made.run_id == event.event_data.task_run_id)
+            current = current_task()
+            matches.append(current is not None and current.run_id == event.event_data.task_run_id)
 
     with flow_events.listen(listener):
         one(pool, pool_work.outer, 1).execute()
-    assert set(asked) == {True}
+    assert set(matches) == {True}
 
 
-def test_an_executor_that_runs_jobs_here() -> None:
-    """Its exceptions are the job's own, and no loss; ``with`` is the executor's own."""
-    entered: list[str] = []
+def test_an_executor_that_runs_jobs_in_this_process() -> None:
+    """The job's own exceptions are raised, and no loss is counted. ``with`` enters the executor itself."""
+    calls: list[str] = []
 
-    class Here(Executor):
-        def __enter__(self) -> Here:
-            entered.append("in")
+    class InlineExecutor(Executor):
+        def __enter__(self) -> InlineExecutor:
+            calls.append("in")
             return self
 
         def __exit__(self, *_: Any) -> None:
-            entered.append("out")
+            calls.append("out")
 
         def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
             future: Future[Any] = Future()
@@ -196,17 +196,17 @@ def test_an_executor_that_runs_jobs_here() -> None:
                 future.set_exception(error)
             return future
 
-    with propagating(Here()) as pool:
+    with propagating(InlineExecutor()) as pool:
         assert isinstance(quiet(pool, pool_work.fails, 1).execute().error, LookupError)
-    assert entered == ["in", "out"]
+    assert calls == ["in", "out"]
     assert stats().dropped == {}
 
 
 # --- engines --------------------------------------------------------------------------------------------------------
 
 
-def test_dask_tries_again_and_awaits() -> None:
-    """A job that raises is a failure to Dask as well; coroutine functions are awaited there."""
+def test_dask_retries_and_awaits_jobs() -> None:
+    """Dask sees a failure if a job raises. It awaits coroutine functions."""
     done = program("""
         provide()
         import pathlib, tempfile
@@ -214,8 +214,8 @@ def test_dask_tries_again_and_awaits() -> None:
             @flow
             def whole():
                 return pool.submit(tries, folder, retries=3).result(60), pool.submit(waits, 4).result(60)
-            made = whole().execute()
-        say(value=made.return_value, tree=tree_of(exporter.get_finished_spans()))
+            run = whole().execute()
+        say(value=run.return_value, tree=tree_of(exporter.get_finished_spans()))
         """)
     assert done.said["value"] == [3, 4]
     assert done.said["tree"] == [["whole", "completed", [["tries", "completed", []], ["waits", "completed", []]]]]
@@ -223,7 +223,7 @@ def test_dask_tries_again_and_awaits() -> None:
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="new in Python 3.11")
 def test_groups_and_notes_in_a_workers_traceback(pool: Executor) -> None:
-    """They are in the text that is the cause: nothing else of the traceback comes back."""
+    """They are in the text of the cause; the rest of the traceback does not come back."""
     error = quiet(pool, raises_group).execute().error
     assert error is not None
     text = str(error.__cause__)
@@ -233,7 +233,7 @@ def test_groups_and_notes_in_a_workers_traceback(pool: Executor) -> None:
 
 
 def raises_group() -> None:
-    """Two at once, with a note."""
+    """Raise two exceptions in a group with a note."""
     group = ExceptionGroup("both", [ValueError("first"), KeyError("second")])  # noqa: F821  # of Python 3.11
     group.add_note("a note")
     raise group

@@ -1,4 +1,4 @@
-"""Run the matrix, outages as long as real ones, and put the table into the README: ``python -m lifecycle``."""
+"""Run the matrix with outages as long as real ones, and write the table into the README: ``python -m lifecycle``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _run(case: Case, column: str, quick: bool) -> Outcome:
     with tempfile.TemporaryDirectory() as folder:
         outcome = run(case, column, Path(folder), patient=not quick)
     print(
-        f"{case.name} | {column}: {outcome.delivered} of {outcome.made}, twice {outcome.twice}, "
+        f"{case.name} | {column}: {outcome.delivered} of {outcome.spans}, twice {outcome.duplicates}, "
         f"{outcome.seconds:.1f} s, code {outcome.code}",
         flush=True,
     )
@@ -29,19 +29,23 @@ def _run(case: Case, column: str, quick: bool) -> Outcome:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="", help="the cases with this in their name")
-    parser.add_argument("--columns", default=",".join(COLUMNS), help="with less than all, the README is left alone")
-    parser.add_argument("--quick", action="store_true", help="short outages; the README is left alone")
-    parser.add_argument("--stderr", action="store_true", help="show what the programs wrote there")
-    given = parser.parse_args()
-    columns = given.columns.split(",")
+    parser.add_argument("--only", default="", help="run only the cases whose name contains this text")
+    parser.add_argument(
+        "--columns",
+        default=",".join(COLUMNS),
+        help="run only these; unless all, the README does not change",
+    )
+    parser.add_argument("--quick", action="store_true", help="use short outages; the README does not change")
+    parser.add_argument("--stderr", action="store_true", help="print the standard error of the programs")
+    arguments = parser.parse_args()
+    columns = arguments.columns.split(",")
     for case in CASES:
         reason = case.needs()
         if reason:
             raise SystemExit(f"{case.name}: {reason}")
-        if given.only in case.name:
-            row = {column: _run(case, column, given.quick) for column in columns}
-            if given.stderr:
+        if arguments.only in case.name:
+            row = {column: _run(case, column, arguments.quick) for column in columns}
+            if arguments.stderr:
                 print("\n".join(outcome.stderr for outcome in row.values()))
-            if not given.quick and set(columns) == set(COLUMNS):
+            if not arguments.quick and set(columns) == set(COLUMNS):
                 write({case.name: row})

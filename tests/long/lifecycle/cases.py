@@ -1,4 +1,4 @@
-"""All cases, in the table's order."""
+"""All cases, in the order of the table."""
 
 from __future__ import annotations
 

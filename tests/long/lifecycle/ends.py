@@ -1,4 +1,4 @@
-"""Cases: how one process ends."""
+"""Cases: the exit of one process."""
 
 from __future__ import annotations
 
@@ -21,34 +21,37 @@ time.sleep(60)
 """
 
 
-def gets(number: int, first: float = 0.1) -> Callable[[Running], None]:
-    """The program is sent a signal when it is ready, and ``first`` seconds have passed: Python does not notice one that
-    comes after its last look for signals and before the sleep begins, until that is over."""
+def send_signal(number: int, delay: float = 0.1) -> Callable[[Running], None]:
+    """Return an act that sends a signal ``delay`` seconds after the program is ready.
+
+    The delay matters: Python handles a signal that comes between its last check and the start of a sleep only after the
+    sleep.
+    """
 
     def act(running: Running) -> None:
         running.wait_for()
-        time.sleep(first)
+        time.sleep(delay)
         running.signal(number)
 
     return act
 
 
-def _container_is_stopped(running: Running) -> None:
-    """What Docker and Kubernetes do: SIGTERM, and after 10 s SIGKILL."""
+def _stop_container(running: Running) -> None:
+    """Stop the program like Docker and Kubernetes: SIGTERM, and after 10 s SIGKILL."""
     running.wait_for()
     parent = running.process.pid
-    first = int(Path(f"/proc/{parent}/task/{parent}/children").read_text().split()[0])
-    running.signal(signal.SIGTERM, first)
+    container_pid = int(Path(f"/proc/{parent}/task/{parent}/children").read_text().split()[0])
+    running.signal(signal.SIGTERM, container_pid)
     with contextlib.suppress(subprocess.TimeoutExpired):
         running.process.wait(10)
         return
-    os.kill(first, signal.SIGKILL)
+    os.kill(container_pid, signal.SIGKILL)
 
 
-def _freezes(running: Running) -> None:
-    """Each invocation is followed by a freeze, as of a function that is kept for the next event; then it is killed."""
+def _freeze(running: Running) -> None:
+    """Freeze the process after each invocation, like a function that waits for its next event; at last, kill it."""
     for invocation in range(1, 4):
-        running.go_on()
+        running.send_line()
         running.wait_for(f"invocation {invocation}")
         running.signal(signal.SIGSTOP)
         running.receiver.break_connections()
@@ -58,14 +61,14 @@ def _freezes(running: Running) -> None:
 
 
 PLAIN = [
-    Case("normal end", "configure(); make(10); ending()"),
-    Case("exception", "configure(); make(10); ending(); raise ValueError('no')", code=1),
-    Case("`sys.exit(3)`", "configure(); make(10); ending(); sys.exit(3)", code=3),
-    Case("Ctrl-C (SIGINT)", WAITS, act=gets(signal.SIGINT), code=-signal.SIGINT),
-    Case("`os._exit(5)`, at once", "configure(); make(10); ending(); os._exit(5)", delivered=(0, 10), code=5),
+    Case("normal end", "configure(); make(10); announce_exit()"),
+    Case("exception", "configure(); make(10); announce_exit(); raise ValueError('no')", code=1),
+    Case("`sys.exit(3)`", "configure(); make(10); announce_exit(); sys.exit(3)", code=3),
+    Case("Ctrl-C (SIGINT)", WAITS, act=send_signal(signal.SIGINT), code=-signal.SIGINT),
+    Case("`os._exit(5)`, at once", "configure(); make(10); announce_exit(); os._exit(5)", delivered=(0, 10), code=5),
     Case(
         "`os._exit(5)`, 1.5 s after the last span",
-        "configure(); make(10); time.sleep(1.5); ending(); os._exit(5)",
+        "configure(); make(10); time.sleep(1.5); announce_exit(); os._exit(5)",
         delivered=(0, 10),
         spooled=10,
         code=5,
@@ -73,7 +76,7 @@ PLAIN = [
     Case(
         "SIGKILL, 1.5 s after the last span",
         WAITS,
-        act=gets(signal.SIGKILL, 1.5),
+        act=send_signal(signal.SIGKILL, 1.5),
         delivered=(0, 10),
         spooled=10,
         code=-signal.SIGKILL,
@@ -88,9 +91,9 @@ def numbers():
 
 configure()
 make(9)
-kept = numbers()
-next(kept)
-ending()
+iterator = numbers()
+next(iterator)
+announce_exit()
 """,
         delivered=(9, 10),
     ),
@@ -109,11 +112,11 @@ configure()
 make(8)
 threading.Thread(target=endless, daemon=True).start()
 time.sleep(0.2)
-ending()
+announce_exit()
 """,
         delivered=(9, 10),
     ),
-    Case("a burst of 100,000 spans", "configure(); make(100_000); ending()", spans=100_000),
+    Case("a burst of 100,000 spans", "configure(); make(100_000); announce_exit()", spans=100_000),
     Case(
         "frozen between invocations, as on Lambda; `flush()` in each",
         """
@@ -122,11 +125,11 @@ for number in (1, 2, 3):
     sys.stdin.readline()
     make(10)
     flush()
-    say(f"invocation {number}")
+    write_line(f"invocation {number}")
 time.sleep(60)
 """,
         spans=30,
-        act=_freezes,
+        act=_freeze,
         code=-signal.SIGKILL,
         environment={"OTEL_EXPORTER_OTLP_TIMEOUT": "1"},
     ),
@@ -136,23 +139,23 @@ OWN_HANDLER = """
 import signal
 
 def bye(number, frame):
-    say("handled")
+    write_line("handled")
     sys.exit(7)
 """
 
 SIGNALS = [
-    Case("SIGTERM", WAITS, act=gets(signal.SIGTERM), code=-signal.SIGTERM),
-    Case("SIGHUP", WAITS, act=gets(signal.SIGHUP), code=-signal.SIGHUP),
+    Case("SIGTERM", WAITS, act=send_signal(signal.SIGTERM), code=-signal.SIGTERM),
+    Case("SIGHUP", WAITS, act=send_signal(signal.SIGHUP), code=-signal.SIGHUP),
     Case(
         "SIGTERM, own handler set before `configure()`",
         f"{OWN_HANDLER}\nsignal.signal(signal.SIGTERM, bye)\n{WAITS}",
-        act=gets(signal.SIGTERM),
+        act=send_signal(signal.SIGTERM),
         code=7,
     ),
     Case(
         "SIGTERM, own handler set after `configure()`",
         f"{OWN_HANDLER}\nconfigure()\nsignal.signal(signal.SIGTERM, bye)\nmake(10)\nready()\ntime.sleep(60)",
-        act=gets(signal.SIGTERM),
+        act=send_signal(signal.SIGTERM),
         code=7,
     ),
     Case(
@@ -164,7 +167,7 @@ configure()
 before = signal.getsignal(signal.SIGTERM)
 
 def bye(number, frame):
-    say("handled")
+    write_line("handled")
     if callable(before):
         before(number, frame)
     else:
@@ -176,7 +179,7 @@ make(10)
 ready()
 time.sleep(60)
 """,
-        act=gets(signal.SIGTERM),
+        act=send_signal(signal.SIGTERM),
         code=-signal.SIGTERM,
     ),
     Case(
@@ -191,11 +194,11 @@ async def main():
     make(10)
     ready()
     await stop.wait()
-    say("stopped")
+    write_line("stopped")
 
 asyncio.run(main())
 """,
-        act=gets(signal.SIGTERM),
+        act=send_signal(signal.SIGTERM),
     ),
     Case(
         "SIGTERM, asyncio without a handler",
@@ -210,13 +213,13 @@ async def main():
 
 asyncio.run(main())
 """,
-        act=gets(signal.SIGTERM),
+        act=send_signal(signal.SIGTERM),
         code=-signal.SIGTERM,
     ),
     Case(
         "SIGTERM, the main thread blocked in I/O",
         "import socket\nconfigure(); make(10)\na, b = socket.socketpair()\nready()\na.recv(1)",
-        act=gets(signal.SIGTERM),
+        act=send_signal(signal.SIGTERM),
         code=-signal.SIGTERM,
     ),
     Case(
@@ -236,7 +239,7 @@ thread = threading.Thread(target=reads)
 thread.start()
 thread.join()
 """,
-        act=gets(signal.SIGTERM),
+        act=send_signal(signal.SIGTERM),
         code=-signal.SIGTERM,
     ),
     Case(
@@ -251,28 +254,28 @@ ready()
 c.pthread_mutex_lock(lock)
 c.pthread_mutex_lock(lock)
 """,
-        act=gets(signal.SIGTERM),
+        act=send_signal(signal.SIGTERM),
         code=-signal.SIGTERM,
     ),
     Case(
         "SIGTERM inside a flow",
         "@flow\ndef long():\n    step()\n    ready()\n    time.sleep(60)\n\nconfigure()\nmake(8)\nlong()",
-        act=gets(signal.SIGTERM),
+        act=send_signal(signal.SIGTERM),
         delivered=(9, 10),
         code=-signal.SIGTERM,
     ),
     Case(
         "SIGTERM to process 1 of a container, SIGKILL 10 s later",
         WAITS,
-        act=_container_is_stopped,
+        act=_stop_container,
         command=("unshare", "--pid", "--fork", "--kill-child", sys.executable, "{program}"),
         code=143,
-        telemetry_decides=True,  # without a handler, the kernel does not let it reach a process 1 at all
+        telemetry_decides=True,  # the kernel drops a SIGTERM to process 1 without a handler
         needs=can_make_a_pid_namespace,
     ),
     Case(
         "SIGHUP that the program ignores (`nohup`)",
         "import signal\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\nconfigure()\nmake(5)\n"
-        "os.kill(os.getpid(), signal.SIGHUP)\nmake(5)\nending()",
+        "os.kill(os.getpid(), signal.SIGHUP)\nmake(5)\nannounce_exit()",
     ),
 ]

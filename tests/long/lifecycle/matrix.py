@@ -1,4 +1,4 @@
-"""What a case of the matrix is, how it is run, and what came of it."""
+"""Define a case of the matrix, run it, and collect its outcome."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from scripted_receiver import Answer, Scripted
 KIT = Path(__file__).parent / "kit"
 
 OURS, SPOOL, BARE, NONE = "otelflow", "spool", "bare", "none"
-"""The columns: ours, ours with the spool, the SDK with spans by hand, and the program without any telemetry."""
+"""The columns: otelflow, otelflow with the spool, the SDK with manual spans, and the program without telemetry."""
 
 Receiver = Scripted | ScriptedGrpc
 
@@ -30,23 +30,23 @@ HEAD = "import os, sys, time\nfrom telemetry import *\n"
 
 NEXT_START = f"{HEAD}configure()\nflush(30)\n"
 
-LONGEST = 90
-"""Seconds until a program that does not end is killed: the bare SDK takes more than 30 with a receiver that hangs."""
+MAX_SECONDS = 90
+"""Seconds until a program that does not end is killed. The bare SDK takes more than 30 with a receiver that hangs."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One way to end, or one thing that goes wrong.
+    """One way in which a program ends, or one fault.
 
     name: its row in the table.
     program: its text, below ``HEAD``.
-    spans: how many it makes; where its text does not fix that, it says ``made N`` itself.
-    delivered: how many of them otelflow delivers; the least and the most, where chance has a part in it.
-    spooled: with the spool. None: the same.
-    act: what happens to it from outside.
+    spans: the number of spans that it makes. If its text does not fix that, it writes a line ``spans N``.
+    delivered: the number of spans that otelflow delivers; its minimum and maximum, if it depends on timing.
+    spooled: the number with the spool. None: the same.
+    act: the event from outside, such as a signal.
     code: its exit code, with telemetry and without.
-    grpc: OTLP goes over gRPC.
-    telemetry_decides: the exit code is not compared with the program's without any telemetry, which goes another way.
+    grpc: OTLP uses gRPC.
+    telemetry_decides: without telemetry, the exit code is another one, so the two are not compared.
     """
 
     name: str
@@ -65,23 +65,30 @@ class Case:
     telemetry_decides: bool = False
     needs: Callable[[], str | None] = lambda: None
 
-    def least_and_most(self, made: int) -> tuple[int, int]:
-        """How many of the spans that were made are to be delivered."""
-        wanted = made if self.delivered is None else self.delivered
-        return wanted if isinstance(wanted, tuple) else (wanted, wanted)
+    def delivered_range(self, spans: int) -> tuple[int, int]:
+        """Return the minimum and maximum number of delivered spans, of this number of spans."""
+        delivered = spans if self.delivered is None else self.delivered
+        return delivered if isinstance(delivered, tuple) else (delivered, delivered)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a case: spans that were made, delivered, and delivered more than once; seconds from the moment that
-    the end began; exit code (None: it did not end); what the program said."""
+    """The outcome of one case.
 
-    made: int
+    spans: the number of spans that the program made.
+    delivered: the number of spans that arrived.
+    duplicates: the number of spans that arrived more than once.
+    seconds: the duration of the exit.
+    code: the exit code. None: the program did not end.
+    lines: the lines that the program wrote.
+    """
+
+    spans: int
     delivered: int
-    twice: int
+    duplicates: int
     seconds: float
     code: int | None
-    said: list[str]
+    lines: list[str]
     stderr: str
 
 
@@ -91,11 +98,11 @@ class Running:
     def __init__(self, case: Case, column: str, receiver: Receiver, folder: Path, patient: bool) -> None:
         self.receiver = receiver
         self.patient = patient
-        """There is time: outages last as long as real ones."""
-        self.said: list[str] = []
-        self.began_to_end = 0.0
-        self._heard = threading.Condition()
-        self._over = False
+        """True if outages last as long as real ones."""
+        self.lines: list[str] = []
+        self.exit_start = 0.0
+        self._condition = threading.Condition()
+        self._has_ended = False
         self.listening = socket.create_server(("127.0.0.1", 0)) if case.serves else None
         fds = (self.listening.fileno(),) if self.listening else ()
         program = folder / "program.py"
@@ -118,28 +125,28 @@ class Running:
     def _read(self) -> None:
         assert self.process.stdout
         for line in self.process.stdout:
-            with self._heard:
-                if line == "ending\n":
-                    self.began_to_end = time.monotonic()
+            with self._condition:
+                if line == "exiting\n":
+                    self.exit_start = time.monotonic()
                 else:
-                    self.said.append(line.rstrip("\n"))
-                self._heard.notify_all()
-        with self._heard:
-            self._over = True
-            self._heard.notify_all()
+                    self.lines.append(line.rstrip("\n"))
+                self._condition.notify_all()
+        with self._condition:
+            self._has_ended = True
+            self._condition.notify_all()
 
     def wait_for(self, text: str = "ready", times: int = 1) -> None:
-        """Until the program has said it."""
-        with self._heard:
-            self._heard.wait_for(lambda: self.said.count(text) >= times or self._over, 30)
-            assert self.said.count(text) >= times, f"the program did not say {text!r}: {self.errors()}"
+        """Wait until the program has written this line ``times`` times."""
+        with self._condition:
+            self._condition.wait_for(lambda: self.lines.count(text) >= times or self._has_ended, 30)
+            assert self.lines.count(text) >= times, f"the program did not write {text!r}: {self.errors()}"
 
     def signal(self, number: int, pid: int | None = None) -> None:
-        self.began_to_end = time.monotonic()
+        self.exit_start = time.monotonic()
         os.kill(pid or self.process.pid, number)
 
-    def go_on(self) -> None:
-        """The program may read one line more."""
+    def send_line(self) -> None:
+        """Send the program a line, for which it waits."""
         assert self.process.stdin
         self.process.stdin.write("\n")
         self.process.stdin.flush()
@@ -148,25 +155,25 @@ class Running:
         self.stderr.seek(0)
         return self.stderr.read().decode(errors="replace")
 
-    def end(self, seconds: float = LONGEST) -> int | None:
-        """The exit code; None where the program had to be killed."""
+    def end(self, seconds: float = MAX_SECONDS) -> int | None:
+        """Wait for the exit. Return the exit code; None if the program had to be killed."""
         code: int | None = None
         try:
             code = self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-        self.took = time.monotonic() - self.began_to_end if self.began_to_end else 0.0
-        _end_what_it_left(self.process.pid)
+        self.exit_seconds = time.monotonic() - self.exit_start if self.exit_start else 0.0
+        _end_process_group(self.process.pid)
         self._reader.join()
         return code
 
     def close(self) -> None:
         if self.process.poll() is None:
             self.end(0)
-        for opened in (self.process.stdin, self.process.stdout, self.stderr, self.listening):
-            if opened is not None:
-                opened.close()
+        for resource in (self.process.stdin, self.process.stdout, self.stderr, self.listening):
+            if resource is not None:
+                resource.close()
 
 
 def _environment(case: Case, column: str, receiver: Receiver, folder: Path) -> dict[str, str]:
@@ -182,8 +189,8 @@ def _environment(case: Case, column: str, receiver: Receiver, folder: Path) -> d
     )
 
 
-def _end_what_it_left(group: int) -> None:
-    """Children that outlive their parent get time to end by themselves, as they would have."""
+def _end_process_group(group: int) -> None:
+    """Give children that outlive their parent time to end by themselves, then kill them."""
     end = time.monotonic() + 5
     try:
         while time.monotonic() < end:
@@ -195,8 +202,10 @@ def _end_what_it_left(group: int) -> None:
 
 
 def run(case: Case, column: str, folder: Path, *, patient: bool = False) -> Outcome:
-    """Run a case in one column. With the spool, the service is started once more afterwards, with a receiver that is
-    well: what was not sent before is sent then."""
+    """Run a case in one column.
+
+    With the spool, the service is then started again with a working receiver, and sends the rest.
+    """
     receiver = (ScriptedGrpc if case.grpc else Scripted)(case.answers, up=case.up)
     try:
         running = Running(case, column, receiver, folder, patient)
@@ -226,20 +235,20 @@ def _start_again(case: Case, receiver: Receiver, folder: Path) -> None:
 
 
 def _outcome(case: Case, running: Running, receiver: Receiver, code: int | None) -> Outcome:
-    numbers = [int(text.split()[1]) for text in running.said if text.startswith("made ")]
+    numbers = [int(text.split()[1]) for text in running.lines if text.startswith("spans ")]
     return Outcome(
-        made=sum(numbers) or case.spans,
+        spans=sum(numbers) or case.spans,
         delivered=len(receiver.spans),
-        twice=sum(times > 1 for times in receiver.spans.values()),
-        seconds=running.took,
+        duplicates=sum(times > 1 for times in receiver.spans.values()),
+        seconds=running.exit_seconds,
         code=code,
-        said=[text for text in running.said if not text.startswith("made ")],
+        lines=[text for text in running.lines if not text.startswith("spans ")],
         stderr=running.errors(),
     )
 
 
 def can_make_a_pid_namespace() -> str | None:
-    """Why a program cannot be started as process 1 here; None where it can."""
+    """Return the reason why no program can be started as process 1 here; None if it can."""
     command = shutil.which("unshare")
     if command is None:
         return "there is no unshare here"

@@ -1,4 +1,4 @@
-"""Cases: more than one process, and servers."""
+"""Cases: several processes, and servers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def job(_=None):
 """
 
 
-def _started_by(method: str) -> Case:
+def _multiprocessing_case(method: str) -> Case:
     return Case(
         f"`multiprocessing`, {method}",
         f"""{IN_CHILDREN}
@@ -32,7 +32,7 @@ if __name__ == "__main__":
         child.start()
     for child in children:
         child.join()
-    ending()
+    announce_exit()
 """,
         spans=15,
     )
@@ -49,7 +49,7 @@ if os.fork() == 0:
     sys.exit()
 os.wait()
 make(5)
-ending()
+announce_exit()
 """,
         spans=15,
     ),
@@ -67,7 +67,7 @@ def parent():
 
 configure()
 parent()
-ending()
+announce_exit()
 """,
         spans=8,
     ),
@@ -81,15 +81,16 @@ if os.fork() == 0:
     flush()
     os._exit(0)
 os.wait()
-ending()
+announce_exit()
 """,
     ),
     Case(
         "`os.exec`",
-        "configure()\nmake(10)\nending()\nos.execv(sys.executable, [sys.executable, '-c', 'raise SystemExit(4)'])",
+        "configure()\nmake(10)\nannounce_exit()\n"
+        "os.execv(sys.executable, [sys.executable, '-c', 'raise SystemExit(4)'])",
         code=4,
     ),
-    *[_started_by(method) for method in ("fork", "spawn", "forkserver")],
+    *[_multiprocessing_case(method) for method in ("fork", "spawn", "forkserver")],
     Case(
         "`multiprocessing.Process.terminate()`",
         f"""{IN_CHILDREN}
@@ -99,12 +100,12 @@ def endless(pipe):
     time.sleep(60)
 
 if __name__ == "__main__":
-    here, there = multiprocessing.Pipe()
-    child = multiprocessing.get_context("fork").Process(target=endless, args=(there,))
+    read_end, write_end = multiprocessing.Pipe()
+    child = multiprocessing.get_context("fork").Process(target=endless, args=(write_end,))
     make(5)
     child.start()
-    here.recv()
-    ending()
+    read_end.recv()
+    announce_exit()
     child.terminate()
     child.join()
     sys.exit(child.exitcode + 100)
@@ -118,7 +119,7 @@ if __name__ == "__main__":
     make(5)
     pool = multiprocessing.get_context("fork").Pool(2)
     pool.map(job, range(4), 1)
-    ending()
+    announce_exit()
     pool.terminate()
     pool.join()
 """,
@@ -134,9 +135,9 @@ if __name__ == "__main__":
     pool = ProcessPoolExecutor(2, multiprocessing.get_context("fork"))
     futures = [pool.submit(job) for _ in range(200)]
     futures[0].result()
-    ending()
+    announce_exit()
     pool.shutdown(cancel_futures=True)
-    made(5 + 5 * sum(not future.cancelled() for future in futures))
+    report_span_count(5 + 5 * sum(not future.cancelled() for future in futures))
 """,
     ),
 ]
@@ -154,7 +155,7 @@ async def app(scope, receive, send):
         return
     answer()
     if scope["path"] == "/slow":
-        say("in flight")
+        write_line("in flight")
         await asyncio.sleep(0.5)
         answer()
     await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -172,7 +173,7 @@ def answer():
 def app(environ, start_response):
     answer()
     if environ["PATH_INFO"] == "/slow":
-        say("in flight")
+        write_line("in flight")
         time.sleep(0.5)
         answer()
     start_response("200 OK", [("Content-Length", "4")])
@@ -182,26 +183,28 @@ configure()
 """
 
 
-def _served_by_two(running: Running) -> None:
-    """The same, once gunicorn's workers are both there. To one that has been forked a moment ago, as happens on a busy
-    machine, gunicorn sends its only SIGTERM too early: it is not heard, and 30 s later the worker is killed."""
+def _stop_server_with_two_workers(running: Running) -> None:
+    """Stop the server once both workers of gunicorn have booted.
+
+    On a busy machine, a worker that was just forked misses gunicorn's only SIGTERM, and is killed 30 s later.
+    """
     running.wait_for("booted", times=2)
-    _served(running)
+    _stop_server(running)
 
 
-def _served(running: Running) -> None:
-    """Three requests are answered, a fourth is in flight when the server gets SIGTERM; it is answered as well."""
+def _stop_server(running: Running) -> None:
+    """Get three answers, and send SIGTERM during the fourth request, which must be answered as well."""
     assert running.listening
     url = f"http://127.0.0.1:{running.listening.getsockname()[1]}"
     for _ in range(3):
         _ask(url)
     answers: list[bytes] = []
-    asking = threading.Thread(target=lambda: answers.append(_ask(f"{url}/slow")))
-    asking.start()
+    client = threading.Thread(target=lambda: answers.append(_ask(f"{url}/slow")))
+    client.start()
     running.wait_for("in flight")
     time.sleep(0.1)
     running.signal(signal.SIGTERM)
-    asking.join()
+    client.join()
     assert answers == [b"done"]
 
 
@@ -222,7 +225,7 @@ SERVERS = [
         "SIGTERM to uvicorn, a request in flight",
         APP,
         spans=15,
-        act=_served,
+        act=_stop_server,
         command=UVICORN,
         serves=True,
         code=-signal.SIGTERM,
@@ -231,7 +234,7 @@ SERVERS = [
         "SIGTERM to uvicorn with two workers, a request in flight",
         APP,
         spans=15,
-        act=_served,
+        act=_stop_server,
         command=(*UVICORN, "--workers", "2"),
         serves=True,
     ),
@@ -239,7 +242,7 @@ SERVERS = [
         "SIGTERM to gunicorn with two workers, a request in flight",
         WSGI_APP,
         spans=15,
-        act=_served_by_two,
+        act=_stop_server_with_two_workers,
         command=GUNICORN,
         serves=True,
     ),
@@ -247,7 +250,7 @@ SERVERS = [
         "SIGTERM to gunicorn with `--preload`, a request in flight",
         WSGI_APP,
         spans=15,
-        act=_served_by_two,
+        act=_stop_server_with_two_workers,
         command=(*GUNICORN, "--preload"),
         serves=True,
     ),

@@ -1,4 +1,4 @@
-"""The matrix as a table in the README, between two markers."""
+"""Write the matrix as a table into the README, between two markers."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ Row = dict[str, Outcome]
 
 
 def _cell(outcome: Outcome, own_code: int | None) -> str:
-    parts = [f"{outcome.delivered:,} of {outcome.made:,}", f"{outcome.seconds:.1f} s"]
-    if outcome.twice:
-        parts.append(f"{outcome.twice} twice")
+    parts = [f"{outcome.delivered:,} of {outcome.spans:,}", f"{outcome.seconds:.1f} s"]
+    if outcome.duplicates:
+        parts.append(f"{outcome.duplicates} twice")
     if outcome.code is None:
         parts.append("did not end")
     elif outcome.code != own_code:
@@ -33,30 +33,30 @@ def _cell(outcome: Outcome, own_code: int | None) -> str:
 
 
 def line(case: Case, row: Row) -> str:
-    """A row of the table: spans delivered of those made, seconds that the end took, and what is not as it should be."""
+    """Return a row of the table: delivered spans of all spans, seconds of the exit, and deviations."""
     own_code = case.code if case.telemetry_decides else row[NONE].code
     cells = [case.name, str(own_code), *(_cell(row[column], own_code) for column in COLUMNS)]
     return f"| {' | '.join(cells)} |"
 
 
 def lines_of(text: str) -> dict[str, str]:
-    """The rows that a README's table has, by the names of their cases."""
+    """Return the rows of a README's table, by the names of their cases."""
     part = text.partition(BEGIN)[2].partition(END)[0]
-    rows = [found for found in part.splitlines() if re.match(r"\| (?!\*\*|---|what happens)", found)]
-    return {found.split(" | ")[0].removeprefix("| "): found for found in rows}
+    rows = [row for row in part.splitlines() if re.match(r"\| (?!\*\*|---|what happens)", row)]
+    return {row.split(" | ")[0].removeprefix("| "): row for row in rows}
 
 
 def table(lines: dict[str, str]) -> str:
-    """The table of these rows, in the order of the cases, below the names of their groups."""
-    made = HEAD
+    """Return the table of these rows, in the order of the cases, below the names of their groups."""
+    text = HEAD
     for group, cases in GROUPS.items():
-        made += f"| **{group}** | | | | |\n"
-        made += "".join(f"{lines[case.name]}\n" for case in cases if case.name in lines)
-    return made
+        text += f"| **{group}** | | | | |\n"
+        text += "".join(f"{lines[case.name]}\n" for case in cases if case.name in lines)
+    return text
 
 
 def write(rows: dict[str, Row]) -> None:
-    """Put these rows into the README's table; the others stay."""
+    """Write these rows into the README's table. The others stay."""
     text = README.read_text()
     cases = {case.name: case for group in GROUPS.values() for case in group}
     lines = {**lines_of(text), **{name: line(cases[name], row) for name, row in rows.items()}}

@@ -1,4 +1,4 @@
-"""Gunicorn's settings, by ``-c python:gunicorn_says``: a worker says when it hears signals."""
+"""Gunicorn's settings, by ``-c python:gunicorn_says``: a worker reports when it handles signals."""
 
 from __future__ import annotations
 
@@ -8,5 +8,8 @@ __all__ = ["post_worker_init"]
 
 
 def post_worker_init(_worker):
-    """Until here, a worker has the handlers of its parent, which put a SIGTERM where no worker looks for it."""
-    os.write(1, b"booted\n")  # nothing of otelflow is imported here: it would be in gunicorn's parent process, too
+    """Report that the worker has its own signal handlers.
+
+    Until here it has those of its parent, which store a SIGTERM where no worker reads it.
+    """
+    os.write(1, b"booted\n")  # without otelflow, because gunicorn's parent process imports this module, too

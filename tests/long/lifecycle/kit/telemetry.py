@@ -1,4 +1,4 @@
-"""One program text, run with otelflow, with the bare SDK and spans by hand, and without any telemetry."""
+"""Telemetry for one program text: with otelflow, with the bare SDK and manual spans, or without telemetry."""
 
 from __future__ import annotations
 
@@ -8,7 +8,19 @@ import os
 
 from opentelemetry import trace
 
-__all__ = ["configure", "ending", "flow", "flush", "heavy", "made", "make", "ready", "say", "step", "task"]
+__all__ = [
+    "announce_exit",
+    "configure",
+    "flow",
+    "flush",
+    "heavy",
+    "make",
+    "ready",
+    "report_span_count",
+    "step",
+    "task",
+    "write_line",
+]
 
 COLUMN = os.environ["LIFECYCLE_COLUMN"]
 
@@ -22,7 +34,7 @@ elif COLUMN == "bare":
     tracer = trace.get_tracer("by hand")
 
     def configure():
-        """The set-up of OpenTelemetry's own documentation."""
+        """Set up the SDK as OpenTelemetry's own documentation does."""
         if os.environ["OTEL_EXPORTER_OTLP_PROTOCOL"] == "grpc":
             from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
         else:
@@ -41,16 +53,16 @@ elif COLUMN == "bare":
         name = function.__name__
 
         @functools.wraps(function)
-        def by_hand(*args, **kwargs):
+        def with_span(*args, **kwargs):
             with tracer.start_as_current_span(name):
                 return function(*args, **kwargs)
 
         @functools.wraps(function)
-        def stepped_by_hand(*args, **kwargs):
+        def generator_with_span(*args, **kwargs):
             with tracer.start_as_current_span(name):
                 yield from function(*args, **kwargs)
 
-        return stepped_by_hand if inspect.isgeneratorfunction(function) else by_hand
+        return generator_with_span if inspect.isgeneratorfunction(function) else with_span
 
     flow = task
 
@@ -80,32 +92,32 @@ def work(steps):
 
 
 def make(spans):
-    """This many ended spans: a flow and its tasks."""
+    """Make this many ended spans: a flow and its tasks."""
     work(spans - 1)
 
 
 @task
 def heavy():
-    """A span of 60 kB."""
+    """Make a span of 60 kB."""
     span = trace.get_current_span()
     for number in range(30):
         span.set_attribute(f"part.{number}", "x" * 2000)
 
 
-def say(text):
-    """A line that the runner hears at once; one write, so that processes do not mix theirs."""
+def write_line(text):
+    """Write a line for the runner: unbuffered, in one write, so that processes do not mix their lines."""
     os.write(1, f"{text}\n".encode())
 
 
-def made(spans):
-    """How many spans were made in all, where the program's text does not say it."""
-    say(f"made {spans}")
+def report_span_count(spans):
+    """Report the total number of spans, if the program's text does not fix it."""
+    write_line(f"spans {spans}")
 
 
 def ready():
-    say("ready")
+    write_line("ready")
 
 
-def ending():
-    """The program has nothing more to do: what its end takes is counted from here."""
-    say("ending")
+def announce_exit():
+    """Report that the program has nothing more to do. The runner measures the exit from here."""
+    write_line("exiting")
