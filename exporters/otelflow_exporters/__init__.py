@@ -1,1 +1,1 @@
-"""Span exporters that need no backend, or outlive it. Only the spool imports otelflow."""
+"""Span exporters that need no backend, or that keep spans until a backend is up. Only the spool imports otelflow."""

@@ -1,4 +1,4 @@
-"""What exporters read from the environment, and what they do without being traced themselves."""
+"""Read the exporters' settings from the environment, and suppress instrumentation while an exporter works."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Literal, TypeVar
 
 from opentelemetry import context
 
-__all__ = ["Sync", "number", "setting", "suppressed", "sync_policy"]
+__all__ = ["Sync", "parse_sync_policy", "parse_whole_number", "read_setting", "suppress_instrumentation"]
 
 Sync = Literal["never", "flush", "batch"]
 
@@ -19,37 +19,39 @@ _logger = logging.getLogger("otelflow")
 _T = TypeVar("_T")
 
 
-def setting(name: str, parse: Callable[[str], _T], default: _T) -> _T:
-    """What the variable ``name`` says; ``default`` where it is not set, and, with a warning, where ``parse`` raises
-    ValueError."""
+def read_setting(name: str, parse: Callable[[str], _T], default: _T) -> _T:
+    """Return the parsed value of the environment variable ``name``, or ``default`` if it is unset or invalid.
+
+    ``parse`` raises ValueError for an invalid value. Its text completes the sentence "NAME …" in the warning.
+    """
     text = os.environ.get(name, "").strip()
     if not text:
         return default
     try:
         return parse(text)
     except ValueError as error:
-        _logger.warning("%s=%r is ignored: %s.", name, text, error)
+        _logger.warning("%s %s; got %r. Using the default.", name, error, text)
         return default
 
 
-def number(text: str) -> int:
-    """A whole number, 0 or more."""
+def parse_whole_number(text: str) -> int:
+    """Parse a whole number, at least 0."""
     if not (text.isascii() and text.isdigit()):
-        raise ValueError("a whole number is wanted, 0 or more")
+        raise ValueError("must be a whole number, at least 0")
     return int(text)
 
 
-def sync_policy(text: str) -> Sync:
-    """When a file has to be on the disk itself."""
-    for known in ("never", "flush", "batch"):
-        if text.lower() == known:
-            return known
-    raise ValueError("never, flush or batch is wanted")
+def parse_sync_policy(text: str) -> Sync:
+    """Parse the policy that decides when a file is synced to the disk."""
+    for policy in ("never", "flush", "batch"):
+        if text.lower() == policy:
+            return policy
+    raise ValueError("must be never, flush or batch")
 
 
 @contextmanager
-def suppressed() -> Iterator[None]:
-    """No span is made of what the exporter itself does, whatever is instrumented."""
+def suppress_instrumentation() -> Iterator[None]:
+    """Keep instrumentation libraries from making spans of the exporter's own work in this block."""
     token = context.attach(context.set_value(_suppress_key(), True))
     try:
         yield
@@ -58,5 +60,5 @@ def suppressed() -> Iterator[None]:
 
 
 def _suppress_key() -> str:
-    # A private name: without it, nothing is suppressed.
+    # A private name of OpenTelemetry: if it is gone, nothing is suppressed.
     return getattr(context, "_SUPPRESS_INSTRUMENTATION_KEY", "suppress_instrumentation")

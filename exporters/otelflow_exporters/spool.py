@@ -1,7 +1,7 @@
-"""``otelflow_spool``: spans that are written to disk before they are sent, and sent until they are taken.
+"""``otelflow_spool``: a span exporter that writes spans to disk and sends them until the backend accepts them.
 
-An outage of any length, a restart and a crash lose nothing that was exported: whichever process comes to the folder
-next delivers what waits there, in order. At least once: what was under way when a process died is sent again.
+No exported span is lost by an outage of any length, a restart or a crash. The next process on the folder delivers what
+is in it, in order. Delivery is at least once: a request that was in flight when a process died is sent again.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 try:
     from otelflow._otlp.request_encoder import encode_parts
 except ModuleNotFoundError as error:
-    if not str(error.name).startswith("otelflow"):  # one of what it depends on
+    if not str(error.name).startswith("otelflow"):  # a dependency of otelflow is missing
         raise
     raise ImportError("the spool needs otelflow: pip install 'otelflow-exporters[spool]'") from error
-from otelflow_exporters._settings import number, setting, suppressed, sync_policy
+from otelflow_exporters._settings import parse_sync_policy, parse_whole_number, read_setting, suppress_instrumentation
 from otelflow_exporters._spool.destination import OTELFLOW_EXPORTER_SPOOL_ENDPOINTS, Destination, destinations
 from otelflow_exporters._spool.spool import Settings, Spool, SpoolStats
 
@@ -36,150 +36,200 @@ __all__ = [
 ]
 
 OTELFLOW_EXPORTER_SPOOL_DIR = "OTELFLOW_EXPORTER_SPOOL_DIR"
-"""Environment: the folder, one for each service; all processes of it may share it. If unset, ``otelflow/spool/`` and
-the service's name below ``$XDG_STATE_HOME`` (``~/.local/state``; ``%LOCALAPPDATA%`` on Windows)."""
+"""Environment: the folder, one for each service. All processes of the service may share it. Default:
+``otelflow/spool/`` and the service's name below ``$XDG_STATE_HOME`` (``~/.local/state``; ``%LOCALAPPDATA%`` on
+Windows)."""
 
 OTELFLOW_EXPORTER_SPOOL_MAX_BYTES = "OTELFLOW_EXPORTER_SPOOL_MAX_BYTES"
-"""Environment: size that the folder may have, 256,000,000 if unset; 0: any. Beyond it the oldest spans go, and are
-counted as lost, reason ``spool_full``."""
+"""Environment: maximum size of the folder in bytes. Default 256,000,000; 0: no limit. Above it the oldest spans are
+deleted and counted as lost, reason ``spool_full``."""
 
 OTELFLOW_EXPORTER_SPOOL_MAX_AGE = "OTELFLOW_EXPORTER_SPOOL_MAX_AGE"
-"""Environment: seconds that a span may wait, 604,800 (a week) if unset; 0: any number. What is older goes, reason
-``spool_expired``."""
+"""Environment: maximum seconds that a span may wait. Default 604,800 (a week); 0: no limit. Older spans are dropped and
+counted as lost, reason ``spool_expired``."""
 
 OTELFLOW_EXPORTER_SPOOL_FSYNC = "OTELFLOW_EXPORTER_SPOOL_FSYNC"
-"""Environment: when spans must be on the disk itself and outlive a power cut: ``batch`` (each one), ``flush`` (the
-default: at ``force_flush``, at ``shutdown``, and when a segment ends) or ``never``. What was exported outlives the
-process with any of them."""
+"""Environment: when spans are synced to the disk, so that they survive a power cut. ``batch``: each export. ``flush``
+(the default): at ``force_flush``, at ``shutdown``, and when a segment ends. ``never``: not at all. With each of them,
+exported spans survive the end of the process."""
 
 OTELFLOW_EXPORTER_SPOOL_EXIT = "OTELFLOW_EXPORTER_SPOOL_EXIT"
-"""Environment: seconds that ``shutdown`` goes on sending at most, 2 if unset. It returns at once when all is sent, and
-when the endpoint does not take it: the folder keeps it."""
+"""Environment: maximum seconds that ``shutdown`` continues to send. Default 2. It returns at once when everything is
+sent, and when the endpoint does not accept requests: the folder keeps the spans."""
 
 _ENCODE_FAILED = "encode_failed"
-"""A span that cannot be encoded; the others of its batch are not touched by it."""
+"""Loss reason: the span cannot be encoded. The other spans of its batch are not affected."""
 
 _AFTER_SHUTDOWN = "after_shutdown"
 
 _RECORD_BYTES = 1 << 20
-"""Of what is written at once, and is the least that is sent."""
+"""Maximum size of a record. A record is written at once, and is the smallest unit that is sent."""
 
 
 class SpoolSpanExporter(SpanExporter):
-    """Keeps spans on disk until a backend has them. Takes no arguments; see the constants of this module for its
-    settings, and OpenTelemetry's variables for OTLP for where it sends to; or :meth:`sending_to`.
+    """A span exporter that keeps spans on disk until a backend has accepted them.
 
-    Raises ImportError where a library for sending is missing: the extra ``spool`` brings them.
+    The constructor takes no arguments. It reads the variables that are constants of this module, and OpenTelemetry's
+    OTLP variables for the endpoint. :meth:`sending_to` takes the endpoint as an argument.
+
+    Raises:
+        ImportError: A library for sending is missing. The extra ``spool`` installs them.
     """
 
     schedule_delay = 0.5
-    """Seconds that an ended span may wait for others: until it is on disk, it dies with its process. otelflow's
-    ``configure()`` reads it."""
+    """Seconds that an ended span may wait for others before it is exported: until it is on disk, it is lost if the
+    process dies. ``otelflow.configure()`` reads this."""
 
     def __init__(self) -> None:
-        self._begin(destinations())
+        self._set_up(destinations())
 
     @classmethod
     def sending_to(cls, endpoint: str | None = None, headers: Mapping[str, str] | None = None) -> SpoolSpanExporter:
-        """One that sends to ``endpoint``, and with ``headers``, instead of what the environment says of these; None:
-        as there. ``otelflow.configure()`` hands on what it is given."""
-        made = cls.__new__(cls)
-        made._begin(destinations(endpoint, headers))
-        return made
+        """Return an exporter that sends to ``endpoint`` with ``headers``, instead of the environment's values.
 
-    def _begin(self, where: list[Destination]) -> None:
-        self._is_down = False
-        self._losses_told = 0
+        ``otelflow.configure()`` passes its own arguments to this.
+
+        Args:
+            endpoint: URL of the only endpoint. None: the endpoint or endpoints of the environment.
+            headers: Headers of each request. None: those of the environment.
+
+        Returns:
+            The exporter.
+
+        Raises:
+            ImportError: A library for sending is missing. The extra ``spool`` installs them.
+        """
+        exporter = cls.__new__(cls)
+        exporter._set_up(destinations(endpoint, headers))
+        return exporter
+
+    def _set_up(self, targets: list[Destination]) -> None:
+        self._is_shut_down = False
+        self._reported_losses = 0
         self._spool = Spool(
             Settings(
                 folder_of_environment(),
-                setting(OTELFLOW_EXPORTER_SPOOL_MAX_BYTES, number, 256_000_000),
-                setting(OTELFLOW_EXPORTER_SPOOL_MAX_AGE, number, 604_800),
-                setting(OTELFLOW_EXPORTER_SPOOL_FSYNC, sync_policy, "flush"),
-                setting(OTELFLOW_EXPORTER_SPOOL_EXIT, _seconds, 2.0),
+                read_setting(OTELFLOW_EXPORTER_SPOOL_MAX_BYTES, parse_whole_number, 256_000_000),
+                read_setting(OTELFLOW_EXPORTER_SPOOL_MAX_AGE, parse_whole_number, 604_800),
+                read_setting(OTELFLOW_EXPORTER_SPOOL_FSYNC, parse_sync_policy, "flush"),
+                read_setting(OTELFLOW_EXPORTER_SPOOL_EXIT, _parse_seconds, 2.0),
             ),
-            where,
+            targets,
         )
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._spool!r}>"
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Write ``spans`` to the folder; never raises. SUCCESS: they are there, and outlive this process.
+        """Write ``spans`` to the folder. Never raises.
 
-        Where the folder cannot be written they are sent at once, and SUCCESS says that they were taken. What cannot be
-        encoded is counted, and makes no FAILURE of the others.
+        If the folder cannot be written, the spans are sent directly, once. Spans that cannot be encoded are counted as
+        lost; they do not make the result a FAILURE.
+
+        Args:
+            spans: The ended spans.
+
+        Returns:
+            SUCCESS if the spans are in the folder and survive the end of this process, or were accepted by each
+            endpoint. FAILURE otherwise, and after ``shutdown``.
         """
-        if self._is_down:
-            self._spool.lose(_AFTER_SHUTDOWN, len(spans), "was given spans after its shutdown")
+        if self._is_shut_down:
+            self._spool.report_loss(_AFTER_SHUTDOWN, len(spans), "got spans after shutdown(); they are lost")
             return SpanExportResult.FAILURE
         result, encoded = SpanExportResult.SUCCESS, 0
-        with suppressed():
-            for payload, inside in encode_parts(spans, _RECORD_BYTES):
-                encoded += len(inside)
-                if not self._spool.put(payload, len(inside)):
+        with suppress_instrumentation():
+            for payload, part_spans in encode_parts(spans, _RECORD_BYTES):
+                encoded += len(part_spans)
+                if not self._spool.put(payload, len(part_spans)):
                     result = SpanExportResult.FAILURE
         if encoded < len(spans):
             missing = len(spans) - encoded
-            self._spool.lose(_ENCODE_FAILED, missing, f"cannot encode {missing} spans, and leaves them out")
+            self._spool.report_loss(_ENCODE_FAILED, missing, f"cannot encode {missing} spans; they are lost")
         return result
 
     def export_encoded(self, payload: bytes, spans: int) -> SpanExportResult:
-        """The same with an ExportTraceServiceRequest's bytes and the number of spans in it."""
-        if self._is_down:
-            self._spool.lose(_AFTER_SHUTDOWN, spans, "was given spans after its shutdown")
+        """Write an encoded request to the folder, as :meth:`export` does with spans. Never raises.
+
+        Args:
+            payload: The bytes of an ``ExportTraceServiceRequest``.
+            spans: Number of spans in it.
+
+        Returns:
+            SUCCESS or FAILURE, as :meth:`export`.
+        """
+        if self._is_shut_down:
+            self._spool.report_loss(_AFTER_SHUTDOWN, spans, "got spans after shutdown(); they are lost")
             return SpanExportResult.FAILURE
         if not spans or self._spool.put(payload, spans):
             return SpanExportResult.SUCCESS
         return SpanExportResult.FAILURE
 
     def span_processor(self) -> SpanProcessor:
-        """What notes which flows are open, for whoever sets the provider up: so they can be closed by the next process
-        when this one dies. ``otelflow.configure()`` adds it."""
+        """Return the span processor that records which flows are open. Add it to the tracer provider.
+
+        If this process dies, the next process on the folder can then close these flows. ``otelflow.configure()`` adds
+        the processor.
+
+        Returns:
+            The same processor at each call.
+        """
         return self._spool.journal
 
     def account(self) -> SpoolStats:
-        """What became of this process's spans, and how many wait in the folder."""
+        """Count the spans of this process that were delivered or lost, and the spans in the folder.
+
+        Returns:
+            Delivered and lost spans so far, and the spans that wait in the folder now.
+        """
         return self._spool.account()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Wait until all that is in the folder, of any process, is at every endpoint; True only then.
+        """Wait until each endpoint has all spans in the folder, including those of other processes.
 
-        False also where something was lost since the last call.
+        Args:
+            timeout_millis: Maximum time to wait, in milliseconds.
+
+        Returns:
+            True if the folder is empty and no span was lost since the last call. False otherwise, and after
+            ``shutdown``.
         """
-        if self._is_down:
+        if self._is_shut_down:
             return False
         is_empty = self._spool.flush(timeout_millis / 1000)
-        told, self._losses_told = self._losses_told, self._spool.losses
-        return is_empty and told == self._losses_told
+        losses_before, self._reported_losses = self._reported_losses, self._spool.losses
+        return is_empty and losses_before == self._reported_losses
 
     def shutdown(self) -> None:
-        """Stop. A second call does nothing. See OTELFLOW_EXPORTER_SPOOL_EXIT for how long it may take."""
-        if not self._is_down:
-            self._is_down = True
+        """Send for at most ``OTELFLOW_EXPORTER_SPOOL_EXIT`` seconds, then stop. A second call does nothing."""
+        if not self._is_shut_down:
+            self._is_shut_down = True
             self._spool.stop()
 
 
-def _seconds(text: str) -> float:
+def _parse_seconds(text: str) -> float:
     try:
         seconds = float(text)
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds <= 3600:
-        raise ValueError("a number of seconds is wanted, at most 3600")
+        raise ValueError("must be a number of seconds from 0 to 3600")
     return seconds
 
 
 def folder_of_environment() -> str:
-    """The folder that the environment asks for."""
-    said = os.environ.get(OTELFLOW_EXPORTER_SPOOL_DIR, "").strip()
-    if said:
-        return os.path.abspath(os.path.expanduser(said))  # the current folder may change
+    """Return the spool's folder according to the environment, whether it exists or not.
+
+    Returns:
+        The path: ``OTELFLOW_EXPORTER_SPOOL_DIR`` as an absolute path, or the service's default folder.
+    """
+    folder = os.environ.get(OTELFLOW_EXPORTER_SPOOL_DIR, "").strip()
+    if folder:
+        return os.path.abspath(os.path.expanduser(folder))  # the current folder may change later
     state = os.environ.get("XDG_STATE_HOME", "").strip() or os.environ.get("LOCALAPPDATA", "").strip()
-    return str(Path(state or Path("~/.local/state").expanduser(), "otelflow", "spool", quote(_service(), safe="")))
+    return str(Path(state or Path("~/.local/state").expanduser(), "otelflow", "spool", quote(_service_name(), safe="")))
 
 
-def _service() -> str:
+def _service_name() -> str:
     name = os.environ.get("OTEL_SERVICE_NAME", "").strip()
     for pair in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","):
         key, _, value = pair.partition("=")

@@ -1,8 +1,9 @@
-"""Spans as lines of OTLP/JSON, by way of OpenTelemetry's own protobuf encoder.
+"""Encode spans as lines of OTLP/JSON, with OpenTelemetry's own protobuf encoder as the first step.
 
 The encoding is that of https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding in the lines of
 https://opentelemetry.io/docs/specs/otel/protocol/file-exporter/: ids in hex, lowerCamelCase, 64-bit integers as decimal
-strings, enum values as integers. ``json_format`` of protobuf writes ids in base64, and takes several times as long.
+strings, enum values as integers. protobuf's ``json_format`` is no alternative: it writes ids in base64, and takes
+several times as long.
 """
 
 from __future__ import annotations
@@ -11,79 +12,82 @@ import math
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from json.encoder import encode_basestring as quoted
+from json.encoder import encode_basestring as quote
 from typing import Any
 
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace import ReadableSpan
 
-__all__ = ["MOST_BYTES", "lines_of"]
+__all__ = ["MAX_LINE_BYTES", "lines_of"]
 
-MOST_BYTES = 1_000_000
-"""Length beyond which a batch becomes several lines. Readers have limits: the Collector's is 1 MiB a line, unless
-``max_log_size`` says otherwise. A single span that is longer has a line of its own."""
+MAX_LINE_BYTES = 1_000_000
+"""Length in bytes above which a batch is split into several lines. Readers have limits: the Collector's is 1 MiB a line
+by default (``max_log_size``). A single span that is longer gets a line of its own."""
 
-_RESOURCE, _SCOPE = '{"scopeSpans":[', '{"spans":['
-"""Spans stand before their scope and resource: a file then begins with ids of its own. The Collector knows a file by
-its first 1,000 bytes, and takes one that begins like another for that one, read already."""
+_RESOURCE_START, _SCOPE_START = '{"scopeSpans":[', '{"spans":['
+"""Spans are written before their scope and resource, so that each file begins with ids of its own. The Collector
+identifies a file by its first 1,000 bytes: it skips a file that begins like another one that it has read."""
 
-_Scope = tuple[list[str], str]
-"""The spans of a scope, and what stands after them."""
+_EncodedScope = tuple[list[str], str]
+"""The encoded spans of a scope, and the JSON text that follows them."""
 
 
 def lines_of(spans: Sequence[ReadableSpan]) -> tuple[bytes, int]:
-    """Lines that hold ``spans``, each ended, and how many of the spans could not be encoded.
+    """Encode ``spans`` as complete lines. Return them, and the number of spans that could not be encoded.
 
-    Where the batch as a whole cannot be encoded, its spans are, one by one: the others are not lost with one of them.
+    If the batch as a whole cannot be encoded, its spans are encoded one by one, so that one bad span does not cost the
+    others.
     """
     try:
-        return _lines(spans), 0
+        return _encode(spans), 0
     except Exception:
-        encoded = [line for span in spans if (line := _line_of_one(span))]
+        encoded = [line for span in spans if (line := _encode_one(span))]
         return b"".join(encoded), len(spans) - len(encoded)
 
 
-def _line_of_one(span: ReadableSpan) -> bytes:
-    """The line of ``span``, its texts mended; nothing where that does not help."""
+def _encode_one(span: ReadableSpan) -> bytes:
+    """Encode ``span`` with invalid text replaced. Return empty bytes if that fails as well."""
     try:
-        return _lines([_mended(span)])
+        return _encode([_with_valid_text(span)])
     except Exception:
         return b""
 
 
-def _lines(spans: Sequence[ReadableSpan]) -> bytes:
-    resources = [_resource_spans(each) for each in encode_spans(spans).resource_spans]
-    return "".join([line + "\n" for line in _joined(resources)]).encode()
+def _encode(spans: Sequence[ReadableSpan]) -> bytes:
+    resources = [_resource_spans(message) for message in encode_spans(spans).resource_spans]
+    return "".join([line + "\n" for line in _join_lines(resources)]).encode()
 
 
-def _joined(resources: list[tuple[list[_Scope], str]]) -> Iterator[str]:
-    """All in one line, or, where that would be too long, a part of the spans of one scope in each."""
-    whole = _line(
-        _RESOURCE + ",".join([_SCOPE + ",".join(spans) + tail for spans, tail in scopes]) + after
-        for scopes, after in resources
+def _join_lines(resources: list[tuple[list[_EncodedScope], str]]) -> Iterator[str]:
+    """Yield one line for all spans or, if it would be too long, lines with spans of one scope each."""
+    single_line = _line(
+        _RESOURCE_START + ",".join([_SCOPE_START + ",".join(spans) + tail for spans, tail in scopes]) + resource_tail
+        for scopes, resource_tail in resources
     )
-    if _size(whole) <= MOST_BYTES:
-        yield whole
+    if _byte_length(single_line) <= MAX_LINE_BYTES:
+        yield single_line
         return
-    for scopes, after in resources:
+    for scopes, resource_tail in resources:
         for spans, tail in scopes:
-            for part in _parts(spans, MOST_BYTES - _size(_line([_RESOURCE + _SCOPE + tail + after]))):
-                yield _line([_RESOURCE + _SCOPE + ",".join(part) + tail + after])
+            for part in _split_spans(
+                spans, MAX_LINE_BYTES - _byte_length(_line([_RESOURCE_START + _SCOPE_START + tail + resource_tail]))
+            ):
+                yield _line([_RESOURCE_START + _SCOPE_START + ",".join(part) + tail + resource_tail])
 
 
-def _parts(spans: list[str], most: int) -> Iterator[list[str]]:
+def _split_spans(spans: list[str], max_bytes: int) -> Iterator[list[str]]:
     part: list[str] = []
     size = 0
     for span in spans:
-        size += _size(span) + 1
-        if part and size > most:
+        size += _byte_length(span) + 1
+        if part and size > max_bytes:
             yield part
-            part, size = [], _size(span) + 1
+            part, size = [], _byte_length(span) + 1
         part.append(span)
     yield part
 
 
-def _size(text: str) -> int:
+def _byte_length(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode())
 
 
@@ -91,24 +95,24 @@ def _line(resources: Iterable[str]) -> str:
     return '{"resourceSpans":[' + ",".join(resources) + "]}"
 
 
-def _resource_spans(message: Any) -> tuple[list[_Scope], str]:
-    scopes = [_scope_spans(each) for each in message.scope_spans]
-    return scopes, '],"resource":' + _described(message.resource) + _schema(message) + "}"
+def _resource_spans(message: Any) -> tuple[list[_EncodedScope], str]:
+    scopes = [_scope_spans(scope) for scope in message.scope_spans]
+    return scopes, '],"resource":' + _resource_or_scope(message.resource) + _schema_url(message) + "}"
 
 
-def _scope_spans(message: Any) -> _Scope:
+def _scope_spans(message: Any) -> _EncodedScope:
     spans = [_span(span) for span in message.spans]
-    return spans, '],"scope":' + _described(message.scope) + _schema(message) + "}"
+    return spans, '],"scope":' + _resource_or_scope(message.scope) + _schema_url(message) + "}"
 
 
-def _schema(message: Any) -> str:
-    return ',"schemaUrl":' + quoted(message.schema_url) if message.schema_url else ""
+def _schema_url(message: Any) -> str:
+    return ',"schemaUrl":' + quote(message.schema_url) if message.schema_url else ""
 
 
-def _described(message: Any) -> str:
-    """A Resource, or an InstrumentationScope, which has name and version besides."""
+def _resource_or_scope(message: Any) -> str:
+    """Encode a Resource, or an InstrumentationScope, which also has a name and a version."""
     texts = ((name, getattr(message, name, "")) for name in ("name", "version"))
-    fields = [f'"{name}":{quoted(text)}' for name, text in texts if text]
+    fields = [f'"{name}":{quote(text)}' for name, text in texts if text]
     if message.attributes:
         fields.append('"attributes":' + _pairs(message.attributes))
     if message.dropped_attributes_count:
@@ -119,11 +123,11 @@ def _described(message: Any) -> str:
 def _span(span: Any) -> str:
     text = f'{{"traceId":"{span.trace_id.hex()}","spanId":"{span.span_id.hex()}"'
     if span.trace_state:
-        text += ',"traceState":' + quoted(span.trace_state)
+        text += ',"traceState":' + quote(span.trace_state)
     if span.parent_span_id:
         text += f',"parentSpanId":"{span.parent_span_id.hex()}"'
     text += (
-        f',"flags":{span.flags},"name":{quoted(span.name)},"kind":{span.kind}'
+        f',"flags":{span.flags},"name":{quote(span.name)},"kind":{span.kind}'
         f',"startTimeUnixNano":"{span.start_time_unix_nano}","endTimeUnixNano":"{span.end_time_unix_nano}"'
     )
     text += _attributes(span.attributes, span.dropped_attributes_count)
@@ -143,19 +147,19 @@ def _status(status: Any) -> str:
         return "{}"
     if not status.message:
         return f'{{"code":{status.code}}}'
-    return f'{{"message":{quoted(status.message)},"code":{status.code}}}'
+    return f'{{"message":{quote(status.message)},"code":{status.code}}}'
 
 
 def _event(event: Any) -> str:
     return (
-        f'{{"timeUnixNano":"{event.time_unix_nano}","name":{quoted(event.name)}'
+        f'{{"timeUnixNano":"{event.time_unix_nano}","name":{quote(event.name)}'
         + _attributes(event.attributes, event.dropped_attributes_count)
         + "}"
     )
 
 
 def _link(link: Any) -> str:
-    state = f',"traceState":{quoted(link.trace_state)}' if link.trace_state else ""
+    state = f',"traceState":{quote(link.trace_state)}' if link.trace_state else ""
     return (
         f'{{"traceId":"{link.trace_id.hex()}","spanId":"{link.span_id.hex()}"{state}'
         + _attributes(link.attributes, link.dropped_attributes_count)
@@ -170,8 +174,8 @@ def _attributes(pairs: Any, dropped: int) -> str:
 
 @lru_cache(1024)
 def _key(key: str) -> str:
-    """The same few keys are on every span."""
-    return '{"key":' + quoted(key) + ',"value":'
+    """Encode the key of a pair. Cached, because every span has the same few keys."""
+    return '{"key":' + quote(key) + ',"value":'
 
 
 def _pairs(pairs: Any) -> str:
@@ -181,7 +185,7 @@ def _pairs(pairs: Any) -> str:
 def _value(value: Any) -> str:
     kind = value.WhichOneof("value")
     if kind == "string_value":
-        return '{"stringValue":' + quoted(value.string_value) + "}"
+        return '{"stringValue":' + quote(value.string_value) + "}"
     if kind == "int_value":
         return f'{{"intValue":"{value.int_value}"}}'
     if kind == "bool_value":
@@ -203,33 +207,36 @@ def _double(number: float) -> str:
     return '"NaN"' if number != number else '"Infinity"' if number > 0 else '"-Infinity"'
 
 
-class _Mended:
-    """What upstream's encoder reads of ``of``, with some of it changed."""
+class _Overlay:
+    """A proxy for ``target`` that replaces some of the attributes that upstream's encoder reads."""
 
-    def __init__(self, of: Any, **changed: Any) -> None:
-        self.__dict__.update(changed, _of=of)
+    def __init__(self, target: Any, **replacements: Any) -> None:
+        self.__dict__.update(replacements, _target=target)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._of, name)
+        return getattr(self._target, name)
 
 
-def _mended(span: ReadableSpan) -> Any:
-    """``span`` with U+FFFD where its texts have halves of surrogate pairs, for which UTF-8 has no place.
+def _with_valid_text(span: ReadableSpan) -> Any:
+    """Return ``span`` with U+FFFD in the place of lone surrogates, which UTF-8 cannot encode.
 
-    They come from file names that are not UTF-8, mostly: the span of an ``open`` that failed has one in its status.
+    Most of them come from file names that are not UTF-8: the span of a failed ``open`` has one in its status.
     """
-    return _Mended(
+    return _Overlay(
         span,
-        name=_text(span.name),
-        attributes=_texts(span.attributes),
-        events=[_Mended(event, name=_text(event.name), attributes=_texts(event.attributes)) for event in span.events],
-        status=_Mended(span.status, description=_text(span.status.description)),
+        name=_valid_text(span.name),
+        attributes=_valid_attributes(span.attributes),
+        events=[
+            _Overlay(event, name=_valid_text(event.name), attributes=_valid_attributes(event.attributes))
+            for event in span.events
+        ],
+        status=_Overlay(span.status, description=_valid_text(span.status.description)),
     )
 
 
-def _texts(attributes: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {_text(key): _text(value) for key, value in (attributes or {}).items()}
+def _valid_attributes(attributes: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {_valid_text(key): _valid_text(value) for key, value in (attributes or {}).items()}
 
 
-def _text(value: Any) -> Any:
+def _valid_text(value: Any) -> Any:
     return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if isinstance(value, str) else value

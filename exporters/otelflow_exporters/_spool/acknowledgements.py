@@ -1,7 +1,7 @@
-"""How many of the spans that a process has written to a folder each endpoint has acknowledged.
+"""Count how many spans of this process's segments each endpoint has acknowledged.
 
-What is not in the folder any more need not have been delivered: somebody may have taken the folder away. So a segment
-of a living process is removed by that process only, which looks before how far the endpoints have come.
+A segment that is gone from the folder need not have been delivered: somebody may have removed the folder. So only the
+process that wrote a segment removes it while it is alive, and before that it reads the endpoints' progress.
 """
 
 from __future__ import annotations
@@ -14,70 +14,71 @@ from otelflow_exporters._spool.record_format import START
 
 __all__ = ["Acknowledgements"]
 
-_MOST_MISSING = 100
-"""Segments that were taken away, for which an answer may still come; of older ones none does."""
+_MAX_MISSING = 100
+"""Number of missing segments to keep counts of. For these a response may still arrive; for older ones it does not."""
 
 
-class _Own:
-    """A segment of this process."""
+class _OwnSegment:
+    """The counts of one segment of this process."""
 
-    __slots__ = ("_sent", "written")
+    __slots__ = ("_progress", "written_spans")
 
     def __init__(self, keys: Iterable[str]) -> None:
-        self.written = 0
-        """Spans so far."""
-        self._sent: dict[str, tuple[int, int]] = dict.fromkeys(keys, (START, 0))
-        """By endpoint, up to where in the file it has it, and how many spans are before."""
+        self.written_spans = 0
+        """Spans written to it so far."""
+        self._progress: dict[str, tuple[int, int]] = dict.fromkeys(keys, (START, 0))
+        """By endpoint: the offset up to which it has the file, and the number of spans before that."""
 
     @property
-    def acknowledged(self) -> int:
-        """Spans that every endpoint has."""
-        return min((spans for _, spans in self._sent.values()), default=self.written)
+    def acknowledged_spans(self) -> int:
+        """Number of spans that every endpoint has."""
+        return min((spans for _, spans in self._progress.values()), default=self.written_spans)
 
-    def sent(self, key: str, begin: int, end: int, spans: int | None, segment: Segment | None) -> None:
-        """An endpoint has what is from ``begin`` to ``end``. ``spans`` None: they are counted in the file."""
-        known, before = self._sent[key]
-        if end <= known:
+    def acknowledge(self, key: str, begin: int, end: int, spans: int | None, segment: Segment | None) -> None:
+        """Record that an endpoint has the bytes from ``begin`` to ``end``. If ``spans`` is None, count them in the
+        file."""
+        acknowledged_to, spans_before = self._progress[key]
+        if end <= acknowledged_to:
             return
-        if spans is None or begin != known:  # another process has sent some, or it was sent again
+        if spans is None or begin != acknowledged_to:  # another process sent some, or they were sent again
             if segment is None:
                 return
-            spans = sum(part.spans for part in segment.read(known) if part.end <= end)
-        self._sent[key] = end, before + spans
+            spans = sum(part.spans for part in segment.read(acknowledged_to) if part.end <= end)
+        self._progress[key] = end, spans_before + spans
 
 
 class Acknowledgements:
-    """The account of one process's segments. Any thread may call anything here."""
+    """The acknowledged spans of one process's segments. Thread-safe."""
 
     def __init__(self, folder: Folder, keys: list[str]) -> None:
         self._folder, self._keys = folder, keys
-        self.begin()
+        self.reset()
 
-    def begin(self) -> None:
-        """Start empty; also in a forked child."""
+    def reset(self) -> None:
+        """Start with no segments. Also called in a forked child."""
         self._lock = threading.RLock()
-        self._segments: dict[str, _Own] = {}
-        self._missing: dict[str, _Own] = {}
-        self._settled = self._gone = 0
-        self._is_left = False
+        self._segments: dict[str, _OwnSegment] = {}
+        self._missing: dict[str, _OwnSegment] = {}
+        self._settled_spans = self._removed_spans = 0
+        self._is_shut_down = False
 
-    def wrote(self, stem: str, spans: int) -> None:
-        """So many spans more are in the segment."""
+    def add(self, stem: str, spans: int) -> None:
+        """Add the number of spans written to a segment."""
         with self._lock:
             own = self._segments.get(stem)
             if own is None:
-                own = self._segments[stem] = _Own(self._keys)
-            own.written += spans
+                own = self._segments[stem] = _OwnSegment(self._keys)
+            own.written_spans += spans
 
-    def sent(self, key: str, stem: str, begin: int, end: int, spans: int) -> None:
-        """An endpoint has answered for what is from ``begin`` to ``end`` in the segment."""
+    def acknowledge(self, key: str, stem: str, begin: int, end: int, spans: int) -> None:
+        """Record that an endpoint has responded to the bytes from ``begin`` to ``end`` of a segment."""
         with self._lock:
             own = self._segments.get(stem) or self._missing.get(stem)
             if own is not None:
-                own.sent(key, begin, end, spans, self._folder.segment(stem))
+                own.acknowledge(key, begin, end, spans, self._folder.segment(stem))
 
-    def look(self) -> None:
-        """Take in what other processes have sent, and which segments are not there any more."""
+    def refresh(self) -> None:
+        """Read from the folder what other processes have sent, and which segments are missing."""
         with self._lock:
             if not self._segments:
                 return
@@ -85,52 +86,53 @@ class Acknowledgements:
             for stem, own in list(self._segments.items()):
                 segment = self._folder.segment(stem)
                 if segment is None:
-                    self._miss(stem)
+                    self._mark_missing(stem)
                     continue
-                for key, sent in progress.items():
-                    own.sent(key, START, sent.get(stem, START), None, segment)
+                for key, offsets in progress.items():
+                    own.acknowledge(key, START, offsets.get(stem, START), None, segment)
 
-    def _miss(self, stem: str) -> None:
+    def _mark_missing(self, stem: str) -> None:
         own = self._segments.pop(stem)
-        if self._is_left and set(self._keys) <= set(self._folder.keys()):  # whoever came next has sent and removed it
-            self._settled += own.written
+        # After the shutdown, another process may send the segment and remove it.
+        if self._is_shut_down and set(self._keys) <= set(self._folder.keys()):
+            self._settled_spans += own.written_spans
             return
         self._missing[stem] = own
-        if len(self._missing) > _MOST_MISSING:
+        if len(self._missing) > _MAX_MISSING:
             oldest = self._missing.pop(next(iter(self._missing)))
-            self._settled += oldest.acknowledged
-            self._gone += oldest.written - oldest.acknowledged
+            self._settled_spans += oldest.acknowledged_spans
+            self._removed_spans += oldest.written_spans - oldest.acknowledged_spans
 
-    def removed(self, stem: str) -> None:
-        """Whoever removed the segment has counted what was lost with it: all of it is dealt with."""
+    def mark_removed(self, stem: str) -> None:
+        """Settle all spans of a segment: the process that removed it has counted those that were lost."""
         with self._lock:
             own = self._segments.pop(stem, None) or self._missing.pop(stem, None)
             if own is not None:
-                self._settled += own.written
+                self._settled_spans += own.written_spans
 
-    def finish(self, segment: Segment) -> int:
-        """Every endpoint has the whole segment, which is about to be removed. How many of its spans nobody has counted:
-        they are in bytes that could not be read."""
+    def finish_segment(self, segment: Segment) -> int:
+        """Settle a segment that every endpoint has, before it is removed. Return the number of its spans that nobody
+        has counted: they are in bytes that could not be read."""
         with self._lock:
             own = self._segments.pop(segment.stem, None)
             if own is None:
                 return 0
             for key in self._keys:
-                own.sent(key, START, segment.size, None, segment)
-            unread = max(0, own.written - own.acknowledged)
-            self._settled += own.acknowledged + unread
+                own.acknowledge(key, START, segment.size, None, segment)
+            unread = max(0, own.written_spans - own.acknowledged_spans)
+            self._settled_spans += own.acknowledged_spans + unread
             return unread
 
-    def leave(self) -> None:
-        """This process removes its segments no more: others do."""
+    def mark_shut_down(self) -> None:
+        """Leave the removal of this process's segments to other processes from now on."""
         with self._lock:
-            self._is_left = True
+            self._is_shut_down = True
 
-    def count(self) -> tuple[int, int]:
-        """How many spans are dealt with, delivered or counted as lost; and how many were in segments that somebody took
-        away before that."""
+    def count_spans(self) -> tuple[int, int]:
+        """Return the number of settled spans (delivered, or counted as lost), and of spans in segments that somebody
+        removed before that."""
         with self._lock:
-            missing = tuple(self._missing.values())  # a signal handler may come in between, and write
-            acknowledged = sum(own.acknowledged for own in (*self._segments.values(), *missing))
-            gone = sum(max(0, own.written - own.acknowledged) for own in missing)
-            return self._settled + acknowledged, self._gone + gone
+            missing = tuple(self._missing.values())  # a copy: a signal handler may change it meanwhile
+            acknowledged = sum(own.acknowledged_spans for own in (*self._segments.values(), *missing))
+            removed_spans = sum(max(0, own.written_spans - own.acknowledged_spans) for own in missing)
+            return self._settled_spans + acknowledged, self._removed_spans + removed_spans

@@ -1,4 +1,4 @@
-"""Deliver a request to a destination: whole, or in parts where it is too large or malformed."""
+"""Deliver a request to a destination: whole, or in parts if it is too large or malformed."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from otelflow._otlp.partition import Part, Partition
 from otelflow._otlp.response import Outcome, Response, Sender
 from otelflow_exporters._spool.destination import Destination
 
-__all__ = ["deliver", "encode", "new_sender", "spans_of", "split"]
+__all__ = ["count_spans", "deliver", "encode", "new_sender", "split"]
 
-_MOST_BYTES = 3_500_000
-"""Beyond it a request is not even tried whole: the Collector's gRPC receiver takes 4 MiB."""
+_MAX_WHOLE_REQUEST_BYTES = 3_500_000
+"""Size above which a request is always split before it is sent: the Collector's gRPC receiver accepts 4 MiB."""
 
 
 def encode(spans: Sequence[ReadableSpan]) -> bytes:
-    """A request of the spans."""
+    """Encode spans as a request."""
     encoded: bytes = encode_spans(spans).SerializeToString()
     return encoded
 
 
-def spans_of(payload: bytes) -> int:
-    """How many spans are in a request; 0 for what is none."""
+def count_spans(payload: bytes) -> int:
+    """Return the number of spans in a request; 0 if the bytes are not a request."""
     try:
         request = ExportTraceServiceRequest.FromString(payload)
     except Exception:
@@ -35,19 +35,19 @@ def spans_of(payload: bytes) -> int:
 
 
 def split(payload: bytes) -> tuple[bytes, bytes] | None:
-    """The request as two with half the spans each; None where it cannot be."""
-    total = spans_of(payload)
+    """Return the request as two requests with half the spans each. None if it has fewer than two spans."""
+    total = count_spans(payload)
     if total < 2:
         return None
     halves = []
     for low, high in ((0, total // 2), (total // 2, total)):
-        request, at = ExportTraceServiceRequest.FromString(payload), 0
+        request, position = ExportTraceServiceRequest.FromString(payload), 0
         for resource in request.resource_spans:
             for scope in resource.scope_spans:
                 count = len(scope.spans)
-                del scope.spans[max(0, high - at) :]
-                del scope.spans[: max(0, low - at)]
-                at += count
+                del scope.spans[max(0, high - position) :]
+                del scope.spans[: max(0, low - position)]
+                position += count
         halves.append(request.SerializeToString())
     return halves[0], halves[1]
 
@@ -56,16 +56,16 @@ def deliver(
     payload: bytes,
     spans: int,
     send: Callable[[Part], Response | None],
-    settled: Callable[[int, str | None, str], None],
+    on_settled: Callable[[int, str | None, str], None],
 ) -> bool:
-    """Send a request, in parts where that is necessary; see :class:`otelflow._otlp.partition.Partition`."""
+    """Send a request, in parts if necessary. Return what :meth:`otelflow._otlp.partition.Partition.deliver` does."""
 
     def send_small(part: Part) -> Response | None:
-        if len(part.payload) > _MOST_BYTES and spans_of(part.payload) > 1:
+        if len(part.payload) > _MAX_WHOLE_REQUEST_BYTES and count_spans(part.payload) > 1:
             return Response(Outcome.TOO_LARGE)
         return send(part)
 
-    return Partition(send_small, split, settled).deliver(Part(payload, spans, True))
+    return Partition(send_small, split, on_settled).deliver(Part(payload, spans, True))
 
 
 def new_sender(destination: Destination) -> Sender:
@@ -78,6 +78,6 @@ def new_sender(destination: Destination) -> Sender:
         return otlp_sender(destination.endpoint)
     except ImportError as error:
         raise ImportError(
-            f"otelflow_spool cannot send to {destination.shown}: {error}. Install what it needs: "
+            f"otelflow_spool cannot send to {destination.display_url}: {error}. Install what it needs: "
             "pip install 'otelflow-exporters[spool]'"
         ) from error

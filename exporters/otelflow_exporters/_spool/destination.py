@@ -1,4 +1,4 @@
-"""Destinations of a spool: the OTLP endpoints that it sends to, each with its name in the folder's files."""
+"""Destinations of a spool: the OTLP endpoints that it sends to, each with a key that names its files."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from otelflow.errors import ConfigError
 __all__ = ["OTELFLOW_EXPORTER_SPOOL_ENDPOINTS", "Destination", "destinations"]
 
 OTELFLOW_EXPORTER_SPOOL_ENDPOINTS = "OTELFLOW_EXPORTER_SPOOL_ENDPOINTS"
-"""Environment: several endpoints, separated by commas, instead of ``OTEL_EXPORTER_OTLP_ENDPOINT``. Each gets all spans;
-one that is down holds up none of the others. They share headers, certificates, timeout and compression."""
+"""Environment: several endpoints, separated by commas, instead of ``OTEL_EXPORTER_OTLP_ENDPOINT``. Each gets all spans.
+An endpoint that is down does not delay the others. They share headers, certificates, timeout and compression."""
 
 _PATH = signal_path("traces")
 
@@ -38,35 +38,38 @@ class Destination(NamedTuple):
 
     @property
     def key(self) -> str:
-        """Its name in files: an endpoint may hold credentials."""
+        """Name of the endpoint in file names: a hash, because the URL may hold credentials."""
         url = self.endpoint.url
         return hashlib.sha256((url if "://" in url else f"http://{url}").encode()).hexdigest()[:12]
 
     @property
-    def shown(self) -> str:
-        """Its URL without credentials and query."""
+    def display_url(self) -> str:
+        """The URL without credentials and query, for messages."""
         return self.endpoint.bare_url
 
 
 def destinations(url: str | None = None, headers: Mapping[str, str] | None = None) -> list[Destination]:
-    """Return where to send: to ``url``, or else where the environment says.
+    """Return the destinations: ``url``, or else the endpoints of the environment.
 
-    A value of the environment that cannot be used is logged and passed over: the spool keeps the spans meanwhile.
+    An invalid value of the environment is logged and ignored: the spool keeps the spans meanwhile.
 
     Args:
-        url: The only endpoint, in the place of the environment's.
-        headers: Sent in the place of the environment's.
+        url: The only endpoint, instead of the environment's endpoints.
+        headers: Headers of each request, instead of the environment's headers.
+
+    Returns:
+        The destinations, at least one.
     """
     return [_destination(setting, is_base, headers) for setting, is_base in _urls(url)]
 
 
 def _urls(url: str | None) -> Iterator[tuple[Setting, bool]]:
-    """Each endpoint, and whether it always gets the signal's path."""
+    """Yield each endpoint, and whether it is a base URL that always gets the signal's path."""
     if url:
         yield Setting(url, "configure(endpoint=...)"), False
         return
-    several = os.environ.get(OTELFLOW_EXPORTER_SPOOL_ENDPOINTS, "")
-    urls = dict.fromkeys(text.strip() for text in several.split(",") if text.strip())
+    endpoints = os.environ.get(OTELFLOW_EXPORTER_SPOOL_ENDPOINTS, "")
+    urls = dict.fromkeys(text.strip() for text in endpoints.split(",") if text.strip())
     for text in urls:
         yield Setting(text, OTELFLOW_EXPORTER_SPOOL_ENDPOINTS), True
     if not urls:
@@ -78,22 +81,22 @@ def _destination(address: Setting, is_base: bool, headers: Mapping[str, str] | N
         protocol = find_protocol(address.text)
     except ConfigError as error:
         protocol = protocol_of_port(address.text)
-        _logger.warning("otelflow_spool uses %s: %s", protocol.text, error)
-    url = address if protocol.text == GRPC else address._replace(text=_http_url(address, is_base))
+        _logger.warning("otelflow_spool uses the protocol %s: %s", protocol.text, error)
+    url = address if protocol.text == GRPC else address._replace(text=_complete_http_url(address, is_base))
     endpoint = find_endpoint(url=url, is_base=is_base, protocol=protocol, headers=headers, is_checked=False)
-    return Destination(_usable(endpoint))
+    return Destination(_drop_invalid_values(endpoint))
 
 
-def _http_url(address: Setting, is_base: bool) -> str:
-    """The URL with a scheme; a base that has the signal's path already, without it."""
+def _complete_http_url(address: Setting, is_base: bool) -> str:
+    """Return the URL with a scheme. Remove the signal's path from a base URL that already has it."""
     url = f"http://{address.text}" if address.text and "://" not in address.text else address.text
     if is_base and address.source != "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT":
         url = url.rstrip("/").removesuffix(_PATH)
     return url
 
 
-def _usable(endpoint: Endpoint) -> Endpoint:
-    """The endpoint without values that a sender would refuse."""
+def _drop_invalid_values(endpoint: Endpoint) -> Endpoint:
+    """Return the endpoint without values that a sender would reject."""
     try:
         endpoint.timeout_seconds()
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""A spool's folder: whose segments are in it, how far each endpoint has come, who is alive, what was lost."""
+"""A spool's folder: the segments, the progress of each endpoint, the living processes and the losses."""
 
 from __future__ import annotations
 
@@ -17,17 +17,19 @@ from otelflow_exporters._spool.record_format import START, Damage, Record, scan
 
 __all__ = ["Folder", "Segment", "forget_lock", "lock_at"]
 
-_NAME = re.compile(r"(\d{20})-(\d+\.[0-9a-f]{16})-([0-9a-f]{16})\.(open|spool)")
-"""When it was begun (nanoseconds since the epoch), by whom, its marker; ``open`` while its process appends to it."""
+_SEGMENT_NAME = re.compile(r"(\d{20})-(\d+\.[0-9a-f]{16})-([0-9a-f]{16})\.(open|spool)")
+"""Name of a segment: creation time (nanoseconds since the epoch), identity of its process, and marker. The extension is
+``open`` while the process appends to it."""
 
-_IDENTITY = re.compile(r"(\d+\.[0-9a-f]{16})\.(alive|flows)")
+_PROCESS_FILE_NAME = re.compile(r"(\d+\.[0-9a-f]{16})\.(alive|flows)")
 
-_PROGRESS = re.compile(r"sent-([0-9a-f]{12})\.json")
+_PROGRESS_FILE_NAME = re.compile(r"sent-([0-9a-f]{12})\.json")
 
-_FORGOTTEN_SECONDS = 86_400
+_PROGRESS_MAX_AGE_SECONDS = 86_400
+"""Age at which the progress of an endpoint that is not in use any more is deleted."""
 
-_MOST_LOSSES_BYTES = 1_000_000
-_PATIENCE_SECONDS = 5.0
+_MAX_LOSSES_BYTES = 1_000_000
+_LOCK_TIMEOUT_SECONDS = 5.0
 
 
 class Segment(NamedTuple):
@@ -42,11 +44,11 @@ class Segment(NamedTuple):
 
     @property
     def stem(self) -> str:
-        """Its name whether it is open or not."""
+        """The name without its extension, which is the same whether the segment is open or sealed."""
         return os.path.basename(self.path).partition(".spool")[0].partition(".open")[0]
 
     def read(self, offset: int = START) -> Iterator[Record | Damage]:
-        """Its records from there on. Nothing where it is gone."""
+        """Yield its records and damaged parts from ``offset`` on. Yield nothing if it was removed."""
         try:
             with open(self.path, "rb") as file:
                 file.seek(offset)
@@ -57,27 +59,27 @@ class Segment(NamedTuple):
 
 
 def _segment_at(path: str) -> Segment | None:
-    name = _NAME.fullmatch(os.path.basename(path))
+    name = _SEGMENT_NAME.fullmatch(os.path.basename(path))
     if name is None:
         return None
     created, identity, marker, state = name.groups()
     try:
-        size = os.stat(path).st_size  # not a directory entry's: Windows does not keep that up to date
-    except OSError:  # delivered a moment ago
+        size = os.stat(path).st_size  # not the directory entry's size: Windows does not keep that up to date
+    except OSError:  # it was delivered and removed a moment ago
         return None
     return Segment(int(created), identity, bytes.fromhex(marker), state == "open", path, size)
 
 
 def lock_at(path: str) -> FileLock:
-    """A lock on a file. It belongs to an open file, so it ends with the process that holds it."""
+    """Return a lock on a file. It belongs to an open file, so it ends with the process that holds it."""
     return FileLock(path, mode=0o600, thread_local=False)
 
 
 def forget_lock(lock: FileLock) -> None:
-    """Let go, in a forked child, of a lock that the parent holds: releasing it would release the parent's."""
+    """Close a lock that a forked child has inherited, without releasing it: that would release the parent's lock."""
     state = getattr(lock, "_context", None)
     descriptor = getattr(state, "lock_file_fd", None)
-    if state is not None and isinstance(descriptor, int):  # newer releases have closed it by themselves
+    if state is not None and isinstance(descriptor, int):  # newer releases of filelock have closed it already
         with contextlib.suppress(OSError):
             os.close(descriptor)
         state.lock_file_fd = None
@@ -85,160 +87,164 @@ def forget_lock(lock: FileLock) -> None:
 
 @dataclass
 class Folder:
-    """The folder at ``path``. Safe for several processes; for several threads where it says so."""
+    """The folder at ``path``. Several processes may use it at the same time."""
 
     path: str
 
     def __post_init__(self) -> None:
-        self._counted: dict[str, tuple[int, int, int]] = {}
-        self._unsaved: dict[str, dict[str, int]] = {}
+        self._span_counts: dict[str, tuple[int, int, int]] = {}
+        self._unsaved_progress: dict[str, dict[str, int]] = {}
 
     def at(self, name: str) -> str:
         return os.path.join(self.path, name)
 
-    def make(self) -> None:
-        """Make what is missing of it, for its owner only. Raises OSError."""
+    def create(self) -> None:
+        """Create the folder and missing parents, for their owner only. Raises OSError."""
         folder, missing = self.path, []
         while not os.path.isdir(folder) and folder != os.path.dirname(folder):
             missing.append(folder)
             folder = os.path.dirname(folder)
         for folder in reversed(missing):
-            with contextlib.suppress(FileExistsError):  # another process is as far
+            with contextlib.suppress(FileExistsError):  # another process created it
                 os.mkdir(folder, 0o700)
 
     @contextlib.contextmanager
-    def kept(self, seconds: float) -> Iterator[None]:
-        """Hold the lock under which processes come into the folder and are found dead. Raises Timeout and OSError."""
+    def locked(self, seconds: float) -> Iterator[None]:
+        """Hold the lock under which processes register and dead ones are detected. Raises Timeout and OSError."""
         with lock_at(self.at("folder.lock")).acquire(timeout=seconds, poll_interval=0.01):
             yield
 
     # --- segments -----------------------------------------------------------------------------------------------
 
     def segments(self) -> list[Segment]:
-        """All segments, the oldest first."""
-        found = []
+        """Return all segments, the oldest first."""
+        segments = []
         with contextlib.suppress(OSError), os.scandir(self.path) as entries:
             for entry in entries:
                 segment = _segment_at(entry.path)
                 if segment is not None:
-                    found.append(segment)
-        return sorted(found)
+                    segments.append(segment)
+        return sorted(segments)
 
     def segment(self, stem: str) -> Segment | None:
-        """That segment; None where it is gone."""
-        for state in ("spool", "open", "spool"):  # looked for twice, for it may be renamed in between
+        """Return the segment with that stem. None if it was removed."""
+        for state in ("spool", "open", "spool"):  # twice, because it may be renamed meanwhile
             segment = _segment_at(self.at(f"{stem}.{state}"))
             if segment is not None:
                 return segment
         return None
 
     def new_segment(self, identity: str, marker: bytes) -> str:
-        """The path for a segment that begins now."""
+        """Return the path for a segment that begins now."""
         return self.at(f"{time.time_ns():020d}-{identity}-{marker.hex()}.open")
 
     def waiting(self, keys: Iterable[str]) -> list[tuple[Segment, int]]:
-        """The segments that are not at every endpoint, each with the offset from which on it is not."""
+        """Return the segments that some endpoint does not have, with the offset of the first undelivered byte."""
         progress = [self.progress(key) for key in keys]
-        waiting = []
+        pending = []
         for segment in self.segments():
-            offset = min((one.get(segment.stem, START) for one in progress), default=START)
+            offset = min((offsets.get(segment.stem, START) for offsets in progress), default=START)
             if segment.size > offset:
-                waiting.append((segment, offset))
-        return waiting
+                pending.append((segment, offset))
+        return pending
 
     def spans_in(self, segment: Segment, offset: int) -> int:
-        """How many spans wait in it. Counted again only when it changes."""
-        counted = self._counted.get(segment.stem)
-        if counted is None or counted[:2] != (segment.size, offset):
-            if len(self._counted) > 10_000:
-                self._counted.clear()
+        """Count the spans of a segment from ``offset`` on. Cached until the segment changes."""
+        entry = self._span_counts.get(segment.stem)
+        if entry is None or entry[:2] != (segment.size, offset):
+            if len(self._span_counts) > 10_000:
+                self._span_counts.clear()
             spans = sum(part.spans for part in segment.read(offset) if isinstance(part, Record))
-            counted = self._counted[segment.stem] = segment.size, offset, spans
-        return counted[2]
+            entry = self._span_counts[segment.stem] = segment.size, offset, spans
+        return entry[2]
 
-    def sweep(self, keys: Collection[str], own: str = "", finish: Callable[[Segment], None] | None = None) -> None:
-        """Remove the segments that nobody appends to and that all endpoints have, and what is noted of endpoints that
-        nobody has sent to for long.
+    def remove_delivered(
+        self, keys: Collection[str], own_identity: str = "", on_delivered: Callable[[Segment], None] | None = None
+    ) -> None:
+        """Remove the sealed segments that all endpoints have, and the progress of other endpoints not used for a day.
 
-        Those of other processes that are alive are left to them, which look before how far the endpoints have come; a
-        segment of the process ``own`` is given to ``finish`` before it goes.
+        Living processes remove their own segments, because they read the endpoints' progress before. A segment of the
+        process ``own_identity`` is passed to ``on_delivered`` before it is removed.
         """
-        ended = [segment for segment in self.segments() if not segment.is_open]
-        progress = [self.progress(key) for key in keys] if ended else []
-        for segment in ended:
-            is_own = segment.identity == own
+        sealed = [segment for segment in self.segments() if not segment.is_open]
+        progress = [self.progress(key) for key in keys] if sealed else []
+        for segment in sealed:
+            is_own = segment.identity == own_identity
             if not is_own and os.path.exists(self.at(f"{segment.identity}.alive")):
                 continue
-            if all(one.get(segment.stem, START) >= segment.size for one in progress):
-                if is_own and finish is not None:
-                    finish(segment)
+            if all(offsets.get(segment.stem, START) >= segment.size for offsets in progress):
+                if is_own and on_delivered is not None:
+                    on_delivered(segment)
                 with contextlib.suppress(OSError):
                     os.unlink(segment.path)
         for key in set(self.keys()) - set(keys):
             with contextlib.suppress(OSError):
-                if time.time() - os.stat(self.at(f"sent-{key}.json")).st_mtime > _FORGOTTEN_SECONDS:
+                if time.time() - os.stat(self.at(f"sent-{key}.json")).st_mtime > _PROGRESS_MAX_AGE_SECONDS:
                     os.unlink(self.at(f"sent-{key}.json"))
 
     # --- progress -----------------------------------------------------------------------------------------------
 
     def keys(self) -> list[str]:
-        """The endpoints that something was sent to."""
+        """Return the keys of the endpoints that something was sent to."""
         with contextlib.suppress(OSError):
-            names = (_PROGRESS.fullmatch(name) for name in os.listdir(self.path))
+            names = (_PROGRESS_FILE_NAME.fullmatch(name) for name in os.listdir(self.path))
             return sorted(name[1] for name in names if name)
         return []
 
     def endpoint_of(self, key: str) -> str:
-        """What the endpoint is called."""
+        """Return the URL of an endpoint, or its key if the URL is unknown."""
         return str(self._read_progress(key).get("endpoint", key))
 
     def _read_progress(self, key: str) -> dict[str, Any]:
         try:
             with open(self.at(f"sent-{key}.json"), encoding="utf-8") as file:
-                read = json.load(file)
-        except (OSError, ValueError):  # none yet, or damaged: it is all sent again
+                content = json.load(file)
+        except (OSError, ValueError):  # missing or damaged: everything is sent again
             return {}
-        return read if isinstance(read, dict) else {}
+        return content if isinstance(content, dict) else {}
 
     def progress(self, key: str) -> dict[str, int]:
-        """By segment, up to where the endpoint has it."""
+        """Return, by the stem of the segment, the offset up to which the endpoint has it."""
         sent = self._read_progress(key).get("sent")
-        read = {stem: at for stem, at in sent.items() if isinstance(at, int)} if isinstance(sent, dict) else {}
-        for stem, offset in self._unsaved.get(key, {}).items():
-            read[stem] = max(offset, read.get(stem, 0))
-        return read
+        offsets = {stem: at for stem, at in sent.items() if isinstance(at, int)} if isinstance(sent, dict) else {}
+        for stem, offset in self._unsaved_progress.get(key, {}).items():
+            offsets[stem] = max(offset, offsets.get(stem, 0))
+        return offsets
 
     def save_progress(self, key: str, endpoint: str, progress: dict[str, int]) -> None:
-        """Keep it, without the segments that are gone. Where the disk is full it is kept in memory: what is delivered
-        makes room, and after a crash, it is sent again."""
+        """Save the progress of an endpoint, without removed segments.
+
+        If the disk is full, keep it in memory: removing delivered segments makes room. After a crash in this state
+        their records are sent again.
+        """
         for stem in list(progress):
             if self.segment(stem) is None:
                 del progress[stem]
         path = self.at(f"sent-{key}.json")
-        written = f"{path}.{os.getpid()}"
+        temporary = f"{path}.{os.getpid()}"
         try:
-            with open(os.open(written, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
                 json.dump({"endpoint": endpoint, "sent": progress}, file)
-            os.replace(written, path)
-            self._unsaved.pop(key, None)
+            os.replace(temporary, path)
+            self._unsaved_progress.pop(key, None)
         except OSError:
-            self._unsaved[key] = dict(progress)
+            self._unsaved_progress[key] = dict(progress)
             with contextlib.suppress(OSError):
-                os.unlink(written)
+                os.unlink(temporary)
 
-    # --- the living and the dead --------------------------------------------------------------------------------
+    # --- living and dead processes ------------------------------------------------------------------------------
 
     def identities(self) -> set[str]:
-        """The processes that have left something in the folder that ends with them."""
-        found = {segment.identity for segment in self.segments() if segment.is_open}
+        """Return the identities of the processes that have an open segment, a lock or a journal in the folder."""
+        identities = {segment.identity for segment in self.segments() if segment.is_open}
         with contextlib.suppress(OSError):
-            names = (_IDENTITY.fullmatch(name) for name in os.listdir(self.path))
-            found |= {name[1] for name in names if name}
-        return found
+            names = (_PROCESS_FILE_NAME.fullmatch(name) for name in os.listdir(self.path))
+            identities |= {name[1] for name in names if name}
+        return identities
 
-    def enter(self, identity: str) -> FileLock:
-        """Be alive: the lock to hold for as long as the process appends. Raises OSError and Timeout."""
-        with self.kept(_PATIENCE_SECONDS):
+    def register(self, identity: str) -> FileLock:
+        """Register a process as alive. Return the lock that it holds while it appends. Raises OSError and Timeout."""
+        with self.locked(_LOCK_TIMEOUT_SECONDS):
             lock = lock_at(self.at(f"{identity}.alive"))
             lock.acquire(timeout=0)
         return lock
@@ -252,20 +258,21 @@ class Folder:
         lock.release()
         return False
 
-    def bury(self, close_flows: Callable[[str, str], bool], own: Iterable[str]) -> int:
-        """Seal the segments of processes that are gone, and have their open flows closed; how many processes.
+    def bury(self, close_flows: Callable[[str, str], bool], own_identities: Iterable[str]) -> int:
+        """Seal the segments of dead processes and close their open flows. Return the number of these processes.
 
-        ``close_flows`` gets identity and path of a journal, and says whether that may go. Raises OSError and Timeout.
+        ``close_flows`` is called with the identity of a process and the path of its journal. If it returns True, the
+        journal is deleted. Raises OSError and Timeout.
         """
-        suspects = self.identities() - set(own)
-        buried = 0
-        if suspects:
-            with self.kept(0.1):
-                for identity in suspects:
-                    buried += self._bury_one(identity, close_flows)
-        return buried
+        candidates = self.identities() - set(own_identities)
+        count = 0
+        if candidates:
+            with self.locked(0.1):
+                for identity in candidates:
+                    count += self._recover_process(identity, close_flows)
+        return count
 
-    def _bury_one(self, identity: str, close_flows: Callable[[str, str], bool]) -> bool:
+    def _recover_process(self, identity: str, close_flows: Callable[[str, str], bool]) -> bool:
         path, journal = self.at(f"{identity}.alive"), self.at(f"{identity}.flows")
         lock = lock_at(path)
         try:
@@ -284,8 +291,8 @@ class Folder:
             os.unlink(path)
         return True
 
-    def last_sign_of(self, identity: str) -> int:
-        """When the process wrote something last, nanoseconds since the epoch."""
+    def last_write_time(self, identity: str) -> int:
+        """Return the time of the last write of a process, in nanoseconds since the epoch."""
         paths = [segment.path for segment in self.segments() if segment.identity == identity]
         times = [0]
         for path in (*paths, self.at(f"{identity}.flows")):
@@ -296,27 +303,31 @@ class Folder:
     # --- losses -------------------------------------------------------------------------------------------------
 
     def note_loss(self, owner: str, by: str, reason: str, spans: int, removed: str | None = None) -> None:
-        """Write down a loss, for the owner's account and for whoever looks. ``removed``: the segment that goes with it;
-        then also where it has no spans that wait. What cannot be written is not noted."""
+        """Append a loss to the folder's log, for the owner's account and ``otelflow spool status``.
+
+        ``owner`` is the process that wrote the spans, and ``by`` the one that notes the loss. ``removed`` is the stem
+        of a segment that is deleted with the loss; it is logged even if no spans are lost. If the log cannot be
+        written, the loss is not noted.
+        """
         path = self.at("losses.jsonl")
-        facts = {"time": time.time(), "owner": owner, "by": by, "reason": reason, "spans": spans}
-        line = json.dumps(facts if removed is None else {**facts, "removed": removed})
+        fields = {"time": time.time(), "owner": owner, "by": by, "reason": reason, "spans": spans}
+        line = json.dumps(fields if removed is None else {**fields, "removed": removed})
         with contextlib.suppress(OSError):
-            if os.path.exists(path) and os.stat(path).st_size > _MOST_LOSSES_BYTES:
+            if os.path.exists(path) and os.stat(path).st_size > _MAX_LOSSES_BYTES:
                 os.replace(path, f"{path}.1")
             with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a", encoding="utf-8") as file:
                 file.write(line + "\n")
 
-    def state_of_losses(self) -> tuple[int, int] | None:
-        """Something that is another one when a loss was noted."""
+    def losses_version(self) -> tuple[int, int] | None:
+        """Return a value that changes when a loss is noted."""
         try:
-            found = os.stat(self.at("losses.jsonl"))
+            status = os.stat(self.at("losses.jsonl"))
         except OSError:
             return None
-        return found.st_ino, found.st_size
+        return status.st_ino, status.st_size
 
     def losses(self) -> Iterator[dict[str, Any]]:
-        """What was noted, the oldest first."""
+        """Yield the noted losses, the oldest first."""
         for path in (self.at("losses.jsonl.1"), self.at("losses.jsonl")):
             try:
                 with open(path, encoding="utf-8", errors="replace") as file:
@@ -325,6 +336,6 @@ class Folder:
                 continue
             for line in lines:
                 with contextlib.suppress(ValueError):
-                    read = json.loads(line)
-                    if isinstance(read, dict) and isinstance(read.get("spans"), int):
-                        yield read
+                    loss = json.loads(line)
+                    if isinstance(loss, dict) and isinstance(loss.get("spans"), int):
+                        yield loss

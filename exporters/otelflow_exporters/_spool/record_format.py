@@ -1,13 +1,13 @@
-"""The bytes of a spool's files: records with a checksum each, and a reader that gets over damage.
+"""The file format of a spool: records with a checksum each, and a reader that skips damaged bytes.
 
-A file begins with ``HEAD`` and a marker of 8 random bytes, which its name has as well. Each record is::
+A file begins with a magic text and a marker: 8 random bytes, which are in the file's name as well. Each record is::
 
     marker · length of the payload, spans in it (4 bytes each) · time, ns since the epoch (8) ·
     CRC-32 of the payload · CRC-32 of all before it · payload
 
-What is written by other people (span names, messages) cannot look like a record, for they do not know the marker; so
-behind damage the next record is found by one search, and reading takes time in proportion to the size, whatever the
-bytes are. CRC-32 finds torn writes and flipped bits, at the speed of reading; against forgery stand the permissions.
+Data from other people (span names, messages) cannot imitate a record, because they do not know the marker. So one
+search finds the next record after damage, and reading takes linear time for any bytes. CRC-32 finds torn writes and
+flipped bits, at the speed of reading. The file permissions protect against forgery.
 """
 
 from __future__ import annotations
@@ -18,78 +18,79 @@ import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
-__all__ = ["START", "Damage", "Record", "file_head", "pack", "scan"]
+__all__ = ["START", "Damage", "Record", "file_header", "pack", "scan"]
 
 _MAGIC = b"OTELFLOW-SPOOL1\n"
 START = len(_MAGIC) + 8
-"""Where the first record begins."""
+"""Offset of the first record."""
 
-_RECORD = struct.Struct(">8sIIQI")
-_CHECK = struct.Struct(">I")
-_HEAD_BYTES = _RECORD.size + _CHECK.size
+_HEADER = struct.Struct(">8sIIQI")
+_CHECKSUM = struct.Struct(">I")
+_HEADER_BYTES = _HEADER.size + _CHECKSUM.size
 
 
 class Record(NamedTuple):
-    """An intact record, and where in the file it begins and ends."""
+    """An intact record, with its start and end offsets in the file."""
 
     start: int
     end: int
     spans: int
     time: int
-    """When it was written, nanoseconds since the epoch."""
+    """When it was written, in nanoseconds since the epoch."""
     payload: bytes
 
 
 class Damage(NamedTuple):
-    """Bytes that are no record."""
+    """Bytes that are not a record."""
 
     start: int
     end: int
     spans: int
-    """Spans that are lost with them: as the heads say that can be read; 1 where none can."""
+    """Number of spans lost in these bytes, according to the headers that can be read; 1 if none can."""
     at_end: bool
-    """Nothing intact follows: it may be a record that is being written, or that its writer did not finish."""
+    """True if no intact record follows: a process may be writing it, or did not finish it."""
 
 
-def file_head(marker: bytes) -> bytes:
-    """What a file begins with."""
+def file_header(marker: bytes) -> bytes:
+    """Return the bytes that a file begins with."""
     return _MAGIC + marker
 
 
 def pack(marker: bytes, payload: bytes, spans: int) -> bytes:
-    """A record."""
-    head = _RECORD.pack(marker, len(payload), spans, time.time_ns(), zlib.crc32(payload))
-    return b"".join((head, _CHECK.pack(zlib.crc32(head)), payload))
+    """Encode a record with the current time."""
+    header = _HEADER.pack(marker, len(payload), spans, time.time_ns(), zlib.crc32(payload))
+    return b"".join((header, _CHECKSUM.pack(zlib.crc32(header)), payload))
 
 
 def scan(data: bytes, marker: bytes, begin: int = START) -> Iterator[Record | Damage]:
-    """The records in ``data``, which stand at ``begin`` in their file; between them, what is damaged. Never raises."""
-    end = at = spans = 0
-    while (found := data.find(marker, at)) >= 0:
-        head = _head(data, found)
-        if head is None:
-            at = found + 1
+    """Yield the records and the damaged parts of ``data``, whose offset in the file is ``begin``. Never raises."""
+    end = search_from = spans = 0
+    while (position := data.find(marker, search_from)) >= 0:
+        header = _read_header(data, position)
+        if header is None:
+            search_from = position + 1
             continue
-        length, count, when, check = head
-        payload = data[found + _HEAD_BYTES : found + _HEAD_BYTES + length]
-        at = found + _HEAD_BYTES
-        if len(payload) < length or zlib.crc32(payload) != check:
-            spans += count
+        length, span_count, record_time, checksum = header
+        payload = data[position + _HEADER_BYTES : position + _HEADER_BYTES + length]
+        search_from = position + _HEADER_BYTES
+        if len(payload) < length or zlib.crc32(payload) != checksum:
+            spans += span_count
             continue
-        if found > end:
-            yield Damage(begin + end, begin + found, spans or 1, False)
-        end = at = at + length
+        if position > end:
+            yield Damage(begin + end, begin + position, spans or 1, False)
+        end = search_from = search_from + length
         spans = 0
-        yield Record(begin + found, begin + end, count, when, payload)
+        yield Record(begin + position, begin + end, span_count, record_time, payload)
     if end < len(data):
         yield Damage(begin + end, begin + len(data), spans or 1, True)
 
 
-def _head(data: bytes, at: int) -> tuple[int, int, int, int] | None:
-    """Length, spans, time and checksum of the record there; None where no intact head is."""
-    head = data[at : at + _RECORD.size]
-    check = data[at + _RECORD.size : at + _HEAD_BYTES]
-    if len(check) < _CHECK.size or _CHECK.unpack(check)[0] != zlib.crc32(head):
+def _read_header(data: bytes, position: int) -> tuple[int, int, int, int] | None:
+    """Return payload length, spans, time and payload checksum of the record at ``position``. None if the header is not
+    intact."""
+    header = data[position : position + _HEADER.size]
+    checksum = data[position + _HEADER.size : position + _HEADER_BYTES]
+    if len(checksum) < _CHECKSUM.size or _CHECKSUM.unpack(checksum)[0] != zlib.crc32(header):
         return None
-    _, length, spans, when, payload_check = _RECORD.unpack(head)
-    return length, spans, when, payload_check
+    _, length, spans, record_time, payload_checksum = _HEADER.unpack(header)
+    return length, spans, record_time, payload_checksum

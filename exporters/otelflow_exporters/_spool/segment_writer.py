@@ -1,4 +1,4 @@
-"""The one segment that a process appends to, and the room that there must be for it."""
+"""Append records to the segment of this process, and delete the oldest segments if the folder becomes too large."""
 
 from __future__ import annotations
 
@@ -14,127 +14,132 @@ from filelock import Timeout
 
 from otelflow_exporters._settings import Sync
 from otelflow_exporters._spool.folder import Folder, Segment, forget_lock
-from otelflow_exporters._spool.record_format import START, Record, file_head, pack
+from otelflow_exporters._spool.record_format import START, Record, file_header, pack
 
-__all__ = ["NoRoom", "SegmentWriter", "write_all", "writing"]
+__all__ = ["RecordTooLarge", "SegmentWriter", "write_all", "write_lock"]
 
-writing = threading.RLock()
-"""Held while a file of a spool is written. One for all of the process, so that a fork can wait for it: no child gets
-half a record. A thread can take it twice, for a signal handler may end a span in the midst of a write."""
+write_lock = threading.RLock()
+"""Lock held while a spool's file is written. The whole process shares it, so that a fork can wait for it and no child
+inherits half a record. It is reentrant: a signal handler may end a span during a write."""
 
-_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | getattr(os, "O_BINARY", 0)
+_OPEN_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | getattr(os, "O_BINARY", 0)
 
 _SEGMENT_SECONDS = 60.0
-"""Age at which a segment is sealed, so that the oldest can go first, and delivered ones leave the disk."""
+"""Age at which a segment is sealed. So the oldest spans can be dropped first, and delivered segments be removed."""
 
 _SEGMENT_BYTES = 8 << 20
-"""The same by size, or a 16th of what the folder may have."""
+"""Size at which a segment is sealed: this, or a 16th of the folder's maximum size if that is smaller."""
 
 
-class NoRoom(Exception):
-    """The record is larger than all that the folder may hold."""
+class RecordTooLarge(Exception):
+    """The record is larger than the folder's maximum size."""
 
 
 class SegmentWriter:
-    """Appends records to the folder, in segments of this process. Every method may be called by any thread.
+    """Appends records to segments of this process. Thread-safe.
 
-    ``wrote(stem, spans)`` is told what was appended, ``drop(segment, spans)`` what goes to make room and how many spans
-    wait in it, ``entered_anew()`` that the folder had been taken away.
+    Args:
+        on_append: Called with a segment's stem and the number of spans appended to it.
+        on_drop: Called before a segment is deleted to make room, with the number of its spans that are not delivered.
+        on_reregister: Called after the folder had been removed and this process has registered again.
     """
 
     def __init__(
         self,
         folder: Folder,
         keys: Iterable[str],
-        most_bytes: int,
+        max_bytes: int,
         sync: Sync,
         *,
-        wrote: Callable[[str, int], None],
-        drop: Callable[[Segment, int], None],
-        entered_anew: Callable[[], None],
+        on_append: Callable[[str, int], None],
+        on_drop: Callable[[Segment, int], None],
+        on_reregister: Callable[[], None],
     ) -> None:
-        self._folder, self._keys, self._most, self._sync = folder, list(keys), most_bytes, sync
-        self._wrote, self._is_to_go, self._entered_anew = wrote, drop, entered_anew
-        self._segment_bytes = max(4096, min(_SEGMENT_BYTES, most_bytes // 16)) if most_bytes else _SEGMENT_BYTES
-        self.begin()
+        self._folder, self._keys, self._max_bytes, self._sync = folder, list(keys), max_bytes, sync
+        self._on_append, self._on_drop, self._on_reregister = on_append, on_drop, on_reregister
+        self._segment_bytes = max(4096, min(_SEGMENT_BYTES, max_bytes // 16)) if max_bytes else _SEGMENT_BYTES
+        self.reset()
 
-    def begin(self) -> None:
-        """Start empty; also in a forked child, which leaves the parent's segment to the parent."""
+    def reset(self) -> None:
+        """Start without a segment. Also called in a forked child: the old segment belongs to the parent."""
         self.identity = f"{os.getpid()}.{os.urandom(8).hex()}"
-        self._alive: Any = None
+        self._process_lock: Any = None
         self._file: int | None = None
-        self._size = self._unchecked = 0
+        self._size = self._bytes_since_check = 0
         self._created = 0.0
         self._marker, self._path = b"", ""
-        self._is_entering = False
+        self._is_registering = False
         self._is_writing = self._is_unsynced = False
-        self._deferred: deque[tuple[bytes, int]] = deque()
+        self._deferred_records: deque[tuple[bytes, int]] = deque()
 
-    def abandon(self) -> None:
-        """Close what a forked child has inherited, and start empty."""
-        if self._alive is not None:
-            forget_lock(self._alive)
+    def reset_after_fork(self) -> None:
+        """Close the files that a forked child has inherited, and start without a segment."""
+        if self._process_lock is not None:
+            forget_lock(self._process_lock)
         if self._file is not None:
             os.close(self._file)
-        self.begin()
+        self.reset()
 
-    def enter(self) -> None:
-        """Be known to the folder as alive; raises OSError."""
-        with writing:
-            is_anew = self._alive is not None
-            if is_anew and os.path.exists(self._folder.at(f"{self.identity}.alive")):
+    def register(self) -> None:
+        """Register this process in the folder as alive. Raises OSError."""
+        with write_lock:
+            was_registered = self._process_lock is not None
+            if was_registered and os.path.exists(self._folder.at(f"{self.identity}.alive")):
                 return
-            if self._is_entering:  # a signal handler, in the midst of this
-                raise OSError("the folder is being made")
-            self._is_entering = True
+            if self._is_registering:  # a signal handler interrupted this
+                raise OSError("the folder is being created")
+            self._is_registering = True
             try:
-                self._folder.make()
-                if is_anew:
-                    forget_lock(self._alive)  # on a file that is not there
-                self._alive = self._folder.enter(self.identity)
+                self._folder.create()
+                if was_registered:
+                    forget_lock(self._process_lock)  # its file was removed
+                self._process_lock = self._folder.register(self.identity)
             except Timeout as error:
                 raise OSError(f"{error}") from error
             finally:
-                self._is_entering = False
-            if is_anew:
-                self._entered_anew()
+                self._is_registering = False
+            if was_registered:
+                self._on_reregister()
 
     def append(self, payload: bytes, spans: int) -> None:
-        """Append a record; raises OSError, and NoRoom where it is larger than the folder may be."""
-        with writing:
-            if self._is_writing:  # called by a signal handler in the midst of the code below
-                self._deferred.append((payload, spans))
+        """Append a record. Raises OSError, and RecordTooLarge if it is larger than the folder's maximum size."""
+        with write_lock:
+            if self._is_writing:  # a signal handler interrupted the code below
+                self._deferred_records.append((payload, spans))
                 return
             self._is_writing = True
             try:
                 self._append(payload, spans)
-                while self._deferred:
-                    self._append(*self._deferred.popleft())
+                while self._deferred_records:
+                    self._append(*self._deferred_records.popleft())
             finally:
                 self._is_writing = False
 
     def _append(self, payload: bytes, spans: int) -> None:
         length = len(payload) + 32
-        if self._most and length + START > self._most:
-            raise NoRoom
+        if self._max_bytes and length + START > self._max_bytes:
+            raise RecordTooLarge
         self._make_room(length)
         try:
             file = self._write(payload, spans, length)
         except OSError:
             if self._size == START:
                 raise
-            file = self._write(payload, spans, length)  # a new segment may be had where one may not grow
+            file = self._write(payload, spans, length)  # a new segment may work if this one must not grow
         self._size += length
-        self._unchecked += length
-        self._wrote(os.path.basename(self._path).removesuffix(".open"), spans)
+        self._bytes_since_check += length
+        self._on_append(os.path.basename(self._path).removesuffix(".open"), spans)
         if self._sync == "batch":
             os.fsync(file)
         else:
             self._is_unsynced = True
 
     def _write(self, payload: bytes, spans: int, length: int) -> int:
-        """Write a record, and leave no part of it: what is left all the same is passed over, for its segment ends."""
-        file = self._opened(length)
+        """Write a record. If that fails, remove the written part and seal the segment.
+
+        If a part remains nevertheless, readers skip it, because it is at the end of its segment.
+        """
+        file = self._open_segment(length)
         try:
             write_all(file, pack(self._marker, payload, spans))
         except OSError:
@@ -145,21 +150,21 @@ class SegmentWriter:
             raise
         return file
 
-    def _opened(self, more: int) -> int:
-        """The segment to append to: the one at hand unless it is full, old, or was taken away."""
+    def _open_segment(self, length: int) -> int:
+        """Return the descriptor of the segment to append to. Begin a new one if it is full, old, or was removed."""
         if self._file is not None and (
-            self._size + more > max(self._segment_bytes, more + START)
+            self._size + length > max(self._segment_bytes, length + START)
             or time.time() - self._created > _SEGMENT_SECONDS
             or not os.fstat(self._file).st_nlink
         ):
             self._seal()
         if self._file is None:
-            self.enter()
+            self.register()
             self._marker = os.urandom(8)
             self._path = self._folder.new_segment(self.identity, self._marker)
-            file = os.open(self._path, _FLAGS, 0o600)
+            file = os.open(self._path, _OPEN_FLAGS, 0o600)
             try:
-                write_all(file, file_head(self._marker))
+                write_all(file, file_header(self._marker))
             except OSError:
                 os.close(file)
                 with contextlib.suppress(OSError):
@@ -171,8 +176,8 @@ class SegmentWriter:
         return self._file
 
     def seal(self) -> None:
-        """End the segment at hand: nothing more is appended to it."""
-        with writing:
+        """End the current segment: nothing more is appended to it."""
+        with write_lock:
             if not self._is_writing:
                 self._seal()
 
@@ -186,74 +191,80 @@ class SegmentWriter:
                 self._is_unsynced = False
         finally:
             os.close(file)
-            with contextlib.suppress(OSError):  # it was taken away
+            with contextlib.suppress(OSError):  # it was removed
                 if self._size > START:
                     os.rename(self._path, self._path.removesuffix(".open") + ".spool")
                 else:
                     os.unlink(self._path)
 
     def seal_old(self) -> None:
-        """End the segment at hand if it is old."""
-        with writing:
+        """Seal the current segment if it is old."""
+        with write_lock:
             if not self._is_writing and self._file is not None and time.time() - self._created > _SEGMENT_SECONDS:
                 self._seal()
 
     def sync(self) -> bool:
-        """Whether what was appended is on disk, as far as is wanted; what a rename makes is."""
-        with writing:
+        """Sync the appended records to the disk, if the policy requires it. Sealed segments are already synced."""
+        with write_lock:
             if self._sync == "flush" and self._is_unsynced and self._file is not None:
                 os.fsync(self._file)
                 _sync_folder(self._folder.path)
                 self._is_unsynced = False
         return True
 
-    def leave(self, keep: bool) -> None:
-        """Be alive no more. ``keep``: something is open that whoever comes next has to close."""
-        with writing:
+    def unregister(self, keep_file: bool) -> None:
+        """Remove the registration of this process.
+
+        With ``keep_file`` the file stays: the next process must close the flows that are still open.
+        """
+        with write_lock:
             self._seal()
-            if self._alive is not None:
-                self._alive.release()
-                self._alive = None
-                if not keep:
+            if self._process_lock is not None:
+                self._process_lock.release()
+                self._process_lock = None
+                if not keep_file:
                     with contextlib.suppress(OSError):
                         os.unlink(self._folder.at(f"{self.identity}.alive"))
 
     # --- room ---------------------------------------------------------------------------------------------------
 
-    def _make_room(self, more: int) -> None:
-        """Keep the folder below its size: the oldest segments go. Looked at each 64th part of that, not each time."""
-        if not self._most or (self._unchecked + more < self._most // 64 and self._file is not None):
+    def _make_room(self, length: int) -> None:
+        """Delete the oldest segments if the folder would exceed its maximum size.
+
+        The size is checked after each 64th part of the maximum, not for each record.
+        """
+        if not self._max_bytes or (self._bytes_since_check + length < self._max_bytes // 64 and self._file is not None):
             return
-        self._unchecked = 0
+        self._bytes_since_check = 0
         segments = self._folder.segments()
-        total = sum(segment.size for segment in segments) + more + START
+        total = sum(segment.size for segment in segments) + length + START
         for segment in segments:
-            if total <= self._most:
+            if total <= self._max_bytes:
                 break
             if segment.is_open and segment.identity == self.identity:
                 self._seal()
                 segment = segment._replace(is_open=False, path=self._path.removesuffix(".open") + ".spool")
             if not segment.is_open:
-                self._drop(segment)
+                self._drop_segment(segment)
                 total -= segment.size
 
-    def _drop(self, segment: Segment) -> None:
-        done = min((self._folder.progress(key).get(segment.stem, START) for key in self._keys), default=START)
-        spans = sum(part.spans for part in segment.read(done) if isinstance(part, Record))
-        self._is_to_go(segment, spans)  # before it goes: else its owner would not know why
+    def _drop_segment(self, segment: Segment) -> None:
+        delivered_to = min((self._folder.progress(key).get(segment.stem, START) for key in self._keys), default=START)
+        spans = sum(part.spans for part in segment.read(delivered_to) if isinstance(part, Record))
+        self._on_drop(segment, spans)  # before the deletion: otherwise the segment's owner would not know the reason
         with contextlib.suppress(OSError):
             os.unlink(segment.path)
 
 
 def write_all(file: int, data: bytes) -> None:
-    """Write all, in one go where the system does its part."""
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(file, rest) :]
+    """Write all of ``data``, in one call if the system accepts that."""
+    remaining = memoryview(data)
+    while remaining:
+        remaining = remaining[os.write(file, remaining) :]
 
 
 def _sync_folder(path: str) -> None:
-    """A new file is on disk when its name is. Not every system can sync a folder."""
+    """Sync a folder: a new file is on disk only when its name is. Not every system can do that."""
     with contextlib.suppress(OSError):
         folder = os.open(path, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""The JSON file exporter: what is in its lines, and how it is set up."""
+"""The JSON file exporter: the encoding of its lines, and its settings."""
 
 from __future__ import annotations
 
@@ -35,35 +35,36 @@ Make = Callable[..., JsonFileSpanExporter]
 
 @pytest.fixture
 def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
-    """Make an exporter to ``spans.jsonl`` in a folder of this test, with settings by the last word of their names."""
+    """A function that makes an exporter to ``spans.jsonl`` in a folder of this test. Settings are passed by the last
+    words of their names."""
 
-    def made(**more: str) -> JsonFileSpanExporter:
-        for name, value in {"path": str(tmp_path / "spans.jsonl"), **more}.items():
+    def make_exporter(**options: str) -> JsonFileSpanExporter:
+        for name, value in {"path": str(tmp_path / "spans.jsonl"), **options}.items():
             monkeypatch.setenv(f"OTELFLOW_EXPORTER_JSONFILE_{name.upper()}", value)
         return JsonFileSpanExporter()
 
-    return made
+    return make_exporter
 
 
-def span(name: Any = "work", number: int = 1, **more: Any) -> ReadableSpan:
-    spanned = {"start_time": 1, "end_time": 2, **more}
-    return ReadableSpan(name, SpanContext(1, number, False, TraceFlags(1)), **spanned)
+def span(name: Any = "work", number: int = 1, **fields: Any) -> ReadableSpan:
+    fields = {"start_time": 1, "end_time": 2, **fields}
+    return ReadableSpan(name, SpanContext(1, number, False, TraceFlags(1)), **fields)
 
 
 def names(path: Path) -> list[str]:
-    """Names of the spans in a file, all lines of which must be whole."""
+    """Return the names of the spans in a file. All its lines must be complete."""
     assert path.read_bytes().endswith(b"\n")
     return [
-        each["name"]
+        span["name"]
         for line in path.read_text().splitlines()
         for resource in json.loads(line)["resourceSpans"]
         for scope in resource["scopeSpans"]
-        for each in scope["spans"]
+        for span in scope["spans"]
     ]
 
 
-def parsed(line: bytes) -> ExportTraceServiceRequest:
-    """The message that a line of OTLP/JSON means: protobuf's own reader wants base64 where OTLP has hex."""
+def parse(line: bytes) -> ExportTraceServiceRequest:
+    """Parse a line of OTLP/JSON. protobuf's own parser expects base64 where OTLP has hex."""
 
     def as_protobuf(value: Any) -> Any:
         if isinstance(value, list):
@@ -97,8 +98,8 @@ CONTEXTS = st.builds(
 COUNTS = st.integers(0, 2**32 - 1)
 
 
-class Counted(ReadableSpan):
-    """A span whose limits left something out."""
+class CountedSpan(ReadableSpan):
+    """A span with dropped attributes, events and links."""
 
     counts = (0, 0, 0)
 
@@ -117,7 +118,7 @@ SCOPES = [
 
 @st.composite
 def spans(draw: Any) -> ReadableSpan:
-    made = Counted(
+    span = CountedSpan(
         draw(TEXTS),
         draw(CONTEXTS),
         draw(st.none() | CONTEXTS),
@@ -134,8 +135,8 @@ def spans(draw: Any) -> ReadableSpan:
         end_time=draw(TIMES),
         instrumentation_scope=draw(st.sampled_from(SCOPES)),
     )
-    made.counts = draw(st.tuples(COUNTS, COUNTS, COUNTS))
-    return made
+    span.counts = draw(st.tuples(COUNTS, COUNTS, COUNTS))
+    return span
 
 
 _ERROR = Status(StatusCode.ERROR)
@@ -143,16 +144,16 @@ _ERROR = Status(StatusCode.ERROR)
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(spans(), max_size=5))
-def test_what_is_read_back_is_upstreams_message(batch: list[ReadableSpan]) -> None:
-    """All kinds of values, events, links, statuses, states, scopes, resources and counts."""
+def test_parsed_lines_equal_upstreams_message(batch: list[ReadableSpan]) -> None:
+    """With all kinds of values, events, links, statuses, states, scopes, resources and counts."""
     line, lost = lines_of(batch)
     assert lost == 0
     assert line.count(b"\n") == 1
-    assert parsed(line) == encode_spans(batch)
+    assert parse(line) == encode_spans(batch)
 
 
-def test_the_encoding_is_otlps() -> None:
-    """Hex ids, 64-bit integers as text, integers for enums, base64, and words for what JSON has no number for."""
+def test_the_encoding_follows_otlp() -> None:
+    """Hex ids, 64-bit integers as text, integers for enums, base64, and names for numbers that JSON does not have."""
     attributes = {"i": 2**62, "f": 1.0, "nan": math.nan, "inf": math.inf, "minus": -math.inf, "b": b"\xff", "t": True}
     line, _ = lines_of([span(attributes=attributes, kind=SpanKind.CLIENT, status=Status(StatusCode.ERROR, "no"))])
     (only,) = json.loads(line)["resourceSpans"][0]["scopeSpans"][0]["spans"]
@@ -161,7 +162,7 @@ def test_the_encoding_is_otlps() -> None:
     assert only["startTimeUnixNano"] == "1"
     assert only["kind"] == 3
     assert only["status"] == {"message": "no", "code": 2}
-    assert {each["key"]: each["value"] for each in only["attributes"]} == {
+    assert {pair["key"]: pair["value"] for pair in only["attributes"]} == {
         "i": {"intValue": str(2**62)},
         "f": {"doubleValue": 1.0},
         "nan": {"doubleValue": "NaN"},
@@ -172,16 +173,16 @@ def test_the_encoding_is_otlps() -> None:
     }
 
 
-def test_one_bad_span_does_not_take_the_others_with_it(make: Make, caplog: Any, tmp_path: Path) -> None:
-    """It is counted, and logged once; force_flush is honest about it once."""
+def test_a_span_that_cannot_be_encoded_is_lost_alone(make: Make, caplog: Any, tmp_path: Path) -> None:
+    """It is counted, and logged once. The next force_flush returns False."""
     exporter = make()
     bad = span(start_time=-1)
     assert exporter.export([span("a"), bad, span("b")]) is SUCCESS
     assert exporter.export([bad, span("c")]) is SUCCESS
     assert names(tmp_path / "spans.jsonl") == ["a", "b", "c"]
     assert exporter.lost == 2
-    assert [each.message for each in caplog.records if each.name == "otelflow"] == [
-        "otelflow_jsonfile cannot encode a span, and leaves it out."
+    assert [record.message for record in caplog.records if record.name == "otelflow"] == [
+        "otelflow_jsonfile cannot encode a span; it is lost."
     ]
     assert exporter.force_flush() is False
     assert exporter.force_flush() is True
@@ -189,16 +190,16 @@ def test_one_bad_span_does_not_take_the_others_with_it(make: Make, caplog: Any, 
     assert exporter.export([]) is SUCCESS
 
 
-def test_half_a_surrogate_pair_is_replaced(make: Make, tmp_path: Path, caplog: Any) -> None:
-    """Names of files that are not UTF-8 end up in names, statuses and exceptions: the span is kept, counts and all."""
-    caplog.set_level("CRITICAL", "opentelemetry")  # upstream's, of the attribute in the first try
+def test_a_lone_surrogate_is_replaced(make: Make, tmp_path: Path, caplog: Any) -> None:
+    """File names that are not UTF-8 appear in names, statuses and exceptions. The span is written with its counts."""
+    caplog.set_level("CRITICAL", "opentelemetry")  # upstream logs the attribute at the first try
     exporter = make()
     provider = TracerProvider(shutdown_on_exit=False, span_limits=SpanLimits(max_events=1))
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     name = os.fsdecode(b"/tmp/\xff")
     tracer = provider.get_tracer("any")
-    with contextlib.suppress(ValueError), tracer.start_as_current_span(name, attributes={"p": name}) as started:
-        started.add_event("first")
+    with contextlib.suppress(ValueError), tracer.start_as_current_span(name, attributes={"p": name}) as current:
+        current.add_event("first")
         raise ValueError(name)
     (line,) = (tmp_path / "spans.jsonl").read_text().splitlines()
     (only,) = json.loads(line)["resourceSpans"][0]["scopeSpans"][0]["spans"]
@@ -210,8 +211,8 @@ def test_half_a_surrogate_pair_is_replaced(make: Make, tmp_path: Path, caplog: A
 
 
 def test_a_long_batch_is_several_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Readers have limits; a span that is longer by itself has its own line."""
-    monkeypatch.setattr(otlp_json, "MOST_BYTES", 10_000)
+    """Readers have limits. A single span above the limit has its own line."""
+    monkeypatch.setattr(otlp_json, "MAX_LINE_BYTES", 10_000)
     batch = [span(f"s{number}", number, attributes={"text": "é" * 1000}) for number in range(1, 10)]
     batch.append(span("long", 10, attributes={"text": "x" * 50_000}))
     batch.append(span("other", 11, resource=Resource({"service.name": "other"})))
@@ -220,35 +221,35 @@ def test_a_long_batch_is_several_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(lines) == 5
     merged = ExportTraceServiceRequest()
     for line in lines:
-        merged.MergeFrom(parsed(line))
-    got = [each for resource in merged.resource_spans for scope in resource.scope_spans for each in scope.spans]
-    wanted = [each for resource in encode_spans(batch).resource_spans for each in resource.scope_spans[0].spans]
-    assert got == wanted
+        merged.MergeFrom(parse(line))
+    actual = [span for resource in merged.resource_spans for scope in resource.scope_spans for span in scope.spans]
+    expected = [span for resource in encode_spans(batch).resource_spans for span in resource.scope_spans[0].spans]
+    assert actual == expected
 
 
-def test_ten_megabytes_are_written_as_they_are(make: Make, tmp_path: Path) -> None:
-    """The exporter writes what spans hold: bounding is for who makes them."""
+def test_ten_megabytes_are_written_unchanged(make: Make, tmp_path: Path) -> None:
+    """The exporter does not truncate: limits belong where spans are made."""
     assert make().export([span(attributes={"big": "x" * 10_000_000})]) is SUCCESS
     assert (tmp_path / "spans.jsonl").stat().st_size > 10_000_000
 
 
-def test_a_value_that_cannot_be_shown(make: Make, tmp_path: Path, caplog: Any) -> None:
-    """A ``__str__`` that raises, and a number beyond 64 bits, cost that attribute and no more."""
+def test_a_value_that_cannot_be_encoded(make: Make, tmp_path: Path, caplog: Any) -> None:
+    """If ``__str__`` raises, or a number exceeds 64 bits, only that attribute is lost."""
 
-    class Rude:
+    class Unprintable:
         def __str__(self) -> str:
             raise RuntimeError("no")
 
     caplog.set_level("CRITICAL", "opentelemetry")
     exporter = make()
-    assert exporter.export([span(attributes={"rude": Rude(), "big": 2**70, "n": 1})]) is SUCCESS
+    assert exporter.export([span(attributes={"unprintable": Unprintable(), "big": 2**70, "n": 1})]) is SUCCESS
     (line,) = (tmp_path / "spans.jsonl").read_text().splitlines()
     (only,) = json.loads(line)["resourceSpans"][0]["scopeSpans"][0]["spans"]
     assert only["attributes"] == [{"key": "n", "value": {"intValue": "1"}}]
 
 
-def test_files_are_for_their_owner(tmp_path: Path, make: Make) -> None:
-    """0600 in folders of 0700, whatever the umask; a variable says otherwise."""
+def test_files_are_private(tmp_path: Path, make: Make) -> None:
+    """0600 in folders of 0700 by default, regardless of the umask. A variable sets other permissions."""
     before = os.umask(0)
     try:
         make(path=str(tmp_path / "a" / "b" / "spans.jsonl")).export([span()])
@@ -265,8 +266,8 @@ def test_files_are_for_their_owner(tmp_path: Path, make: Make) -> None:
     assert (mode("c"), mode("c", "spans.jsonl")) == (0o750, 0o640)
 
 
-def test_unset_it_writes_to_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The one that was current when the exporter was made."""
+def test_the_default_file_is_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder that was current when the exporter was made."""
     monkeypatch.chdir(tmp_path)
     exporter = JsonFileSpanExporter()
     (tmp_path / "elsewhere").mkdir()
@@ -276,7 +277,7 @@ def test_unset_it_writes_to_the_current_folder(tmp_path: Path, monkeypatch: pyte
     assert repr(exporter) == f"<JsonFileSpanExporter path={str(tmp_path / 'otelflow.jsonl')!r} lost=0>"
 
 
-WRONG = [
+INVALID = [
     ("max_bytes", "lots"),
     ("max_bytes", "-1"),
     ("max_age", "1.5"),
@@ -289,18 +290,21 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("name", "value"), WRONG)
-def test_a_wrong_setting_is_logged_and_ignored(name: str, value: str, make: Make, caplog: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "value"), INVALID)
+def test_an_invalid_setting_is_logged_and_ignored(
+    name: str, value: str, make: Make, caplog: Any, tmp_path: Path
+) -> None:
     """The default is used, and spans are written."""
     exporter = make(**{name: value})
     (record,) = caplog.records
-    assert record.message.startswith(f"OTELFLOW_EXPORTER_JSONFILE_{name.upper()}={value!r} is ignored: ")
+    assert record.message.startswith(f"OTELFLOW_EXPORTER_JSONFILE_{name.upper()} must be ")
+    assert record.message.endswith(f"; got {value!r}. Using the default.")
     assert exporter._file == make(**{name: ""})._file
     assert exporter.export([span("a")]) is SUCCESS
     assert names(tmp_path / "spans.jsonl") == ["a"]
 
 
-def test_after_shutdown_nothing_is_taken(make: Make, tmp_path: Path) -> None:
+def test_after_shutdown_no_span_is_accepted(make: Make, tmp_path: Path) -> None:
     """A second shutdown does nothing."""
     exporter = make()
     exporter.export([span("a")])
@@ -312,23 +316,23 @@ def test_after_shutdown_nothing_is_taken(make: Make, tmp_path: Path) -> None:
     assert names(tmp_path / "spans.jsonl") == ["a"]
 
 
-def test_its_own_work_is_not_instrumented(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As long as it writes, and no longer, instrumentation is suppressed."""
-    seen = []
+def test_instrumentation_is_suppressed_during_a_write(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is suppressed while the exporter writes, and not afterwards."""
+    flags = []
 
-    def watched(data: bytes) -> None:
-        seen.append(context.get_value(context._SUPPRESS_INSTRUMENTATION_KEY))
+    def append(data: bytes) -> None:
+        flags.append(context.get_value(context._SUPPRESS_INSTRUMENTATION_KEY))
         raise OSError("full")
 
     exporter = make()
-    monkeypatch.setattr(exporter._file, "append", watched)
+    monkeypatch.setattr(exporter._file, "append", append)
     assert exporter.export([span()]) is FAILURE
-    assert seen == [True]
+    assert flags == [True]
     assert context.get_value(context._SUPPRESS_INSTRUMENTATION_KEY) is None
 
 
 def test_a_logging_handler_may_make_spans(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the exporter has to say is said when it has no lock: a span of the handler's comes to export again."""
+    """The exporter logs without holding its lock, because the handler's span calls export again."""
     exporter = make()
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))

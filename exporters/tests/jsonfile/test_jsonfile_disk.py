@@ -1,4 +1,4 @@
-"""The JSON file exporter when the disk is full, files move, and several processes write and die."""
+"""The JSON file exporter with full disks, moved files, and several processes that write and die."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from programs import clean_environment, run
 
 SUCCESS, FAILURE = SpanExportResult.SUCCESS, SpanExportResult.FAILURE
 
-needs_a_user = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+not_as_root = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
 
 
 @pytest.fixture
 def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Make an exporter to ``spans.jsonl`` in a folder of this test, with settings by the last word of their names."""
+    """Return a function that makes an exporter with a file in ``tmp_path``. It takes settings by their last words."""
 
-    def made(**more: str) -> JsonFileSpanExporter:
-        for name, value in {"path": str(tmp_path / "spans.jsonl"), **more}.items():
+    def make_exporter(**options: str) -> JsonFileSpanExporter:
+        for name, value in {"path": str(tmp_path / "spans.jsonl"), **options}.items():
             monkeypatch.setenv(f"OTELFLOW_EXPORTER_JSONFILE_{name.upper()}", value)
         return JsonFileSpanExporter()
 
-    return made
+    return make_exporter
 
 
 def span(name: str) -> ReadableSpan:
@@ -41,23 +41,23 @@ def span(name: str) -> ReadableSpan:
 
 
 def names(*paths: Path) -> list[str]:
-    """Names of the spans in the lines that are whole."""
-    found = []
+    """Return the names of the spans in the complete lines."""
+    span_names = []
     for path in paths:
         for line in path.read_bytes().splitlines():
             try:
                 (resource,) = json.loads(line)["resourceSpans"]
             except ValueError:
                 continue
-            found += [each["name"] for scope in resource["scopeSpans"] for each in scope["spans"]]
-    return found
+            span_names += [span["name"] for scope in resource["scopeSpans"] for span in scope["spans"]]
+    return span_names
 
 
-def rotated(folder: Path) -> list[Path]:
+def rotated_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("spans-*.jsonl"))
 
 
-def said(caplog: Any) -> list[str]:
+def log_messages(caplog: Any) -> list[str]:
     return [record.message for record in caplog.records if record.name == "otelflow"]
 
 
@@ -74,20 +74,20 @@ tracer = provider.get_tracer("any")
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
-def test_a_full_disk_is_survived(make: Any, caplog: Any) -> None:
-    """export says FAILURE, once in the log; force_flush says that something is missing."""
+def test_a_full_disk(make: Any, caplog: Any) -> None:
+    """export returns FAILURE, the log has one line, and force_flush returns False."""
     exporter = make(path="/dev/full")
     assert exporter.export([span("a")]) is FAILURE
     assert exporter.export([span("b"), span("c")]) is FAILURE
     assert exporter.lost == 3
-    (line,) = said(caplog)
-    assert line.startswith("otelflow_jsonfile cannot write to /dev/full: ")
+    (line,) = log_messages(caplog)
+    assert line.startswith("otelflow_jsonfile cannot write to /dev/full, spans are lost: ")
     assert "No space left" in line
     assert exporter.force_flush() is False
 
 
-def test_half_a_line_is_taken_back(tmp_path: Path) -> None:
-    """Where the disk takes only a part of a batch, no part is left; with room again, writing goes on."""
+def test_an_incomplete_line_is_removed(tmp_path: Path) -> None:
+    """If the disk has room for only a part of a batch, no part is left. Writing continues when there is room again."""
     path = tmp_path / "spans.jsonl"
     program = """
     import resource
@@ -100,17 +100,17 @@ def test_half_a_line_is_taken_back(tmp_path: Path) -> None:
     tracer.start_span("last").end()
     print(exporter.lost)
     """
-    done = run(program, head=HEAD, OTELFLOW_EXPORTER_JSONFILE_PATH=str(path))
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "1\n"
+    process = run(program, head=HEAD, OTELFLOW_EXPORTER_JSONFILE_PATH=str(path))
+    assert process.returncode == 0, process.stderr
+    assert process.stdout == "1\n"
     assert len(path.read_text().splitlines()) == 2
     assert names(path) == ["first", "last"]
-    assert "File too large" in done.stderr
-    assert f"otelflow_jsonfile writes to {path} again; 1 spans are lost." in done.stderr
+    assert "File too large" in process.stderr
+    assert f"otelflow_jsonfile writes to {path} again; 1 spans were lost." in process.stderr
 
 
-def test_a_torn_line_spoils_nothing(make: Any, tmp_path: Path) -> None:
-    """A writer that was killed left half a line: the next one starts on a new line."""
+def test_a_torn_line_does_not_damage_the_next_one(make: Any, tmp_path: Path) -> None:
+    """A killed writer left an incomplete line. The next batch starts on a new line."""
     path = tmp_path / "spans.jsonl"
     exporter = make()
     exporter.export([span("a")])
@@ -120,8 +120,8 @@ def test_a_torn_line_spoils_nothing(make: Any, tmp_path: Path) -> None:
     assert names(path) == ["a", "b"]
 
 
-def test_the_folder_may_go_and_come(make: Any, tmp_path: Path, caplog: Any) -> None:
-    """It is made again; where that is impossible, spans are lost and counted until it is possible."""
+def test_a_removed_folder_is_created_again(make: Any, tmp_path: Path, caplog: Any) -> None:
+    """While that is impossible, spans are lost and counted."""
     folder = tmp_path / "logs"
     exporter = make(path=str(folder / "spans.jsonl"))
     exporter.export([span("a")])
@@ -133,16 +133,16 @@ def test_the_folder_may_go_and_come(make: Any, tmp_path: Path, caplog: Any) -> N
     folder.unlink()
     assert exporter.export([span("c")]) is SUCCESS
     assert names(folder / "spans.jsonl") == ["c"]
-    assert [line.split(" to ")[0] for line in said(caplog)] == [
+    assert [line.split(" to ")[0] for line in log_messages(caplog)] == [
         "otelflow_jsonfile cannot write",
         "otelflow_jsonfile writes",
     ]
     assert exporter.lost == 2
 
 
-@needs_a_user
+@not_as_root
 def test_a_folder_that_cannot_be_written(make: Any, tmp_path: Path, caplog: Any) -> None:
-    """A file that is there already is written, without lock and rotation."""
+    """An existing file is written, without lock and rotation."""
     path = tmp_path / "spans.jsonl"
     path.touch()
     tmp_path.chmod(0o500)
@@ -152,26 +152,26 @@ def test_a_folder_that_cannot_be_written(make: Any, tmp_path: Path, caplog: Any)
     finally:
         tmp_path.chmod(0o700)
     assert names(path) == ["a", "b"]
-    (line,) = said(caplog)
-    assert line.startswith("otelflow_jsonfile writes without a lock, and cannot rotate: ")
+    (line,) = log_messages(caplog)
+    assert line.startswith("otelflow_jsonfile writes without a lock and cannot rotate the file: ")
 
 
-def test_a_lock_that_cannot_be_had(make: Any, tmp_path: Path, caplog: Any) -> None:
-    """Here a folder is in its place: the file is written all the same, and rotated when the lock can be had again."""
+def test_a_lock_that_cannot_be_acquired(make: Any, tmp_path: Path, caplog: Any) -> None:
+    """A folder is in its place. The file is written nevertheless, and rotated when the lock can be acquired again."""
     (tmp_path / "spans.jsonl.lock").mkdir()
     exporter = make(max_bytes="1")
     assert [exporter.export([span("a")]), exporter.export([span("b")])] == [SUCCESS, SUCCESS]
-    (line,) = said(caplog)
-    assert line.startswith("otelflow_jsonfile writes without a lock, and cannot rotate: ")
-    assert rotated(tmp_path) == []
+    (line,) = log_messages(caplog)
+    assert line.startswith("otelflow_jsonfile writes without a lock and cannot rotate the file: ")
+    assert rotated_files(tmp_path) == []
     (tmp_path / "spans.jsonl.lock").rmdir()
     exporter.export([span("c")])
-    assert names(*rotated(tmp_path)) == ["a", "b"]
+    assert names(*rotated_files(tmp_path)) == ["a", "b"]
 
 
-def test_a_holder_that_is_stopped(make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits for it for ever: lines are appended without the lock."""
-    monkeypatch.setattr(rotating_file, "_PATIENCE_SECONDS", 0.05)
+def test_a_stopped_process_that_holds_the_lock(make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No batch waits for it without a limit: lines are appended without the lock."""
+    monkeypatch.setattr(rotating_file, "_LOCK_TIMEOUT_SECONDS", 0.05)
     holder = FileLock(str(tmp_path / "spans.jsonl.lock"))
     exporter = make()
     with holder:
@@ -181,7 +181,7 @@ def test_a_holder_that_is_stopped(make: Any, tmp_path: Path, monkeypatch: pytest
 
 
 def test_other_tools_may_move_the_file(make: Any, tmp_path: Path) -> None:
-    """logrotate moves or removes it: the next batch begins a new one, and what was moved is synced where it is."""
+    """If logrotate moves or removes it, the next batch begins a new file. The moved file is synced at its new path."""
     path, exporter = tmp_path / "spans.jsonl", make()
     exporter.export([span("a")])
     path.rename(tmp_path / "spans.jsonl.1")
@@ -198,7 +198,7 @@ def test_other_tools_may_move_the_file(make: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("policy", "synced"), [("never", [0, 0]), ("flush", [0, 1]), ("batch", [2, 2])])
 def test_when_it_syncs(policy: str, synced: list[int], make: Any, tmp_path: Path, monkeypatch: Any) -> None:
-    """With ``batch`` each batch, with ``flush`` when asked, with ``never`` never."""
+    """``batch``: at each batch. ``flush``: at force_flush. ``never``: not at all."""
     files = []
 
     def fsync(file: int, real: Any = os.fsync) -> None:
@@ -211,15 +211,15 @@ def test_when_it_syncs(policy: str, synced: list[int], make: Any, tmp_path: Path
     monkeypatch.setattr(os, "fsync", fsync)
     exporter.export([span("a")])
     exporter.export([span("b")])
-    before = len(files)
+    synced_by_export = len(files)
     assert exporter.force_flush() is True
-    assert [before, len(files)] == synced
+    assert [synced_by_export, len(files)] == synced
     exporter.shutdown()
     assert len(files) == synced[1]
 
 
 def test_a_disk_that_fails_to_sync(make: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
-    """force_flush says so, and raises nothing."""
+    """force_flush returns False, and does not raise."""
 
     def fsync(file: int) -> None:
         raise OSError(5, "Input/output error")
@@ -228,39 +228,41 @@ def test_a_disk_that_fails_to_sync(make: Any, monkeypatch: pytest.MonkeyPatch, c
     exporter.export([span("a")])
     monkeypatch.setattr(os, "fsync", fsync)
     assert exporter.force_flush() is False
-    assert "Input/output error" in said(caplog)[0]
+    assert "Input/output error" in log_messages(caplog)[0]
     exporter.shutdown()
 
 
 def test_rotation_by_size(make: Any, tmp_path: Path, caplog: Any) -> None:
-    """No file grows beyond it, the newest are kept, other files are left alone, and the first deletion is told."""
+    """No file exceeds the size, the newest files are kept, other files stay, and the first deletion is logged."""
     other = tmp_path / "spans-other.jsonl"
     other.touch()
     exporter = make(max_bytes="1000", keep="2")
     for number in range(20):
         assert exporter.export([span(f"s{number}")]) is SUCCESS
-    files = [*(each for each in rotated(tmp_path) if each != other), tmp_path / "spans.jsonl"]
+    files = [*(path for path in rotated_files(tmp_path) if path != other), tmp_path / "spans.jsonl"]
     assert len(files) == 3
     assert all(path.stat().st_size <= 1000 for path in files)
-    found = names(*files)
-    assert found == [f"s{number}" for number in range(20 - len(found), 20)]
+    span_names = names(*files)
+    assert span_names == [f"s{number}" for number in range(20 - len(span_names), 20)]
     assert other.exists()
-    (line,) = said(caplog)
-    assert line.startswith("otelflow_jsonfile keeps 2 rotated files: deleted ")
+    (line,) = log_messages(caplog)
+    assert line.startswith("otelflow_jsonfile keeps 2 rotated files (OTELFLOW_EXPORTER_JSONFILE_KEEP) and deleted ")
 
 
 def test_rotation_by_age(make: Any, tmp_path: Path) -> None:
-    """A file has what was written in one period; the one before is put away at the first batch of the next."""
+    """A file has the spans of one period. It is rotated at the first batch of the next period."""
     path = tmp_path / "spans.jsonl"
     exporter = make(max_age="3600", max_bytes="0")
     exporter.export([span("a")])
     os.utime(path, (path.stat().st_mtime - 3600,) * 2)
     exporter.export([span("b")])
-    assert (names(*rotated(tmp_path)), names(path)) == (["a"], ["b"])
+    assert (names(*rotated_files(tmp_path)), names(path)) == (["a"], ["b"])
 
 
-def test_where_it_cannot_rotate_it_writes_on(make: Any, tmp_path: Path, monkeypatch: Any, caplog: Any) -> None:
-    """Too long a file is better than none."""
+def test_a_file_that_cannot_be_rotated_is_still_written(
+    make: Any, tmp_path: Path, monkeypatch: Any, caplog: Any
+) -> None:
+    """A file that is too long is better than none."""
 
     def rename(*_: Any) -> None:
         raise PermissionError("open in another program")
@@ -270,7 +272,9 @@ def test_where_it_cannot_rotate_it_writes_on(make: Any, tmp_path: Path, monkeypa
     for name in "abc":
         assert exporter.export([span(name)]) is SUCCESS
     assert names(tmp_path / "spans.jsonl") == ["a", "b", "c"]
-    assert said(caplog) == ["otelflow_jsonfile cannot rotate: open in another program."]
+    assert log_messages(caplog) == [
+        "otelflow_jsonfile cannot rotate the file and continues in it: open in another program."
+    ]
 
 
 WRITER = """
@@ -281,7 +285,7 @@ assert exporter.lost == 0
 
 
 def test_many_processes_write_one_file(tmp_path: Path) -> None:
-    """No line is torn or lost, also while the file is rotated under them, and nobody rotates what is new."""
+    """No line is torn or lost, also during rotations, and no process rotates a new file."""
     environment = clean_environment(
         OTELFLOW_EXPORTER_JSONFILE_PATH=str(tmp_path / "spans.jsonl"),
         OTELFLOW_EXPORTER_JSONFILE_MAX_BYTES="100000",
@@ -291,7 +295,7 @@ def test_many_processes_write_one_file(tmp_path: Path) -> None:
         subprocess.Popen([sys.executable, "-c", HEAD + WRITER, str(number)], env=environment) for number in range(4)
     ]
     assert [writer.wait(120) for writer in writers] == [0, 0, 0, 0]
-    old = rotated(tmp_path)
+    old = rotated_files(tmp_path)
     assert all(90_000 < path.stat().st_size <= 100_000 for path in old)
     files = [*old, tmp_path / "spans.jsonl"]
     assert sum(len(path.read_text().splitlines()) for path in files) == 400
@@ -308,33 +312,33 @@ os.kill(os.getpid(), 9)
 """
 
 
-def test_a_writer_that_is_killed_holds_nobody_up(make: Any, tmp_path: Path, caplog: Any) -> None:
-    """The lock goes with its process, and the half line of it is a line by itself."""
-    done = run(KILLED, head=HEAD, OTELFLOW_EXPORTER_JSONFILE_PATH=str(tmp_path / "spans.jsonl"))
-    assert done.returncode == -9
+def test_a_killed_writer_does_not_block_others(make: Any, tmp_path: Path, caplog: Any) -> None:
+    """The lock ends with its process, and its incomplete line is a line by itself."""
+    process = run(KILLED, head=HEAD, OTELFLOW_EXPORTER_JSONFILE_PATH=str(tmp_path / "spans.jsonl"))
+    assert process.returncode == -9
     exporter = make(fsync="batch")
     assert exporter.export([span("a")]) is SUCCESS
-    assert said(caplog) == []
+    assert log_messages(caplog) == []
     assert names(tmp_path / "spans.jsonl") == ["a"]
 
 
 THREADS_AND_FORKS = """
 import threading
 
-def make(who):
+def make_spans(writer):
     for number in range(50):
-        tracer.start_span(f"{who}.{number}").end()
+        tracer.start_span(f"{writer}.{number}").end()
 
-threads = [threading.Thread(target=make, args=(f"thread{number}",)) for number in range(4)]
+threads = [threading.Thread(target=make_spans, args=(f"thread{number}",)) for number in range(4)]
 for thread in threads:
     thread.start()
 children = []
 for number in range(5):
     child = os.fork()
     if not child:
-        make(f"child{number}")
-        whole = exporter.lost == 0 and exporter.force_flush()
-        os._exit(0 if whole else 1)
+        make_spans(f"child{number}")
+        is_complete = exporter.lost == 0 and exporter.force_flush()
+        os._exit(0 if is_complete else 1)
     children.append(child)
 for thread in threads:
     thread.join()
@@ -346,32 +350,34 @@ assert exporter.force_flush()
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_threads_and_forks(tmp_path: Path) -> None:
-    """A fork in the midst of other threads' writes: the children write as well, and every span is there once."""
+    """Processes fork while other threads write. The children write as well, and every span arrives once."""
     path = tmp_path / "spans.jsonl"
-    done = run(THREADS_AND_FORKS, head=HEAD, OTELFLOW_EXPORTER_JSONFILE_PATH=str(path))
-    assert done.returncode == 0, done.stderr
-    who = [f"thread{number}" for number in range(4)] + [f"child{number}" for number in range(5)]
-    assert Counter(names(path)) == Counter(f"{each}.{number}" for each in who for number in range(50))
+    process = run(THREADS_AND_FORKS, head=HEAD, OTELFLOW_EXPORTER_JSONFILE_PATH=str(path))
+    assert process.returncode == 0, process.stderr
+    writers = [f"thread{number}" for number in range(4)] + [f"child{number}" for number in range(5)]
+    assert Counter(names(path)) == Counter(f"{writer}.{number}" for writer in writers for number in range(50))
 
 
-def test_a_pipe_is_written_as_it_is(tmp_path: Path) -> None:
-    """``/dev/stdout``: nothing is locked or rotated there."""
-    done = run('tracer.start_span("a").end()', head=HEAD, OTELFLOW_EXPORTER_JSONFILE_PATH="/dev/stdout", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    (resource,) = json.loads(done.stdout)["resourceSpans"]
+def test_a_pipe_is_written_without_lock_and_rotation(tmp_path: Path) -> None:
+    """The path is ``/dev/stdout``."""
+    process = run(
+        'tracer.start_span("a").end()', head=HEAD, OTELFLOW_EXPORTER_JSONFILE_PATH="/dev/stdout", cwd=tmp_path
+    )
+    assert process.returncode == 0, process.stderr
+    (resource,) = json.loads(process.stdout)["resourceSpans"]
     assert resource["scopeSpans"][0]["spans"][0]["name"] == "a"
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
-def test_a_pipe_that_nobody_reads(make: Any, tmp_path: Path) -> None:
-    """Is an error, not a program that hangs."""
+def test_a_pipe_without_a_reader(make: Any, tmp_path: Path) -> None:
+    """It is an error, and the program does not hang."""
     os.mkfifo(tmp_path / "spans.jsonl")
     assert make().export([span("a")]) is FAILURE
 
 
-def test_in_a_program_that_never_heard_of_otelflow(tmp_path: Path) -> None:
-    """``opentelemetry-instrument`` finds it by OTEL_TRACES_EXPORTER; what the program made is there when it ends."""
+def test_in_a_program_without_otelflow(tmp_path: Path) -> None:
+    """``opentelemetry-instrument`` finds the exporter by OTEL_TRACES_EXPORTER. At the end its spans are in the file."""
     (tmp_path / "app.py").write_text(
         "from opentelemetry import trace\n"
         'with trace.get_tracer("plain").start_as_current_span("request"):\n'
@@ -387,6 +393,8 @@ def test_in_a_program_that_never_heard_of_otelflow(tmp_path: Path) -> None:
         OTELFLOW_EXPORTER_JSONFILE_PATH="out.jsonl",
     )
     words = [str(Path(sys.executable).with_name("opentelemetry-instrument")), sys.executable, "app.py"]
-    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
+    process = subprocess.run(
+        words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert process.returncode == 0, process.stderr
     assert names(tmp_path / "out.jsonl") == ["request"]

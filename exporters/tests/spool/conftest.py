@@ -1,4 +1,4 @@
-"""Fixtures of the tests of the spool."""
+"""Fixtures for the tests of the spool."""
 
 from __future__ import annotations
 
@@ -14,41 +14,43 @@ from spool_backend import Backend
 
 @pytest.fixture
 def backend() -> Iterator[Backend]:
-    made = Backend()
-    yield made
-    made.close()
+    """A backend that is up."""
+    receiver = Backend()
+    yield receiver
+    receiver.close()
 
 
 @pytest.fixture
-def down() -> Iterator[Backend]:
+def stopped_backend() -> Iterator[Backend]:
     """A backend that is not up yet."""
-    made = Backend(is_up=False)
-    yield made
-    made.close()
+    receiver = Backend(is_up=False)
+    yield receiver
+    receiver.close()
 
 
 @pytest.fixture
 def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Make a spool in a folder of this test that sends to a backend; settings by the last words of their names."""
-    made = []
+    """A function that makes a spool in a folder of this test, which sends to a backend. Settings are passed by the last
+    words of their names."""
+    exporters = []
     for name in [name for name in os.environ if name.startswith("OTEL")]:
         monkeypatch.delenv(name)
 
-    def spool(backend: Backend, **more: str) -> SpoolSpanExporter:
+    def spool(backend: Backend, **options: str) -> SpoolSpanExporter:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", backend.endpoint)
-        for name, value in {"dir": str(tmp_path / "spool"), "exit": "0", **more}.items():
+        for name, value in {"dir": str(tmp_path / "spool"), "exit": "0", **options}.items():
             monkeypatch.setenv(f"OTELFLOW_EXPORTER_SPOOL_{name.upper()}", value)
-        made.append(SpoolSpanExporter())
-        return made[-1]
+        exporters.append(SpoolSpanExporter())
+        return exporters[-1]
 
     yield spool
-    for one in made:
-        one.shutdown()
+    for exporter in exporters:
+        exporter.shutdown()
 
 
 @pytest.fixture
 def settings(backend: Backend, tmp_path: Path) -> dict[str, str]:
-    """The environment of the programs."""
+    """The environment of the programs of a test."""
     return {
         "OTELFLOW_EXPORTER_SPOOL_DIR": str(tmp_path / "spool"),
         "OTEL_EXPORTER_OTLP_ENDPOINT": backend.endpoint,

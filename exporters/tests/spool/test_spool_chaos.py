@@ -1,4 +1,4 @@
-"""The spool when everything goes wrong at once: processes killed at random, forks, a backend that comes and goes."""
+"""The spool with many failures at once: killed processes, forks, and a backend that goes down and up."""
 
 from __future__ import annotations
 
@@ -37,28 +37,28 @@ while time.monotonic() < end:
 """
 
 
-def wait_for_more(told: Path) -> None:
-    """Wait until some program says that something is safe."""
-    size, end = told.stat().st_size, time.monotonic() + 30
-    while told.stat().st_size == size and time.monotonic() < end:
+def wait_for_more(acknowledged_file: Path) -> None:
+    """Wait until some program records an acknowledged span."""
+    size, end = acknowledged_file.stat().st_size, time.monotonic() + 30
+    while acknowledged_file.stat().st_size == size and time.monotonic() < end:
         time.sleep(0.02)
-    assert told.stat().st_size > size
+    assert acknowledged_file.stat().st_size > size
 
 
-def test_what_was_acknowledged_arrives(tmp_path: Path) -> None:
-    """Twelve kills among three processes, two outages, some answers of 503: every span that an export said is safe is
-    at the backend in the end."""
-    luck, told, running = Random(), tmp_path / "told", []
-    told.write_text("")
+def test_acknowledged_spans_arrive(tmp_path: Path) -> None:
+    """After twelve kills among three processes, two outages and some responses of 503, the backend has every span whose
+    export returned SUCCESS."""
+    rng, acknowledged_file, running = Random(), tmp_path / "acknowledged", []
+    acknowledged_file.write_text("")
     backend = Backend()
     settings = {"OTELFLOW_EXPORTER_SPOOL_DIR": str(tmp_path / "spool"), "OTEL_EXPORTER_OTLP_ENDPOINT": backend.endpoint}
     try:
         for turn in range(12):
             while len(running) < 3:
-                program = [sys.executable, "-c", PROGRAM, str(told)]
+                program = [sys.executable, "-c", PROGRAM, str(acknowledged_file)]
                 running.append(subprocess.Popen(program, env=clean_environment(**settings), stderr=subprocess.DEVNULL))
-            wait_for_more(told)
-            time.sleep(luck.uniform(0, 0.3))
+            wait_for_more(acknowledged_file)
+            time.sleep(rng.uniform(0, 0.3))
             victim = running.pop(0)
             victim.kill()
             victim.wait()
@@ -66,7 +66,7 @@ def test_what_was_acknowledged_arrives(tmp_path: Path) -> None:
                 backend.down()
             if turn in (4, 8):
                 backend.up()
-            backend.answers.extend([(503, {}, b"")] * luck.randrange(3))
+            backend.answers.extend([(503, {}, b"")] * rng.randrange(3))
     finally:
         for program in running:
             program.kill()
@@ -75,6 +75,6 @@ def test_what_was_acknowledged_arrives(tmp_path: Path) -> None:
     flushed = command("spool", "flush", "--timeout", "50", **settings)
     backend.close()
     assert ", 0 wait" in flushed.stdout
-    safe, came = set(told.read_text().split()), backend.count()
-    assert safe - {identity.hex() for identity in came} == set()
-    print(f"{len(safe)} spans, {sum(came.values()) - len(came)} came again")
+    acknowledged, arrived = set(acknowledged_file.read_text().split()), backend.count()
+    assert acknowledged - {identity.hex() for identity in arrived} == set()
+    print(f"{len(acknowledged)} spans, {sum(arrived.values()) - len(arrived)} duplicates")

@@ -1,4 +1,4 @@
-"""Destinations of the spool: what the environment and ``configure()`` say of its endpoints."""
+"""Destinations of the spool: its endpoints according to the environment and ``configure()``."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from otelflow_exporters._spool.destination import destinations
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that says nothing."""
+    """An environment without OpenTelemetry's variables."""
     for name in [name for name in os.environ if name.startswith("OTEL")]:
         monkeypatch.delenv(name)
 
 
-def test_the_port_says_the_protocol(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no variable does."""
-    several = "http://a:4317,b:4317,http://a:4318,https://c/v1/traces"
-    monkeypatch.setenv("OTELFLOW_EXPORTER_SPOOL_ENDPOINTS", several)
+def test_the_port_decides_the_protocol(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If no variable sets it."""
+    endpoints = "http://a:4317,b:4317,http://a:4318,https://c/v1/traces"
+    monkeypatch.setenv("OTELFLOW_EXPORTER_SPOOL_ENDPOINTS", endpoints)
     assert [(endpoint.url, endpoint.is_grpc) for (endpoint,) in destinations()] == [
         ("http://a:4317", True),
         ("b:4317", True),
@@ -31,21 +31,21 @@ def test_the_port_says_the_protocol(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
-def test_a_key_is_that_of_the_url_with_its_scheme() -> None:
-    """Folders of earlier versions name their files by it."""
+def test_a_key_is_the_hash_of_the_url_with_its_scheme() -> None:
+    """Files in folders of earlier versions have it in their names."""
     expected = hashlib.sha256(b"http://b:4317").hexdigest()[:12]
-    assert [each.key for url in ("b:4317", "http://b:4317") for each in destinations(url)] == [expected] * 2
+    assert [target.key for url in ("b:4317", "http://b:4317") for target in destinations(url)] == [expected] * 2
 
 
-def test_endpoints_as_the_specification_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The variable for traces is used as it is, the one for all signals gets the path."""
+def test_endpoints_follow_the_specification(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variable for traces is used unchanged. The variable for all signals gets the path."""
     assert [endpoint.url for (endpoint,) in destinations()] == ["http://localhost:4318/v1/traces"]
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://gateway:4318/otlp/")
     assert [endpoint.url for (endpoint,) in destinations()] == ["http://gateway:4318/otlp/v1/traces"]
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://user:secret@traces/here?key=1")
     (destination,) = destinations()
     assert destination.endpoint.url == "http://user:secret@traces/here?key=1"
-    assert destination.shown == "http://traces/here"
+    assert destination.display_url == "http://traces/here"
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "gateway:4317")
@@ -64,24 +64,27 @@ def test_endpoints_as_the_specification_says(monkeypatch: pytest.MonkeyPatch) ->
         ("http://a:4317", "http://a:4317", True),
     ],
 )
-def test_an_endpoint_that_is_given(monkeypatch: pytest.MonkeyPatch, endpoint: str, url: str, is_grpc: bool) -> None:
-    """It goes before all variables, and gets the signal's path where it has none; headers are those alone."""
+def test_an_endpoint_passed_as_an_argument(
+    monkeypatch: pytest.MonkeyPatch, endpoint: str, url: str, is_grpc: bool
+) -> None:
+    """It has priority over all variables, and gets the signal's path if it has no path.
+    Passed headers replace those of the environment."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://no:1/")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "a=b")
     monkeypatch.setenv("OTELFLOW_EXPORTER_SPOOL_ENDPOINTS", "http://one:1,http://two:2")
-    ((found,),) = destinations(endpoint, {"c": "d"})
-    assert (found.url, found.is_grpc, found.header_values()) == (url, is_grpc, {"c": "d"})
-    ((found,),) = destinations(endpoint)
-    assert found.header_values() == {"a": "b"}
+    ((result,),) = destinations(endpoint, {"c": "d"})
+    assert (result.url, result.is_grpc, result.header_values()) == (url, is_grpc, {"c": "d"})
+    ((result,),) = destinations(endpoint)
+    assert result.header_values() == {"a": "b"}
 
 
 @pytest.mark.parametrize(
     ("name", "text"), [("PROTOCOL", "http/json"), ("TIMEOUT", "soon"), ("TIMEOUT", "-1"), ("COMPRESSION", "brotli")]
 )
-def test_a_value_that_cannot_be_used_is_passed_over(
+def test_an_invalid_value_is_logged_and_ignored(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str, text: str
 ) -> None:
-    """With a line: the spool keeps the spans, and a program does not fail at its start for it."""
+    """The spool keeps the spans, and the program does not fail at its start because of it."""
     monkeypatch.setenv(f"OTEL_EXPORTER_OTLP_{name}", text)
     with caplog.at_level(logging.WARNING, "otelflow"):
         ((endpoint,),) = destinations("http://a:4318")
@@ -89,8 +92,8 @@ def test_a_value_that_cannot_be_used_is_passed_over(
     assert [record.getMessage().startswith("otelflow_spool ") for record in caplog.records] == [True]
 
 
-def test_the_signals_path_is_there_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the variable for all signals it is a mistake that many make; the one for traces is used as it is."""
+def test_the_signals_path_is_appended_only_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many people put it into the variable for all signals by mistake. The variable for traces is used unchanged."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a:4318/v1/traces")
     assert [endpoint.url for (endpoint,) in destinations()] == ["http://a:4318/v1/traces"]
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://a:4318/v1/traces/")
@@ -98,8 +101,8 @@ def test_the_signals_path_is_there_once(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_without_otelflow_the_error_says_what_to_install() -> None:
-    """The exporters of files and trees need none, so it may be missing."""
+    """otelflow may be missing, because the other exporters do not need it."""
     program = "import sys; sys.modules['otelflow'] = None; import otelflow_exporters.spool"
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert ended.returncode == 1
-    assert ended.stderr.endswith("ImportError: the spool needs otelflow: pip install 'otelflow-exporters[spool]'\n")
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert process.returncode == 1
+    assert process.stderr.endswith("ImportError: the spool needs otelflow: pip install 'otelflow-exporters[spool]'\n")

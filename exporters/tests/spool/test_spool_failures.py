@@ -1,4 +1,4 @@
-"""What the spool survives: full disks, folders that are taken away, and other processes."""
+"""The spool with full disks, removed folders, and other processes on its folder."""
 
 from __future__ import annotations
 
@@ -12,56 +12,54 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from otelflow_exporters._spool import segment_writer as _spool_writer
+from otelflow_exporters._spool import segment_writer
 from otelflow_exporters._spool.open_flows import closed_flows
 from otelflow_exporters.spool import SpoolSpanExporter
 from spool_backend import Backend
-from spooling import FAILURE, SUCCESS, files, said, span
-
-# --- what it survives ---------------------------------------------------------------------------------------------
+from spooling import FAILURE, SUCCESS, files, log_messages, span
 
 
 def no_space(*_: Any) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_without_disk_it_sends_at_once(make: Any, backend: Backend, caplog: Any, monkeypatch: Any) -> None:
-    """The disk is full: spans are sent without it, in order with what is there; said once, and once when it works."""
+def test_with_a_full_disk_it_sends_directly(make: Any, backend: Backend, caplog: Any, monkeypatch: Any) -> None:
+    """Spans are sent without the disk, in order. The log has one line when this begins, and one when it ends."""
     exporter = make(backend)
     exporter.export([span("a")])
     assert exporter.force_flush()
     with monkeypatch.context() as patch:
-        patch.setattr(_spool_writer, "write_all", no_space)
+        patch.setattr(segment_writer, "write_all", no_space)
         assert exporter.export([span("b", 2)]) is SUCCESS
         assert exporter.export([span("c", 3)]) is SUCCESS
     assert exporter.export([span("d", 4)]) is SUCCESS
     assert exporter.force_flush()
     assert backend.names == ["a", "b", "c", "d"]
     assert exporter.account().delivered == 4
-    assert len(said(caplog)) == 2
+    assert len(log_messages(caplog)) == 2
 
 
-def test_without_disk_and_backend_the_loss_is_counted(make: Any, down: Backend, monkeypatch: Any) -> None:
-    """FAILURE, and a reason."""
-    exporter = make(down)
-    monkeypatch.setattr(_spool_writer, "write_all", no_space)
+def test_without_disk_and_backend_spans_are_lost(make: Any, stopped_backend: Backend, monkeypatch: Any) -> None:
+    """export returns FAILURE, and the spans are counted with a reason."""
+    exporter = make(stopped_backend)
+    monkeypatch.setattr(segment_writer, "write_all", no_space)
     assert exporter.export([span("a"), span("b", 2)]) is FAILURE
     assert exporter.account().lost == {"spool_unwritable": 2}
     assert not exporter.force_flush(100)
 
 
-def test_a_folder_that_cannot_be_made(make: Any, backend: Backend, tmp_path: Path, caplog: Any) -> None:
-    """A file stands where it should be: spans are sent without it."""
+def test_a_folder_that_cannot_be_created(make: Any, backend: Backend, tmp_path: Path, caplog: Any) -> None:
+    """A file is in its place. Spans are sent directly."""
     (tmp_path / "file").write_text("")
     exporter = make(backend, dir=str(tmp_path / "file" / "spool"))
     exporter.span_processor().on_start(span("x", 1, **{"otelflow.kind": "flow"}))
     assert exporter.export([span("a")]) is SUCCESS
     assert backend.names == ["a"]
-    assert any("cannot write" in text for text in said(caplog))
+    assert any("cannot write" in text for text in log_messages(caplog))
 
 
-def test_a_folder_that_is_taken_away_is_made_again(make: Any, backend: Backend, tmp_path: Path) -> None:
-    """Somebody removes it while it is in use: what comes after is spooled again."""
+def test_a_removed_folder_is_created_again(make: Any, backend: Backend, tmp_path: Path) -> None:
+    """Somebody removes it while it is in use. Later spans are spooled again."""
     exporter = make(backend)
     exporter.export([span("a")])
     exporter.force_flush()
@@ -73,37 +71,37 @@ def test_a_folder_that_is_taken_away_is_made_again(make: Any, backend: Backend, 
     assert backend.names == ["a", "b"]
 
 
-def test_what_is_taken_away_was_not_delivered(make: Any, down: Backend, tmp_path: Path, caplog: Any) -> None:
-    """The backend has some of it: those are delivered, the others are lost, and a flush says so once. The folder is
-    made again, with the flow that is open."""
-    exporter = make(down)
+def test_spans_in_a_removed_folder_are_lost(make: Any, stopped_backend: Backend, tmp_path: Path, caplog: Any) -> None:
+    """Spans that the backend has are delivered. The others are lost, and one flush returns False. The folder is created
+    again, with the open flow."""
+    exporter = make(stopped_backend)
     flow = span("flow", 99, **{"otelflow.kind": "flow"})
     exporter.span_processor().on_start(flow)
-    down.up()
+    stopped_backend.up()
     exporter.export([span(f"s{number}", number) for number in range(1, 11)])
     assert exporter.force_flush()
-    down.down()
+    stopped_backend.down()
     exporter.export([span(f"s{number}", number) for number in range(11, 16)])
     exporter.force_flush(100)
     shutil.rmtree(tmp_path / "spool")
     assert not exporter.force_flush(100)
     account = exporter.account()
     assert (account.delivered, account.pending, account.lost) == (10, 0, {"spool_removed": 5})
-    assert any("took them away" in text for text in said(caplog))
+    assert any("removed them from" in text for text in log_messages(caplog))
     assert exporter.export([span("later", 16)]) is SUCCESS
     assert exporter.account().pending == 1
     (journal,) = files(tmp_path / "spool", ".flows")
     assert closed_flows(str(journal), 0)[1] == 1
     assert len(files(tmp_path / "spool", ".alive")) == 1
-    down.up()
+    stopped_backend.up()
     assert exporter.force_flush()
     account = exporter.account()
     assert (account.delivered, account.pending, account.lost) == (11, 0, {"spool_removed": 5})
-    assert len(down.count()) == 11
+    assert len(stopped_backend.count()) == 11
 
 
-def test_what_is_under_way_when_the_folder_is_taken_away(make: Any, tmp_path: Path, backend: Backend) -> None:
-    """The backend takes its time: it is pending until there is an answer, and then delivered."""
+def test_a_request_in_flight_while_the_folder_is_removed(make: Any, tmp_path: Path, backend: Backend) -> None:
+    """The backend is slow. The span is pending until there is a response, and then delivered."""
     came, go = threading.Event(), threading.Event()
     take = backend.take
 
@@ -128,52 +126,56 @@ def test_what_is_under_way_when_the_folder_is_taken_away(make: Any, tmp_path: Pa
 
 @pytest.fixture
 def two(make: Any, backend: Backend) -> tuple[SpoolSpanExporter, SpoolSpanExporter]:
-    """Two at work on one folder; only the second ever sends."""
+    """Two exporters on one folder. Only the second one sends."""
     lazy = make(backend)
-    for courier in lazy._spool._couriers:
-        courier.wake = lambda hurry=False: None
+    for thread in lazy._spool._delivery_threads:
+        thread.wake = lambda now=False: None
     return lazy, make(backend)
 
 
-def test_what_another_process_has_sent_is_delivered(two: Any, backend: Backend, tmp_path: Path) -> None:
-    """The owner knows; the other one leaves the file to it, and when it is gone in order, nothing is lost."""
+def test_spans_sent_by_another_process_count_as_delivered(two: Any, backend: Backend, tmp_path: Path) -> None:
+    """The owner counts them and removes its file, which the other one leaves to it. So no span counts as lost."""
     lazy, busy = two
     lazy.export([span("a"), span("b", 2)])
     lazy._spool._writer.seal()
     lazy.export([span("c", 3)])
     assert busy.force_flush()
     assert len(backend.count()) == 3
-    busy._spool._sweep()
+    busy._spool._remove_delivered()
     assert len(files(tmp_path / "spool", ".spool")) == 1
-    lazy._spool._sweep()
+    lazy._spool._remove_delivered()
     assert files(tmp_path / "spool", ".spool") == []
     shutil.rmtree(tmp_path / "spool")
     account = lazy.account()
-    assert (account.delivered, account.pending, account.lost) == (2, 0, {"spool_removed": 1})  # it has not looked since
+    assert (account.delivered, account.pending, account.lost) == (
+        2,
+        0,
+        {"spool_removed": 1},
+    )  # it has not read the progress since
     account = busy.account()
     assert (account.delivered, account.pending, account.lost) == (0, 0, {})
 
 
-def test_what_another_process_sends_after_the_end(two: Any, backend: Backend, tmp_path: Path) -> None:
-    """Who has shut down has left its files to others, who send and remove them: delivered."""
+def test_spans_sent_by_another_process_after_shutdown(two: Any, backend: Backend, tmp_path: Path) -> None:
+    """After shutdown, another process sends and removes the files. The spans count as delivered."""
     lazy, busy = two
     lazy.export([span("a"), span("b", 2)])
     lazy.shutdown()
     assert busy.force_flush()
-    busy._spool._sweep()
+    busy._spool._remove_delivered()
     assert files(tmp_path / "spool", ".spool") == []
     account = lazy.account()
     assert (account.delivered, account.pending, account.lost) == (2, 0, {})
 
 
-def test_a_file_that_another_process_drops_for_room(make: Any, down: Backend) -> None:
-    """Its owner counts what was lost with it, by the other's reason and once."""
-    one, other = make(down), make(down, max_bytes="20000")
-    one.export([span(f"s{number}", number, text="x" * 200) for number in range(1, 21)])
-    one._spool._writer.seal()
+def test_a_file_that_another_process_drops_to_make_room(make: Any, stopped_backend: Backend) -> None:
+    """Its owner counts the lost spans once, with the reason that the other process noted."""
+    owner, other = make(stopped_backend), make(stopped_backend, max_bytes="20000")
+    owner.export([span(f"s{number}", number, text="x" * 200) for number in range(1, 21)])
+    owner._spool._writer.seal()
     for number in range(21, 101):
         other.export([span(f"s{number}", number, text="x" * 200)])
-    account = one.account()
+    account = owner.account()
     assert (account.delivered, account.lost) == (0, {"spool_full": 20})
     assert other.account().lost["spool_full"] + other.account().pending == 80
 
@@ -181,29 +183,29 @@ def test_a_file_that_another_process_drops_for_room(make: Any, down: Backend) ->
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 128 kB."""
-    where = tmp_path / "disk"
-    where.mkdir()
-    if os.system(f"mount -t tmpfs -o size=128k tmpfs {where} 2>/dev/null"):
+    path = tmp_path / "disk"
+    path.mkdir()
+    if os.system(f"mount -t tmpfs -o size=128k tmpfs {path} 2>/dev/null"):
         pytest.skip("no right to mount a small file system")
-    yield where
-    os.system(f"umount -l {where}")
+    yield path
+    os.system(f"umount -l {path}")
 
 
-def test_a_full_disk_is_survived(make: Any, down: Backend, disk: Path) -> None:
-    """Something else fills it: what is there waits, what comes then is sent without it, and everything arrives; then
-    there is room again."""
-    exporter = make(down, dir=str(disk / "spool"))
+def test_a_full_disk(make: Any, stopped_backend: Backend, disk: Path) -> None:
+    """Another program fills it. Spooled spans wait, new spans are sent directly, and all arrive. Then there is room
+    again."""
+    exporter = make(stopped_backend, dir=str(disk / "spool"))
     for number in range(1, 51):
         assert exporter.export([span(f"s{number}", number, text="x" * 1000)]) is SUCCESS
     with contextlib.suppress(OSError), (disk / "other").open("wb", buffering=0) as other:
         while True:
             other.write(b"x" * 1000)
     assert exporter.export([span("lost", 99, text="x" * 9000)]) is FAILURE
-    down.up()
+    stopped_backend.up()
     for number in range(51, 81):
         assert exporter.export([span(f"s{number}", number, text="x" * 1000)]) is SUCCESS
     exporter.force_flush()
-    assert len(down.count()) == 80
+    assert len(stopped_backend.count()) == 80
     assert exporter.account().delivered == 80
     assert exporter.account().lost == {"spool_unwritable": 1}
     exporter.shutdown()
@@ -211,7 +213,7 @@ def test_a_full_disk_is_survived(make: Any, down: Backend, disk: Path) -> None:
 
 
 def test_a_disk_that_becomes_read_only(make: Any, backend: Backend, disk: Path, caplog: Any) -> None:
-    """As disks do that fail: spans are sent without it, and it is used again when it can be."""
+    """As failing disks do. Spans are sent directly, and the disk is used again when it is writable."""
     exporter = make(backend, dir=str(disk / "spool"))
     exporter.export([span("a")])
     assert exporter.force_flush()
@@ -223,6 +225,6 @@ def test_a_disk_that_becomes_read_only(make: Any, backend: Backend, disk: Path, 
     assert exporter.export([span("c", 3)]) is SUCCESS
     assert exporter.force_flush()
     assert backend.names == ["a", "b", "c"]
-    cannot, again = said(caplog)
+    cannot, again = log_messages(caplog)
     assert "Read-only" in cannot
     assert "again" in again

@@ -1,4 +1,4 @@
-"""Flows whose process died: the spool closes them."""
+"""Flows that are open when their process dies: the spool closes them."""
 
 from __future__ import annotations
 
@@ -13,22 +13,19 @@ from spool_programs import HEAD
 
 
 @pytest.fixture
-def backend(down: Backend) -> Backend:
+def backend(stopped_backend: Backend) -> Backend:
     """A backend that is not up yet."""
-    return down
-
-
-# --- flows whose process died ---------------------------------------------------------------------------------------
+    return stopped_backend
 
 
 def test_a_flow_whose_process_died_is_closed(backend: Backend, settings: dict[str, str]) -> None:
-    """At the next start, under its own ids: an error that says so, with what was known; those that had ended are left
-    alone. Once, however many processes look."""
-    died = run(
+    """The next process closes it once, as an error with its own ids and attributes. Flows that had ended are not
+    changed."""
+    process = run(
         """
         with tracer.start_as_current_span("request") as outer:
-            a_flow("ended").end()
-            flow = a_flow("died", customer="A-1")
+            start_flow("ended").end()
+            flow = start_flow("died", customer="A-1")
             tracer.start_span("not a flow")
             print('SAID {"span": "%016x", "trace": "%032x", "parent": "%016x", "start": %d}' % (
                 flow.context.span_id, flow.context.trace_id, outer.context.span_id, flow.start_time), flush=True)
@@ -41,13 +38,13 @@ def test_a_flow_whose_process_died_is_closed(backend: Backend, settings: dict[st
     for _ in range(2):
         assert run("sys.exit(not exporter.force_flush(20_000))", head=HEAD, **settings).returncode == 0
     assert sorted(backend.names) == ["died", "ended"]
-    ((span, resource, scope),) = [each for each in backend.spans if each[0].name == "died"]
-    said = died.said
+    ((span, resource, scope),) = [entry for entry in backend.spans if entry[0].name == "died"]
+    facts = process.said
     assert (span.span_id.hex(), span.trace_id.hex(), span.parent_span_id.hex(), span.start_time_unix_nano) == (
-        said["span"],
-        said["trace"],
-        said["parent"],
-        said["start"],
+        facts["span"],
+        facts["trace"],
+        facts["parent"],
+        facts["start"],
     )
     assert attributes_of(span) == {
         "otelflow.kind": "flow",
@@ -61,17 +58,17 @@ def test_a_flow_whose_process_died_is_closed(backend: Backend, settings: dict[st
     assert attributes_of(resource)["service.name"] == "shop"
 
 
-def test_a_flow_is_closed_though_nothing_else_was_left(backend: Backend, settings: dict[str, str]) -> None:
-    """The process died before its first export: the next one's flush closes the flow, and waits for that."""
-    run("flow = a_flow('alone'); die()", head=HEAD, **settings)
+def test_a_flow_without_exported_spans_is_closed(backend: Backend, settings: dict[str, str]) -> None:
+    """The process died before its first export. The next process's flush closes the flow and waits for it."""
+    run("flow = start_flow('alone'); die()", head=HEAD, **settings)
     backend.up()
-    done = run("sys.exit(not exporter.force_flush(20_000))", head=HEAD, **settings)
-    assert (done.returncode, backend.names) == (0, ["alone"])
+    process = run("sys.exit(not exporter.force_flush(20_000))", head=HEAD, **settings)
+    assert (process.returncode, backend.names) == (0, ["alone"])
 
 
-def test_a_real_flow_whose_process_died(backend: Backend, settings: dict[str, str]) -> None:
-    """The same with otelflow: its finished task is there as well, below it."""
-    died = run(
+def test_a_flow_of_otelflow_whose_process_died_is_closed(backend: Backend, settings: dict[str, str]) -> None:
+    """Its finished task arrives as well, as its child."""
+    process = run(
         """
         @flow
         def order():
@@ -83,7 +80,7 @@ def test_a_real_flow_whose_process_died(backend: Backend, settings: dict[str, st
         """,
         **settings,
     )
-    assert died.returncode == -9
+    assert process.returncode == -9
     backend.up()
     assert run("configure(); flush(20)", **settings).returncode == 0
     spans = {span.name: span for span, _, _ in backend.spans}
@@ -93,14 +90,14 @@ def test_a_real_flow_whose_process_died(backend: Backend, settings: dict[str, st
 
 
 def test_a_child_does_not_close_its_parents_flow(backend: Backend, settings: dict[str, str]) -> None:
-    """It may end the span object that it has inherited; the flow is the parent's, and is closed when that dies."""
+    """The child may end the span object that it has inherited. The flow belongs to the parent, and is closed when the
+    parent dies."""
     run(
         """
-        flow = a_flow("parent's")
+        flow = start_flow("parent's")
         if os.fork() == 0:
             flow.end()
-            own = a_flow("child's")
-            own.end()
+            start_flow("child's").end()
             os._exit(0)
         os.wait()
         die()
@@ -116,38 +113,38 @@ def test_a_child_does_not_close_its_parents_flow(backend: Backend, settings: dic
 
 
 def test_the_journal_does_not_grow_with_the_number_of_flows(settings: dict[str, str], tmp_path: Path) -> None:
-    """Thousands of flows, one of them open all the time: the file is written anew, and the open one is still in it."""
-    died = run(
+    """One of thousands of flows is open all the time. The file is rewritten, and the open flow is still in it."""
+    process = run(
         """
-        long = a_flow("long")
+        long = start_flow("long")
         for number in range(3000):
-            a_flow("short").end()
+            start_flow("short").end()
         print("SAID {\\"size\\": %d}" % os.path.getsize(exporter._spool._journal_path()), flush=True)
         die()
         """,
         head=HEAD,
         **settings,
     )
-    assert 0 < died.said["size"] < 600_000
+    assert 0 < process.said["size"] < 600_000
     from otelflow_exporters._spool.open_flows import closed_flows
 
     (journal,) = (path for path in (tmp_path / "spool").iterdir() if path.suffix == ".flows")
     assert closed_flows(str(journal), 0)[1] == 1
-    for harm in (b"", journal.read_bytes()[:10], journal.read_bytes()[:-3], os.urandom(500)):
-        journal.write_bytes(harm)
+    for content in (b"", journal.read_bytes()[:10], journal.read_bytes()[:-3], os.urandom(500)):
+        journal.write_bytes(content)
         assert closed_flows(str(journal), 0)[1] <= 2
 
 
-def test_a_flow_that_is_open_at_the_end_is_closed_by_the_next(backend: Backend, settings: dict[str, str]) -> None:
-    """A generator that nobody finished, a thread that was left: the process ended in order, its flow did not."""
-    run("flow = a_flow('left'); provider.shutdown()", head=HEAD, **settings)
+def test_a_flow_that_is_open_at_exit_is_closed_by_the_next_process(backend: Backend, settings: dict[str, str]) -> None:
+    """The process ended normally, but not its flow: an unfinished generator, or a thread that was not joined."""
+    run("flow = start_flow('left'); provider.shutdown()", head=HEAD, **settings)
     backend.up()
     run("exporter.force_flush(20_000); provider.shutdown()", head=HEAD, **settings)
     assert backend.names == ["left"]
 
 
 def test_exit_is_quick_when_the_backend_is_down(backend: Backend, settings: dict[str, str]) -> None:
-    """A program of the bare SDK, set up by its variables alone, ends, and its spans are on disk."""
+    """A program with the bare SDK ends in time, and its spans are on disk."""
     source = """
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor

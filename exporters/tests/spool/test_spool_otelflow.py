@@ -1,4 +1,4 @@
-"""The spool below otelflow: what ``flush`` and ``stats`` tell of it, and what ``configure`` hands on."""
+"""otelflow with the spool: the counts in ``flush`` and ``stats``, and the arguments of ``configure``."""
 
 from __future__ import annotations
 
@@ -8,17 +8,14 @@ from spool_backend import Backend
 
 
 @pytest.fixture
-def backend(down: Backend) -> Backend:
+def backend(stopped_backend: Backend) -> Backend:
     """A backend that is not up yet."""
-    return down
+    return stopped_backend
 
 
-# --- with otelflow --------------------------------------------------------------------------------------------------
-
-
-def test_otelflow_tells_what_became_of_it(backend: Backend, settings: dict[str, str]) -> None:
-    """flush() is false while the backend is down, with the number that waits; true when all is there; what is refused
-    is lost once, with its reason."""
+def test_otelflow_reports_pending_and_lost_spans(backend: Backend, settings: dict[str, str]) -> None:
+    """While the backend is down, flush() is false and counts the pending spans. It is true when all have arrived.
+    Refused spans count as lost once, with their reason."""
     source = """
     import json, threading
     configure()
@@ -26,11 +23,11 @@ def test_otelflow_tells_what_became_of_it(backend: Backend, settings: dict[str, 
     report = flush(0.5)
     say(down=[bool(report), report.delivered, report.pending, report.lost])
     """
-    down = run(source, **settings)
-    assert down.said["down"] == [False, 0, 4, {}]
+    first = run(source, **settings)
+    assert first.said["down"] == [False, 0, 4, {}]
     backend.answers.extend([(200, {}, b""), (403, {}, b"")])
     backend.up()
-    up = run(
+    second = run(
         """
         configure()
         first = flush(20)
@@ -41,16 +38,16 @@ def test_otelflow_tells_what_became_of_it(backend: Backend, settings: dict[str, 
         """,
         **settings,
     )
-    assert up.said["first"] == [True, 0]
-    assert up.said["second"] == [False, 0, 0, {"refused": 4}]
-    assert up.said["stats"].get("refused") == 4
+    assert second.said["first"] == [True, 0]
+    assert second.said["second"] == [False, 0, 0, {"refused": 4}]
+    assert second.said["stats"].get("refused") == 4
 
 
-def test_otelflow_tells_that_the_folder_was_taken_away(backend: Backend, settings: dict[str, str]) -> None:
-    """What the backend had before is delivered; the rest is lost, and not delivered, however often one asks."""
+def test_otelflow_reports_a_removed_folder(backend: Backend, settings: dict[str, str]) -> None:
+    """Spans that the backend had before count as delivered. The rest counts as lost, at each call."""
     backend.answers.extend([(200, {}, b""), *[(503, {}, b"")] * 100])
     backend.up()
-    done = run(
+    process = run(
         """
         import shutil
         configure()
@@ -65,35 +62,35 @@ def test_otelflow_tells_that_the_folder_was_taken_away(backend: Backend, setting
         """,
         **settings,
     )
-    assert done.said["first"] is True, done.stderr
-    assert done.said["waits"] == 4
-    assert done.said["after"] == [[False, 4, 0, {"spool_removed": 4}]] * 3
-    assert done.said["stats"] == [8, 4, 0, {"spool_removed": 4}]
+    assert process.said["first"] is True, process.stderr
+    assert process.said["waits"] == 4
+    assert process.said["after"] == [[False, 4, 0, {"spool_removed": 4}]] * 3
+    assert process.said["stats"] == [8, 4, 0, {"spool_removed": 4}]
     assert len(backend.count()) == 4
 
 
-def test_what_configure_is_given_reaches_the_spool(backend: Backend, settings: dict[str, str]) -> None:
-    """Endpoint and headers, also for what waits in the folder since before; nothing goes where the environment says."""
+def test_the_spool_uses_the_arguments_of_configure(backend: Backend, settings: dict[str, str]) -> None:
+    """It uses endpoint and headers, also for spans that were in the folder before, and not the environment's values."""
     elsewhere = Backend()
     settings = {**settings, "OTEL_EXPORTER_OTLP_ENDPOINT": elsewhere.endpoint, "OTEL_EXPORTER_OTLP_HEADERS": "key=no"}
-    given = f"configure(endpoint={backend.endpoint!r}, headers={{'key': 'yes'}})"
+    configure = f"configure(endpoint={backend.endpoint!r}, headers={{'key': 'yes'}})"
     try:
-        run(f"{given}; work().execute()", **settings)
+        run(f"{configure}; work().execute()", **settings)
         backend.up()
-        done = run(f"{given}; work().execute(); say(all=bool(flush(20)))", **settings)
-        assert (done.said, done.stderr) == ({"all": True}, "")
+        process = run(f"{configure}; work().execute(); say(all=bool(flush(20)))", **settings)
+        assert (process.said, process.stderr) == ({"all": True}, "")
         assert len(backend.count()) == 8
         assert {headers["key"] for headers in backend.requests} == {"yes"}
-        done = run("configure(headers={'key': 'other'}); work().execute(); say(all=bool(flush(20)))", **settings)
-        assert done.said == {"all": True}
+        process = run("configure(headers={'key': 'other'}); work().execute(); say(all=bool(flush(20)))", **settings)
+        assert process.said == {"all": True}
         assert {headers["key"] for headers in elsewhere.requests} == {"other"}
         assert len(backend.count()) == 8
     finally:
         elsewhere.close()
 
 
-def test_what_configure_is_given_reaches_the_overflow(backend: Backend, settings: dict[str, str]) -> None:
-    """The spool that takes what the queue of another exporter has no room for sends where that one does."""
+def test_the_overflow_spool_uses_the_arguments_of_configure(backend: Backend, settings: dict[str, str]) -> None:
+    """A spool for the overflow of another exporter's queue sends to the same endpoint as that exporter."""
     backend.up()
     backend.answers.extend([(503, {"Retry-After": "1"}, b"")])
     elsewhere = Backend()
@@ -105,9 +102,9 @@ def test_what_configure_is_given_reaches_the_overflow(backend: Backend, settings
         "OTELFLOW_QUEUE_SIZE": "4",
     }
     try:
-        given = f"configure(endpoint={backend.endpoint!r}, headers={{'key': 'yes'}})"
-        done = run(f"{given}; work(100).execute(); say(all=bool(flush(20)), done=stats().delivered)", **settings)
-        assert done.said == {"all": True, "done": 101}, done.stderr
+        configure = f"configure(endpoint={backend.endpoint!r}, headers={{'key': 'yes'}})"
+        process = run(f"{configure}; work(100).execute(); say(all=bool(flush(20)), done=stats().delivered)", **settings)
+        assert process.said == {"all": True, "done": 101}, process.stderr
         assert len(backend.count()) == 101
         assert {headers["key"] for headers in backend.requests} == {"yes"}
         assert elsewhere.requests == []

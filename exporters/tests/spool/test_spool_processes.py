@@ -1,4 +1,4 @@
-"""The spool among processes: killed ones, forked ones, several on one folder, and flows whose process died."""
+"""The spool in several processes: killed processes, forked processes, and several processes on one folder."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from spool_programs import HEAD, start
 
 
 @pytest.fixture
-def backend(down: Backend) -> Backend:
+def backend(stopped_backend: Backend) -> Backend:
     """A backend that is not up yet."""
-    return down
+    return stopped_backend
 
 
 FLOWS = """
@@ -25,10 +25,10 @@ from opentelemetry import trace
 import otelflow
 from otelflow import configure, flow, flush, shutdown, task
 
-class Told(SpanProcessor):
-    # What a finished flow's spans were, in a file of the test's own.
+class SpanRecorder(SpanProcessor):
+    # Writes each ended span to a file of the test.
     def on_end(self, span):
-        os.write(told, (json.dumps({
+        os.write(record_file, (json.dumps({
             "id": f"{span.context.span_id:016x}", "trace": f"{span.context.trace_id:032x}", "name": span.name,
             "start": span.start_time, "end": span.end_time, "events": [event.name for event in span.events],
             "attributes": dict(span.attributes)}) + "\\n").encode())
@@ -42,40 +42,40 @@ def step(number, this_task=None):
 def order(number):
     return [step(number), step(number + 1)]
 
-told = os.open(os.environ["TOLD"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+record_file = os.open(os.environ["RECORD_FILE"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 configure()
-trace.get_tracer_provider().add_span_processor(Told())
+trace.get_tracer_provider().add_span_processor(SpanRecorder())
 begin, end = map(int, sys.argv[1:3]) if len(sys.argv) > 2 else map(int, os.environ["FLOWS"].split())
 for number in range(begin, end):
     order(number).execute()
     if number % 50 == 49:
         flush(0.05)
-        os.write(told, b'"spooled"\\n')
+        os.write(record_file, b'"spooled"\\n')
     if number == int(os.environ.get("KILL", -1)):
         os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_nothing_spooled_is_lost(backend: Backend, settings: dict[str, str], tmp_path: Path) -> None:
-    """The backend is down for the whole of a run of 1,000 flows; the process is killed half-way and started again; the
-    backend comes up: every span of every finished flow that was spooled arrives exactly as it was."""
-    told = tmp_path / "told"
-    both = {**settings, "TOLD": str(told)}
-    killed = run("", head=FLOWS, **both, FLOWS="0 1000", KILL="512")
-    assert killed.returncode == -9
-    after_kill = told.read_text().splitlines()
-    ended = run("shutdown(10)", head=FLOWS, **both, FLOWS="500 1000")
-    assert ended.returncode == 0, ended.stderr
+def test_no_spooled_span_is_lost(backend: Backend, settings: dict[str, str], tmp_path: Path) -> None:
+    """The backend is down during 1,000 flows. The process is killed half-way and started again. When the backend is up,
+    every spooled span of every finished flow arrives unchanged."""
+    record_file = tmp_path / "spans"
+    environment = {**settings, "RECORD_FILE": str(record_file)}
+    first_run = run("", head=FLOWS, **environment, FLOWS="0 1000", KILL="512")
+    assert first_run.returncode == -9
+    after_kill = record_file.read_text().splitlines()
+    second_run = run("shutdown(10)", head=FLOWS, **environment, FLOWS="500 1000")
+    assert second_run.returncode == 0, second_run.stderr
     spooled = len(after_kill) - after_kill[::-1].index('"spooled"')
-    kept = after_kill[:spooled] + told.read_text().splitlines()[len(after_kill) :]
-    expected = {facts["id"]: facts for facts in map(json.loads, kept) if facts != "spooled"}
+    lines = after_kill[:spooled] + record_file.read_text().splitlines()[len(after_kill) :]
+    expected = {facts["id"]: facts for facts in map(json.loads, lines) if facts != "spooled"}
     assert len(expected) == 3000
     backend.up()
-    assert run("flush(30)", head=FLOWS, **both, FLOWS="0 0").returncode == 0
+    assert run("flush(30)", head=FLOWS, **environment, FLOWS="0 0").returncode == 0
     backend.wait_for(3000)
-    came = {span.span_id.hex(): span for span, _, _ in backend.spans}
+    arrived = {span.span_id.hex(): span for span, _, _ in backend.spans}
     for identity, facts in expected.items():
-        span = came[identity]
+        span = arrived[identity]
         assert span.trace_id.hex() == facts["trace"]
         assert (span.name, span.start_time_unix_nano, span.end_time_unix_nano) == (
             facts["name"],
@@ -86,20 +86,20 @@ def test_nothing_spooled_is_lost(backend: Backend, settings: dict[str, str], tmp
         assert attributes_of(span) == facts["attributes"]
     duplicates = sum(backend.count().values()) - len(backend.count())
     print(f"{duplicates} duplicates")
-    assert duplicates <= 512  # what was under way at one moment, at most
+    assert duplicates <= 512  # at most the requests that were in flight at one moment
 
 
-def test_what_a_killed_process_left_is_sent_by_the_next(backend: Backend, settings: dict[str, str]) -> None:
-    """Whichever it is, and without an export of its own."""
+def test_spans_of_a_killed_process_are_sent_by_the_next(backend: Backend, settings: dict[str, str]) -> None:
+    """Any next process does that, without an export of its own."""
     assert run("tracer.start_span('a').end(); die()", head=HEAD, **settings).returncode == -9
     backend.up()
-    done = run("print('SAID {\"is_sent\": %s}' % str(exporter.force_flush()).lower())", head=HEAD, **settings)
-    assert done.said == {"is_sent": True}
+    process = run("print('SAID {\"is_sent\": %s}' % str(exporter.force_flush()).lower())", head=HEAD, **settings)
+    assert process.said == {"is_sent": True}
     assert backend.names == ["a"]
 
 
-def test_a_living_process_sends_what_a_dead_one_left(backend: Backend, settings: dict[str, str]) -> None:
-    """It looks from time to time, when it has nothing else to do."""
+def test_a_living_process_sends_spans_of_a_dead_one(backend: Backend, settings: dict[str, str]) -> None:
+    """It checks the folder at intervals, when it is idle."""
     backend.up()
     with start("tracer.start_span('a').end(); print('up', flush=True); sys.stdin.read()", settings) as living:
         assert living.stdout is not None
@@ -113,7 +113,8 @@ def test_a_living_process_sends_what_a_dead_one_left(backend: Backend, settings:
 
 
 def test_several_processes_on_one_folder(backend: Backend, settings: dict[str, str], tmp_path: Path) -> None:
-    """Four at once, the backend up and down: every span arrives, each process's in order, and the folder is empty."""
+    """Four at once, while the backend goes down and up. Every span arrives, in order for each process. Then the folder
+    is empty."""
     backend.up()
     work = """
     for number in range(200):
@@ -139,8 +140,8 @@ def test_several_processes_on_one_folder(backend: Backend, settings: dict[str, s
 
 
 def test_a_forked_child_has_a_segment_of_its_own(backend: Backend, settings: dict[str, str]) -> None:
-    """What the parent wrote is sent once, what the child wrote as well, also where the parent is killed first."""
-    done = run(
+    """The spans of parent and child are sent once, also if the parent is killed first."""
+    process = run(
         """
         tracer.start_span("before").end()
         if os.fork() == 0:
@@ -154,17 +155,17 @@ def test_a_forked_child_has_a_segment_of_its_own(backend: Backend, settings: dic
         head=HEAD,
         **settings,
     )
-    assert done.returncode == -9
+    assert process.returncode == -9
     backend.up()
     run("time.sleep(0.5); exporter.force_flush(20_000)", head=HEAD, **settings)
     backend.wait_for(3)
     assert sorted(backend.names) == ["before", "child", "parent"]
 
 
-def test_a_child_that_lives_does_not_keep_its_parent_alive(backend: Backend, settings: dict[str, str]) -> None:
-    """The parent's lock is the parent's: its open segment is sent while the child is still there."""
+def test_a_living_child_does_not_keep_its_dead_parent_registered(backend: Backend, settings: dict[str, str]) -> None:
+    """The child does not hold the parent's lock: the parent's open segment is sent while the child runs."""
     source = """
-    flow = a_flow("parent's")
+    flow = start_flow("parent's")
     tracer.start_span("a").end()
     if os.fork() == 0:
         print(os.getpid(), flush=True)
@@ -184,14 +185,14 @@ def test_a_child_that_lives_does_not_keep_its_parent_alive(backend: Backend, set
 
 
 def test_many_forks_while_sending(backend: Backend, settings: dict[str, str]) -> None:
-    """Children are made while the thread sends and writes: none hangs, nothing is lost."""
+    """Children are forked while the thread sends and writes. None hangs, and nothing is lost."""
     backend.up()
-    done = run(
+    process = run(
         """
         children = []
         for number in range(20):
-            for each in range(5):
-                tracer.start_span(f"parent {number} {each}").end()
+            for index in range(5):
+                tracer.start_span(f"parent {number} {index}").end()
             pid = os.fork()
             if not pid:
                 tracer.start_span(f"child {number}").end()
@@ -203,13 +204,13 @@ def test_many_forks_while_sending(backend: Backend, settings: dict[str, str]) ->
         head=HEAD,
         **settings,
     )
-    assert done.said == {"codes": [0] * 20}
+    assert process.said == {"codes": [0] * 20}
     backend.wait_for(120)
 
 
-def test_a_limit_of_file_sizes(backend: Backend, settings: dict[str, str]) -> None:
-    """A process that may write no file above 20 kB begins another one; nothing is lost, and it is not stopped."""
-    done = run(
+def test_a_limit_of_the_file_size(backend: Backend, settings: dict[str, str]) -> None:
+    """A process whose files may have 20 kB at most begins a new file. Nothing is lost, and it is not stopped."""
+    process = run(
         """
         import resource
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
@@ -220,7 +221,7 @@ def test_a_limit_of_file_sizes(backend: Backend, settings: dict[str, str]) -> No
         head=HEAD,
         **settings,
     )
-    assert done.said == {"pending": 100, "lost": 0}
+    assert process.said == {"pending": 100, "lost": 0}
     backend.up()
     run("exporter.force_flush(20_000)", head=HEAD, **settings)
     assert len(backend.count()) == 100

@@ -1,4 +1,4 @@
-"""How the spool sends: what endpoints answer over HTTP and gRPC, several of them, TLS, the variables."""
+"""How the spool sends: responses over HTTP and gRPC, several endpoints, TLS, OpenTelemetry's variables."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.trace import SpanContext, TraceFlags
 from otelflow_exporters._spool import delivery_thread
-from otelflow_exporters._spool.delivery import encode, spans_of, split
+from otelflow_exporters._spool.delivery import count_spans, encode, split
 from otelflow_exporters.spool import SpoolSpanExporter
 from receiver import Receiver, missing, running
-from spool_backend import Backend, rejecting
+from spool_backend import Backend, partial_success_body
 
 SUCCESS = SpanExportResult.SUCCESS
 
 
 @pytest.fixture
 def backend() -> Iterator[Backend]:
-    made = Backend()
-    yield made
-    made.close()
+    receiver = Backend()
+    yield receiver
+    receiver.close()
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The spool's folder, in an environment that says nothing else."""
+    """The spool's folder, in an environment without other OpenTelemetry variables."""
     for name in [name for name in os.environ if name.startswith("OTEL")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("OTELFLOW_EXPORTER_SPOOL_DIR", str(tmp_path / "spool"))
@@ -40,33 +40,34 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Make a spool that sends to an endpoint; OpenTelemetry's other variables by the ends of their names."""
-    made = []
+    """A function that makes a spool, which sends to an endpoint. OpenTelemetry's other variables are passed by the ends
+    of their names."""
+    exporters = []
 
-    def spool(endpoint: str, **more: str) -> SpoolSpanExporter:
-        for name, value in {"endpoint": endpoint, **more}.items():
+    def spool(endpoint: str, **options: str) -> SpoolSpanExporter:
+        for name, value in {"endpoint": endpoint, **options}.items():
             monkeypatch.setenv(f"OTEL_EXPORTER_OTLP_{name.upper()}", value)
-        made.append(SpoolSpanExporter())
-        return made[-1]
+        exporters.append(SpoolSpanExporter())
+        return exporters[-1]
 
     yield spool
-    for one in made:
-        one.shutdown()
+    for exporter in exporters:
+        exporter.shutdown()
 
 
 def spans(number: int, text: str = "") -> list[ReadableSpan]:
     return [
-        ReadableSpan(f"s{each}", SpanContext(1, each, False, TraceFlags(1)), attributes={"text": text})
-        for each in range(1, number + 1)
+        ReadableSpan(f"s{index}", SpanContext(1, index, False, TraceFlags(1)), attributes={"text": text})
+        for index in range(1, number + 1)
     ]
 
 
-# --- answers ------------------------------------------------------------------------------------------------------
+# --- responses ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("status", [408, 429, 502, 503, 504])
-def test_what_may_be_retried_is(make: Any, backend: Backend, status: int) -> None:
-    """Until it is taken; nothing is lost."""
+def test_retryable_responses_are_retried(make: Any, backend: Backend, status: int) -> None:
+    """Until the backend accepts the request. Nothing is lost."""
     backend.answers.extend([(status, {}, b"")] * 2)
     exporter = make(backend.endpoint)
     exporter.export(spans(3))
@@ -75,8 +76,8 @@ def test_what_may_be_retried_is(make: Any, backend: Backend, status: int) -> Non
     assert len(backend.requests) == 3
 
 
-def test_a_backend_that_asks_to_wait_is_left_alone(make: Any, backend: Backend) -> None:
-    """Retry-After counts, also for who is in a hurry."""
+def test_retry_after_is_respected(make: Any, backend: Backend) -> None:
+    """Also during a flush."""
     backend.answers.append((429, {"Retry-After": "3600"}, b""))
     exporter = make(backend.endpoint)
     exporter.export(spans(1))
@@ -86,8 +87,8 @@ def test_a_backend_that_asks_to_wait_is_left_alone(make: Any, backend: Backend) 
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
-def test_what_is_refused_is_counted_and_passed(make: Any, backend: Backend, status: int) -> None:
-    """OTLP: "the client MUST NOT retry". What comes after it goes on."""
+def test_refused_spans_are_counted_and_skipped(make: Any, backend: Backend, status: int) -> None:
+    """OTLP: "the client MUST NOT retry". Later spans are sent."""
     backend.answers.append((status, {}, b""))
     exporter = make(backend.endpoint)
     exporter.export(spans(3))
@@ -100,11 +101,11 @@ def test_what_is_refused_is_counted_and_passed(make: Any, backend: Backend, stat
 
 
 @pytest.mark.parametrize(("errors", "lost"), [(1, {}), (2, {"refused": 3})])
-def test_an_error_of_the_backend_may_pass(
+def test_an_internal_error_of_the_backend_is_retried(
     make: Any, backend: Backend, monkeypatch: pytest.MonkeyPatch, errors: int, lost: dict[str, int]
 ) -> None:
-    """It comes from what was sent, or it does not: so that is sent again, and not for ever."""
-    monkeypatch.setattr(delivery_thread, "_MOST_DOUBTS", 1)
+    """The cause may be the request or not. So it is sent again, but not without a limit."""
+    monkeypatch.setattr(delivery_thread, "_MAX_SERVER_ERRORS", 1)
     backend.answers.extend([(500, {}, b"")] * errors)
     exporter = make(backend.endpoint)
     exporter.export(spans(3))
@@ -113,9 +114,9 @@ def test_an_error_of_the_backend_may_pass(
     assert backend.names == ([] if lost else ["s1", "s2", "s3"])
 
 
-def test_one_bad_span_does_not_take_others_with_it(make: Any, backend: Backend) -> None:
-    """A request that is malformed is sent in parts, down to the span that is."""
-    backend.poison = "s7"
+def test_one_malformed_span_is_lost_alone(make: Any, backend: Backend) -> None:
+    """A malformed request is sent in parts, down to the malformed span."""
+    backend.refused_name = "s7"
     exporter = make(backend.endpoint)
     exporter.export(spans(16))
     assert not exporter.force_flush()
@@ -125,8 +126,8 @@ def test_one_bad_span_does_not_take_others_with_it(make: Any, backend: Backend) 
 
 
 @pytest.mark.parametrize("status", [400, 422])
-def test_a_wrong_address_is_asked_three_times(make: Any, backend: Backend, status: int) -> None:
-    """It refuses everything: the request and its halves are tried, then all is lost."""
+def test_a_wrong_address_gets_three_requests(make: Any, backend: Backend, status: int) -> None:
+    """It refuses everything. The request and its halves are tried, then all spans are lost."""
     backend.answers.extend([(status, {}, b"")] * 3)
     exporter = make(backend.endpoint)
     exporter.export(spans(512))
@@ -136,8 +137,8 @@ def test_a_wrong_address_is_asked_three_times(make: Any, backend: Backend, statu
 
 
 def test_a_request_that_is_too_large_is_split(make: Any, backend: Backend) -> None:
-    """Down to one span; one that is too large by itself is counted."""
-    backend.most_bytes = 3000
+    """Down to one span. A span that is too large by itself is counted as lost."""
+    backend.max_bytes = 3000
     exporter = make(backend.endpoint)
     exporter.export(spans(20, "x" * 500))
     exporter.export([*spans(1, "x" * 5000)])
@@ -146,14 +147,15 @@ def test_a_request_that_is_too_large_is_split(make: Any, backend: Backend) -> No
     assert exporter.account().lost == {"too_large": 1}
 
 
-def test_parts_get_on_where_the_backend_takes_one_at_a_time(make: Any, backend: Backend) -> None:
-    """Too large, and busy after each request that it takes: the parts that it took are not sent again for ever."""
-    backend.most_bytes = 3000
+def test_parts_make_progress_with_a_backend_that_is_often_busy(make: Any, backend: Backend) -> None:
+    """The request is too large, and the backend is busy after each part that it accepts. Accepted parts are not sent
+    again."""
+    backend.max_bytes = 3000
     take = backend.take
     state = {"turn": 0}
 
     def busy(headers: dict[str, str], body: bytes) -> Any:
-        if len(body) <= backend.most_bytes:
+        if len(body) <= backend.max_bytes:
             state["turn"] += 1
             if state["turn"] % 2 == 0:
                 return 503, {"Retry-After": "0"}, b""
@@ -168,8 +170,8 @@ def test_parts_get_on_where_the_backend_takes_one_at_a_time(make: Any, backend: 
 
 
 def test_partial_success_is_counted(make: Any, backend: Backend) -> None:
-    """What the backend says that it left out."""
-    backend.answers.append((200, {}, rejecting(2)))
+    """Spans that the backend says it has rejected count as lost."""
+    backend.answers.append((200, {}, partial_success_body(2)))
     exporter = make(backend.endpoint)
     exporter.export(spans(5))
     assert not exporter.force_flush()
@@ -177,16 +179,16 @@ def test_partial_success_is_counted(make: Any, backend: Backend) -> None:
     assert (account.delivered, account.lost) == (3, {"rejected": 2})
 
 
-def test_an_answer_that_is_no_otlp_is_fine(make: Any, backend: Backend) -> None:
-    """Some gateways say OK in their own words."""
+def test_a_response_that_is_not_otlp_counts_as_success(make: Any, backend: Backend) -> None:
+    """Some gateways return a body of their own with the status 200."""
     backend.answers.append((200, {}, b"<html>OK</html>"))
     exporter = make(backend.endpoint)
     exporter.export(spans(1))
     assert exporter.force_flush()
 
 
-def test_a_backend_that_hangs_keeps_nobody(make: Any) -> None:
-    """The flush returns in its time, and the span waits."""
+def test_a_backend_that_hangs_does_not_block_a_flush(make: Any) -> None:
+    """The flush returns at its timeout, and the span is pending."""
     with hanging() as port:
         exporter = make(f"http://127.0.0.1:{port}", timeout="0.5")
         exporter.export(spans(1))
@@ -197,7 +199,7 @@ def test_a_backend_that_hangs_keeps_nobody(make: Any) -> None:
 # --- gRPC ---------------------------------------------------------------------------------------------------------
 
 
-def test_grpc_takes_it(make: Any) -> None:
+def test_grpc_accepts(make: Any) -> None:
     """With compression and headers."""
     with grpc_server() as port:
         exporter = make(f"http://127.0.0.1:{port}", protocol="grpc", compression="gzip", headers="x-key=1")
@@ -215,7 +217,7 @@ def test_grpc_takes_it(make: Any) -> None:
     ],
 )
 def test_grpc_refuses(make: Any, code: str, details: str, reason: str) -> None:
-    """Counted, and passed."""
+    """The spans are counted as lost."""
     with grpc_server(code, details) as port:
         exporter = make(f"http://127.0.0.1:{port}", protocol="grpc")
         exporter.export(spans(2))
@@ -223,8 +225,8 @@ def test_grpc_refuses(make: Any, code: str, details: str, reason: str) -> None:
         assert exporter.account().lost == {reason: 2}
 
 
-def test_grpc_is_away(make: Any) -> None:
-    """Nobody listens, or the server is busy: the spans wait."""
+def test_grpc_is_unavailable(make: Any) -> None:
+    """No server listens, or the server is busy. The spans are pending."""
     with closed() as port:
         exporter = make(f"http://127.0.0.1:{port}", protocol="grpc")
         exporter.export(spans(2))
@@ -237,7 +239,7 @@ def test_grpc_is_away(make: Any) -> None:
         assert exporter.account().pending == 2
 
 
-def test_grpc_rejects_a_part(make: Any) -> None:
+def test_grpc_rejects_some_spans(make: Any) -> None:
     """Partial success over gRPC."""
     with grpc_server("OK", "bad names", rejected=1) as port:
         exporter = make(f"http://127.0.0.1:{port}", protocol="grpc")
@@ -250,7 +252,7 @@ def test_grpc_rejects_a_part(make: Any) -> None:
 
 
 def test_tls(make: Any, tmp_path: Path) -> None:
-    """With the backend's certificate it is trusted; without, the spans wait."""
+    """With the backend's certificate the spans are sent; without it they are pending."""
     pair = certificate(tmp_path)
     backend = Backend(pair=pair)
     try:
@@ -266,7 +268,7 @@ def test_tls(make: Any, tmp_path: Path) -> None:
 
 
 def test_tls_over_grpc(make: Any, tmp_path: Path) -> None:
-    """The same variables."""
+    """The same variables work."""
     pair = certificate(tmp_path)
     with grpc_server(pair=pair) as port:
         exporter = make(f"https://localhost:{port}", protocol="grpc", certificate=str(pair[0]))
@@ -274,8 +276,8 @@ def test_tls_over_grpc(make: Any, tmp_path: Path) -> None:
         assert exporter.force_flush()
 
 
-def test_a_certificate_that_is_not_there(make: Any, backend: Backend, tmp_path: Path) -> None:
-    """Said, and the spans wait until it is."""
+def test_a_missing_certificate(make: Any, backend: Backend, tmp_path: Path) -> None:
+    """The spans are pending."""
     exporter = make(backend.endpoint.replace("http:", "https:"), certificate=str(tmp_path / "none.pem"))
     assert exporter.export(spans(1)) is SUCCESS
     assert not exporter.force_flush(500)
@@ -284,7 +286,7 @@ def test_a_certificate_that_is_not_there(make: Any, backend: Backend, tmp_path: 
 
 @pytest.mark.parametrize("compression", ["gzip", "deflate", "none"])
 def test_headers_and_compression(make: Any, backend: Backend, compression: str) -> None:
-    """The standard variables, those of the signal first."""
+    """The standard variables are used; those of the signal have priority."""
     headers = "x-team=a%20b,authorization=Basic 1"
     exporter = make(backend.endpoint, compression="none", traces_compression=compression, headers=headers)
     exporter.export(spans(50, "x" * 100))
@@ -297,7 +299,7 @@ def test_headers_and_compression(make: Any, backend: Backend, compression: str) 
 
 
 def test_a_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What to install is in the error."""
+    """The error says what to install."""
     import sys
 
     monkeypatch.setitem(sys.modules, "requests", None)
@@ -309,26 +311,26 @@ def test_a_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
 # --- several endpoints --------------------------------------------------------------------------------------------
 
 
-def test_several_endpoints_each_get_all(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """One is down: the other has everything, and what waits for the first is kept. Then that has it too, nobody gets
-    anything twice, and it leaves the disk."""
-    one, other = Backend(), Backend(is_up=False)
-    monkeypatch.setenv("OTELFLOW_EXPORTER_SPOOL_ENDPOINTS", f"{one.endpoint}, {other.endpoint}")
+def test_each_of_several_endpoints_gets_all_spans(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """While one is down, the other gets all spans, and the folder keeps them for the first. Later that one gets them
+    too, none arrives twice, and their files are removed."""
+    first, second = Backend(), Backend(is_up=False)
+    monkeypatch.setenv("OTELFLOW_EXPORTER_SPOOL_ENDPOINTS", f"{first.endpoint}, {second.endpoint}")
     exporter = SpoolSpanExporter()
     try:
         exporter.export(spans(10))
-        one.wait_for(10)
+        first.wait_for(10)
         assert not exporter.force_flush(200)
         assert (exporter.account().delivered, exporter.account().pending) == (0, 10)
-        other.up()
+        second.up()
         assert exporter.force_flush()
-        assert one.count() == other.count()
-        assert set(one.count().values()) == {1}
+        assert first.count() == second.count()
+        assert set(first.count().values()) == {1}
         assert exporter.account().delivered == 10
     finally:
         exporter.shutdown()
-        one.close()
-        other.close()
+        first.close()
+        second.close()
     assert not [path for path in folder.iterdir() if path.name.endswith((".spool", ".open"))]
 
 
@@ -336,19 +338,19 @@ def test_several_endpoints_each_get_all(monkeypatch: pytest.MonkeyPatch, folder:
 
 
 def test_a_request_is_split_in_halves() -> None:
-    """Each span is in one of them, with its resource; one span cannot be split."""
+    """Each span is in one half, with its resource. A request with one span cannot be split."""
     payload = encode(spans(7))
     halves = split(payload)
     assert halves is not None
-    assert [spans_of(half) for half in halves] == [3, 4]
+    assert [count_spans(half) for half in halves] == [3, 4]
     assert split(encode(spans(1))) is None
     assert split(b"\xff\xff") is None
 
 
 @pytest.mark.skipif(missing("collector") is not None, reason=str(missing("collector")))
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
-def test_a_real_collector_takes_it(make: Any, tmp_path: Path, protocol: str) -> None:
-    """What the Collector forwards is what was exported; more than it takes in one message is sent in several."""
+def test_a_real_collector_gets_the_spans(make: Any, tmp_path: Path, protocol: str) -> None:
+    """The Collector forwards all exported spans. A batch that is too large for one message is sent in several."""
     with running("collector", tmp_path) as receiver:
         assert isinstance(receiver, Receiver)
         exporter = make(receiver.grpc if protocol == "grpc" else receiver.http, protocol=protocol)

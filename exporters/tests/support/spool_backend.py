@@ -1,4 +1,4 @@
-"""A backend for tests of the spool: it goes down and comes back on its port, and answers as it is told."""
+"""An OTLP backend for tests of the spool: it can go down and come back on the same port, and its answers can be set."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 
 
-def rejecting(spans: int) -> bytes:
-    """The body of an answer that says that so many were left out."""
+def partial_success_body(spans: int) -> bytes:
+    """Return the body of a partial success that rejected that number of spans."""
     response = ExportTraceServiceResponse()
     response.partial_success.rejected_spans = spans
     return response.SerializeToString()
 
 
 class Backend:
-    """Takes OTLP over HTTP on a port of loopback that stays its own."""
+    """A receiver of OTLP over HTTP on a port of loopback, which it keeps while it is down."""
 
     def __init__(self, *, is_up: bool = True, pair: tuple[Path, Path] | None = None) -> None:
         self.spans: list[Any] = []
         self.requests: list[dict[str, str]] = []
         self.answers: deque[tuple[int, dict[str, str], bytes]] = deque()
-        """For the next requests; after them, all are taken."""
-        self.most_bytes = 1 << 40
-        """A request above it is answered by 413."""
-        self.poison = ""
-        """A request with a span of this name is answered by 400."""
-        self._pair = pair
+        """Answers for the next requests. After them all requests are accepted."""
+        self.max_bytes = 1 << 40
+        """A larger request gets a 413."""
+        self.refused_name = ""
+        """A request with a span of this name gets a 400."""
+        self._certificate_pair = pair
         self._server: HttpReceiver | None = None
         self._bind(0)
         self.endpoint = f"{'http' if pair is None else 'https'}://127.0.0.1:{self.port}"
@@ -44,11 +44,11 @@ class Backend:
     def _bind(self, port: int) -> None:
         self._socket = socket.socket()
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._socket.bind(("127.0.0.1", port))  # bound, and listening to nobody: connections are refused
+        self._socket.bind(("127.0.0.1", port))  # bound but not listening: connections are refused
         self.port = self._socket.getsockname()[1]
 
     def up(self) -> None:
-        self._server = HttpReceiver(self._answer, bound=self._socket, pair=self._pair)
+        self._server = HttpReceiver(self._answer, bound=self._socket, pair=self._certificate_pair)
 
     def _answer(self, request: Handler, body: bytes) -> None:
         request.reply(*self.take(dict(request.headers), body))
@@ -65,10 +65,10 @@ class Backend:
 
     def take(self, headers: dict[str, str], body: bytes) -> tuple[int, dict[str, str], bytes]:
         self.requests.append(headers)
-        if len(body) > self.most_bytes:
+        if len(body) > self.max_bytes:
             return 413, {}, b""
         spans = spans_in(ExportTraceServiceRequest.FromString(unpacked(headers, body)))
-        if any(span.name == self.poison for span, _, _ in spans):
+        if any(span.name == self.refused_name for span, _, _ in spans):
             return 400, {}, b""
         answer = self.answers.popleft() if self.answers else (200, {}, b"")
         if answer[0] == 200:
@@ -77,17 +77,17 @@ class Backend:
 
     @property
     def names(self) -> list[str]:
-        """The spans' names, as they came."""
+        """The names of the spans, in the order of arrival."""
         return [span.name for span, _, _ in self.spans]
 
     def count(self) -> Counter[bytes]:
-        """How often each span came, by its id."""
+        """Count how often each span arrived, by its id."""
         return Counter(span.span_id for span, _, _ in list(self.spans))
 
     def wait_for(self, number: int, seconds: float = 20) -> None:
-        """Wait until that many different spans are here; raises where they do not come."""
-        end = time.monotonic() + seconds
+        """Wait until that many different spans have arrived. Raise AssertionError at a timeout."""
+        deadline = time.monotonic() + seconds
         while len(self.count()) < number:
-            if time.monotonic() > end:
-                raise AssertionError(f"{len(self.count())} of {number} spans came")
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{len(self.count())} of {number} spans arrived")
             time.sleep(0.02)

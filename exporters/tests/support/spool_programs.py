@@ -1,4 +1,4 @@
-"""Programs with a spool, each in a process of its own."""
+"""Start programs with a spool in other processes."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ tracer = provider.get_tracer("any")
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
-def a_flow(name, **more):
-    return tracer.start_span(name, attributes={"otelflow.kind": "flow", **more})
+def start_flow(name, **attributes):
+    return tracer.start_span(name, attributes={"otelflow.kind": "flow", **attributes})
 """
 
 
 def start(source: str, settings: dict[str, str], head: str = HEAD) -> subprocess.Popen[str]:
-    """A program that runs beside."""
+    """Start a program and do not wait for it."""
     return subprocess.Popen(
         [sys.executable, "-c", head + textwrap.dedent(source)],
         env=clean_environment(**settings),

@@ -1,4 +1,4 @@
-"""Spans for the spool, its files, and what it logs."""
+"""Helpers for tests of the spool: make spans, list its files and its log messages."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def span(name: str, number: int = 1, **attributes: Any) -> ReadableSpan:
     )
 
 
-def said(caplog: Any) -> list[str]:
+def log_messages(caplog: Any) -> list[str]:
     return [record.message for record in caplog.records if record.name == "otelflow"]
 
 
