@@ -1,6 +1,6 @@
-"""An API integration as a flow: async calls, an error that is tolerated, an artifact, log messages.
+"""API integration as a flow: async calls, a tolerated error, an artifact and log messages.
 
-Run as ``python examples/api_integration.py`` it starts a small JSON service on loopback and reads from that.
+``python examples/api_integration.py`` starts a small JSON service on localhost and reads from it.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ def _get(url: str) -> Any:
 
 @task(attributes={"peer.service": "stock"})
 async def fetch(base: str, item: str, this_task: Task | None = None) -> int:
-    """How many of ``item`` are in stock."""
-    answer = await asyncio.to_thread(_get, f"{base}/stock/{item}")
+    """Return how many of ``item`` are in stock."""
+    response = await asyncio.to_thread(_get, f"{base}/stock/{item}")
     if this_task is not None:
-        this_task.log_info(f"{item}: {answer['count']}", item=item)
-    return int(answer["count"])
+        this_task.log_info(f"{item}: {response['count']}", item=item)
+    return int(response["count"])
 
 
 @task(raise_on_error=False)
 async def fetch_if_known(base: str, item: str) -> int:
-    """The same, for items that may be unknown: the flow goes on, the span is an error."""
+    """Do the same for an item that may be unknown: the span has an error, and the flow continues."""
     return await fetch(base, item)
 
 
 @flow(name="check stock", flow_config=FlowRunConfig(raise_flow_error=False))
 async def check_stock(base: str, items: list[str], this_flow: Flow[Any] | None = None) -> dict[str, int]:
-    """Ask for all ``items`` at once; returns those that are known."""
+    """Ask for all ``items`` at the same time. Returns the counts of the known items."""
     counts = await asyncio.gather(*(fetch_if_known(base, item) for item in items))
-    known = {item: count for item, count in zip(items, counts, strict=True) if count is not None}
+    stock = {item: count for item, count in zip(items, counts, strict=True) if count is not None}
     if this_flow is not None:
-        this_flow.add_flow_artifact("Stock of today", "stock", known, "json")
-        this_flow.add_flow_result("low", ", ".join(item for item, count in known.items() if count < 5) or "nothing")
-    return known
+        this_flow.add_flow_artifact("Stock of today", "stock", stock, "json")
+        this_flow.add_flow_result("low", ", ".join(item for item, count in stock.items() if count < 5) or "nothing")
+    return stock
 
 
 class _Service(BaseHTTPRequestHandler):
@@ -57,7 +57,7 @@ class _Service(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(json.dumps({"count": STOCK.get(item)}).encode())
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the name of the base class
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the base class uses this name
         pass
 
 

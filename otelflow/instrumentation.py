@@ -1,4 +1,4 @@
-"""The entry point for ``opentelemetry-instrument``: it picks up ``otelflow.toml`` beside other instrumentations.
+"""Entry point for ``opentelemetry-instrument``: apply ``otelflow.toml`` together with other instrumentations.
 
 Needs the extra ``otelflow[instrument]``.
 """
@@ -16,19 +16,22 @@ __all__ = ["OtelflowInstrumentor"]
 
 
 class OtelflowInstrumentor(BaseInstrumentor):  # type: ignore[misc,unused-ignore]
-    """Instruments what the configuration file names. Never raises: what cannot be is skipped, and said in one log
-    line. In code, use :func:`otelflow.instrument` instead, which says what is wrong."""
+    """Instrument the functions that the configuration file names.
 
-    _undo: Instrumentation | None = None
+    Never raises: it ignores entries with errors, and logs them in one warning. In code, use
+    :func:`otelflow.instrument` instead, which raises an error for them.
+    """
+
+    _instrumentation: Instrumentation | None = None
 
     def instrumentation_dependencies(self) -> Collection[str]:
-        """Nothing: it goes by names."""
+        """Return an empty collection: otelflow finds functions by name and needs no particular library."""
         return ()
 
     def _instrument(self, **_: Any) -> None:
-        self._undo = instrument_leniently()
+        self._instrumentation = instrument_leniently()
 
     def _uninstrument(self, **_: Any) -> None:
-        undo, self._undo = self._undo, None
-        if undo is not None:
-            undo()
+        instrumentation, self._instrumentation = self._instrumentation, None
+        if instrumentation is not None:
+            instrumentation()

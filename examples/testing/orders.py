@@ -1,7 +1,7 @@
-"""An order service: prices, shipping and payment are asked of partners over HTTP, orders are kept in SQLite.
+"""Order service: gets prices, shipping costs and payments from partners over HTTP, and stores orders in SQLite.
 
-Nothing in here is made for tests. The decorators and the spans around statements show the service at work, wherever its
-traces go; amounts are in cents.
+Nothing here is for tests only. The decorators and the spans around SQL statements are for production traces. Amounts
+are in cents.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ tracer = trace.get_tracer("orders.db")
 Database = sqlite3.Connection
 
 Basket = Mapping[str, int]
-"""How many of what."""
+"""Quantity of each article."""
 
 Ask = Callable[..., Awaitable[Any]]
-"""The HTTP client: takes a path and the fields to send, gives the JSON that came back."""
+"""HTTP client: takes a path and the fields to send, and returns the JSON of the response."""
 
 HEAVIEST_PARCEL = 10_000  # grams
 
 
 class OrderError(Exception):
-    """Why something could not be ordered or sent."""
+    """An order could not be placed or packed."""
 
 
 class OutOfStock(OrderError):
-    """There are fewer than somebody wants."""
+    """There are fewer pieces than requested."""
 
 
 class CardDeclined(OrderError):
-    """No money, no goods."""
+    """The payment was refused."""
 
 
 class TooHeavy(OrderError):
-    """More than one parcel takes."""
+    """The order is too heavy for one parcel."""
 
 
 # --- the database ---------------------------------------------------------------------------------------------------
@@ -55,7 +55,7 @@ CREATE TABLE lines (number INTEGER REFERENCES orders, sku TEXT REFERENCES stock,
 
 
 def database(path: str = ":memory:") -> Iterator[Database]:
-    """A new database with some things in stock, closed at the end; for FastAPI's ``Depends``, say."""
+    """Yield a new database with some stock, and close it: usable with FastAPI's ``Depends``."""
     with closing(sqlite3.connect(path)) as db:
         db.executescript(SCHEMA)
         db.executemany("INSERT INTO stock VALUES (?, ?, ?)", [("tea", 100, 50), ("anvil", 30_000, 1)])
@@ -64,7 +64,7 @@ def database(path: str = ":memory:") -> Iterator[Database]:
 
 
 def sql(db: Database, name: str, statement: str, *values: object) -> sqlite3.Cursor:
-    """Run one statement, in a span like those of OpenTelemetry's instrumentations of databases."""
+    """Run one statement, in a span like those of OpenTelemetry's database instrumentations."""
     attributes = {"db.system.name": "sqlite", "db.query.text": statement}
     with tracer.start_as_current_span(name, kind=trace.SpanKind.CLIENT, attributes=attributes):
         return db.execute(statement, values)
@@ -74,18 +74,18 @@ def sql(db: Database, name: str, statement: str, *values: object) -> sqlite3.Cur
 
 
 def price_of(count: int, price: int) -> int:
-    """What ``count`` of one thing cost: from ten on, a tenth less."""
+    """Return the price of ``count`` pieces, with a discount of 10 % from ten pieces."""
     return count * price * 9 // 10 if count >= 10 else count * price
 
 
 @flow(name="place order", transparent=True)
 async def place_order(db: Database, ask: Ask, customer: str, country: str, basket: Basket) -> int:
-    """Reserve, price, charge, store, tell the customer. Returns the order's number."""
+    """Reserve, price, charge and store an order, and send a receipt. Returns the order's number."""
     reserve(db, basket)
     try:
         total = await quote(ask, country, basket)
         await charge(ask, customer, total)
-    except BaseException:  # also where the customer's request is cancelled
+    except BaseException:  # also if the customer's request is cancelled
         release(db, basket)
         raise
     number = store(db, customer, total, basket)
@@ -95,7 +95,7 @@ async def place_order(db: Database, ask: Ask, customer: str, country: str, baske
 
 @task
 def reserve(db: Database, basket: Basket) -> None:
-    """Take what is wanted out of stock: all or nothing."""
+    """Take all articles from stock, or none."""
     with db:
         for sku, count in basket.items():
             try:
@@ -106,7 +106,7 @@ def reserve(db: Database, basket: Basket) -> None:
 
 @task
 def release(db: Database, basket: Basket) -> None:
-    """Put it back."""
+    """Put the articles back into stock."""
     with db:
         for sku, count in basket.items():
             sql(db, "UPDATE stock", "UPDATE stock SET free = free + ? WHERE sku = ?", count, sku)
@@ -114,7 +114,7 @@ def release(db: Database, basket: Basket) -> None:
 
 @task
 async def quote(ask: Ask, country: str, basket: Basket, this_task: Task | None = None) -> int:
-    """What it costs: all prices and the shipping are asked for at once."""
+    """Return the total. All prices and the shipping costs are requested at the same time."""
     *prices, shipping = await asyncio.gather(*(fetch_price(ask, sku) for sku in basket), fetch_shipping(ask, country))
     goods = sum(price_of(count, price) for count, price in zip(basket.values(), prices, strict=True))
     if this_task is not None:
@@ -125,19 +125,19 @@ async def quote(ask: Ask, country: str, basket: Basket, this_task: Task | None =
 
 @task
 async def fetch_price(ask: Ask, sku: str) -> int:
-    """The price of one."""
+    """Return the price of one piece."""
     return int(await ask(f"prices/{sku}"))
 
 
 @task(attributes={"peer.service": "parcels"})
 async def fetch_shipping(ask: Ask, country: str) -> int:
-    """What a parcel to there costs."""
+    """Return the shipping costs to a country."""
     return int(await ask(f"shipping/{country}"))
 
 
 @task
 async def charge(ask: Ask, customer: str, total: int, this_task: Task | None = None) -> None:
-    """Take the money."""
+    """Charge the customer's card."""
     if this_task is not None:
         this_task.log_info(f"charging {customer} {total / 100:.2f}")
     answer = await ask(f"payments/{customer}", total=total)
@@ -147,7 +147,7 @@ async def charge(ask: Ask, customer: str, total: int, this_task: Task | None = N
 
 @task
 def store(db: Database, customer: str, total: int, basket: Basket) -> int:
-    """Keep the order, with its lines."""
+    """Store the order with its lines. Returns its number."""
     with db:
         statement = "INSERT INTO orders (customer, total) VALUES (?, ?)"
         number = sql(db, "INSERT orders", statement, customer, total).lastrowid
@@ -158,7 +158,7 @@ def store(db: Database, customer: str, total: int, basket: Basket) -> int:
 
 @task(raise_on_error=False)
 async def send_receipt(ask: Ask, customer: str, number: int) -> None:
-    """Tell the customer. An order stands without its mail, too."""
+    """Send a mail to the customer. The order is valid even if this fails."""
     await ask(f"mails/{customer}", text=f"Thank you for order {number}.")
 
 
@@ -167,10 +167,10 @@ async def send_receipt(ask: Ask, customer: str, number: int) -> None:
 
 @flow(name="pack orders")
 def pack_orders(db: Database) -> int:
-    """Every evening: a parcel for each order. Returns how many."""
+    """Pack a parcel for each order, every evening. Returns the number of parcels."""
     numbers = [number for (number,) in sql(db, "SELECT orders", "SELECT number FROM orders WHERE packed = 0")]
     statement = "SELECT number, sum(count * grams) FROM lines JOIN stock USING (sku) GROUP BY number"
-    weights = dict(sql(db, "SELECT lines", statement))  # of all at once
+    weights = dict(sql(db, "SELECT lines", statement))  # one query for all orders
     parcels = sum(bool(pack(db, number, weights[number])) for number in numbers)
     print(f"{parcels} of {len(numbers)} orders packed")
     return parcels
@@ -178,7 +178,7 @@ def pack_orders(db: Database) -> int:
 
 @task(raise_on_error=False)
 def pack(db: Database, number: int, grams: int) -> bool:
-    """One parcel. What cannot be packed is left for the morning."""
+    """Pack one parcel. An order that cannot be packed is tried again the next evening."""
     if grams > HEAVIEST_PARCEL:
         raise TooHeavy(f"order {number} has {grams / 1000:.1f} kg")
     with db:

@@ -1,4 +1,4 @@
-"""The order service, tested by what runs in it."""
+"""Tests of the order service, by its spans."""
 
 import asyncio
 
@@ -13,12 +13,12 @@ db = pytest.fixture(database)
 
 
 async def ask(path: str, **fields: object) -> object:
-    """The partners, as an HTTP client would reach them."""
+    """Return the partners' responses, as an HTTP client would."""
     return ANSWERS.get(path)
 
 
 def test_an_order(db: Database, capflow: Capture) -> None:
-    """Prices and shipping are asked for together; then the card is charged, once."""
+    """Prices and shipping costs are requested together. Then the card is charged once."""
     assert asyncio.run(place_order(db, ask, "ada", "AT", {"tea": 10, "anvil": 1})) == 1
     capflow.assert_tree("""
         place order
@@ -35,7 +35,7 @@ def test_an_order(db: Database, capflow: Capture) -> None:
 
 
 def test_a_declined_card(db: Database, capflow: Capture) -> None:
-    """What was reserved goes back into stock."""
+    """The reserved articles go back into stock."""
     with pytest.raises(CardDeclined):
         asyncio.run(place_order(db, ask, "bob", "AT", {"tea": 2}))
     capflow.assert_tree("""
@@ -48,7 +48,7 @@ def test_a_declined_card(db: Database, capflow: Capture) -> None:
 
 
 def test_packing(db: Database, capflow: Capture) -> None:
-    """Two queries, however many orders there are; what is too heavy stays."""
+    """There are two queries for any number of orders. A heavy order is not packed."""
     for basket in {"tea": 1}, {"tea": 2}, {"anvil": 1}:
         asyncio.run(place_order(db, ask, "ada", "AT", basket))
     capflow.clear()

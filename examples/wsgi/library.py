@@ -1,4 +1,4 @@
-"""Who has which book, in a SQLite file that all worker processes share."""
+"""Loans of books, in a SQLite file that all worker processes share."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from pathlib import Path
 LOAN = timedelta(days=28)
 
 TABLE = "CREATE TABLE IF NOT EXISTS loans (book TEXT PRIMARY KEY, reader TEXT NOT NULL, due TEXT NOT NULL)"
-LONG_GONE = "INSERT OR IGNORE INTO loans VALUES ('Moby-Dick', 'Ishmael', '2020-01-31')"
+OLD_LOAN = "INSERT OR IGNORE INTO loans VALUES ('Moby-Dick', 'Ishmael', '2020-01-31')"
 
 
 class AlreadyLent(Exception):
-    """Somebody else has the book."""
+    """Another reader has the book."""
 
 
 def loan(book: str, reader: str) -> date:
-    """Lend a book; returns when it has to be back."""
+    """Lend a book. Returns the date when it must be returned."""
     due = date.today() + LOAN
     with _transaction() as connection:
         if (holder := find_reader(connection, book)) is not None:
@@ -31,7 +31,7 @@ def loan(book: str, reader: str) -> date:
 
 
 def overdue() -> list[dict[str, str]]:
-    """The books that should be back by now, the longest gone first."""
+    """Return the overdue books, the longest overdue first."""
     with _transaction() as connection:
         query = "SELECT book, reader, due FROM loans WHERE due < ? ORDER BY due"
         rows = connection.execute(query, (date.today().isoformat(),)).fetchall()
@@ -39,18 +39,18 @@ def overdue() -> list[dict[str, str]]:
 
 
 def find_reader(connection: sqlite3.Connection, book: str) -> str | None:
-    """Who has the book now."""
+    """Return the reader who has the book, or None."""
     row = connection.execute("SELECT reader FROM loans WHERE book = ?", (book,)).fetchone()
     return None if row is None else str(row[0])
 
 
 @contextmanager
 def _transaction() -> Iterator[sqlite3.Connection]:
-    """One for each call: connections must not be taken over a fork. The file is ``LIBRARY_DATABASE``."""
+    """Open a new connection for each call: a connection must not survive a fork. ``LIBRARY_DATABASE`` is the file."""
     path = os.environ.get("LIBRARY_DATABASE") or Path(tempfile.gettempdir(), "library-example.db")
     with closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         with connection:  # commits, or rolls back
             connection.execute(TABLE)
-            connection.execute(LONG_GONE)
+            connection.execute(OLD_LOAN)
             yield connection

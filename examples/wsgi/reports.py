@@ -1,6 +1,6 @@
-"""A library's loans and reports over HTTP, for a server with worker processes.
+"""HTTP service for a library's loans and reports, for a server with worker processes.
 
-Run as ``gunicorn --workers 2 reports:app`` in this folder.
+Run ``gunicorn --workers 2 reports:app`` in this folder.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ app = Flask(__name__)
 
 @app.post("/loans")
 def lend() -> tuple[dict[str, str], int]:
-    """Lend the ``book`` to the ``reader`` that the JSON body names."""
+    """Lend a book. The JSON body has ``book`` and ``reader``."""
     body = request.get_json()
     match body:
         case {"book": str(book), "reader": str(reader)}:
@@ -26,17 +26,17 @@ def lend() -> tuple[dict[str, str], int]:
 
 @app.get("/reports/overdue")
 def report() -> dict[str, Any]:
-    """What should be back by now."""
+    """Return the overdue books."""
     return {"overdue": library.overdue()}
 
 
 @app.get("/health")
 def health() -> dict[str, Any]:
-    """Whether the service is there, and which of its processes answers."""
+    """Return the status, and the id of the process that answers."""
     return {"status": "ok", "worker": os.getpid()}
 
 
 @app.errorhandler(library.AlreadyLent)
 def already_lent(error: library.AlreadyLent) -> tuple[dict[str, str], int]:
-    """Somebody else was quicker."""
+    """Return status 409: another reader has the book."""
     return {"error": str(error)}, 409

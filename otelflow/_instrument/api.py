@@ -1,34 +1,46 @@
-"""``instrument()``: functions of existing code become flows and tasks, without a change to it, and bare again."""
+"""Make flows and tasks of functions in existing code, without changing that code; undo it on request."""
 
 from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
 from types import TracebackType
 
-from otelflow._instrument.config_file import FILE, Settings, find_config_file, from_arguments, read_config_file
-from otelflow._instrument.registry import Make, Registration, instrumented_functions, register, unregister
-from otelflow._instrument.targets import Problem, raise_problems
-from otelflow._instrument.wrapped_call import instrumented
+from otelflow._instrument.config_file import (
+    CONFIG_FILE,
+    Settings,
+    find_config_file,
+    read_config_file,
+    settings_from_arguments,
+)
+from otelflow._instrument.registry import CallFactory, Registration, instrumented_functions, register, unregister
+from otelflow._instrument.targets import Problem, Target, raise_problems
+from otelflow._instrument.wrapped_call import make_instrumented_call
 from otelflow.config import OTELFLOW_CONFIG
 from otelflow.errors import ConfigError
 
 __all__ = ["Instrumentation", "instrument", "instrument_leniently"]
 
 _logger = logging.getLogger("otelflow")
-_OF_PROGRAM = "functions of the program's own file are seen by `otelflow run FILE.py` and `otelflow run -m MODULE` only"
+_MAIN_MODULE_UNSUPPORTED = (
+    "only `otelflow run FILE.py` and `otelflow run -m MODULE` can instrument functions of __main__"
+)
 
 
 class Instrumentation:
-    """What one :func:`instrument` did. Call it, or leave its ``with`` block, and the code is as it was before."""
+    """Handle of one :func:`instrument` call. Call it, or leave its ``with`` block, to restore the original code."""
 
-    def __init__(self, claim: Registration) -> None:
-        self._claim = claim
+    def __init__(self, registration: Registration) -> None:
+        self._registration = registration
 
     def __call__(self) -> None:
-        """Undo; a second time it does nothing. What another ``instrument()`` asked for as well stays until that is
-        undone. Calls in flight end as they began."""
-        unregister(self._claim)
+        """Restore the original functions. A second call does nothing.
+
+        A function that another ``instrument()`` names too stays wrapped until that one is undone. Running calls
+        keep their spans until they end.
+        """
+        unregister(self._registration)
 
     def __enter__(self) -> Instrumentation:
         return self
@@ -40,14 +52,14 @@ class Instrumentation:
 
     @property
     def wrapped(self) -> list[str]:
-        """The functions that are wrapped now, as ``module:qualname``, sorted; imports to come may add to them."""
-        return instrumented_functions(self._claim)
+        """Names of the wrapped functions, as ``module:qualname``, sorted. Later imports may add to them."""
+        return instrumented_functions(self._registration)
 
     @property
     def waiting(self) -> list[str]:
-        """The targets that nothing was found for so far: their modules are not imported, or there are none."""
-        matches = self._claim.matches
-        return [str(target) for target in self._claim.targets if not any(matches.get(target, {}).values())]
+        """Targets without any match so far: their modules are not imported yet, or do not exist."""
+        matches = self._registration.matches
+        return [str(target) for target in self._registration.targets if not any(matches.get(target, {}).values())]
 
     def __repr__(self) -> str:
         return f"<Instrumentation: {len(self.wrapped)} functions wrapped, {len(self.waiting)} targets waiting>"
@@ -56,63 +68,84 @@ class Instrumentation:
 def instrument(
     config: str | os.PathLike[str] | None = None, *, flows: object = (), tasks: object = ()
 ) -> Instrumentation:
-    """Make flows and tasks of functions that are named in a configuration file, or here.
+    """Make flows and tasks of functions that a configuration file or the arguments name.
 
-    config: path of the file. Without it, and without targets here: the file that ``OTELFLOW_CONFIG`` names, or
-        ``otelflow.toml`` in the current folder, or ``[tool.otelflow]`` of its ``pyproject.toml``.
-    flows, tasks: targets as in the file: ``"module:qualname"``, functions, or dicts with the keys of a table.
+    Wrapped functions keep their signature, return value and exceptions. A function whose module is not imported yet
+    is wrapped when the program imports the module; otelflow imports nothing. You may call this while the code runs,
+    and more than once: no function is wrapped twice.
 
-    The functions are transparent: same signature, value and exceptions. What is not imported yet is wrapped when it
-    is; nothing is imported for it. May be called while the code runs, and more than once: no function is wrapped twice.
+    Args:
+        config: Path of the configuration file. Default, if there are no targets in ``flows`` and ``tasks`` either: the
+            file that ``OTELFLOW_CONFIG`` names, ``otelflow.toml`` in the current folder, or ``[tool.otelflow]`` in its
+            ``pyproject.toml``.
+        flows: Targets that become flows: ``"module:qualname"``, functions, or dicts with the keys of a table.
+        tasks: Targets that become tasks, in the same forms.
 
-    Returns its undo, to be called or used in a ``with``. Raises :class:`otelflow.errors.ConfigError`, with file and
-    line of every mistake, and has wrapped nothing then.
+    Returns:
+        A handle that restores the original code: call it, or use it in a ``with`` statement.
+
+    Raises:
+        ConfigError: The configuration has errors; the message has file and line of each. Nothing is wrapped then.
     """
-    settings = _settings(config, flows, tasks)
+    settings = _load_settings(config, flows, tasks)
     raise_problems(settings.problems)
-    claim = Registration(settings.targets)
-    raise_problems(register(claim, strict=True))
-    return Instrumentation(claim)
+    registration = Registration(settings.targets)
+    raise_problems(register(registration, strict=True))
+    return Instrumentation(registration)
 
 
-def _settings(config: str | os.PathLike[str] | None, flows: object, tasks: object) -> Settings:
-    given = [from_arguments("flow", flows), from_arguments("task", tasks)]
-    if config is None and not any(one.targets or one.problems for one in given):
+def _load_settings(config: str | os.PathLike[str] | None, flows: object, tasks: object) -> Settings:
+    parts = [settings_from_arguments("flow", flows), settings_from_arguments("task", tasks)]
+    if config is None and not any(part.targets or part.problems for part in parts):
         config = find_config_file()
         if config is None:
             raise ConfigError(
-                f"There is no configuration: {OTELFLOW_CONFIG} is not set, and {os.getcwd()!r} has neither {FILE} nor "
-                "[tool.otelflow] in a pyproject.toml. Name a file, or use flows=[…] and tasks=[…]."
+                f"There is no configuration: {OTELFLOW_CONFIG} is not set, and {os.getcwd()!r} contains no "
+                f"{CONFIG_FILE} and no pyproject.toml with [tool.otelflow]. Pass the path of a file, or flows=[…] and "
+                "tasks=[…]."
             )
     if config is not None:
-        given.insert(0, read_config_file(config))
-    targets = [target for one in given for target in one.targets]
-    return Settings(targets, [problem for one in given for problem in one.problems])
+        parts.insert(0, read_config_file(config))
+    targets = [target for part in parts for target in part.targets]
+    return Settings(targets, [problem for part in parts for problem in part.problems])
 
 
-def instrument_leniently(main: tuple[str, ...] = (), make: Make = instrumented) -> Instrumentation | None:
-    """What the start without code does: instrument as the configuration that is found says, as far as that is
-    possible. Never raises; what is skipped is said in one log line. None where there is no configuration.
+def instrument_leniently(
+    main: tuple[str, ...] = (), make_call: CallFactory = make_instrumented_call
+) -> Instrumentation | None:
+    """Instrument the functions that the configuration file names, for a start without code.
 
-    main: names of the module that is about to run as the program, if its functions are looked after.
-    make: what is put around functions, where it is not flows and tasks.
+    Never raises: ignores entries with errors, and logs them in one warning.
+
+    Args:
+        main: Names of the module that is about to run as the program. Empty: functions of ``__main__`` cannot be
+            instrumented.
+        make_call: Makes the call of a wrapped function. Default: flows and tasks.
+
+    Returns:
+        A handle that restores the original code; None without a configuration file.
     """
     try:
         path = find_config_file()
         if path is None:
             return None
         settings = read_config_file(path)
-        claim = Registration(settings.targets, main or ("__main__",), make)
-        unseen = [] if main else [Problem(one.place, _OF_PROGRAM) for one in claim.targets if one.module == "__main__"]
-        _say_skipped(settings.problems + unseen + register(claim, strict=False))
-        return Instrumentation(claim)
+        registration = Registration(settings.targets, main or ("__main__",), make_call)
+        main_problems = [] if main else _main_problems(registration.targets)
+        _warn_ignored(path, settings.problems + main_problems + register(registration, strict=False))
+        return Instrumentation(registration)
     except Exception:
-        _logger.warning("otelflow instruments nothing: its start failed", exc_info=True)
+        _logger.warning("otelflow could not start its instrumentation; the program runs without it", exc_info=True)
         return None
 
 
-def _say_skipped(problems: list[Problem]) -> None:
+def _main_problems(targets: list[Target]) -> list[Problem]:
+    return [Problem(target.place, _MAIN_MODULE_UNSUPPORTED) for target in targets if target.module == "__main__"]
+
+
+def _warn_ignored(path: Path, problems: list[Problem]) -> None:
     if problems:
-        shown = " | ".join(map(str, problems[:10]))
+        texts = " | ".join(map(str, problems[:10]))
         more = f" | and {len(problems) - 10} more" if len(problems) > 10 else ""
-        _logger.warning("otelflow skips what its configuration asks for in vain: %s%s", shown, more)
+        count = "an error; this entry is" if len(problems) == 1 else f"{len(problems)} errors; these entries are"
+        _logger.warning("%s has %s ignored: %s%s", path, count, texts, more)

@@ -1,6 +1,7 @@
-"""How often the functions of a configuration are called, and how long they take: counted in each process of a command.
+"""Count and time the calls of configured functions, in each process of a command.
 
-In the place of spans: so that a function which is called in a tight loop shows before it costs anything.
+Calls are counted and make no spans. This shows functions that are called in a tight loop before their spans cost
+time.
 """
 
 from __future__ import annotations
@@ -19,111 +20,117 @@ from otelflow._runs.callable_kind import CallableKind, kind_of
 from otelflow._runtime.fork import after_fork_in_child
 from otelflow._runtime.names import function_name
 
-__all__ = ["HOT", "CallCount", "begin", "read_profile"]
+__all__ = ["HOT", "CallCount", "read_profile", "start_counting"]
 
 HOT = 1000
-"""Calls in one second of one process from which a function is hot: at 10 µs a span, one per cent of a core."""
+"""A function is hot from this number of calls in one second of one process: at 10 µs a span, 1 % of a core."""
 
-_EVERY_SECONDS = 0.5
+_WRITE_INTERVAL_SECONDS = 0.5
 
 
 class CallCount(NamedTuple):
-    """What was counted of one function, in all processes together."""
+    """Calls of one function, in all processes together."""
 
     calls: int
-    busiest: int
-    """Most calls in one second of one process."""
+    max_per_second: int
+    """The highest number of calls in one second of one process."""
     seconds: float | None
-    """Time in the function, its callees included; None where it is a coroutine or generator function."""
+    """Total time in the function, including its callees; None for a coroutine or generator function."""
 
     @property
     def is_hot(self) -> bool:
-        return self.busiest >= HOT
+        return self.max_per_second >= HOT
 
 
 class _Counter:
-    """Counts one function. Two threads may count at once and lose a call: it is a profile."""
+    """Call counter of one function. It has no lock: two threads at once may lose a call, which a profile can accept."""
 
-    __slots__ = ("busiest", "calls", "in_second", "ns", "second")
+    __slots__ = ("calls", "calls_in_second", "current_second", "max_per_second", "ns")
 
     def __init__(self, ns: int | None) -> None:
-        self.calls = self.busiest = self.in_second = self.second = 0
+        self.calls = self.max_per_second = self.calls_in_second = self.current_second = 0
         self.ns = ns
 
     def count(self, now: int) -> None:
         self.calls += 1
         second = now // 1_000_000_000
-        if second != self.second:
-            self.second, self.in_second = second, 0
-        self.in_second += 1
-        if self.in_second > self.busiest:
-            self.busiest = self.in_second
+        if second != self.current_second:
+            self.current_second, self.calls_in_second = second, 0
+        self.calls_in_second += 1
+        if self.calls_in_second > self.max_per_second:
+            self.max_per_second = self.calls_in_second
 
 
 _counters: dict[tuple[str, str], _Counter] = {}
 
 
-def _counting(target: Target, function: Any) -> tuple[Any, Any]:
+def _make_counting_call(target: Target, function: Any) -> tuple[Any, Any]:
     is_timed = kind_of(function) is CallableKind.CALL
     key = (str(target), function_name(function))
     counter = _counters.setdefault(key, _Counter(0 if is_timed else None))
     clock = time.perf_counter_ns
 
     def call(wrapped: Any, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        begun = clock()
-        counter.count(begun)
+        started_ns = clock()
+        counter.count(started_ns)
         if not is_timed:
             return wrapped(*args, **kwargs)
         try:
             return wrapped(*args, **kwargs)
         finally:
-            counter.ns += clock() - begun  # type: ignore[operator]  # it is timed
+            counter.ns += clock() - started_ns  # type: ignore[operator]  # set if is_timed
 
     return call, lambda: None
 
 
-def begin(folder: Path) -> None:
-    """Count from now on, into a file of this process in ``folder``; forked children have their own.
+def start_counting(folder: Path) -> None:
+    """Count calls from now on. Each process writes its own file in ``folder``; so do forked children.
 
-    It is written every half second, and at the end where a process comes to it: some are killed.
+    The file is written every half second and at exit. A process that is killed does not reach its exit.
     """
-    instrument_leniently(make=_counting)
-    atexit.register(_write, folder)
+    instrument_leniently(make_call=_make_counting_call)
+    atexit.register(_write_counts, folder)
 
-    def write_on() -> None:
-        while folder.is_dir():  # else nobody waits for it any more
-            time.sleep(_EVERY_SECONDS)
-            _write(folder)
+    def write_periodically() -> None:
+        while folder.is_dir():  # `otelflow check` removes the folder when it has read the counts
+            time.sleep(_WRITE_INTERVAL_SECONDS)
+            _write_counts(folder)
 
-    def in_background() -> None:
-        threading.Thread(target=write_on, name="otelflow-profile", daemon=True).start()
+    def start_writer() -> None:
+        threading.Thread(target=write_periodically, name="otelflow-profile", daemon=True).start()
 
-    def in_child() -> None:
+    def reset_in_child() -> None:
         for counter in _counters.values():
-            counter.calls = counter.busiest = 0
+            counter.calls = counter.max_per_second = 0
             counter.ns = None if counter.ns is None else 0
-        in_background()
+        start_writer()
 
-    in_background()
-    after_fork_in_child(in_child)
+    start_writer()
+    after_fork_in_child(reset_in_child)
 
 
-def _write(folder: Path) -> None:
-    rows = [[*key, one.calls, one.busiest, one.ns] for key, one in list(_counters.items()) if one.calls]
+def _write_counts(folder: Path) -> None:
+    rows = [
+        [*key, counter.calls, counter.max_per_second, counter.ns]
+        for key, counter in list(_counters.items())
+        if counter.calls
+    ]
     try:
         part = folder / f"{os.getpid()}.part"
         part.write_text(json.dumps(rows))
         part.replace(folder / f"{os.getpid()}.json")
-    except OSError:  # the folder is gone
+    except OSError:  # the folder was removed
         pass
 
 
 def read_profile(folder: Path) -> dict[tuple[str, str], CallCount]:
-    """What all processes counted, by target and function."""
-    summed: dict[tuple[str, str], CallCount] = {}
+    """Return the counts of all processes, by target and function."""
+    totals: dict[tuple[str, str], CallCount] = {}
     for path in sorted(folder.glob("*.json")):
-        for target, function, calls, busiest, ns in json.loads(path.read_text()):
-            before = summed.get((target, function), CallCount(0, 0, None if ns is None else 0.0))
-            seconds = None if ns is None or before.seconds is None else before.seconds + ns / 1e9
-            summed[target, function] = CallCount(before.calls + calls, max(before.busiest, busiest), seconds)
-    return summed
+        for target, function, calls, max_per_second, ns in json.loads(path.read_text()):
+            previous = totals.get((target, function), CallCount(0, 0, None if ns is None else 0.0))
+            seconds = None if ns is None or previous.seconds is None else previous.seconds + ns / 1e9
+            totals[target, function] = CallCount(
+                previous.calls + calls, max(previous.max_per_second, max_per_second), seconds
+            )
+    return totals

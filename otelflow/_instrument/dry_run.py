@@ -1,4 +1,4 @@
-"""Show what a configuration would do to the installed code: what each target means, and what is in its way."""
+"""Find what a configuration matches in the installed code, with errors and warnings for each target."""
 
 from __future__ import annotations
 
@@ -26,164 +26,180 @@ _CONTAINERS = (dict, list, tuple, set, frozenset)
 
 
 class Finding(NamedTuple):
-    """What was found for one target."""
+    """Result of the dry run for one target."""
 
     target: Target
     functions: list[str]
-    """What would be wrapped, as ``module:qualname``."""
+    """Functions that would be wrapped, as ``module:qualname``."""
     errors: list[str]
-    """Why the target, or a part of it, comes to nothing."""
+    """Reasons why the target, or a part of it, cannot be instrumented."""
     warnings: list[str]
-    """What would not be as one may expect."""
+    """Effects that the user may not expect."""
 
 
 def load_contrib() -> None:
-    """Switch on the instrumentation packages that are installed, as ``opentelemetry-instrument`` would. What they
-    cannot do is of no interest here."""
+    """Activate the installed instrumentation packages, as ``opentelemetry-instrument`` does.
+
+    Their errors and log lines are suppressed: this command reports on otelflow's targets only.
+    """
     logging.getLogger("opentelemetry").addHandler(logging.NullHandler())
     logging.getLogger("opentelemetry").propagate = False
     for entry in entry_points(group="opentelemetry_instrumentor"):
         if entry.name != "otelflow":
             try:
                 entry.load()().instrument()
-            except Exception:  # its library is not installed, or of another version
+            except Exception:  # its library is missing or has an unsupported version
                 continue
 
 
 def dry_run(targets: Iterable[Target]) -> list[Finding]:
-    """Import what the targets name, and look what they match."""
-    found = [(target, *_members_of(target)) for target in targets]
-    raws = [member.raw for _, matched, _ in found for member in matched]
-    held = holders(raw for raw in raws if isinstance(raw, type(dry_run)))
-    seen: dict[int, Target] = {}
-    return [_finding(target, matched, errors, held, seen) for target, matched, errors in found]
-
-
-def _finding(
-    target: Target, matched: list[Match], errors: list[str], held: dict[int, list[str]], seen: dict[int, Target]
-) -> Finding:
-    warnings = []
-    for member in matched:
-        before = seen.setdefault(id(member.raw), target)
-        if before is not target:
-            warnings.append(f"{member.shown} is what {before.place} names as well: that one counts")
-        if is_ours(member.raw):
-            warnings.append(f"{member.shown} is decorated with otelflow already, and stays as it is")
-        contrib = _contrib(member.function)
-        if contrib is not None:
-            warnings.append(f"{member.shown} is instrumented by {contrib} as well: there will be two spans a call")
-        if held.get(id(member.raw)):
-            kinds = ", ".join(held[id(member.raw)][:3])
-            warnings.append(f"{member.shown} is held by {kinds} too: calls from there are not seen. Name what it calls")
-    if not (errors and target.is_exact):  # else it would only say the same again
-        errors = errors + _trial(target)
-    if not matched and not errors and target.module != "__main__":
-        errors = ["nothing matches"]
-    functions = [member.shown for member in matched if not is_ours(member.raw)]
-    return Finding(target, functions, errors, warnings)
-
-
-def _trial(target: Target) -> list[str]:
-    """Wrap and unwrap it, as what is wrong may show then only."""
-    claim = Registration([target], ("__main__",))
-    problems = register(claim, strict=False)
-    unregister(claim)
-    return [one.text.removeprefix(f"{target}: ") for one in problems]
-
-
-def _members_of(target: Target) -> tuple[list[Match], list[str]]:
-    errors = list(_import(target))
-    matched: list[Match] = []
-    for module in _loaded(target):
-        try:
-            matched.extend(find_matches(target, module))
-        except NotInstrumentable as why:
-            errors.append(str(why))
-    return matched, errors
-
-
-def _loaded(target: Target) -> list[ModuleType]:
+    """Import the modules that the targets name, and return what each target matches."""
+    results = [(target, *_import_and_match(target)) for target in targets]
+    raws = [match.raw for _, matches, _ in results for match in matches]
+    holder_classes = find_holder_classes(raw for raw in raws if isinstance(raw, type(dry_run)))
+    first_targets: dict[int, Target] = {}
     return [
-        module
-        for name, module in list(sys.modules.items())
-        if name != "__main__" and isinstance(module, ModuleType) and target.wants_module(name)
+        _make_finding(target, matches, errors, holder_classes, first_targets) for target, matches, errors in results
     ]
 
 
-def _contrib(function: Any) -> str | None:
-    """The instrumentation package that has put something in the function's place."""
-    for one in (getattr(function, "_self_wrapper", None), function):
-        where = getattr(unwrapped(one), "__globals__", {}).get("__name__", "")
-        if where.startswith(f"{_CONTRIB}."):
-            return str(where)
+def _make_finding(
+    target: Target,
+    matches: list[Match],
+    errors: list[str],
+    holder_classes: dict[int, list[str]],
+    first_targets: dict[int, Target],
+) -> Finding:
+    warnings = []
+    for match in matches:
+        first_target = first_targets.setdefault(id(match.raw), target)
+        if first_target is not target:
+            warnings.append(f"{match.full_name} is also named at {first_target.place}, which takes effect")
+        if is_ours(match.raw):
+            warnings.append(f"{match.full_name} is already decorated with otelflow and stays unchanged")
+        package = _contrib_module(match.function)
+        if package is not None:
+            warnings.append(f"{match.full_name} is also instrumented by {package}: each call will have two spans")
+        if holder_classes.get(id(match.raw)):
+            classes = ", ".join(holder_classes[id(match.raw)][:3])
+            warnings.append(
+                f"{match.full_name} is also held by {classes}, whose calls make no spans. Name a function that it calls"
+            )
+    if not (errors and target.is_exact):  # else it would repeat the same error
+        errors = errors + _try_wrapping(target)
+    if not matches and not errors and target.module != "__main__":
+        errors = ["it matches no function"]
+    functions = [match.full_name for match in matches if not is_ours(match.raw)]
+    return Finding(target, functions, errors, warnings)
+
+
+def _try_wrapping(target: Target) -> list[str]:
+    """Wrap the target and undo it: some errors appear only then."""
+    registration = Registration([target], ("__main__",))
+    problems = register(registration, strict=False)
+    unregister(registration)
+    return [problem.text.removeprefix(f"{target}: ") for problem in problems]
+
+
+def _import_and_match(target: Target) -> tuple[list[Match], list[str]]:
+    errors = list(_import_modules(target))
+    matches: list[Match] = []
+    for module in _loaded_modules(target):
+        try:
+            matches.extend(find_matches(target, module))
+        except NotInstrumentable as error:
+            errors.append(str(error))
+    return matches, errors
+
+
+def _loaded_modules(target: Target) -> list[ModuleType]:
+    return [
+        module
+        for name, module in list(sys.modules.items())
+        if name != "__main__" and isinstance(module, ModuleType) and target.matches_module(name)
+    ]
+
+
+def _contrib_module(function: Any) -> str | None:
+    """Return the module of the instrumentation package that wrapped the function, or None."""
+    for candidate in (getattr(function, "_self_wrapper", None), function):
+        module_name = getattr(unwrapped(candidate), "__globals__", {}).get("__name__", "")
+        if module_name.startswith(f"{_CONTRIB}."):
+            return str(module_name)
     return None
 
 
 # --- imports ----------------------------------------------------------------------------------------------------------
 
 
-def _import(target: Target) -> Iterator[str]:
-    """Import every module that the target may mean. Yields what goes wrong."""
+def _import_modules(target: Target) -> Iterator[str]:
+    """Import every module that the target may match. Yields the errors."""
     if target.module == "__main__":
         return
     parts = target.module.split(".")
-    plain = parts if target.names_module else parts[: next(i for i, one in enumerate(parts) if set(one) & set("*?["))]
-    base = ".".join(plain)
-    yield from _import_one(base)
+    literal_parts = (
+        parts if target.has_exact_module else parts[: next(i for i, part in enumerate(parts) if set(part) & set("*?["))]
+    )
+    base = ".".join(literal_parts)
+    yield from _import_module(base)
     package = sys.modules.get(base)
-    if not target.names_module and package is not None and hasattr(package, "__path__"):
-        failed: list[str] = []
-        for info in pkgutil.walk_packages(package.__path__, f"{base}.", onerror=failed.append):
-            if target.wants_module(info.name) and not info.name.endswith(".__main__"):
-                yield from _import_one(info.name)
+    if not target.has_exact_module and package is not None and hasattr(package, "__path__"):
+        failed_names: list[str] = []
+        for info in pkgutil.walk_packages(package.__path__, f"{base}.", onerror=failed_names.append):
+            if target.matches_module(info.name) and not info.name.endswith(".__main__"):
+                yield from _import_module(info.name)
 
 
-def _import_one(name: str) -> Iterator[str]:
+def _import_module(name: str) -> Iterator[str]:
     try:
         importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
-            yield _no_module(error.name)
+            yield _missing_module_text(error.name)
         else:
             yield f"importing {name} raised ModuleNotFoundError: {error}"
     except (Exception, SystemExit) as error:
         yield f"importing {name} raised {type(error).__name__}: {error}"
 
 
-def _no_module(name: str) -> str:
+def _missing_module_text(name: str) -> str:
     parent, _, last = name.rpartition(".")
     path = getattr(sys.modules.get(parent), "__path__", None) if parent else None
-    beside = [info.name for info in pkgutil.iter_modules(path)]
-    near = nearest(last, beside).replace("'", f"'{parent}." if parent else "'", 1)
-    return f"there is no module {name!r}{near and '.' + near}"
+    siblings = [info.name for info in pkgutil.iter_modules(path)]
+    hint = nearest(last, siblings).replace("'", f"'{parent}." if parent else "'", 1)
+    return f"there is no module {name!r}{hint and '.' + hint}"
 
 
-# --- what else holds a function: objects that call it without looking its name up do not see its replacement ----------
+# --- objects that hold a function: they call it without looking up its name, so they do not see its replacement -------
 
 
-def holders(functions: Iterable[Any]) -> dict[int, list[str]]:
-    """By the id of each function, the classes of the objects that hold it: a web framework's routes, a registry.
+def find_holder_classes(functions: Iterable[Any]) -> dict[int, list[str]]:
+    """Return the classes of objects that hold each function, by the function's id: routes of a framework, a registry.
 
-    Modules and classes do not count, as their names are bound anew. One pass over all objects of the process.
+    Modules and classes do not count: instrumenting rebinds their names. One pass over all objects of the process.
     """
-    wanted = {id(one): one for one in functions}
-    names = {id(vars(one)) for one in gc.get_objects() if isinstance(one, ModuleType)}
-    found: dict[int, Counter[str]] = {}
-    for holder in gc.get_referrers(*wanted.values()):
-        if holder is wanted or id(holder) in names or isinstance(holder, type | FrameType | FunctionType):
+    functions_by_id = {id(function): function for function in functions}
+    module_namespaces = {id(vars(item)) for item in gc.get_objects() if isinstance(item, ModuleType)}
+    class_counts: dict[int, Counter[str]] = {}
+    for holder in gc.get_referrers(*functions_by_id.values()):
+        if (
+            holder is functions_by_id
+            or id(holder) in module_namespaces
+            or isinstance(holder, type | FrameType | FunctionType)
+        ):
             continue
-        kind = _kind(holder)
-        if kind is not None:
-            for held in gc.get_referents(holder):
-                if id(held) in wanted:
-                    found.setdefault(id(held), Counter())[kind] += 1
-    return {key: [kind for kind, _ in counted.most_common()] for key, counted in found.items()}
+        class_name = _holder_class(holder)
+        if class_name is not None:
+            for function in gc.get_referents(holder):
+                if id(function) in functions_by_id:
+                    class_counts.setdefault(id(function), Counter())[class_name] += 1
+    return {key: [name for name, _ in counts.most_common()] for key, counts in class_counts.items()}
 
 
-def _kind(holder: Any) -> str | None:
-    """The class of an object, or of the object whose ``__dict__`` this is; None for what is of no interest."""
+def _holder_class(holder: Any) -> str | None:
+    """Return the class of an object, or of the object that has it as ``__dict__``; None for containers and builtins."""
     if isinstance(holder, dict):
-        owners = [one for one in gc.get_referrers(holder) if getattr(one, "__dict__", None) is holder]
+        owners = [item for item in gc.get_referrers(holder) if getattr(item, "__dict__", None) is holder]
         holder = owners[0] if owners else None
     if holder is None or isinstance(holder, _CONTAINERS) or type(holder).__module__ == "builtins":
         return None

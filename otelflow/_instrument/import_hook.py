@@ -1,7 +1,7 @@
-"""To be told when a module has been imported: by a finder of our own, which can be taken away again.
+"""Import hook: call a function after a module was imported. It is a finder that can be removed again.
 
-wrapt's import hooks name one module each, fire once, and stay: they know no patterns, no ``importlib.reload``, and no
-way back.
+wrapt's import hooks are not enough: each names one module, fires once, and stays. They support neither patterns nor
+``importlib.reload`` nor removal.
 """
 
 from __future__ import annotations
@@ -22,70 +22,74 @@ __all__ = ["ImportHook"]
 
 
 class ImportHook(MetaPathFinder):
-    """Calls ``imported(module)`` when a module that ``wants(name)`` has run, each time that it does.
+    """Finder that calls ``on_import(module)`` each time that a module with ``is_target(name)`` has run.
 
-    Neither may raise into the import: what they raise is logged. The module is found and loaded by whoever does so
-    without this hook, and looks the same afterwards.
+    Exceptions of both functions are logged and do not reach the import. The usual finder and loader find and load the
+    module. It looks the same as without this hook.
     """
 
-    def __init__(self, wants: Callable[[str], bool], imported: Callable[[ModuleType], None]) -> None:
-        self._wants, self._imported = wants, imported
-        self._busy = threading.local()
+    def __init__(self, is_target: Callable[[str], bool], on_import: Callable[[ModuleType], None]) -> None:
+        self._is_target, self._on_import = is_target, on_import
+        self._thread_state = threading.local()
 
     def install(self) -> None:
-        """Watch imports from now on."""
+        """Start to watch imports."""
         if self not in sys.meta_path:
             sys.meta_path.insert(0, self)
 
     def remove(self) -> None:
-        """Watch no longer."""
+        """Stop watching imports."""
         if self in sys.meta_path:
             sys.meta_path.remove(self)
 
     def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        busy: set[str] = self._busy.__dict__.setdefault("names", set())
-        if fullname in busy or not self._is_wanted(fullname):
+        names_in_progress: set[str] = self._thread_state.__dict__.setdefault("names", set())
+        if fullname in names_in_progress or not self._matches(fullname):
             return None
-        busy.add(fullname)  # another hook may ask all finders again, this one included
+        names_in_progress.add(fullname)  # another hook may call all finders again, including this one
         try:
-            spec = self._found(fullname, path, target)
+            spec = self._find_other_spec(fullname, path, target)
         finally:
-            busy.discard(fullname)
+            names_in_progress.discard(fullname)
         if spec is not None and hasattr(spec.loader, "exec_module"):
-            loader: Any = _Loader(spec.loader, self._tell)
+            loader: Any = _Loader(spec.loader, self._notify)
             spec.loader = loader
         return spec
 
-    def _found(self, *wanted: Any) -> ModuleSpec | None:
+    def _find_other_spec(self, *args: Any) -> ModuleSpec | None:
         for finder in list(sys.meta_path):
             find_spec = None if finder is self else getattr(finder, "find_spec", None)
-            spec: ModuleSpec | None = None if find_spec is None else find_spec(*wanted)
+            spec: ModuleSpec | None = None if find_spec is None else find_spec(*args)
             if spec is not None:
                 return spec
         return None
 
-    def _is_wanted(self, name: str) -> bool:
+    def _matches(self, name: str) -> bool:
         try:
-            return self._wants(name)
+            return self._is_target(name)
         except Exception:
-            log_once("import hook", "Looking at the import of %s failed; it goes on.", name, exc_info=True)
+            log_once(
+                "import hook", "otelflow could not check the import of %s; the import continues.", name, exc_info=True
+            )
             return False
 
-    def _tell(self, name: str, module: Any) -> None:
+    def _notify(self, name: str, module: Any) -> None:
         try:
-            if issubclass(type(module), ModuleType):  # some put another object into their place
-                self._imported(module)
+            if issubclass(type(module), ModuleType):  # a module may replace itself by another object
+                self._on_import(module)
         except Exception:
-            log_once(f"imported {name}", "Instrumenting %s failed; its import goes on.", name, exc_info=True)
+            log_once(f"imported {name}", "otelflow could not instrument %s; its import continues.", name, exc_info=True)
 
 
 class _Loader(wrapt.ObjectProxy):  # type: ignore[type-arg,unused-ignore]  # generic in its stubs only
-    """The loader that was found, which tells when it has run a module. It stands aside first: the module has the same
-    ``__loader__`` as without it."""
+    """Proxy of a loader that notifies the hook after it ran a module.
 
-    def __init__(self, loader: Any, tell: Callable[[str, Any], None]) -> None:
+    It first restores the original loader in the module: ``__loader__`` is the same as without the hook.
+    """
+
+    def __init__(self, loader: Any, notify: Callable[[str, Any], None]) -> None:
         super().__init__(loader)
-        self._self_tell = tell
+        self._self_notify = notify
 
     def exec_module(self, module: ModuleType) -> None:
         loader = self.__wrapped__
@@ -96,4 +100,4 @@ class _Loader(wrapt.ObjectProxy):  # type: ignore[type-arg,unused-ignore]  # gen
             module.__loader__ = loader
         name = module.__name__
         loader.exec_module(module)
-        self._self_tell(name, sys.modules.get(name, module))
+        self._self_notify(name, sys.modules.get(name, module))

@@ -1,4 +1,4 @@
-"""Names of modules that are bound to a function: found, and bound to another one, in all of them at once."""
+"""Rebind the names of all modules that are bound to a function."""
 
 from __future__ import annotations
 
@@ -7,45 +7,46 @@ from collections.abc import Iterable, Iterator, Set
 from typing import Any
 
 from otelflow._instrument.lookup import namespace
-from otelflow._instrument.targets import OUR_OWN
+from otelflow._instrument.targets import OWN_PACKAGES
 
-__all__ = ["held", "rebind"]
+__all__ = ["ids_of_bound", "rebind"]
 
 
-def rebind(swaps: Iterable[tuple[Any, Any]], begin_at: str | None = None) -> None:
-    """Wherever a module's name is bound to the first object of a pair, bind it to the second: what ``from x import f``
-    made. ``begin_at``: look only at the module of that name, and at those that were imported after it.
+def rebind(replacements: Iterable[tuple[Any, Any]], first_module: str | None = None) -> None:
+    """Replace the first object of each pair by the second in all modules, names from ``from x import f`` too.
 
-    One pass over all modules, however many pairs there are. What objects hold (a list of handlers, a registry) stays.
+    With ``first_module``, only that module and those imported after it are searched. There is one pass over all
+    modules, for any number of pairs. References in objects (a list of handlers, a registry) stay.
     """
-    pairs = {id(before): (before, after) for before, after in swaps}
-    for names in _namespaces_with(pairs.keys(), begin_at):
+    pairs = {id(original): (original, replacement) for original, replacement in replacements}
+    for names in _namespaces_with(pairs.keys(), first_module):
         for name, value in list(names.items()):
-            found = pairs.get(id(value))
-            if found is not None and found[0] is value:
-                names[name] = found[1]
+            pair = pairs.get(id(value))
+            if pair is not None and pair[0] is value:
+                names[name] = pair[1]
 
 
-def held(objects: Iterable[Any]) -> set[int]:
-    """The ids of those objects that a name of some module is bound to."""
-    wanted = {id(one) for one in objects}
-    found = {id(value) for names in _namespaces_with(wanted, None) for value in list(names.values())}
-    return wanted & found
+def ids_of_bound(objects: Iterable[Any]) -> set[int]:
+    """Return the ids of the objects that some name of a module is bound to."""
+    object_ids = {id(item) for item in objects}
+    bound_ids = {id(value) for names in _namespaces_with(object_ids, None) for value in list(names.values())}
+    return object_ids & bound_ids
 
 
-def _namespaces_with(wanted: Set[int], begin_at: str | None) -> Iterator[dict[str, Any]]:
-    """The names of those modules that have one of the objects with the ids ``wanted``."""
-    if not wanted:
+def _namespaces_with(object_ids: Set[int], first_module: str | None) -> Iterator[dict[str, Any]]:
+    """Yield the namespaces of the modules that contain one of the objects."""
+    if not object_ids:
         return
     entries = list(sys.modules.items())  # in the order of import
-    if begin_at is not None:
-        entries = entries[next((index for index, entry in enumerate(entries) if entry[0] == begin_at), 0) :]
+    if first_module is not None:
+        entries = entries[next((index for index, entry in enumerate(entries) if entry[0] == first_module), 0) :]
     for module_name, module in entries:
-        if module_name.partition(".")[0] in OUR_OWN:
+        if module_name.partition(".")[0] in OWN_PACKAGES:
             continue
         try:
             names = namespace(module)
         except Exception:  # an entry of sys.modules may be any object
             continue
-        if not wanted.isdisjoint(map(id, list(names.values()))):  # at the speed of C: a process has 100,000 names
+        # isdisjoint and map run in C: a process may have 100,000 names.
+        if not object_ids.isdisjoint(map(id, list(names.values()))):
             yield names

@@ -1,4 +1,4 @@
-"""Everything that is instrumented in this process: which functions, for whom, and how it is taken back."""
+"""Registry of all instrumented functions in this process: their registrations, and how to restore them."""
 
 from __future__ import annotations
 
@@ -16,66 +16,71 @@ from otelflow._instrument.import_hook import ImportHook
 from otelflow._instrument.lookup import (
     Match,
     NotInstrumentable,
+    call_through_super,
     find_matches,
     is_ours,
+    make_replacement,
     namespace,
-    replacement,
-    through_super,
 )
-from otelflow._instrument.rebinding import held, rebind
-from otelflow._instrument.targets import Problem, Target, fits_part
-from otelflow._instrument.wrapped_call import Stop, instrumented
+from otelflow._instrument.rebinding import ids_of_bound, rebind
+from otelflow._instrument.targets import Problem, Target, matches_part
+from otelflow._instrument.wrapped_call import Stop, make_instrumented_call
 from otelflow._runtime.fork import FreshLock
 from otelflow._runtime.log_once import log_once
 
-__all__ = ["Registration", "define", "instrumented_functions", "register", "unregister"]
+__all__ = ["Registration", "instrument_definition", "instrumented_functions", "register", "unregister"]
 
 _logger = logging.getLogger("otelflow")
-Make = Callable[[Target, Any], "tuple[Any, Stop]"]
-"""Makes what a wrapper around a function calls, and how that is switched off."""
-Swap = tuple[Any, Any]
-"""A function, and what stands in its place now."""
+CallFactory = Callable[[Target, Any], "tuple[Any, Stop]"]
+"""Returns the call that a wrapper around a function makes, and a function that stops it."""
+Replacement = tuple[Any, Any]
+"""A function and its wrapper."""
 
 
 class Registration:
-    """The targets of one ``instrument()``, and what was found for each."""
+    """The targets of one ``instrument()`` call, with the number of matches of each."""
 
-    def __init__(self, targets: Iterable[Target], main: tuple[str, ...] = (), make: Make = instrumented) -> None:
+    def __init__(
+        self,
+        targets: Iterable[Target],
+        main_names: tuple[str, ...] = (),
+        make_call: CallFactory = make_instrumented_call,
+    ) -> None:
         self.targets = list(targets)
-        self.make = make
-        self.main = main
-        """The names of the module that is about to run as a program; empty where that is on its way already."""
+        self.make_call = make_call
+        self.main_names = main_names
+        """Names of the module that is about to run as a program. Empty if the program runs already."""
         self.matches: dict[Target, dict[str, int]] = {}
-        """How many functions each target matched, by module: a reload does not add to them."""
-        self.told: set[str] = set()
-        """Problems of modules that were imported later, each said once."""
+        """Number of functions that each target matches, by module: a reload does not add to it."""
+        self.logged_problems: set[str] = set()
+        """Problems of modules that were imported later. Each is logged once."""
 
 
-class _Wrapped:
-    """One member that is wrapped, as long as somebody claims it."""
+class _WrappedMember:
+    """A wrapped name in a module or class. It stays wrapped while it has a registration."""
 
-    def __init__(self, member: Match, put: Any, stop: Stop) -> None:
-        self._owner = weakref.ref(member.owner)  # a class may be gone before it is undone: after a reload
-        self.is_of_module = isinstance(member.owner, ModuleType)
-        self.name, self.raw, self.is_inherited = member.name, member.raw, member.is_inherited
-        self.put, self.stop, self.shown = put, stop, member.shown
-        self.claims: set[Registration] = set()
+    def __init__(self, match: Match, wrapper: Any, stop: Stop) -> None:
+        self._owner = weakref.ref(match.owner)  # a reload may free the class before the undo
+        self.is_of_module = isinstance(match.owner, ModuleType)
+        self.name, self.raw, self.is_inherited = match.name, match.raw, match.is_inherited
+        self.wrapper, self.stop, self.full_name = wrapper, stop, match.full_name
+        self.registrations: set[Registration] = set()
 
-    def is_gone_from(self, module: ModuleType) -> bool:
-        """Whether the module was run again, and has something else in its place now."""
+    def is_replaced_in(self, module: ModuleType) -> bool:
+        """Return whether ``module`` was reloaded and now has another value for this name."""
         owner = self._owner()
         if owner is None:
             return True
-        is_of = owner is module or (not self.is_of_module and owner.__module__ == module.__name__)
-        return is_of and not self.is_in_place
+        is_owner = owner is module or (not self.is_of_module and owner.__module__ == module.__name__)
+        return is_owner and not self.is_in_place
 
     @property
     def is_in_place(self) -> bool:
         owner = self._owner()
-        return owner is not None and vars(owner).get(self.name) is self.put
+        return owner is not None and vars(owner).get(self.name) is self.wrapper
 
-    def take_away(self) -> None:
-        """Put back what stood here, unless somebody else has put something here since. Stop in any case."""
+    def restore(self) -> None:
+        """Stop the wrapper, and restore the original value unless other code has replaced the wrapper."""
         self.stop()
         owner = self._owner()
         if owner is None or not self.is_in_place:
@@ -85,73 +90,79 @@ class _Wrapped:
                 delattr(owner, self.name)
             else:
                 setattr(owner, self.name, self.raw)
-        except Exception:  # a metaclass that has come to refuse: it stays, and makes no span
-            log_once(f"undo {self.shown}", "%s cannot be put back; it makes no spans any more.", self.shown)
+        except Exception:  # a metaclass may refuse by now: the wrapper stays, and makes no spans
+            log_once(
+                f"undo {self.full_name}",
+                "otelflow could not remove its wrapper from %s; the wrapper makes no more spans.",
+                self.full_name,
+            )
 
 
 class _Registry:
+    """State behind the functions of this module. Callers hold ``_lock``."""
+
     def __init__(self) -> None:
-        self.claims: list[Registration] = []
-        self.wrapped: dict[tuple[int, str], _Wrapped] = {}
-        self.replaced: list[_Wrapped] = []
-        """What a reload put something new in the place of, and another module still holds."""
-        self._hook = ImportHook(self._wants, self._imported)
-        self._by_put: dict[int, _Wrapped] = {}
-        self._by_function: dict[int, _Wrapped] = {}
-        """Functions of modules, by what stood there."""
-        self._imports: set[str] = set()
-        self._exact: set[str] = set()
-        self._patterns: list[Target] = []
+        self.registrations: list[Registration] = []
+        self.members: dict[tuple[int, str], _WrappedMember] = {}
+        self.stale_members: list[_WrappedMember] = []
+        """Members that a reload replaced and that another module still has a name for."""
+        self._hook = ImportHook(self._is_target_module, self._on_import)
+        self._by_wrapper: dict[int, _WrappedMember] = {}
+        self._by_original: dict[int, _WrappedMember] = {}
+        """Functions of modules, by the id of the original."""
+        self._imported_names: set[str] = set()
+        self._exact_modules: set[str] = set()
+        self._pattern_targets: list[Target] = []
 
-    # --- claims -------------------------------------------------------------------------------------------------
+    # --- registrations ------------------------------------------------------------------------------------------
 
-    def add(self, claim: Registration) -> list[Problem]:
-        """Wrap what is imported already, and watch for the rest. Returns what cannot be wrapped."""
-        modules = {name: one for name, one in list(sys.modules.items()) if issubclass(type(one), ModuleType)}
-        if claim.main:
+    def add(self, registration: Registration) -> list[Problem]:
+        """Wrap the matches in imported modules, and watch later imports. Returns what cannot be wrapped."""
+        modules = {name: item for name, item in list(sys.modules.items()) if issubclass(type(item), ModuleType)}
+        if registration.main_names:
             del modules["__main__"]
-        planned, problems = _plan(claim, modules)
-        self.claims.append(claim)
-        self._watch()
-        more, swaps = self._install(claim, planned)
-        rebind(swaps)
-        return problems + more
+        matches, problems = _match_targets(registration, modules)
+        self.registrations.append(registration)
+        self._update_import_hook()
+        wrap_problems, replacements = self._wrap_matches(registration, matches)
+        rebind(replacements)
+        return problems + wrap_problems
 
-    def remove(self, claim: Registration) -> None:
-        """Make bare what nobody else claims."""
-        self.claims.remove(claim)
-        self._watch()
-        let_go = []
-        for one in (*self.wrapped.values(), *self.replaced):
-            if claim in one.claims:
-                one.claims.discard(claim)
-                if not one.claims:
-                    let_go.append(one)
-        for one in let_go:
-            one.take_away()
-        rebind((one.put, one.raw) for one in let_go if one.is_of_module)
-        self.wrapped = {key: one for key, one in self.wrapped.items() if one.claims}
-        self.replaced = [one for one in self.replaced if one.claims]
-        self._index()
-        if not self.claims:
-            self._imports.clear()
+    def remove(self, registration: Registration) -> None:
+        """Restore the functions that no other registration needs."""
+        self.registrations.remove(registration)
+        self._update_import_hook()
+        released = []
+        for member in (*self.members.values(), *self.stale_members):
+            if registration in member.registrations:
+                member.registrations.discard(registration)
+                if not member.registrations:
+                    released.append(member)
+        for member in released:
+            member.restore()
+        rebind((member.wrapper, member.raw) for member in released if member.is_of_module)
+        self.members = {key: member for key, member in self.members.items() if member.registrations}
+        self.stale_members = [member for member in self.stale_members if member.registrations]
+        self._rebuild_indexes()
+        if not self.registrations:
+            self._imported_names.clear()
 
-    def _index(self) -> None:
-        self._by_put = {id(one.put): one for one in self.wrapped.values()}
-        self._by_function = {id(one.raw): one for one in self.wrapped.values() if one.is_of_module}
+    def _rebuild_indexes(self) -> None:
+        self._by_wrapper = {id(member.wrapper): member for member in self.members.values()}
+        self._by_original = {id(member.raw): member for member in self.members.values() if member.is_of_module}
 
     def close(self) -> None:
-        """Forget everything."""
+        """Drop all references to wrapped objects; they stay wrapped."""
         self._hook.remove()
-        self.claims.clear()
-        self.replaced.clear()
-        for kept in (self.wrapped, self._by_put, self._by_function):
-            kept.clear()
+        self.registrations.clear()
+        self.stale_members.clear()
+        for members in (self.members, self._by_wrapper, self._by_original):
+            members.clear()
 
-    def _watch(self) -> None:
-        targets = [target for claim in self.claims for target in claim.targets]
-        self._exact = {target.module for target in targets if target.names_module}
-        self._patterns = [target for target in targets if not target.names_module]
+    def _update_import_hook(self) -> None:
+        targets = [target for registration in self.registrations for target in registration.targets]
+        self._exact_modules = {target.module for target in targets if target.has_exact_module}
+        self._pattern_targets = [target for target in targets if not target.has_exact_module]
         if targets:
             self._hook.install()
         else:
@@ -159,138 +170,143 @@ class _Registry:
 
     # --- imports ------------------------------------------------------------------------------------------------
 
-    def _wants(self, name: str) -> bool:
-        return name in self._exact or any(target.wants_module(name) for target in self._patterns)
+    def _is_target_module(self, name: str) -> bool:
+        return name in self._exact_modules or any(target.matches_module(name) for target in self._pattern_targets)
 
-    def _imported(self, module: ModuleType) -> None:
+    def _on_import(self, module: ModuleType) -> None:
         with _lock:
-            if module.__name__ in self._imports:
-                self._forget_replaced(module)
-            self._imports.add(module.__name__)
-            for claim in self.claims:
-                planned, problems = _plan(claim, {module.__name__: module}, module.__name__)
-                more, swaps = self._install(claim, planned)
-                rebind(swaps, module.__name__)
-                for problem in problems + more:
-                    if str(problem) not in claim.told:
-                        claim.told.add(str(problem))
-                        _logger.warning("not instrumented: %s", problem)
+            if module.__name__ in self._imported_names:
+                self._discard_replaced(module)
+            self._imported_names.add(module.__name__)
+            for registration in self.registrations:
+                matches, problems = _match_targets(registration, {module.__name__: module}, module.__name__)
+                wrap_problems, replacements = self._wrap_matches(registration, matches)
+                rebind(replacements, module.__name__)
+                for problem in problems + wrap_problems:
+                    if str(problem) not in registration.logged_problems:
+                        registration.logged_problems.add(str(problem))
+                        _logger.warning("otelflow could not instrument a target: %s", problem)
 
-    def _forget_replaced(self, module: ModuleType) -> None:
-        """After a reload: what is neither in its place nor held by another module is of no use."""
-        gone = {key: one for key, one in self.wrapped.items() if one.is_gone_from(module)}
-        if gone or self.replaced:
-            self.wrapped = {key: one for key, one in self.wrapped.items() if key not in gone}
-            candidates = [*self.replaced, *gone.values()]
-            still = held(one.put for one in candidates)
-            self.replaced = [one for one in candidates if id(one.put) in still]
-            self._index()
+    def _discard_replaced(self, module: ModuleType) -> None:
+        """Drop members that a reload of ``module`` replaced, if no other module has a name for them."""
+        replaced = {key: member for key, member in self.members.items() if member.is_replaced_in(module)}
+        if replaced or self.stale_members:
+            self.members = {key: member for key, member in self.members.items() if key not in replaced}
+            candidates = [*self.stale_members, *replaced.values()]
+            bound_ids = ids_of_bound(member.wrapper for member in candidates)
+            self.stale_members = [member for member in candidates if id(member.wrapper) in bound_ids]
+            self._rebuild_indexes()
 
-    def define(self, module: ModuleType, name: str) -> None:
-        """A program bound a name: wrap what it stands for, where a target wants that."""
-        for claim in self.claims:
-            planned = []
-            for target in claim.targets:
-                if fits_part(target.qualname.partition(".")[0], name) and any(map(target.wants_module, claim.main)):
+    def on_definition(self, module: ModuleType, name: str) -> None:
+        """Wrap what a program just defined as ``name``, if a target matches it."""
+        for registration in self.registrations:
+            matches = []
+            for target in registration.targets:
+                if matches_part(target.qualname.partition(".")[0], name) and any(
+                    map(target.matches_module, registration.main_names)
+                ):
                     try:
-                        planned += [(target, one) for one in find_matches(target, module, name)]
-                    except NotInstrumentable:  # something else of that name, which may be bound anew
+                        matches += [(target, match) for match in find_matches(target, module, name)]
+                    except NotInstrumentable:  # another object with that name; the program may bind the name again
                         pass
-            self._install(claim, planned)
+            self._wrap_matches(registration, matches)
 
     # --- wrapping -----------------------------------------------------------------------------------------------
 
-    def _install(self, claim: Registration, planned: list[tuple[Target, Match]]) -> tuple[list[Problem], list[Swap]]:
-        """Wrap what is planned; returns what could not be, and what stands for what now."""
+    def _wrap_matches(
+        self, registration: Registration, matches: list[tuple[Target, Match]]
+    ) -> tuple[list[Problem], list[Replacement]]:
+        """Wrap the matches. Returns the problems, and the replaced functions of modules."""
         problems: list[Problem] = []
-        swaps: list[Swap] = []
-        for target, member in planned:
-            one = self._known(member)
-            if one is None:
-                bare = self._bare(member)
-                if bare is None:
-                    continue  # decorated with @flow or @task: it has its span
+        replacements: list[Replacement] = []
+        for target, match in matches:
+            member = self._wrapped_member(match)
+            if member is None:
+                original_match = self._original_match(match)
+                if original_match is None:
+                    continue  # decorated with @flow or @task: it makes its own span
                 try:
-                    one = self._wrap(claim.make, target, bare)
-                except Exception as error:  # a metaclass that refuses, paths that do not fit
+                    member = self._wrap(registration.make_call, target, original_match)
+                except Exception as error:  # a metaclass may refuse; argument paths may not fit
                     if target.is_exact or isinstance(error, ValueError):
                         problems.append(Problem(target.place, f"{target}: {error}"))
                     continue
-                if one.is_of_module:
-                    swaps.append((one.raw, one.put))
-            one.claims.add(claim)
-            counted = claim.matches.setdefault(target, {})
-            counted[member.module] = counted.get(member.module, 0) + 1
-        return problems, swaps
+                if member.is_of_module:
+                    replacements.append((member.raw, member.wrapper))
+            member.registrations.add(registration)
+            counts = registration.matches.setdefault(target, {})
+            counts[match.module] = counts.get(match.module, 0) + 1
+        return problems, replacements
 
-    def _known(self, member: Match) -> _Wrapped | None:
-        """What is wrapped in the member's place already: by another target, another claim, or under another name."""
-        one = self.wrapped.get((id(member.owner), member.name))
-        if one is not None and one.is_in_place:
-            return one
-        if not member.is_inherited and id(member.raw) in self._by_put:
-            return self._by_put[id(member.raw)]
-        return self._by_function.get(id(member.raw)) if issubclass(type(member.owner), ModuleType) else None
-
-    def _bare(self, member: Match) -> Match | None:
-        """The member as it is without us; None where it is decorated."""
-        if not is_ours(member.raw):
+    def _wrapped_member(self, match: Match) -> _WrappedMember | None:
+        """Return the member that already wraps a match: for another target or registration, or under another name."""
+        member = self.members.get((id(match.owner), match.name))
+        if member is not None and member.is_in_place:
             return member
-        one = self._by_put.get(id(member.raw))
-        if one is not None:  # inherited from a class that is wrapped: this one gets a wrapper of its own
-            return member._replace(raw=one.raw)
-        stopped = getattr(getattr(member.raw, "_self_wrapper", None), "bare", None)  # one that could not be taken away
-        return None if stopped is None else member._replace(raw=stopped)
+        if not match.is_inherited and id(match.raw) in self._by_wrapper:
+            return self._by_wrapper[id(match.raw)]
+        return self._by_original.get(id(match.raw)) if issubclass(type(match.owner), ModuleType) else None
 
-    def _wrap(self, make: Make, target: Target, member: Match) -> _Wrapped:
-        call, stop = make(target, member.function)
-        if member.is_inherited:
-            call = through_super(member, call)
-        call.bare = member.raw
-        put = replacement(member, call)
-        one = _Wrapped(member, put, stop)
+    def _original_match(self, match: Match) -> Match | None:
+        """Return the match with its original value; None if it is decorated."""
+        if not is_ours(match.raw):
+            return match
+        member = self._by_wrapper.get(id(match.raw))
+        if member is not None:  # inherited from a class with a wrapper: this class gets its own wrapper
+            return match._replace(raw=member.raw)
+        # A wrapper that could not be removed has no member any more, but its call still has the original.
+        original = getattr(getattr(match.raw, "_self_wrapper", None), "original", None)
+        return None if original is None else match._replace(raw=original)
+
+    def _wrap(self, make_call: CallFactory, target: Target, match: Match) -> _WrappedMember:
+        call, stop = make_call(target, match.function)
+        if match.is_inherited:
+            call = call_through_super(match, call)
+        call.original = match.raw
+        wrapper = make_replacement(match, call)
+        member = _WrappedMember(match, wrapper, stop)
         try:
-            setattr(member.owner, member.name, put)
+            setattr(match.owner, match.name, wrapper)
         except (TypeError, AttributeError) as error:
-            raise TypeError(f"{member.shown} cannot be replaced: {error}") from error
-        self.wrapped[id(member.owner), member.name] = self._by_put[id(put)] = one
-        if one.is_of_module:
-            self._by_function[id(one.raw)] = one
-        return one
+            raise TypeError(f"{match.full_name} cannot be replaced: {error}") from error
+        self.members[id(match.owner), match.name] = self._by_wrapper[id(wrapper)] = member
+        if member.is_of_module:
+            self._by_original[id(member.raw)] = member
+        return member
 
 
-def _plan(
-    claim: Registration, modules: dict[str, ModuleType], imported: str | None = None
+def _match_targets(
+    registration: Registration, modules: dict[str, ModuleType], imported_name: str | None = None
 ) -> tuple[list[tuple[Target, Match]], list[Problem]]:
-    """What the targets match in these modules, of which one may have been ``imported`` just now, and what is wrong."""
-    planned: list[tuple[Target, Match]] = []
+    """Return what the targets match in ``modules``, and the problems. ``imported_name`` was imported just now."""
+    matches: list[tuple[Target, Match]] = []
     problems = []
-    for target in claim.targets:
-        if target.names_module:
-            wanted = [modules[target.module]] if target.module in modules else []
+    for target in registration.targets:
+        if target.has_exact_module:
+            target_modules = [modules[target.module]] if target.module in modules else []
         else:
-            wanted = [module for name, module in modules.items() if target.wants_module(name)]
+            target_modules = [module for name, module in modules.items() if target.matches_module(name)]
         try:
-            found = [member for module in wanted for member in find_matches(target, module)]
-        except NotInstrumentable as why:
-            late = any(_is_half_way(module) for module in wanted if module.__name__ != imported)
-            hint = " (its import is not over: call instrument() when it is)" if late else ""
-            problems.append(Problem(target.place, f"{target}: {why}{hint}"))
+            target_matches = [match for module in target_modules for match in find_matches(target, module)]
+        except NotInstrumentable as error:
+            is_early = any(_is_being_imported(module) for module in target_modules if module.__name__ != imported_name)
+            hint = " (its import has not finished: call instrument() after it)" if is_early else ""
+            problems.append(Problem(target.place, f"{target}: {error}{hint}"))
             continue
-        before = claim.matches.get(target, {})
-        total = len(found) + sum(number for name, number in before.items() if name not in modules)
+        counts = registration.matches.get(target, {})
+        total = len(target_matches) + sum(number for name, number in counts.items() if name not in modules)
         if total > target.limit:
-            problems.append(Problem(target.place, _too_many(target, total)))
+            problems.append(Problem(target.place, _limit_text(target, total)))
         else:
-            planned += [(target, member) for member in found]
-            before.update(dict.fromkeys(modules.keys() & before.keys(), 0))
-    return planned, problems
+            matches += [(target, match) for match in target_matches]
+            counts.update(dict.fromkeys(modules.keys() & counts.keys(), 0))
+    return matches, problems
 
 
-def _too_many(target: Target, total: int) -> str:
+def _limit_text(target: Target, total: int) -> str:
     return (
-        f"{target} matches {total} functions, more than its limit of {target.limit}: nothing more of it is "
-        f"instrumented. Narrow it, use exclude, or set limit = {total}."
+        f"{target} matches {total} functions; its limit is {target.limit}. No more of them are instrumented. "
+        f"Use a narrower pattern or exclude, or set limit = {total}."
     )
 
 
@@ -298,72 +314,82 @@ _lock = FreshLock()
 _registry = _Registry()
 
 
-def _forget_all() -> None:
-    """At exit: what is wrapped stays so, and nothing is held any more. Else objects that modules hold would not be
-    destroyed as they are without us: a file that only that closes would end half way."""
+def _close_registry() -> None:
+    """At exit: drop all references to wrapped objects, which stay wrapped.
+
+    Otherwise objects that modules hold would not be destroyed as usual. A file that only its destruction closes would
+    be incomplete.
+    """
     with _lock:
         _registry.close()
 
 
-atexit.register(_forget_all)
+atexit.register(_close_registry)
 
 
-def register(claim: Registration, *, strict: bool) -> list[Problem]:
-    """Instrument what ``claim`` asks for. Returns what cannot be; with ``strict``, nothing is done then."""
-    _wait_for_imports(claim)
+def register(registration: Registration, *, strict: bool) -> list[Problem]:
+    """Instrument the targets of a registration. Returns the problems; with ``strict``, one undoes all."""
+    _wait_for_imports(registration)
     with _lock:
-        problems = _registry.add(claim)
+        problems = _registry.add(registration)
         if strict and problems:
-            _registry.remove(claim)
+            _registry.remove(registration)
         return problems
 
 
-def _wait_for_imports(claim: Registration) -> None:
-    """Modules that another thread is importing are there when that is done; Python's import lock tells when. What this
-    thread itself is importing it cannot wait for: importlib knows the difference. Not for ever: whoever imports may
-    wait for this thread."""
-    names = [name for name in list(sys.modules) if any(target.wants_module(name) for target in claim.targets)]
+def _wait_for_imports(registration: Registration) -> None:
+    """Wait until other threads have imported the modules of the targets. Python's import lock tells when.
+
+    A thread cannot wait for its own imports; importlib detects this case. The time is limited, because the importing
+    thread may wait for this one.
+    """
+    names = [name for name in list(sys.modules) if any(target.matches_module(name) for target in registration.targets)]
     for name in names:
-        if _is_half_way(sys.modules.get(name)):
-            waiting = threading.Thread(target=_import, args=(name,), daemon=True)
-            waiting.start()
-            waiting.join(_PATIENCE_SECONDS)
+        if _is_being_imported(sys.modules.get(name)):
+            waiter = threading.Thread(target=_import_quietly, args=(name,), daemon=True)
+            waiter.start()
+            waiter.join(_IMPORT_TIMEOUT_SECONDS)
 
 
-_PATIENCE_SECONDS = 3
+_IMPORT_TIMEOUT_SECONDS = 3
 
 
-def _import(name: str) -> None:
+def _import_quietly(name: str) -> None:
     try:
         importlib.import_module(name)
-    except Exception:  # it failed: that is told where it is imported
+    except Exception:  # the thread that imports the module gets the error
         pass
 
 
-def _is_half_way(module: Any) -> bool:
-    """Whether a module is being imported right now."""
+def _is_being_imported(module: Any) -> bool:
+    """Return whether a module is being imported now."""
     if not issubclass(type(module), ModuleType):
         return False
     return bool(getattr(namespace(module).get("__spec__"), "_initializing", False))
 
 
-def define(module: ModuleType, name: str) -> None:
-    """To be called when a program binds a name at its top level, at once: it may be called in the next line."""
+def instrument_definition(module: ModuleType, name: str) -> None:
+    """Instrument what a program just defined at its top level. The next line may already call it."""
     try:
         with _lock:
-            _registry.define(module, name)
+            _registry.on_definition(module, name)
     except Exception:
-        log_once(f"define {name}", "Instrumenting %s of the program failed; it goes on.", name, exc_info=True)
+        log_once(
+            f"define {name}",
+            "otelflow could not instrument %s of the program; the program continues.",
+            name,
+            exc_info=True,
+        )
 
 
-def unregister(claim: Registration) -> None:
-    """Make bare again what only ``claim`` asked for."""
+def unregister(registration: Registration) -> None:
+    """Restore the functions that only this registration needs."""
     with _lock:
-        if claim in _registry.claims:
-            _registry.remove(claim)
+        if registration in _registry.registrations:
+            _registry.remove(registration)
 
 
-def instrumented_functions(claim: Registration) -> list[str]:
-    """The functions that are wrapped for ``claim``, sorted."""
+def instrumented_functions(registration: Registration) -> list[str]:
+    """Return the names of the functions that are wrapped for a registration, sorted."""
     with _lock:
-        return sorted(one.shown for one in _registry.wrapped.values() if claim in one.claims)
+        return sorted(member.full_name for member in _registry.members.values() if registration in member.registrations)

@@ -1,4 +1,4 @@
-"""What to instrument, as a configuration names it: targets, checked one by one, with a problem for each mistake."""
+"""Targets of a configuration: parse and check each of them, with a problem for each error."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from typing import Any, Literal, NamedTuple
 from otelflow.errors import ConfigError, nearest
 
 __all__ = [
+    "DEFAULT_LIMIT",
     "KEYS",
-    "MOST_MATCHES",
-    "OUR_OWN",
+    "OWN_PACKAGES",
     "Kind",
     "Place",
     "Problem",
     "Target",
-    "fits_part",
-    "parse",
+    "matches_part",
+    "parse_target",
     "raise_problems",
 ]
 
 Kind = Literal["flow", "task"]
 
-MOST_MATCHES = 5000
-"""How many functions one target may match, where it does not say (key ``limit``)."""
+DEFAULT_LIMIT = 5000
+"""Default of the key ``limit``: the number of functions that one target may match."""
 
-OUR_OWN = ("otelflow", "otelflow_exporters", "opentelemetry", "wrapt")
-_USED_BY_US = (
+OWN_PACKAGES = ("otelflow", "otelflow_exporters", "opentelemetry", "wrapt")
+_MODULES_WE_USE = (
     *("_thread", "abc", "builtins", "collections", "contextvars", "dataclasses", "functools", "importlib", "inspect"),
     *("itertools", "logging", "os", "random", "sys", "threading", "time", "traceback", "types", "typing", "weakref"),
 )
@@ -39,7 +39,7 @@ _NAME = re.compile(r"[^\W\d]\w*")
 
 
 class Place(NamedTuple):
-    """Where something is said: a file and its line, or an argument."""
+    """Where a setting is: a file and its line, or an argument."""
 
     file: str
     line: int | None = None
@@ -49,7 +49,7 @@ class Place(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """What is wrong, and where."""
+    """An error in a configuration, with its place."""
 
     place: Place
     text: str
@@ -59,7 +59,7 @@ class Problem(NamedTuple):
 
 
 def raise_problems(problems: list[Problem]) -> None:
-    """Raise :class:`otelflow.errors.ConfigError` with all of ``problems``, where there are any."""
+    """Raise :class:`otelflow.errors.ConfigError` with all problems, if there are any."""
     if problems:
         file, line = problems[0].place
         raise ConfigError("\n".join(map(str, problems)), file=file, line=line)
@@ -71,7 +71,7 @@ def _is_glob(text: str) -> bool:
 
 @functools.lru_cache(maxsize=256)
 def _module_pattern(text: str) -> re.Pattern[str]:
-    """``shop.*`` is ``shop`` and everything below it, as in mypy's configuration."""
+    """Compile a module pattern. ``shop.*`` matches ``shop`` and everything below it, as in mypy's configuration."""
     if text.endswith(".*"):
         return re.compile(rf"(?:{fnmatch.translate(text[:-2])})|(?:{fnmatch.translate(text)})")
     return re.compile(fnmatch.translate(text))
@@ -88,12 +88,12 @@ class Target:
     """Name within the module, or a pattern for each part: ``reserve``, ``OrderService.place``, ``*.handle_*``."""
     name: str | None = None
     attributes: tuple[tuple[str, str], ...] = ()
-    """Attribute names, and the argument paths that they come from."""
+    """Attribute names, each with its argument path."""
     min_duration_ns: int = 0
     new_trace: bool = False
     exclude: tuple[str, ...] = ()
-    """Patterns of names within the module that are left out."""
-    limit: int = MOST_MATCHES
+    """Patterns of names in the module that are not instrumented."""
+    limit: int = DEFAULT_LIMIT
     place: Place = field(default=Place("?"), compare=False)
 
     def __str__(self) -> str:
@@ -101,84 +101,88 @@ class Target:
 
     @property
     def is_exact(self) -> bool:
-        """Whether it names one function, and no pattern."""
-        return self.names_module and not _is_glob(self.qualname)
+        """True if the target names one function and has no pattern."""
+        return self.has_exact_module and not _is_glob(self.qualname)
 
     @property
-    def names_module(self) -> bool:
-        """Whether it names one module, and no pattern of modules."""
+    def has_exact_module(self) -> bool:
+        """True if the target names one module and has no pattern of modules."""
         return not _is_glob(self.module)
 
-    def wants_module(self, name: str) -> bool:
-        """Whether functions of the module may match."""
-        if self.names_module:
+    def matches_module(self, name: str) -> bool:
+        """Return whether functions of the module may match."""
+        if self.has_exact_module:
             return name == self.module
         return _module_pattern(self.module).match(name) is not None
 
-    def wants_name(self, parts: tuple[str, ...]) -> bool:
-        """Whether the pattern matches the name with these parts (``("OrderService", "place")``) within a module."""
-        return _fits(self.qualname, parts) and not any(_fits(pattern, parts) for pattern in self.exclude)
+    def matches_name(self, parts: tuple[str, ...]) -> bool:
+        """Return whether the target matches a name in a module, given as its parts: ``("OrderService", "place")``."""
+        return _matches_all_parts(self.qualname, parts) and not any(
+            _matches_all_parts(pattern, parts) for pattern in self.exclude
+        )
 
 
-def _fits(pattern: str, parts: tuple[str, ...]) -> bool:
-    wanted = pattern.split(".")
-    return len(wanted) == len(parts) and all(map(fits_part, wanted, parts))
+def _matches_all_parts(pattern: str, parts: tuple[str, ...]) -> bool:
+    pattern_parts = pattern.split(".")
+    return len(pattern_parts) == len(parts) and all(map(matches_part, pattern_parts, parts))
 
 
-def fits_part(pattern: str, name: str) -> bool:
-    """Whether one part of a name matches. As with ``from x import *``, a pattern leaves names with an underscore in
-    front alone, unless it has one there itself."""
+def matches_part(pattern: str, name: str) -> bool:
+    """Return whether one part of a name matches.
+
+    As with ``from x import *``, a pattern skips names that begin with an underscore, unless it begins with one too.
+    """
     if not _is_glob(pattern):
         return name == pattern
     return fnmatch.fnmatchcase(name, pattern) and (not name.startswith("_") or pattern.startswith("_"))
 
 
-def _refused_module(name: str) -> str | None:
-    """Why functions of a module cannot be instrumented; None where they can."""
+def _module_refusal(name: str) -> str | None:
+    """Return the reason why functions of a module cannot be instrumented, or None."""
     top = name.partition(".")[0]
-    if top in OUR_OWN:
-        return f"{top} is what makes the spans: it cannot be told to trace itself"
-    if top in _USED_BY_US:
-        return f"otelflow itself runs on {top}: a span for each of its calls would call it again"
+    if top in OWN_PACKAGES:
+        return f"{top} makes the spans and cannot trace itself"
+    if top in _MODULES_WE_USE:
+        return f"otelflow itself uses {top}, so each span would call it again"
     return None
 
 
 # --- from a table to a target -----------------------------------------------------------------------------------------
 
 
-def _text(value: object) -> str:
+def _read_text(value: object) -> str:
     if isinstance(value, str) and value.strip():
         return value
-    raise ValueError("a text that is not empty")
+    raise ValueError("a string that is not empty")
 
 
-def _flag(value: object) -> bool:
+def _read_flag(value: object) -> bool:
     if isinstance(value, bool):
         return value
     raise ValueError("true or false")
 
 
-def _limit(value: object) -> int:
+def _read_limit(value: object) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
         return value
-    raise ValueError("a whole number from 1 up")
+    raise ValueError("a whole number, at least 1")
 
 
-def _duration(value: object) -> int:
-    """Nanoseconds."""
-    found = re.fullmatch(r"\s*(\d{1,12}(?:\.\d{1,12})?)\s*([a-zµ]+)\s*", value) if isinstance(value, str) else None
-    if found is None or found[2] not in _UNITS:
-        raise ValueError('a time with its unit, such as "2ms", "0.5s" or "100us"')
-    return round(float(found[1]) * _UNITS[found[2]])
+def _read_duration(value: object) -> int:
+    """Return nanoseconds."""
+    match = re.fullmatch(r"\s*(\d{1,12}(?:\.\d{1,12})?)\s*([a-zµ]+)\s*", value) if isinstance(value, str) else None
+    if match is None or match[2] not in _UNITS:
+        raise ValueError('a duration with its unit, such as "2ms", "0.5s" or "100us"')
+    return round(float(match[1]) * _UNITS[match[2]])
 
 
-def _patterns(value: object) -> tuple[str, ...]:
-    if isinstance(value, list | tuple) and all(isinstance(one, str) and one for one in value):
+def _read_patterns(value: object) -> tuple[str, ...]:
+    if isinstance(value, list | tuple) and all(isinstance(item, str) and item for item in value):
         return tuple(value)
     raise ValueError('a list of names or patterns, such as ["health", "Admin*.*"]')
 
 
-def _paths(value: object) -> tuple[tuple[str, str], ...]:
+def _read_paths(value: object) -> tuple[tuple[str, str], ...]:
     if not isinstance(value, Mapping):
         raise ValueError('a table of attribute names and argument paths, such as { "order.id" = "order.id" }')
     for attribute, path in value.items():
@@ -186,11 +190,11 @@ def _paths(value: object) -> tuple[tuple[str, str], ...]:
             raise ValueError("a table whose keys are attribute names")
         parts = path.split(".") if isinstance(path, str) else [""]
         if not _NAME.fullmatch(parts[0]) or not all(parts):
-            raise ValueError(f"a table of argument paths, which begin with a parameter's name; {path!r} is none")
+            raise ValueError(f"argument paths that begin with a parameter's name, not {path!r}")
     return tuple(value.items())
 
 
-def _named(value: object) -> str:
+def _read_target(value: object) -> str:
     module, colon, qualname = value.partition(":") if isinstance(value, str) else ("", "", "")
     parts = [*module.split("."), *qualname.split(".")]
     if not colon or not all(re.fullmatch(r"[\w*?\[\]!<>-]+", part) for part in parts):
@@ -199,64 +203,68 @@ def _named(value: object) -> str:
 
 
 _COMMON: dict[str, Callable[[Any], Any]] = {
-    "target": _named,
-    "name": _text,
-    "attributes": _paths,
-    "exclude": _patterns,
-    "limit": _limit,
+    "target": _read_target,
+    "name": _read_text,
+    "attributes": _read_paths,
+    "exclude": _read_patterns,
+    "limit": _read_limit,
 }
 KEYS: dict[Kind, dict[str, Callable[[Any], Any]]] = {
-    "flow": {**_COMMON, "new_trace": _flag},
-    "task": {**_COMMON, "min_duration": _duration},
+    "flow": {**_COMMON, "new_trace": _read_flag},
+    "task": {**_COMMON, "min_duration": _read_duration},
 }
-"""What a target may say: the keys, each with what reads its value or raises ValueError with what it should be."""
+"""Keys of a target. Each has a function that reads the value, or raises ValueError with what the value must be."""
 
 _FIELDS = {"min_duration": "min_duration_ns"}
 
 
-def parse(kind: Kind, table: object, where: Callable[[str | None], Place]) -> tuple[Target | None, list[Problem]]:
-    """The target that ``table`` describes, or what is wrong with it. ``where`` tells the place of a key, and for None
-    that of the table."""
+def parse_target(
+    kind: Kind, table: object, place_of: Callable[[str | None], Place]
+) -> tuple[Target | None, list[Problem]]:
+    """Return the target that ``table`` describes, or None and the problems.
+
+    ``place_of`` returns the place of a key, or of the table for None.
+    """
     if not isinstance(table, Mapping):
-        return None, [Problem(where(None), f"[[{kind}]] is {table!r}. Use a table with a target.")]
-    read: dict[str, Any] = {}
+        return None, [Problem(place_of(None), f"[[{kind}]] must be a table with a target; got {table!r}.")]
+    values: dict[str, Any] = {}
     problems: list[Problem] = []
     for key, value in table.items():
         reader = KEYS[kind].get(str(key))
         if reader is None:
-            problems.append(Problem(where(key), _unknown_key(kind, key)))
+            problems.append(Problem(place_of(key), _unknown_key_text(kind, key)))
             continue
         try:
-            read[str(key)] = reader(value)
+            values[str(key)] = reader(value)
         except ValueError as error:
-            problems.append(Problem(where(key), f"{key} = {value!r} in [[{kind}]]: use {error}."))
+            problems.append(Problem(place_of(key), f"{key} = {value!r} in [[{kind}]]: use {error}."))
     if "target" not in table:
-        problems.append(Problem(where(None), f'[[{kind}]] has no target. Use target = "module:name".'))
-    refused = _refusal(read["target"]) if "target" in read else None
-    if refused is not None:
-        problems.append(Problem(where("target"), refused))
+        problems.append(Problem(place_of(None), f'[[{kind}]] has no target. Use target = "module:name".'))
+    refusal = _target_refusal(values["target"]) if "target" in values else None
+    if refusal is not None:
+        problems.append(Problem(place_of("target"), refusal))
     if problems:
         return None, problems
-    module, _, qualname = read.pop("target").partition(":")
-    fields = {_FIELDS.get(key, key): value for key, value in read.items()}
-    return Target(kind, module, qualname, place=where("target"), **fields), []
+    module, _, qualname = values.pop("target").partition(":")
+    fields = {_FIELDS.get(key, key): value for key, value in values.items()}
+    return Target(kind, module, qualname, place=place_of("target"), **fields), []
 
 
-def _unknown_key(kind: Kind, key: object) -> str:
-    other = next((one for one in KEYS if one != kind and key in KEYS[one]), None)
-    if other is not None:
-        return f"{key!r} is for [[{other}]] only, and stands in [[{kind}]]. Take it out."
+def _unknown_key_text(kind: Kind, key: object) -> str:
+    other_kind = next((name for name in KEYS if name != kind and key in KEYS[name]), None)
+    if other_kind is not None:
+        return f"{key!r} is only for [[{other_kind}]]; here it is in [[{kind}]]. Remove it."
     hint = nearest(str(key), KEYS[kind])
-    return f"[[{kind}]] has no key {key!r}.{hint} It takes: {', '.join(sorted(KEYS[kind]))}."
+    return f"[[{kind}]] has no key {key!r}.{hint} Its keys: {', '.join(sorted(KEYS[kind]))}."
 
 
-def _refusal(target: str) -> str | None:
+def _target_refusal(target: str) -> str | None:
     module, _, qualname = target.partition(":")
     if _is_glob(module.partition(".")[0]):
-        return f'target = "{target}" is too wide: it begins with a pattern. Use "package.*:{qualname}".'
-    why = _refused_module(module)
-    if why is not None:
-        return f'target = "{target}": {why}. Take it out.'
+        return f'target = "{target}" is too wide: its module begins with a pattern. Use "package.*:{qualname}".'
+    reason = _module_refusal(module)
+    if reason is not None:
+        return f'target = "{target}": {reason}. Remove it.'
     if "<locals>" in qualname:
-        return f'target = "{target}": a function inside a function has no name to find it by. Name the outer one.'
+        return f'target = "{target}": a function inside a function cannot be found by name. Name the outer function.'
     return None

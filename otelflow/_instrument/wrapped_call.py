@@ -1,4 +1,4 @@
-"""What an instrumented function does at a call: a flow or task of its own, until it is told to stop."""
+"""Make the call of an instrumented function: it runs as a flow or task until it is stopped."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from otelflow._spans.tracer import TracerSource
 from otelflow.config import DEFAULT_CONFIG
 from otelflow.context import SPAN_KEY
 
-__all__ = ["Stop", "instrumented"]
+__all__ = ["Stop", "make_instrumented_call"]
 
-Call = Any  # Callable[[wrapped, instance, args, kwargs], value], which can carry what it stands for
+Call = Any  # Callable[[wrapped, instance, args, kwargs], value]; the registry sets its attribute `original`
 Stop = Callable[[], None]
-"""Makes a wrapped function bare again, wherever it is held."""
+"""Stops a wrapped function from making spans, also where other objects hold it."""
 
 
 class _TargetDefinition(Definition):
-    """The facts of a function that a configuration names. Nothing is injected into it: it knows nothing of us."""
+    """Definition of a function that a configuration names. Nothing is injected: the function does not know otelflow."""
 
-    __slots__ = ("least_ns", "paths")
+    __slots__ = ("min_duration_ns", "paths")
 
     def __init__(self, target: Target, function: Any) -> None:
         super().__init__(
@@ -45,98 +45,101 @@ class _TargetDefinition(Definition):
             new_trace=target.new_trace,
             injects=False,
         )
-        self.least_ns = target.min_duration_ns
-        inner = getattr(function, "__func__", function)
-        self.paths = ArgumentPaths(inner, target.attributes, str(target)) if target.attributes else None
+        self.min_duration_ns = target.min_duration_ns
+        plain_function = getattr(function, "__func__", function)
+        self.paths = ArgumentPaths(plain_function, target.attributes, str(target)) if target.attributes else None
 
 
-class _CallArguments(Run):
-    """The arguments of one call, until its span has what the configuration wants of them."""
+class _RunWithArguments(Run):
+    """Run that holds a call's arguments until the configured attributes have been read from them."""
 
-    _given: tuple[tuple[Any, ...], Mapping[str, Any]] | None = None
-    _wanted: Mapping[str, Any] = {}
+    _arguments: tuple[tuple[Any, ...], Mapping[str, Any]] | None = None
+    _argument_attributes: Mapping[str, Any] = {}
     _spec: Any
 
     def _start_span(self, source: TracerSource, context: Context) -> Span | None:
-        given, self._given = self._given, None
-        if given is not None and _may_record(context.get(SPAN_KEY)):
-            self._wanted, self._cut = self._spec.paths.read(*given)
+        arguments, self._arguments = self._arguments, None
+        if arguments is not None and _may_record(context.get(SPAN_KEY)):
+            self._argument_attributes, self._cut = self._spec.paths.read(*arguments)
         return self._begin_span(source, context)
 
     def _begin_span(self, source: TracerSource, context: Context) -> Span | None:
         return super()._start_span(source, context)
 
     def _start_attributes(self) -> SharedAttributes:
-        made = super()._start_attributes()
-        return (self._wanted, *made) if self._wanted else made
+        attributes = super()._start_attributes()
+        return (self._argument_attributes, *attributes) if self._argument_attributes else attributes
 
 
-def _may_record(above: Any) -> bool:
-    """Whether a child of the span ``above`` may be recorded: of one that was sampled out here, it is not, and nothing
-    has to be read for it. Asked without starting a span that is postponed."""
-    return above is None or above.is_recording() or not _is_sampled_out(above.get_span_context())
+def _may_record(parent: Any) -> bool:
+    """Return whether a child of the span ``parent`` may be recorded.
+
+    A child of a span that this process sampled out is not; its arguments need not be read. This does not start a
+    lazy span.
+    """
+    return parent is None or parent.is_recording() or not _is_sampled_out(parent.get_span_context())
 
 
 def _is_sampled_out(context: SpanContext) -> bool:
     return context.is_valid and not context.is_remote and not context.trace_flags.sampled
 
 
-class _InstrumentedFlow(_CallArguments, Flow[Any]):
+class _InstrumentedFlow(_RunWithArguments, Flow[Any]):
     _transparent = True
 
 
-class _InstrumentedTask(_CallArguments, Task):
+class _InstrumentedTask(_RunWithArguments, Task):
     pass
 
 
-def _ids_of(span: Any) -> Any:
+def _lazy_span_context(span: Any) -> Any:
     return LazySpanContext(span) if type(span) is LazySpan else span.get_span_context()
 
 
 class _ShortTask(_InstrumentedTask):
-    """A task that leaves no span where it is short and has nothing below it."""
+    """Task that makes no span if it is short and has no child span."""
 
-    _context_of: ClassVar[Any] = staticmethod(_ids_of)
+    _context_of: ClassVar[Any] = staticmethod(_lazy_span_context)
 
     @property
     def trace_id(self) -> str | None:
-        """32 hex digits; where the task is the first of its trace, of a span that is started now."""
+        """Trace id as 32 hex digits. If the task is the first of its trace, reading it starts the span."""
         if isinstance(self._span, LazySpan) and not self._span.trace_id:
             self._span.get_span_context()
         return super().trace_id
 
     @property
     def span_id(self) -> str | None:
-        """16 hex digits: of a span that is started now, if it has not been, as somebody wants to name it."""
+        """Span id as 16 hex digits. Reading it starts the span: a caller that has the id may refer to the span."""
         if self._span is not None:
             self._span.get_span_context()
         return super().span_id
 
     def _begin_span(self, source: TracerSource, context: Context) -> Span | None:
-        above = get_current_span(context)
-        if isinstance(above, LazySpan):
-            trace_id = above.trace_id
+        parent = get_current_span(context)
+        if isinstance(parent, LazySpan):
+            trace_id = parent.trace_id
         else:
-            trace_id = above.get_span_context().trace_id
-            if self._relay is not None or (trace_id and not above.is_recording()):
+            trace_id = parent.get_span_context().trace_id
+            if self._relay is not None or (trace_id and not parent.is_recording()):
                 return super()._begin_span(source, context)
-        name, attributes, ns = self._spec.wire_name, self._start_attributes(), self._started_ns
+        name, attributes, started_ns = self._spec.wire_name, self._start_attributes(), self._started_ns
 
-        def start(more: dict[str, Any]) -> Span | None:
+        def start(late_attributes: dict[str, Any]) -> Span | None:
             try:
-                span = source.start(name, context, attributes, ns)
-                if more:
-                    span.set_attributes(more)
+                span = source.start(name, context, attributes, started_ns)
+                if late_attributes:
+                    span.set_attributes(late_attributes)
                 return span
-            except Exception as error:  # a sampler or processor of the user's; never in the way of the call
+            except Exception as error:  # the user's sampler or processor failed; the call continues
                 log_start_error(error)
                 return None
 
-        return LazySpan(start, above, trace_id, ns, self._spec.least_ns)
+        return LazySpan(start, parent, trace_id, started_ns, self._spec.min_duration_ns)
 
     def _end_attributes(self) -> dict[str, Any]:
-        if self._span is not None and self._ended_ns - self._started_ns >= self._spec.least_ns:
-            self._span.get_span_context()  # it stays: so the event of the end, which comes next, has its id
+        if self._span is not None and self._ended_ns - self._started_ns >= self._spec.min_duration_ns:
+            self._span.get_span_context()  # the span is kept: start it now, so that the end event has its id
         return super()._end_attributes()
 
     def _end_span(self) -> None:
@@ -147,39 +150,39 @@ class _ShortTask(_InstrumentedTask):
             flow._memory.task_was_short()
 
 
-def instrumented(target: Target, function: Any) -> tuple[Call, Stop]:
-    """What a wrapper around ``function`` calls, and how to switch it off.
+def make_instrumented_call(target: Target, function: Any) -> tuple[Call, Stop]:
+    """Return the call for a wrapper around ``function``, and a function that stops it.
 
-    Raises ValueError, with what is wrong, where the target's attributes do not fit the function's parameters.
+    Raises ValueError if the target's attributes do not fit the function's parameters.
     """
-    spec = _TargetDefinition(target, function)
-    if target.kind == "task" and not spec.least_ns and spec.paths is None:
-        return _switched(make_task_call(spec), spec)
-    new_run = _new_flow if target.kind == "flow" else _new_short_task if spec.least_ns else _new_task
-    drive, has_paths = DRIVER_FOR[spec.shape], spec.paths is not None
+    definition = _TargetDefinition(target, function)
+    if target.kind == "task" and not definition.min_duration_ns and definition.paths is None:
+        return _make_stoppable(make_task_call(definition), definition)
+    new_run = _new_flow if target.kind == "flow" else _new_short_task if definition.min_duration_ns else _new_task
+    drive, has_paths = DRIVER_FOR[definition.shape], definition.paths is not None
 
     def call(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         run = new_run()
-        run._spec = spec
+        run._spec = definition
         if has_paths:
-            run._given = (args if instance is None else (instance, *args)), kwargs
+            run._arguments = (args if instance is None else (instance, *args)), kwargs
         return drive(run, wrapped, args, kwargs, instance is not None)
 
-    return _switched(call, spec)
+    return _make_stoppable(call, definition)
 
 
-def _switched(on: Call, spec: Definition) -> tuple[Call, Stop]:
-    """What does as ``on`` does until it is told to stop."""
-    is_on = True
+def _make_stoppable(instrumented_call: Call, definition: Definition) -> tuple[Call, Stop]:
+    """Return a call that makes ``instrumented_call`` until it is stopped, and the function that stops it."""
+    is_active = True
 
     def call(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return on(wrapped, instance, args, kwargs) if is_on else wrapped(*args, **kwargs)
+        return instrumented_call(wrapped, instance, args, kwargs) if is_active else wrapped(*args, **kwargs)
 
     def stop() -> None:
-        nonlocal is_on
-        is_on = False
+        nonlocal is_active
+        is_active = False
 
-    return copy_name(call, spec), stop
+    return copy_name(call, definition), stop
 
 
 def _new_flow() -> Any:

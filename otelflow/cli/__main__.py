@@ -1,4 +1,4 @@
-"""``python -m otelflow.cli``: the command, where its script is not on the path."""
+"""Run the command ``otelflow`` as ``python -m otelflow.cli``, if its script is not on the PATH."""
 
 import sys
 

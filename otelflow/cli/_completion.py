@@ -1,4 +1,4 @@
-"""``otelflow completion``: words after TAB."""
+"""``otelflow completion``: shell completion with TAB."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ Examples:
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    """Print what makes SHELL complete the words of otelflow's commands."""
-    found = get_completion_class(shell)
-    if found is None:
-        raise click.ClickException(f"click completes nothing for {shell}.")
-    click.echo(found(ctx.find_root().command, {}, "otelflow", "_OTELFLOW_COMPLETE").source())
+    """Print the script that completes otelflow's commands in SHELL."""
+    completion_class = get_completion_class(shell)
+    if completion_class is None:
+        raise click.ClickException(f"click has no completion for {shell}.")
+    click.echo(completion_class(ctx.find_root().command, {}, "otelflow", "_OTELFLOW_COMPLETE").source())

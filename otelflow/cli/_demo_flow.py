@@ -1,4 +1,4 @@
-"""The demonstration: a real pipeline that analyses a folder of Python files, as a flow."""
+"""Flow of ``otelflow demo``: analyse a folder of Python files."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from otelflow.decorators import flow, task
 
 __all__ = ["Facts", "analyse"]
 
-_AT_ONCE = 8
-_SKIPPED = {".git", ".venv", "__pycache__", "build", "node_modules"}
+_MAX_CONCURRENT = 8
+_IGNORED_FOLDERS = {".git", ".venv", "__pycache__", "build", "node_modules"}
 
 
 class Facts(TypedDict):
-    """What is known of one file after it was parsed."""
+    """Facts about one parsed file."""
 
     path: str
     lines: int
@@ -29,14 +29,14 @@ class Facts(TypedDict):
 
 @task
 def scan(folder: Path, this_task: Task | None = None) -> list[Path]:
-    """All Python files below ``folder``."""
-    files = sorted(path for path in folder.rglob("*.py") if not _SKIPPED & set(path.relative_to(folder).parts))
+    """Return all Python files below ``folder``."""
+    files = sorted(path for path in folder.rglob("*.py") if not _IGNORED_FOLDERS & set(path.relative_to(folder).parts))
     if this_task is not None:
         this_task.log_info(f"{len(files)} files", folder=str(folder))
     return files
 
 
-def _facts(path: Path) -> Facts:
+def _read_facts(path: Path) -> Facts:
     text = path.read_text(encoding="utf-8")
     nodes = list(ast.walk(ast.parse(text, str(path))))
     names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
@@ -52,20 +52,20 @@ def _facts(path: Path) -> Facts:
 
 @task(raise_on_error=False)
 async def parse(path: Path, gate: asyncio.Semaphore) -> Facts:
-    """Facts of one file. A file that is no Python does not stop the rest: the call returns None for it."""
+    """Return the facts of one file. The call returns None for a file that cannot be parsed; the flow continues."""
     async with gate:
-        return await asyncio.to_thread(_facts, path)
+        return await asyncio.to_thread(_read_facts, path)
 
 
 @task(raise_on_error=False)
 def read_coverage(folder: Path) -> str:
-    """The coverage report, where there is one. There mostly is none, and that is tolerated."""
+    """Return the coverage report. Usually there is none; the failure of this task is tolerated."""
     return (folder / "coverage.xml").read_text(encoding="utf-8")
 
 
 @task
 def summarise(facts: list[Facts], this_task: Task | None = None) -> dict[str, Any]:
-    """Totals, the largest files and the modules that are imported most."""
+    """Return totals. Record the largest files and the most imported modules as artifacts."""
     totals: dict[str, Any] = {
         "files": len(facts),
         "lines": sum(fact["lines"] for fact in facts),
@@ -82,14 +82,14 @@ def summarise(facts: list[Facts], this_task: Task | None = None) -> dict[str, An
 
 @flow(name="analyse")
 async def analyse(folder: str | Path, this_flow: Flow[Any] | None = None) -> dict[str, Any]:
-    """Scan a folder, parse its files concurrently, and sum up. Returns the totals."""
+    """Scan a folder, parse its files concurrently, and return the totals."""
     root = Path(folder)
     files = scan(root)
-    gate = asyncio.Semaphore(_AT_ONCE)
+    gate = asyncio.Semaphore(_MAX_CONCURRENT)
     parsed = await asyncio.gather(*(parse(path, gate) for path in files))
     facts = [fact for fact in parsed if fact is not None]
     if read_coverage(root) is None:
-        print("no coverage report: that step fails, as it may, and the flow goes on")
+        print("no coverage report: this task fails, which is tolerated, and the flow continues")
     totals = summarise(facts)
     if this_flow is not None:
         this_flow.add_flow_artifact("Totals", "totals", totals, "json")

@@ -1,4 +1,4 @@
-"""What a command shows of a run besides sending it: the live tree, a file, a page."""
+"""Local outputs of a command: a tree in the terminal, a file of spans, an HTML page."""
 
 from __future__ import annotations
 
@@ -20,81 +20,89 @@ import click
 from otelflow._providers.exporters import GROUP, exporter_names
 from otelflow.cli._group import COMMANDS
 
-__all__ = ["Shown", "is_installed", "write_page"]
+__all__ = ["Outputs", "is_exporter_installed", "write_page"]
 
-_TREE, _FILE = "otelflow_tree", "otelflow_jsonfile"
-_PATH = "OTELFLOW_EXPORTER_JSONFILE_PATH"
-_DECIDED = ("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+_TREE_EXPORTER, _FILE_EXPORTER = "otelflow_tree", "otelflow_jsonfile"
+_FILE_PATH_VARIABLE = "OTELFLOW_EXPORTER_JSONFILE_PATH"
+_DESTINATION_VARIABLES = ("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _logger = logging.getLogger("otelflow")
 
 
-def is_installed(name: str = _TREE) -> bool:
-    """Whether the exporter ``name`` is there."""
+def is_exporter_installed(name: str = _TREE_EXPORTER) -> bool:
+    """Return whether the exporter ``name`` is installed."""
     return any(entry.name == name for entry in entry_points(group=GROUP))
 
 
 @dataclass(frozen=True)
-class Shown:
-    """What is asked for. ``tree`` None: where a person looks on. ``file`` and ``page`` are paths."""
+class Outputs:
+    """Requested outputs. ``tree`` is None: only on a terminal. ``file`` and ``page`` are paths."""
 
     tree: bool | None = None
     file: str | None = None
     page: str | None = None
 
-    def variables(self) -> dict[str, str]:
-        """The environment variables that make it so. What was asked for by name and nothing said of where to send:
-        then nothing is sent."""
-        asked = bool(self.tree or self.file or self.page)
-        if asked and not is_installed():
-            raise click.ClickException("This comes with otelflow-exporters: pip install 'otelflow-exporters[cli]'")
-        sent = exporter_names() if not asked or any(map(os.environ.get, _DECIDED)) else []
-        tree = self.tree if self.tree is not None else sys.stderr.isatty() and is_installed()
-        names = [*sent, *([_TREE] if tree else []), *([_FILE] if self.file else [])]
-        made = {"OTEL_TRACES_EXPORTER": ",".join(dict.fromkeys(names)) or "none"}
-        return {**made, _PATH: str(Path(self.file).absolute())} if self.file else made
+    def environment_variables(self) -> dict[str, str]:
+        """Return the environment variables for these outputs.
+
+        If an output was requested and no variable names a destination, nothing is sent.
+        """
+        has_output = bool(self.tree or self.file or self.page)
+        if has_output and not is_exporter_installed():
+            raise click.ClickException(
+                "This option needs otelflow-exporters. Install it: pip install 'otelflow-exporters[cli]'"
+            )
+        configured_names = (
+            exporter_names() if not has_output or any(map(os.environ.get, _DESTINATION_VARIABLES)) else []
+        )
+        tree = self.tree if self.tree is not None else sys.stderr.isatty() and is_exporter_installed()
+        names = [*configured_names, *([_TREE_EXPORTER] if tree else []), *([_FILE_EXPORTER] if self.file else [])]
+        variables = {"OTEL_TRACES_EXPORTER": ",".join(dict.fromkeys(names)) or "none"}
+        return {**variables, _FILE_PATH_VARIABLE: str(Path(self.file).absolute())} if self.file else variables
 
     @contextlib.contextmanager
     def set_up(self) -> Iterator[None]:
-        """Within this block, OpenTelemetry is set up so. The page is written when the process ends, after all spans
-        are: what is registered first to be called at exit is called last."""
-        shown = self
+        """Set the environment variables within this block, and write the page at exit.
+
+        The page must be written after the last span. ``atexit`` calls the function that was registered first last.
+        """
+        outputs = self
         if self.page is not None:
-            _can_write(self.page)
+            _check_page_path(self.page)
             file = self.file or str(Path(tempfile.mkdtemp(prefix="otelflow-"), "run.jsonl"))
-            shown = Shown(self.tree, file, self.page)
-            begun = datetime.now(timezone.utc).isoformat()
-            atexit.register(_page_at_exit, file, self.page, begun, is_ours=self.file is None)
-        before = dict(os.environ)
-        os.environ.update(shown.variables())
+            outputs = Outputs(self.tree, file, self.page)
+            started_at = datetime.now(timezone.utc).isoformat()
+            atexit.register(_write_page_at_exit, file, self.page, started_at, is_temporary=self.file is None)
+        original_environment = dict(os.environ)
+        os.environ.update(outputs.environment_variables())
         try:
             yield
         finally:
-            for name in set(os.environ) - set(before):
+            for name in set(os.environ) - set(original_environment):
                 del os.environ[name]
-            os.environ.update(before)
+            os.environ.update(original_environment)
 
 
-def _can_write(path: str) -> None:
-    """A mistake in the path is said before the run, not after it."""
+def _check_page_path(path: str) -> None:
+    """Raise ClickException if the folder of the page does not exist: before the run, not after it."""
     folder = Path(path).absolute().parent
     if not folder.is_dir():
-        raise click.ClickException(f"{path!r} cannot be written: there is no folder {str(folder)!r}.")
+        raise click.ClickException(f"Cannot write {path!r}: there is no folder {str(folder)!r}.")
 
 
-def _page_at_exit(file: str, page: str, since: str, *, is_ours: bool) -> None:
+def _write_page_at_exit(file: str, page: str, since: str, *, is_temporary: bool) -> None:
     try:
         if Path(file).exists():
             write_page(file, page, since)
             print(f"page: {page}", file=sys.stderr)
     except Exception as error:
-        _logger.warning("The page %s could not be written: %s", page, error)
+        _logger.warning("otelflow could not write the page %s: %s", page, error)
     finally:
-        if is_ours:
+        if is_temporary:
             shutil.rmtree(Path(file).parent, ignore_errors=True)
 
 
 def write_page(file: str, page: str, since: str | None = None) -> None:
-    """Write the runs of a file, of those that began later than ``since``, as a page."""
+    """Write the runs of a file as an HTML page. With ``since``, only those that started later."""
     (show,) = entry_points(group=COMMANDS, name="show")
-    words = [file, "--html", page, *(["--since", since] if since else [])]
-    show.load().main(words, "otelflow show", standalone_mode=False)
+    arguments = [file, "--html", page, *(["--since", since] if since else [])]
+    show.load().main(arguments, "otelflow show", standalone_mode=False)

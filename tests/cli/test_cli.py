@@ -1,4 +1,4 @@
-"""The command: what it prints, and how it ends."""
+"""The command ``otelflow``: its output and exit status."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def spans_of(file: Path) -> list[str]:
-    """The names of the spans in a file of JSON lines."""
+    """Return the names of the spans in a file of JSON lines."""
     index = Index([Source(str(file))])
     index.read()
     names = sorted(span.name for trace in index.traces.values() for span in index.spans_of(trace))
@@ -61,8 +61,8 @@ def spans_of(file: Path) -> list[str]:
     return names
 
 
-def test_the_demonstration_prints_a_tree_and_writes_a_page(tmp_path: Path) -> None:
-    """Names, durations, bars, and the failures that were tolerated; without an endpoint nothing is sent."""
+def test_the_demo_prints_a_tree_and_writes_a_page(tmp_path: Path) -> None:
+    """The tree has tolerated failures. Without an endpoint nothing is sent."""
     source = tmp_path / "source"
     source.mkdir()
     (source / "good.py").write_text("import os\ndef f(): pass\n")
@@ -70,7 +70,7 @@ def test_the_demonstration_prints_a_tree_and_writes_a_page(tmp_path: Path) -> No
     done = command("demo", str(source), "--html", str(tmp_path / "run.html"), TMPDIR=str(tmp_path))
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
-    assert lines[0] == "no coverage report: that step fails, as it may, and the flow goes on"
+    assert lines[0] == "no coverage report: this task fails, which is tolerated, and the flow continues"
     assert [line.split()[1] if line[0] in "├└" else line.split()[0] for line in lines[1:7]] == [
         "analyse",
         "scan",
@@ -86,8 +86,8 @@ def test_the_demonstration_prints_a_tree_and_writes_a_page(tmp_path: Path) -> No
     assert "read_coverage" in (tmp_path / "run.html").read_text()
 
 
-def test_the_demonstration_of_the_package_itself(tmp_path: Path) -> None:
-    """Without a folder it analyses otelflow; many files are one line, and the page is in a folder of its own."""
+def test_the_demo_analyses_otelflow_by_default(tmp_path: Path) -> None:
+    """Equal tasks are merged into one line. The page is in a private temporary folder."""
     done = command("demo", TMPDIR=str(tmp_path))
     assert done.returncode == 0
     assert "parse ×" in done.stdout
@@ -104,14 +104,14 @@ def test_the_demonstration_of_the_package_itself(tmp_path: Path) -> None:
         (
             ["demo", "/does/not/exist"],
             1,
-            "otelflow: '/does/not/exist' is no folder. Name one that has Python files: otelflow demo FOLDER.",
+            "otelflow: '/does/not/exist' is not a folder. Use a folder with Python files: otelflow demo FOLDER.",
         ),
         (["dem"], 2, "otelflow: No such command 'dem'."),
         ([], 2, "otelflow: Missing command. See: otelflow --help"),
         (["demo", "a", "b"], 2, "otelflow demo: Got unexpected extra argument (b) See: otelflow demo --help"),
         (["run"], 2, "otelflow run: Nothing to run. Use: otelflow run FILE.py"),
         (["run", "--fil", "x", "y.py"], 2, "otelflow run: No such option"),
-        (["check", "word"], 2, "otelflow check: Got 'word', and takes no words but those of a command after --."),
+        (["check", "word"], 2, "otelflow check: Got unexpected word 'word'. Put a command after --."),
         (["show"], 2, "otelflow show: Missing argument 'FILE...'. See: otelflow show --help"),
         (["show", "no.jsonl"], 1, "otelflow: 'no.jsonl' cannot be read: No such file or directory."),
         (
@@ -122,8 +122,8 @@ def test_the_demonstration_of_the_package_itself(tmp_path: Path) -> None:
         (["completion", "cmd"], 2, "otelflow completion: Invalid value for '{bash|zsh|fish}'"),
     ],
 )
-def test_wrong_calls(arguments: list[str], status: int, line: str) -> None:
-    """An exit status, and one line on the standard error; no traceback."""
+def test_wrong_usage(arguments: list[str], status: int, line: str) -> None:
+    """The exit status is set, and stderr has one line without traceback."""
     done = command(*arguments)
     assert (done.returncode, done.stdout) == (status, "")
     assert done.stderr.startswith(line)
@@ -131,56 +131,56 @@ def test_wrong_calls(arguments: list[str], status: int, line: str) -> None:
 
 
 def test_version_and_help() -> None:
-    """--version; --help with examples and exit statuses, of each command."""
+    """--help of each command has examples and exit statuses."""
     assert command("--version").stdout == f"otelflow {otelflow.__version__}\n"
-    listed = command("-h").stdout
+    group_help = command("-h").stdout
     for name in ("check", "completion", "demo", "doctor", "run", "show"):
-        assert f"\n  {name} " in listed
-        said = command(name, "--help").stdout
-        assert "Example" in said
-        assert name == "completion" or "Exit status" in said or "Exit code" in said
+        assert f"\n  {name} " in group_help
+        text = command(name, "--help").stdout
+        assert "Example" in text
+        assert name == "completion" or "Exit status" in text or "Exit code" in text
 
 
-def test_completion(folder: Path) -> None:
-    """Words after TAB: commands, options, files; the script for a shell loads."""
+def test_completion_of_commands_options_and_files(folder: Path) -> None:
+    """The script for a shell has correct syntax."""
     script = command("completion", "bash").stdout
     assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
 
-    def words(line: str) -> str:
-        asked = {"_OTELFLOW_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
-        return command(cwd=folder, **asked).stdout
+    def complete(line: str) -> str:
+        variables = {"_OTELFLOW_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+        return command(cwd=folder, **variables).stdout
 
-    assert "plain,show" in words("otelflow sh")
-    assert "plain,--service-name" in words("otelflow run --se")
-    assert "file" in words("otelflow run jo")
+    assert "plain,show" in complete("otelflow sh")
+    assert "plain,--service-name" in complete("otelflow run --se")
+    assert "file" in complete("otelflow run jo")
 
 
-def test_without_its_libraries(tmp_path: Path) -> None:
+def test_the_command_without_its_libraries(tmp_path: Path) -> None:
     """One line says what to install."""
     (tmp_path / "click.py").write_text("raise ModuleNotFoundError('no click', name='click')")
     done = command("demo", PYTHONPATH=str(tmp_path))
     assert done.returncode == 1
-    assert done.stderr == "otelflow: the command needs click. Install it: pip install 'otelflow[cli]'\n"
+    assert done.stderr == "otelflow: this command needs click. Install it: pip install 'otelflow[cli]'\n"
 
 
 def test_a_command_of_another_distribution(tmp_path: Path) -> None:
-    """Found by entry point. One that cannot be loaded says so, and the others work."""
-    made = tmp_path / "more-1.0.dist-info"
-    made.mkdir()
-    (made / "METADATA").write_text("Metadata-Version: 2.1\nName: more\nVersion: 1.0\n")
-    (made / "entry_points.txt").write_text("[otelflow_commands]\nhello = hello:hello\nbroken = no_such_module:x\n")
+    """It is found by entry point. A broken one gives an error; the other commands work."""
+    metadata = tmp_path / "more-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: more\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[otelflow_commands]\nhello = hello:hello\nbroken = no_such_module:x\n")
     (tmp_path / "hello.py").write_text("import click\n@click.command()\ndef hello():\n    print('hello')\n")
-    more = {"PYTHONPATH": str(tmp_path)}
-    assert command("hello", **more).stdout == "hello\n"
-    assert "broken" in command("--help", **more).stdout
-    done = command("broken", **more)
+    variables = {"PYTHONPATH": str(tmp_path)}
+    assert command("hello", **variables).stdout == "hello\n"
+    assert "broken" in command("--help", **variables).stdout
+    done = command("broken", **variables)
     assert done.returncode == 1
     assert "'broken' of no_such_module:x cannot be loaded" in done.stderr
     assert done.stderr.count("\n") == 1
 
 
-def test_who_stops_reading_is_not_an_error(folder: Path) -> None:
-    """``otelflow show … | head -1``."""
+def test_a_closed_pipe_is_not_an_error(folder: Path) -> None:
+    """As in ``otelflow show … | head -1``."""
     span = {"span_id": "a" * 16, "name": "x" * 50, "start": "2026-11-23T10:00:00Z", "duration": 1}
     many = "".join(json.dumps({**span, "trace_id": f"{number:032x}"}) + "\n" for number in range(1, 5000))
     (folder / "many.jsonl").write_text(many)
@@ -192,18 +192,18 @@ def test_who_stops_reading_is_not_an_error(folder: Path) -> None:
     assert process.stderr is not None
     process.stdout.readline()
     process.stdout.close()
-    said = process.stderr.read()
+    errors = process.stderr.read()
     process.stderr.close()
-    assert (process.wait(60), said) == (1, b"")
+    assert (process.wait(60), errors) == (1, b"")
 
 
-def test_an_endpoint_that_is_dead_is_said(tmp_path: Path) -> None:
-    """The tree is printed all the same, and the exit status tells."""
+def test_the_demo_with_a_dead_endpoint_fails(tmp_path: Path) -> None:
+    """It still prints the tree, and the exit status is 1."""
     endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_EXPORTER_OTLP_TIMEOUT": "1"}
     done = command("demo", TMPDIR=str(tmp_path), **endpoint)
     assert done.returncode == 1
     assert "analyse" in done.stdout
-    assert "not everything was delivered to http://127.0.0.1:9" in done.stdout
+    assert "some spans were not delivered to http://127.0.0.1:9" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -216,8 +216,8 @@ def test_an_endpoint_that_is_dead_is_said(tmp_path: Path) -> None:
         ([".", "--anything", "a b"], "(PosixPath('.'), 30, False, None, [], 'a b')"),
     ],
 )
-def test_a_flow_with_arguments(folder: Path, words: list[str], printed: str) -> None:
-    """``otelflow run MODULE:FLOW``: text becomes what the annotations say."""
+def test_words_become_arguments_of_a_flow(folder: Path, words: list[str], printed: str) -> None:
+    """``otelflow run MODULE:FLOW`` converts them by the annotations."""
     done = command("run", "--tree", "jobs:nightly", *words, cwd=folder)
     assert (done.returncode, done.stdout) == (0, printed + "\n")
     assert done.stderr.startswith("nightly")
@@ -227,27 +227,27 @@ def test_a_flow_with_arguments(folder: Path, words: list[str], printed: str) -> 
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["jobs:nightly", ".", "--day", "3"], "otelflow: jobs:nightly takes no --day. It takes: folder: "),
-        (["jobs:nightly", ".", "x"], "otelflow: days got 'x', which is no int."),
-        (["jobs:nightly", ".", "--rate", "x"], "otelflow: --rate got 'x', which is no float."),
+        (["jobs:nightly", ".", "--day", "3"], "otelflow: jobs:nightly has no option --day. Its parameters: folder: "),
+        (["jobs:nightly", ".", "x"], "otelflow: days must be of type int; got 'x'."),
+        (["jobs:nightly", ".", "--rate", "x"], "otelflow: --rate must be of type float; got 'x'."),
         (["jobs:nightly", ".", "--rate"], "otelflow: --rate of jobs:nightly needs a value."),
         (["jobs:nightly", ".", "1", "--days", "2"], "otelflow: jobs:nightly: multiple values for argument 'days'."),
-        (["jobs:fails", "x"], "otelflow: jobs:fails has no place for 'x'. It takes: nothing."),
+        (["jobs:fails", "x"], "otelflow: jobs:fails has no parameter for 'x'. Its parameters: none."),
         (["jobs:nothing"], "otelflow: 'jobs' has no 'nothing'."),
-        (["jobs:number"], "otelflow: jobs:number is int, and cannot be run. Name a flow or a function."),
-        (["no_jobs:nightly"], "otelflow: There is no module 'no_jobs'. Name one that can be imported from here."),
+        (["jobs:number"], "otelflow: jobs:number is of type int and cannot be run. Use a flow or a function."),
+        (["no_jobs:nightly"], "otelflow: There is no module 'no_jobs'. Use a module that can be imported from here."),
     ],
 )
-def test_a_flow_called_wrongly(folder: Path, words: list[str], line: str) -> None:
-    """One line, and 2."""
+def test_wrong_arguments_of_a_flow(folder: Path, words: list[str], line: str) -> None:
+    """One line, and exit status 2."""
     done = command("run", "--tree", *words, cwd=folder)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(line)
     assert done.stderr.count("\n") == 1
 
 
-def test_functions_that_are_no_flows_run_as_flows(folder: Path) -> None:
-    """Also coroutine functions; a missing argument is Python's own error, a failure the program's own traceback."""
+def test_plain_functions_run_as_flows(folder: Path) -> None:
+    """Also coroutine functions. A failure shows the program's own traceback."""
     done = command("run", "--tree", "jobs:plain", "1", "--b", "x", cwd=folder)
     assert (done.returncode, done.stdout) == (0, "plain 1 x\n")
     assert done.stderr.startswith("plain ")
@@ -259,31 +259,31 @@ def test_functions_that_are_no_flows_run_as_flows(folder: Path) -> None:
     assert "✗ RuntimeError: no rows" in failed.stderr
 
 
-def test_file_and_page_on_request(folder: Path) -> None:
-    """The file is appended to, the page has this run only; where nothing says where to send, nothing is sent."""
+def test_file_and_page_are_written(folder: Path) -> None:
+    """The file gets appended, the page has this run only. Without a destination nothing is sent."""
     for number in range(2):
         done = command("run", "--file", "run.jsonl", "--html", "run.html", "jobs:nightly", ".", cwd=folder)
         assert (done.returncode, done.stderr) == (0, "page: run.html\n")
         assert spans_of(folder / "run.jsonl") == ["count"] * (number + 1) + ["nightly"] * (number + 1)
     assert (folder / "run.html").read_text().count('"name": "nightly"') == 1
     only = command("run", "--html", "other.html", "jobs.py", cwd=folder, TMPDIR=str(folder))
-    assert (only.returncode, only.stderr) == (0, "")  # the script runs no flow: there is nothing to write
-    left = {path.name for path in folder.iterdir()} - {"__pycache__", "jobs.py"}
-    assert left == {"run.jsonl", "run.jsonl.lock", "run.html"}
+    assert (only.returncode, only.stderr) == (0, "")  # the script runs no flow, so no page is written
+    names = {path.name for path in folder.iterdir()} - {"__pycache__", "jobs.py"}
+    assert names == {"run.jsonl", "run.jsonl.lock", "run.html"}
 
 
-def test_a_page_that_cannot_be_written_is_said_before_the_run(folder: Path) -> None:
-    """Not after hours."""
+def test_a_wrong_page_path_is_reported_before_the_run(folder: Path) -> None:
+    """A run may take hours."""
     done = command("run", "--html", "no/such/run.html", "jobs:plain", "1", cwd=folder)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("otelflow: 'no/such/run.html' cannot be written: there is no folder")
+    assert done.stderr.startswith("otelflow: Cannot write 'no/such/run.html': there is no folder")
     done = command("run", "--html", "run.html", "--", "python", "-c", "", cwd=folder)
     assert done.returncode == 1
-    assert "--html goes with a script, a module or a flow. For a command: --file" in done.stderr
+    assert "--html needs a script, a module or a flow. For a command, use --file" in done.stderr
 
 
-def test_a_command_with_a_file(folder: Path) -> None:
-    """``otelflow run --file … -- COMMAND``: the processes of the command write it."""
+def test_the_processes_of_a_command_write_the_file(folder: Path) -> None:
+    """As in ``otelflow run --file … -- COMMAND``."""
     code = "import jobs; jobs.nightly(__import__('pathlib').Path('.')).execute()"
     done = command("run", "--file", "run.jsonl", "--tree", "--", sys.executable, "-c", code, cwd=folder)
     assert done.returncode == 0
@@ -292,14 +292,16 @@ def test_a_command_with_a_file(folder: Path) -> None:
 
 
 def test_progress_is_on_the_span(folder: Path) -> None:
-    """The last that was said; the environment of the program is as it was."""
-    (folder / "asks.py").write_text("import os, jobs\nprint(sorted(name for name in os.environ if 'OTEL' in name))\n")
+    """It is the last reported progress. The program's environment does not change."""
+    (folder / "variables.py").write_text(
+        "import os, jobs\nprint(sorted(name for name in os.environ if 'OTEL' in name))\n"
+    )
     command("run", "--file", "run.jsonl", "jobs:nightly", ".", cwd=folder)
     lines = (folder / "run.jsonl").read_text().splitlines()
     spans = [span for line in lines for span in from_json(json.loads(line))]
     (flow,) = (span for span in spans if span.name == "nightly")
     assert (flow.attributes["otelflow.progress.done"], flow.attributes["otelflow.progress.total"]) == (1, 4)
-    asked = command("run", "--file", "run.jsonl", "asks.py", cwd=folder)
-    assert "OTEL_TRACES_EXPORTER" not in asked.stdout
-    assert "OTELFLOW_EXPORTER_JSONFILE_PATH" not in asked.stdout
+    script = command("run", "--file", "run.jsonl", "variables.py", cwd=folder)
+    assert "OTEL_TRACES_EXPORTER" not in script.stdout
+    assert "OTELFLOW_EXPORTER_JSONFILE_PATH" not in script.stdout
     assert os.environ.get("OTELFLOW_EXPORTER_JSONFILE_PATH") is None

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of instrumenting."""
+"""Fixtures for the instrumentation tests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from no_code_programs import OF_SCRIPT, SCRIPT, TARGETS
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Iterator[Any]:
-    """The package ``shop``, and its module ``stock``."""
+    """Write the package ``shop`` and yield its module ``stock``."""
     shopping.write(tmp_path)
     with shopping.importable(tmp_path):
         yield shopping.load("stock")
@@ -21,7 +21,7 @@ def shop(tmp_path: Path) -> Iterator[Any]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with a package, a script, and a configuration."""
+    """Return a folder with a package, a script and a configuration file."""
     shopping.write(tmp_path)
     (tmp_path / "nightly.py").write_text(SCRIPT)
     (tmp_path / "otelflow.toml").write_text(TARGETS + OF_SCRIPT)

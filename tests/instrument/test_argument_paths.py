@@ -1,4 +1,4 @@
-"""Attributes from arguments: found by path, of simple kinds, never a secret, and never in the way of the call."""
+"""Attributes from arguments: read by path, simple types only, no secrets, and no effect on the call."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from otelflow._instrument.argument_attributes import ArgumentPaths
 
 
 def place(order: Any, count: int = 3, /, *more: Any, note: str = "none", **rest: Any) -> None:
-    """Something of every kind of parameter."""
+    """Have every kind of parameter."""
 
 
 def read(path: str, *args: Any, name: str = "value", **kwargs: Any) -> Any:
-    """What a call has on its span under one path; None for nothing."""
-    made, _ = ArgumentPaths(place, [(name, path)], "shop:place").read(args, kwargs)
-    return made.get(name)
+    """Return the attribute of a call for one path; None without an attribute."""
+    attributes, _ = ArgumentPaths(place, [(name, path)], "shop:place").read(args, kwargs)
+    return attributes.get(name)
 
 
 class Colour(enum.Enum):
@@ -56,13 +56,13 @@ ORDER = {"id": 7, "customer": SimpleNamespace(tier="gold", tags=["a", "b"]), "li
         ("extra", None),
     ],
 )
-def test_paths(path: str, expected: Any) -> None:
-    """Parameters, their defaults, attributes, keys and positions; of objects no more than their class."""
+def test_a_path_is_resolved(path: str, expected: Any) -> None:
+    """Paths reach parameters, defaults, attributes, keys and positions. Of objects they show the class only."""
     assert read(path, ORDER) == expected
 
 
-def test_what_is_passed_wins_over_defaults() -> None:
-    """By position, by name, among the rest."""
+def test_passed_arguments_win_over_defaults() -> None:
+    """By position, by keyword, and in ``*args`` and ``**kwargs``."""
     assert read("count", ORDER, 5) == 5
     assert read("note", ORDER, note="yes") == "yes"
     assert read("more.1", ORDER, 5, "first", "second") == "second"
@@ -91,10 +91,10 @@ def test_what_is_passed_wins_over_defaults() -> None:
     ],
 )
 def test_values_keep_their_type_or_show_their_class(value: Any, expected: Any) -> None:
-    """Primitive values stay what they are; what has parts is not shown, as they were not named."""
-    found = read("order", value)
-    assert found == expected
-    assert type(found) is type(expected)
+    """Primitive values keep their type. Other objects show their class only: the path does not name their parts."""
+    attribute = read("order", value)
+    assert attribute == expected
+    assert type(attribute) is type(expected)
 
 
 @pytest.mark.parametrize(
@@ -112,23 +112,23 @@ def test_values_keep_their_type_or_show_their_class(value: Any, expected: Any) -
         ("proxies", "order", ["Basic dXNlcjpwYXNz"]),
     ],
 )
-def test_secrets_stay_out(name: str, path: str, value: Any) -> None:
-    """By the name of the attribute or of the argument, and by the form of the value."""
-    made = read(path, value, name=name)
-    texts = made if isinstance(made, tuple) else (made,)
+def test_secrets_are_redacted(name: str, path: str, value: Any) -> None:
+    """The name of the attribute or argument decides, or the form of the value."""
+    attribute = read(path, value, name=name)
+    texts = attribute if isinstance(attribute, tuple) else (attribute,)
     assert all("[redacted:" in text for text in texts)
-    assert not any(secret in str(made) for secret in ("hunter2", "abcdefgh", "user:pass", "12345", "dXNl"))
+    assert not any(secret in str(attribute) for secret in ("hunter2", "abcdefgh", "user:pass", "12345", "dXNl"))
 
 
-def test_a_huge_value_is_cut() -> None:
-    """To the size of every value on a span, in time that does not grow with it."""
-    made, cut = ArgumentPaths(place, [("value", "order")], "shop:place").read(("x" * 10_000_000,), {})
-    assert len(made["value"].encode()) <= 2048
-    assert cut == 1
+def test_a_huge_value_is_truncated() -> None:
+    """It gets the maximum size of a value on a span."""
+    attributes, truncated = ArgumentPaths(place, [("value", "order")], "shop:place").read(("x" * 10_000_000,), {})
+    assert len(attributes["value"].encode()) <= 2048
+    assert truncated == 1
 
 
 class Raises:
-    """Every look at it fails."""
+    """Raise on any attribute access, len and str."""
 
     def __getattr__(self, name: str) -> Any:
         raise RuntimeError("no connection")
@@ -140,15 +140,15 @@ class Raises:
         raise RuntimeError("no text")
 
 
-def test_a_path_that_raises_is_left_out_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
-    """The others are there; the log names the path and the function."""
+def test_a_path_that_raises_is_skipped_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Other attributes are read; the log line names the path and the function."""
     paths = ArgumentPaths(place, [("a", "order.x.y"), ("b", "count")], "shop:once")
     with caplog.at_level(logging.WARNING, "otelflow"):
         for _ in range(3):
             assert paths.read((Raises(),), {}) == ({"b": 3}, 0)
     (record,) = caplog.records
     assert record.getMessage() == (
-        "The attribute 'a' of shop:once is left out where its path 'order.x.y' cannot be read: RuntimeError"
+        "Attribute 'a' of shop:once is missing on some spans: its path 'order.x.y' could not be read: RuntimeError"
     )
 
 
@@ -168,21 +168,21 @@ JUNK = st.recursive(
 
 
 @given(JUNK, st.lists(st.sampled_from(["a", "0", "1", "real", "__class__", "x"]), max_size=4))
-def test_nothing_that_is_passed_raises(value: Any, steps: list[str]) -> None:
-    """Whatever a path meets, the call goes on, and what is there can be an attribute."""
-    found = read(".".join(["order", *steps]), value)
-    assert found is None or isinstance(found, bool | int | float | str | tuple)
+def test_no_argument_makes_a_path_raise(value: Any, steps: list[str]) -> None:
+    """For any value, reading succeeds and gives a valid attribute or None."""
+    attribute = read(".".join(["order", *steps]), value)
+    assert attribute is None or isinstance(attribute, bool | int | float | str | tuple)
 
 
 @pytest.mark.parametrize(
     ("path", "text"),
     [
-        ("self.id", "there is no parameter 'self'. It takes: order, count"),
-        ("ordr.id", "there is no parameter 'ordr'. Did you mean 'order'? It takes: order, count"),
+        ("self.id", "there is no parameter 'self'. Its parameters: order, count"),
+        ("ordr.id", "there is no parameter 'ordr'. Did you mean 'order'? Its parameters: order, count"),
     ],
 )
-def test_a_path_without_its_parameter(path: str, text: str) -> None:
-    """Told before any call, with the parameters that are there."""
+def test_a_path_with_an_unknown_parameter_raises(path: str, text: str) -> None:
+    """The error comes before any call, and lists the parameters."""
 
     def function(order: Any, count: int = 1) -> None: ...
 
@@ -191,7 +191,7 @@ def test_a_path_without_its_parameter(path: str, text: str) -> None:
     assert str(caught.value) == text
 
 
-def test_a_function_without_a_signature() -> None:
-    """Some of C's tell none."""
-    with pytest.raises(ValueError, match="tells no signature"):
+def test_a_function_without_a_signature_raises() -> None:
+    """Some C functions have none."""
+    with pytest.raises(ValueError, match="has no signature"):
         ArgumentPaths(max, [("a", "b")], "builtins:max")

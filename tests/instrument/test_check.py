@@ -1,4 +1,4 @@
-"""``otelflow check``: what a configuration would instrument, and what is wrong with it."""
+"""``otelflow check``: what a configuration would instrument, and its errors."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from no_code_programs import TARGETS, otelflow
 # --- otelflow check ---------------------------------------------------------------------------------------------------
 
 
-def checked(folder: Path, text: str, *words: str, **environment: str) -> tuple[int, list[str]]:
-    """Exit status and lines of ``otelflow check`` for a configuration."""
+def run_check(folder: Path, text: str, *words: str, **environment: str) -> tuple[int, list[str]]:
+    """Run ``otelflow check`` with a configuration. Returns the exit status and the lines."""
     (folder / "otelflow.toml").write_text(textwrap.dedent(text))
     done = otelflow(folder, "check", *words, **environment)
     assert done.stderr == ""
     return done.returncode, done.stdout.splitlines()
 
 
-def test_check_of_what_is_right(folder: Path) -> None:
-    """Each target with its line and what it matches; exit status 0."""
+def test_check_lists_the_matches(folder: Path) -> None:
+    """Each target has its line and its matches; exit status 0."""
     text = TARGETS + '[[task]]\ntarget = "shop.*:f*"\n[[task]]\ntarget = "__main__:main"\n'
-    assert checked(folder, text) == (
+    assert run_check(folder, text) == (
         0,
         [
             "✓    3  flow  shop.use:both",
             "✓    5  task  shop.stock:reserve",
             "✓    8  task  shop.*:f*  2 functions: shop.stock:fail, shop.stock:fetch",
-            "✓   10  task  __main__:main  of the program's own file: seen by `otelflow run` only",
+            "✓   10  task  __main__:main  (of __main__: only `otelflow run` can instrument it)",
             "otelflow.toml: 4 targets, 4 functions",
         ],
     )
 
 
-def test_check_of_what_is_wrong(folder: Path) -> None:
-    """The reason under each target, the nearest right name in it; exit status 1."""
+def test_check_lists_the_errors(folder: Path) -> None:
+    """Each target has its reason below it, with the nearest correct name; exit status 1."""
     shopping.write(folder, broken="raise RuntimeError('as ever')\n", leaves="raise SystemExit(3)\n")
-    status, lines = checked(
+    status, lines = run_check(
         folder,
         """
         [[task]]
@@ -69,7 +69,7 @@ def test_check_of_what_is_wrong(folder: Path) -> None:
     assert status == 1
     assert [line.strip() for line in lines if not line.startswith(("✓", "!"))] == [
         "✗ otelflow.toml:21: [[task]] has no key 'tagret'. Did you mean 'target'? "
-        "It takes: attributes, exclude, limit, min_duration, name, target.",
+        "Its keys: attributes, exclude, limit, min_duration, name, target.",
         '✗ otelflow.toml:20: [[task]] has no target. Use target = "module:name".',
         "✗    3  task  shop.stok:reserve",
         "there is no module 'shop.stok'. Did you mean 'shop.stock'?",
@@ -82,16 +82,18 @@ def test_check_of_what_is_wrong(folder: Path) -> None:
         "✗   11  task  shop.leaves:f",
         "importing shop.leaves raised SystemExit: 3",
         "✗   13  task  shop.use:nothing_*",
-        "nothing matches",
+        "it matches no function",
         "✗   18  task  shop.stock:fetch",
-        "there is no parameter 'skus'. Did you mean 'sku'? It takes: sku",
+        "there is no parameter 'skus'. Did you mean 'sku'? Its parameters: sku",
         "otelflow.toml: 8 targets, 2 functions",
     ]
 
 
-def test_check_of_what_would_be_twice(folder: Path) -> None:
-    """Decorated already, instrumented by a contrib package, named by two targets, held by an object: warnings, which
-    are errors with --strict."""
+def test_check_warns_of_double_spans_and_held_functions(folder: Path) -> None:
+    """Warns of functions that are decorated, instrumented by a contrib package, named twice, or held by an object.
+
+    With --strict, warnings are errors.
+    """
     shopping.write(
         folder,
         own="from otelflow import task\n@task\ndef decorated(): pass\n",
@@ -114,25 +116,25 @@ def test_check_of_what_would_be_twice(folder: Path) -> None:
     [[flow]]
     target = "shop.api:handler"
     """
-    status, lines = checked(folder, text)
+    status, lines = run_check(folder, text)
     assert status == 0
     assert [line.strip() for line in lines if not line.startswith("✓")] == [
         "!    3  task  shop.own:decorated",
-        "shop.own:decorated is decorated with otelflow already, and stays as it is",
+        "shop.own:decorated is already decorated with otelflow and stays unchanged",
         "!    5  task  httpx:HTTPTransport.handle_request",
-        "httpx:HTTPTransport.handle_request is instrumented by opentelemetry.instrumentation.httpx as well: "
-        "there will be two spans a call",
+        "httpx:HTTPTransport.handle_request is also instrumented by opentelemetry.instrumentation.httpx: "
+        "each call will have two spans",
         "!    9  task  shop.*:f*  2 functions: shop.stock:fail, shop.stock:fetch",
-        "shop.stock:fail is what otelflow.toml:7 names as well: that one counts",
+        "shop.stock:fail is also named at otelflow.toml:7, which takes effect",
         "!   11  flow  shop.api:handler",
-        "shop.api:handler is held by shop.api.Route too: calls from there are not seen. Name what it calls",
+        "shop.api:handler is also held by shop.api.Route, whose calls make no spans. Name a function that it calls",
         "otelflow.toml: 5 targets, 5 functions",
     ]
-    assert checked(folder, text, "--strict")[0] == 1
+    assert run_check(folder, text, "--strict")[0] == 1
 
 
-def test_check_with_a_profile(folder: Path) -> None:
-    """A command is run, its calls are counted in all its processes, and what is called in a tight loop is hot."""
+def test_check_counts_calls_with_a_profile(folder: Path) -> None:
+    """Calls are counted in all processes of the command. A function that is called in a tight loop is hot."""
     (folder / "busy.py").write_text(
         textwrap.dedent(
             """
@@ -149,45 +151,46 @@ def test_check_with_a_profile(folder: Path) -> None:
         )
     )
     text = TARGETS + '[[task]]\ntarget = "shop.stock:fail"\n'
-    status, lines = checked(folder, text, "--profile", "--", sys.executable, "busy.py", PYTHONPATH=str(folder))
+    status, lines = run_check(folder, text, "--profile", "--", sys.executable, "busy.py", PYTHONPATH=str(folder))
     assert status == 0
     profile = lines[lines.index(next(line for line in lines if line.startswith("profile of"))) :]
     assert profile[0].endswith("busy.py' (exit status 3):")
     assert profile[1].startswith("!     6,006 calls  shop.stock.reserve  up to ")
     assert profile[2].strip() == (
-        "hot: a span for each call is dear. Take it out of otelflow.toml:5, or give a task min_duration"
+        "hot: a span for each call costs too much. Remove otelflow.toml:5, or set min_duration for a task"
     )
     assert profile[3].startswith("✓         2 calls  shop.use.both  up to 1 in one second")
     assert (
-        checked(folder, text, "--strict", "--profile", "--", sys.executable, "busy.py", PYTHONPATH=str(folder))[0] == 1
+        run_check(folder, text, "--strict", "--profile", "--", sys.executable, "busy.py", PYTHONPATH=str(folder))[0]
+        == 1
     )
 
 
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["--profile"], "--profile and a command belong together"),
-        (["--", "true"], "--profile and a command belong together"),
+        (["--profile"], "Use --profile together with a command"),
+        (["--", "true"], "Use --profile together with a command"),
         (["--config", "no.toml"], "no.toml: cannot be read"),
         (["--profile", "--", "no-such-command"], "There is no command 'no-such-command'"),
     ],
 )
-def test_check_called_wrongly(folder: Path, words: list[str], text: str) -> None:
-    """Exit status 1, and what to do."""
+def test_wrong_usage_of_check(folder: Path, words: list[str], text: str) -> None:
+    """Exit status 1, and a line that says what to do."""
     done = otelflow(folder, "check", *words)
     assert done.returncode == 1
     assert text in done.stdout + done.stderr
 
 
-def test_check_where_there_is_nothing(tmp_path: Path) -> None:
-    """No configuration is no success."""
+def test_check_without_a_configuration_fails(tmp_path: Path) -> None:
+    """Exit status 1, and one line."""
     done = otelflow(tmp_path, "check")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("otelflow: There is no configuration here")
 
 
 def test_check_prints_the_schema(tmp_path: Path) -> None:
-    """For editors that take a file."""
+    """Editors can read it from a file. No file is written."""
     import json
 
     done: Any = otelflow(tmp_path, "check", "--schema")

@@ -1,4 +1,4 @@
-"""``instrument()``: what it wraps, what it refuses and why, and that its undo leaves nothing behind."""
+"""``instrument()``: what it wraps, what it refuses and why, and that its undo restores everything."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ pytestmark = pytest.mark.usefixtures("shop")
 # --- kinds of callables -----------------------------------------------------------------------------------------------
 
 
-def test_flows_and_tasks_by_name(shop: Any, captured: Capture) -> None:
-    """A flow with its tasks below, from names alone; values, exceptions and signatures are the functions' own."""
+def test_names_become_flows_and_tasks(shop: Any, captured: Capture) -> None:
+    """Names alone give a flow with its tasks; functions keep values, exceptions and signatures."""
     signature, doc = inspect.signature(shop.reserve), shop.reserve.__doc__
     with instrument(flows=[{"target": "shop.stock:Base.place", "name": "place order"}], tasks=["shop.stock:reserve"]):
         shop.Base.both = lambda self: (self.place(1), shop.reserve("a"))
@@ -34,8 +34,8 @@ def test_flows_and_tasks_by_name(shop: Any, captured: Capture) -> None:
     captured.assert_tree("place order\nreserve\nreserve !TypeError")
 
 
-def test_what_is_wrapped_is_transparent(shop: Any, captured: Capture) -> None:
-    """A flow's function returns its own value, nothing is injected, no output is captured."""
+def test_wrapped_functions_are_transparent(shop: Any, captured: Capture) -> None:
+    """A flow's function returns its own value. Nothing is injected, and no output is captured."""
     with instrument(flows=["shop.stock:reserve"], tasks=["shop.stock:fail"]):
         assert shop.reserve("a", this_flow=1) == ["a", 1]
         with pytest.raises(ValueError, match="nothing left") as caught:
@@ -46,52 +46,54 @@ def test_what_is_wrapped_is_transparent(shop: Any, captured: Capture) -> None:
 
 
 METHODS = [
-    ("place", lambda one: one.place(7), ["placed", "Sub", 7]),
-    ("make", lambda one: type(one).make("x"), ("Sub", "x")),
-    ("make", lambda one: one.make("x"), ("Sub", "x")),
-    ("plain", lambda one: one.plain("x"), "x"),
-    ("plain", lambda one: type(one).plain("x"), "x"),
-    ("total", lambda one: one.total, 5),
-    ("__call__", lambda one: one("x"), "x"),
+    ("place", lambda item: item.place(7), ["placed", "Sub", 7]),
+    ("make", lambda item: type(item).make("x"), ("Sub", "x")),
+    ("make", lambda item: item.make("x"), ("Sub", "x")),
+    ("plain", lambda item: item.plain("x"), "x"),
+    ("plain", lambda item: type(item).plain("x"), "x"),
+    ("total", lambda item: item.total, 5),
+    ("__call__", lambda item: item("x"), "x"),
     ("__len__", len, 3),
-    ("place", lambda one: type(one).place(one, 7), ["placed", "Sub", 7]),
-    ("Inner.deep", lambda one: one.Inner().deep(), "deep"),
+    ("place", lambda item: type(item).place(item, 7), ["placed", "Sub", 7]),
+    ("Inner.deep", lambda item: item.Inner().deep(), "deep"),
 ]
 
 
 @pytest.mark.parametrize(("name", "call", "value"), METHODS)
 @pytest.mark.parametrize("kind", ["flow", "task"])
-def test_methods_of_all_kinds(shop: Any, captured: Capture, kind: str, name: str, call: Any, value: Any) -> None:
-    """Through an object and through its class, of a class and of one that inherits from it."""
-    before = vars(shop.Base).get(name)
+def test_methods_of_all_kinds_are_wrapped(
+    shop: Any, captured: Capture, kind: str, name: str, call: Any, value: Any
+) -> None:
+    """Calls through an object and through its class, of a base class and of a subclass."""
+    original = vars(shop.Base).get(name)
     with instrument(**{f"{kind}s": [f"shop.stock:Base.{name}"]}):
         assert call(shop.Sub()) == value
         assert len(captured.find(name.rpartition(".")[2], kind=kind)) == 1
     assert call(shop.Sub()) == value
     assert len(captured.spans) == 1
-    assert vars(shop.Base).get(name) is before
+    assert vars(shop.Base).get(name) is original
 
 
-def test_properties(shop: Any, captured: Capture) -> None:
-    """The getter has a span; setter, caching and documentation are as they were."""
+def test_a_property_gets_a_span_for_its_getter(shop: Any, captured: Capture) -> None:
+    """Setter, caching and type of the property do not change."""
     with instrument(tasks=["shop.stock:Base.total", "shop.stock:Base.costly"]):
-        one = shop.Base()
-        one.total = 9
-        assert (one.kept, one.total) == (9, 5)
-        assert one.costly is one.costly
+        item = shop.Base()
+        item.total = 9
+        assert (item.kept, item.total) == (9, 5)
+        assert item.costly is item.costly
         assert type(vars(shop.Base)["total"]) is property
     captured.assert_tree("total\ncostly")
-    assert one.costly is one.costly
+    assert item.costly is item.costly
 
 
-def test_coroutines_and_generators(shop: Any, captured: Capture) -> None:
-    """They stay what they are for inspect, and their span lasts as long as they do."""
+def test_coroutines_and_generators_keep_their_kind(shop: Any, captured: Capture) -> None:
+    """``inspect`` still recognises them, and their span lasts as long as they run."""
     targets = [f"shop.stock:{name}" for name in ("fetch", "each", "stream", "Base.fetch")]
 
     async def consume() -> list[int]:
         assert await shop.fetch("a") == "a"
-        one = shop.Base()
-        assert await one.fetch() is one
+        item = shop.Base()
+        assert await item.fetch() is item
         return [number async for number in shop.stream(3)]
 
     with instrument(tasks=targets):
@@ -108,8 +110,8 @@ def test_coroutines_and_generators(shop: Any, captured: Capture) -> None:
     captured.assert_tree("each\nfetch\nfetch\nstream")
 
 
-def test_functions_of_c_and_callable_objects(shop: Any, captured: Capture) -> None:
-    """What is called without being a Python function keeps its other faces."""
+def test_c_functions_and_callable_objects_are_wrapped(shop: Any, captured: Capture) -> None:
+    """Callables that are not Python functions keep their other attributes and their class."""
     with instrument(tasks=["shop.stock:doubled", "json:dumps", "math:hypot"]):
         import math
 
@@ -120,8 +122,8 @@ def test_functions_of_c_and_callable_objects(shop: Any, captured: Capture) -> No
     assert math.hypot.__class__ is type(len)
 
 
-def test_inherited_and_overridden_methods(shop: Any, captured: Capture) -> None:
-    """A name is wrapped on the class that is named, its own or inherited, and on no other."""
+def test_a_method_is_wrapped_on_the_named_class_only(shop: Any, captured: Capture) -> None:
+    """The method may be inherited or overridden; other classes stay unchanged."""
     with instrument(tasks=["shop.stock:Sub.place", "shop.stock:Sub.over", "shop.stock:Base.over"]):
         assert shop.Base().place(1) == ["placed", "Base", 1]
         assert captured.spans == []
@@ -132,8 +134,10 @@ def test_inherited_and_overridden_methods(shop: Any, captured: Capture) -> None:
 
 
 @pytest.mark.parametrize("order", [("Base", "Sub"), ("Sub", "Base")])
-def test_an_inherited_method_that_its_class_wraps_too(shop: Any, captured: Capture, order: tuple[str, ...]) -> None:
-    """One call, one span, whichever was wrapped first, and whichever is undone first."""
+def test_a_method_wrapped_on_base_and_subclass_makes_one_span(
+    shop: Any, captured: Capture, order: tuple[str, ...]
+) -> None:
+    """The order of wrapping and of undoing does not matter."""
     undos = [instrument(tasks=[f"shop.stock:{name}.place"]) for name in order]
     shop.Sub().place(1)
     shop.Base().place(1)
@@ -152,20 +156,23 @@ REFUSED = [
     ("shop.stock:Base.plase", "shop.stock.Base has no 'plase'. Did you mean 'place'?"),
     ("shop.stock:Bas.place", "shop.stock has no 'Bas'. Did you mean 'Base'?"),
     ("shop.stock:Base", "shop.stock.Base is a class: name its methods, such as Base.__init__."),
-    ("shop.stock:number", "shop.stock.number is no function but an object of int."),
-    ("shop.stock:order.place", "shop.stock.order is no class but an object of Base: name the method of its class."),
-    ("shop.stock:Slotted.data", "shop.stock.Slotted.data is a slot: it holds data, and is not called."),
-    ("shop.stock:Base.__hash__", "where no span can be made safely: name a method that it uses."),
-    ("shop.stock:Base.__init__", "shop.stock.Base.__init__ is inherited from object, and is no code of Base."),
-    ("decimal:Decimal.sqrt", "Decimal is a type of Python itself or of an extension"),
-    ("decimal:Decimal.real", "Decimal is a type of Python itself or of an extension"),
+    ("shop.stock:number", "shop.stock.number is not a function but an object of type int."),
+    (
+        "shop.stock:order.place",
+        "shop.stock.order is not a class but an object of type Base: name the method of its class.",
+    ),
+    ("shop.stock:Slotted.data", "shop.stock.Slotted.data is a slot: it holds data and cannot be called."),
+    ("shop.stock:Base.__hash__", "where a span is not safe: name a method that it calls."),
+    ("shop.stock:Base.__init__", "shop.stock.Base.__init__ is inherited from object; Base does not define it."),
+    ("decimal:Decimal.sqrt", "Decimal is a built-in or extension type"),
+    ("decimal:Decimal.real", "Decimal is a built-in or extension type"),
 ]
 
 
 @pytest.mark.parametrize(("target", "reason"), REFUSED)
-def test_what_cannot_be_wrapped_is_refused_with_the_reason(target: str, reason: str) -> None:
-    """In code by an error that names the target; nothing else of the call is wrapped then."""
-    import decimal  # noqa: F401  # only what is imported is looked at
+def test_a_target_that_cannot_be_wrapped_raises_with_the_reason(target: str, reason: str) -> None:
+    """The error names the target; ``instrument()`` then wraps nothing at all."""
+    import decimal  # noqa: F401  # only imported modules are searched
 
     with pytest.raises(ConfigError) as caught:
         instrument(tasks=["shop.stock:fetch", target])
@@ -174,8 +181,8 @@ def test_what_cannot_be_wrapped_is_refused_with_the_reason(target: str, reason: 
     assert type(sys.modules["shop.stock"].fetch).__name__ == "function"
 
 
-def test_a_method_that_a_class_inherits_from_c(shop: Any, captured: Capture) -> None:
-    """The class is Python's own to change, the method need not be."""
+def test_a_method_inherited_from_c_is_wrapped(shop: Any, captured: Capture) -> None:
+    """Only the subclass changes; the built-in class does not."""
     with instrument(tasks=["shop.stock:Names.get"]):
         assert shop.Names(a=1).get("a") == 1
         assert {"a": 1}.get("a") == 1
@@ -184,11 +191,11 @@ def test_a_method_that_a_class_inherits_from_c(shop: Any, captured: Capture) -> 
 
 
 def test_a_decorated_function_is_left_alone(shop: Any, captured: Capture) -> None:
-    """It has its span: one call, one span."""
+    """It makes its own span: one call, one span."""
     shop.reserve = task(shop.reserve)
-    before = shop.reserve
+    decorated = shop.reserve
     with instrument(flows=["shop.stock:reserve"]) as undo:
-        assert shop.reserve is before
+        assert shop.reserve is decorated
         assert undo.wrapped == []
         shop.reserve("a")
     captured.assert_tree("reserve")
@@ -197,8 +204,8 @@ def test_a_decorated_function_is_left_alone(shop: Any, captured: Capture) -> Non
 # --- patterns ---------------------------------------------------------------------------------------------------------
 
 
-def test_patterns(shop: Any) -> None:
-    """A part matches within one name; imported functions, properties, and names with an underscore are passed over."""
+def test_patterns_match_parts_of_names(shop: Any) -> None:
+    """A pattern matches one part of a name. It skips imported functions, properties and names with an underscore."""
     shopping.load("use")
 
     def wrapped(**target: Any) -> list[str]:
@@ -218,15 +225,15 @@ def test_patterns(shop: Any) -> None:
     assert wrapped(target="shop.*:Base.place") == ["stock:Base.place"]
 
 
-def test_a_limit_of_matches(tmp_path: Path) -> None:
-    """A pattern that matches more than is meant says so, with the number; nothing is wrapped then."""
+def test_a_pattern_with_too_many_matches_raises(tmp_path: Path) -> None:
+    """The error has the number of matches; nothing is wrapped."""
     shopping.write(tmp_path, many="\n".join(f"def f{number}(): pass" for number in range(10_000)))
     many = shopping.load("many")
     with pytest.raises(ConfigError) as caught:
         instrument(tasks=["shop.many:*", "shop.stock:reserve"])
     assert str(caught.value) == (
-        "tasks[0]: shop.many:* matches 10000 functions, more than its limit of 5000: nothing more of it is "
-        "instrumented. Narrow it, use exclude, or set limit = 10000."
+        "tasks[0]: shop.many:* matches 10000 functions; its limit is 5000. No more of them are instrumented. "
+        "Use a narrower pattern or exclude, or set limit = 10000."
     )
     assert type(many.f0).__name__ == "function"
     with instrument(tasks=[{"target": "shop.many:*", "limit": 10_000}]) as undo:
@@ -237,9 +244,9 @@ def test_a_limit_of_matches(tmp_path: Path) -> None:
 # --- attributes -------------------------------------------------------------------------------------------------------
 
 
-def test_attributes_from_arguments(shop: Any, captured: Capture) -> None:
-    """Those that are named, and no other; of methods, classmethods and properties, too."""
-    named = {
+def test_attributes_come_from_named_arguments_only(shop: Any, captured: Capture) -> None:
+    """Also for methods, classmethods and properties."""
+    calls = {
         "Base.place": ({"order.id": "order.id", "class": "self"}, lambda: shop.Sub().place({"id": 7, "card": "4111"})),
         "Base.make": ({"name": "name", "class": "cls"}, lambda: shop.Sub.make("x")),
         "Base.plain": ({"name": "name"}, lambda: shop.Sub().plain("y")),
@@ -250,14 +257,16 @@ def test_attributes_from_arguments(shop: Any, captured: Capture) -> None:
         "doubled": ({"number": "number"}, lambda: shop.doubled(8)),
     }
     shop.Sub.kept = 4
-    targets = [{"target": f"shop.stock:{name}", "attributes": paths} for name, (paths, _) in named.items()]
+    targets = [{"target": f"shop.stock:{name}", "attributes": paths} for name, (paths, _) in calls.items()]
     with instrument(flows=targets[:1], tasks=targets[1:]):
-        for _, call in named.values():
+        for _, call in calls.values():
             call()
-    shown = {run.name: {k: v for k, v in run.attributes.items() if "otelflow" not in k} for run in captured.spans}
-    for attributes in shown.values():
+    attributes_by_name = {
+        run.name: {k: v for k, v in run.attributes.items() if "otelflow" not in k} for run in captured.spans
+    }
+    for attributes in attributes_by_name.values():
         del attributes["code.function.name"]
-    assert shown == {
+    assert attributes_by_name == {
         "place": {"order.id": 7, "class": "<shop.stock.Sub>"},
         "make": {"name": "x", "class": "<type>"},
         "plain": {"name": "y"},
@@ -269,8 +278,8 @@ def test_attributes_from_arguments(shop: Any, captured: Capture) -> None:
     }
 
 
-def test_attributes_of_a_coroutine_and_a_generator(shop: Any, captured: Capture) -> None:
-    """They are read when the run begins."""
+def test_attributes_of_async_and_sync_generators(shop: Any, captured: Capture) -> None:
+    """Arguments are read when the run starts."""
     paths = {"n": "count"}
     with instrument(
         tasks=[{"target": "shop.stock:stream", "attributes": paths}, {"target": "shop.stock:each", "attributes": paths}]
@@ -285,8 +294,8 @@ def test_attributes_of_a_coroutine_and_a_generator(shop: Any, captured: Capture)
     assert [run.attributes["n"] for run in captured.tasks] == [2, 3]
 
 
-def test_samplers_see_the_attributes(shop: Any) -> None:
-    """They are there when the span starts; below a span that was sampled out, arguments are not looked at."""
+def test_samplers_get_the_attributes(shop: Any) -> None:
+    """The attributes exist when the span starts. Below a span that was sampled out, arguments are not read."""
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, Sampler, SamplingResult
 
@@ -294,18 +303,18 @@ def test_samplers_see_the_attributes(shop: Any) -> None:
 
     seen, read = [], []
 
-    class Asks(Sampler):
-        """Notes what it is asked with, and says no."""
+    class RecordingSampler(Sampler):
+        """Record the attribute, and drop the span."""
 
-        def should_sample(self, parent_context: Any, *given: Any, **named: Any) -> SamplingResult:
-            seen.append(dict(named.get("attributes") or given[3])["order.id"])
-            return ALWAYS_OFF.should_sample(parent_context, *given, **named)
+        def should_sample(self, parent_context: Any, *args: Any, **kwargs: Any) -> SamplingResult:
+            seen.append(dict(kwargs.get("attributes") or args[3])["order.id"])
+            return ALWAYS_OFF.should_sample(parent_context, *args, **kwargs)
 
         def get_description(self) -> str:
-            return "asks"
+            return "recording"
 
     class Order:
-        """Notes that it is read."""
+        """Record each read of ``id``."""
 
         @property
         def id(self) -> int:
@@ -313,7 +322,7 @@ def test_samplers_see_the_attributes(shop: Any) -> None:
             return 7
 
     paths = {"order.id": "order.id"}
-    provider = TracerProvider(sampler=ParentBased(Asks()), shutdown_on_exit=False)
+    provider = TracerProvider(sampler=ParentBased(RecordingSampler()), shutdown_on_exit=False)
     with instrument(flows=[{"target": "shop.stock:Base.place", "attributes": paths}]), use_provider(provider):
         shop.Base().place(Order())
         assert (seen, len(read)) == ([7], 1)
@@ -326,18 +335,18 @@ def test_samplers_see_the_attributes(shop: Any) -> None:
     assert (seen, len(read)) == ([7, 8], 1)
 
 
-def test_a_path_without_its_parameter_is_an_error(shop: Any) -> None:
-    """Before anything is wrapped."""
+def test_a_path_with_an_unknown_parameter_raises(shop: Any) -> None:
+    """The error comes before anything is wrapped."""
     with pytest.raises(ConfigError) as caught:
         instrument(tasks=[{"target": "shop.stock:fetch", "attributes": {"a": "skus.id"}}, "shop.stock:reserve"])
     assert str(caught.value) == (
-        "tasks[0]: shop.stock:fetch: there is no parameter 'skus'. Did you mean 'sku'? It takes: sku."
+        "tasks[0]: shop.stock:fetch: there is no parameter 'skus'. Did you mean 'sku'? Its parameters: sku."
     )
     assert type(shop.fetch).__name__ == type(shop.reserve).__name__ == "function"
 
 
 class Hostile:
-    """Whatever is asked of it raises."""
+    """Raise on any attribute access and on repr."""
 
     def __getattr__(self, name: str) -> Any:
         raise RuntimeError("no")
@@ -347,7 +356,7 @@ class Hostile:
 
 
 def test_hostile_arguments_do_not_fail_a_call(shop: Any, captured: Capture) -> None:
-    """Paths that raise, and values of 10 MB."""
+    """Paths that raise, and a value of 10 MB."""
     paths = {"a": "sku.x", "b": "count", "c": "note"}
     with instrument(tasks=[{"target": "shop.stock:reserve", "attributes": paths}]):
         hostile = Hostile()

@@ -1,4 +1,4 @@
-"""Instrumenting among hostile objects, patches, metaclasses and orders of inheritance."""
+"""Instrument code with hostile objects, patches, metaclasses and multiple inheritance."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Lazy:
     def __class__(self): raise RuntimeError("working outside of its context")
     def __call__(self): return 1
 
-class Loads:
-    loaded = []
+class Recorder:
+    names = []
     def __getattr__(self, name):
-        self.loaded.append(name)
+        self.names.append(name)
         return self
 
-lazy, loads, anything = Lazy(), Loads(), MagicMock()
+lazy, recorder, mock = Lazy(), Recorder(), MagicMock()
 
 def top(): return 1
 
@@ -73,7 +73,7 @@ def injecting(function):
 @injecting
 def login(db, word): return word
 
-class Made:
+class Statics:
     enc = staticmethod(int)
     @staticmethod
     def plain(): return 1
@@ -82,7 +82,7 @@ class Made:
 
 @pytest.fixture(autouse=True)
 def edges(tmp_path: Path) -> Iterator[Any]:
-    """A module of hostile things."""
+    """Import a module of hostile objects."""
     shopping.write(tmp_path, edges=EDGES)
     with shopping.importable(tmp_path):
         module = shopping.load("edges")
@@ -90,36 +90,36 @@ def edges(tmp_path: Path) -> Iterator[Any]:
         module.Refuses.refusing = False
 
 
-def test_a_pattern_asks_no_object_anything(edges: Any, captured: Capture) -> None:
-    """What a module merely holds is not looked into: not even for its class."""
+def test_a_pattern_reads_no_attribute_of_an_object(edges: Any, captured: Capture) -> None:
+    """Objects in a module are not inspected, not even for ``__class__``."""
     with instrument(tasks=["shop.edges:*", "shop.edges:*.*"]) as undo:
         edges.top()
         assert "shop.edges:top" in undo.wrapped
         importlib.reload(edges)
-    assert edges.loads.loaded == []
+    assert edges.recorder.names == []
     captured.assert_tree("top")
 
 
-@pytest.mark.parametrize("name", ["lazy", "loads", "anything"])
-def test_an_object_that_is_named_is_wrapped_or_refused(edges: Any, name: str) -> None:
-    """Within a moment, and without an exception of its own."""
+@pytest.mark.parametrize("name", ["lazy", "recorder", "mock"])
+def test_a_named_object_is_wrapped_or_refused(edges: Any, name: str) -> None:
+    """``instrument()`` raises nothing else than ConfigError."""
     try:
         instrument(tasks=[f"shop.edges:{name}"])()
     except ConfigError as error:
-        assert name in str(error)  # noqa: PT017  # either way is right
+        assert name in str(error)  # noqa: PT017  # both results are correct
 
 
-def test_modules_that_answer_or_raise(edges: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Entries of sys.modules that nobody asked for are left alone."""
+def test_hostile_entries_of_sys_modules_are_skipped(edges: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No attribute of them is read."""
     monkeypatch.setitem(sys.modules, "shop_lazy", edges.lazy)
-    monkeypatch.setitem(sys.modules, "shop_loads", edges.loads)
-    with instrument(tasks=["shop.edges:top", "shop_lazy:f", "shop_loads:f"]):
+    monkeypatch.setitem(sys.modules, "shop_recorder", edges.recorder)
+    with instrument(tasks=["shop.edges:top", "shop_lazy:f", "shop_recorder:f"]):
         edges.top()
-    assert edges.loads.loaded == []
+    assert edges.recorder.names == []
 
 
-def test_a_module_that_puts_an_object_in_its_place(tmp_path: Path) -> None:
-    """Its import goes on, whatever the object does."""
+def test_a_module_that_replaces_itself_by_an_object(tmp_path: Path) -> None:
+    """Its import succeeds, whatever the object does."""
     shopping.write(
         tmp_path,
         replaced="""
@@ -135,8 +135,8 @@ def test_a_module_that_puts_an_object_in_its_place(tmp_path: Path) -> None:
         assert shopping.load("replaced").answer == 5
 
 
-def test_of_two_targets_the_first_counts(edges: Any, captured: Capture) -> None:
-    """For methods as for functions: one flow and a wide pattern of tasks is the usual configuration."""
+def test_the_first_of_two_targets_takes_effect(edges: Any, captured: Capture) -> None:
+    """For methods and functions. A flow and a wide pattern of tasks is the usual configuration."""
     with instrument(flows=["shop.edges:A.m", "shop.edges:top"], tasks=["shop.edges:*", "shop.edges:A.*"]):
         edges.A().m()
         edges.top()
@@ -145,12 +145,12 @@ def test_of_two_targets_the_first_counts(edges: Any, captured: Capture) -> None:
 
 
 @pytest.mark.parametrize("name", ["m", "c"])
-def test_an_inherited_method_keeps_the_order_of_classes(edges: Any, captured: Capture, name: str) -> None:
-    """What comes next in the order of the object's class is called, as if the class had no method of its own."""
+def test_an_inherited_method_follows_the_mro(edges: Any, captured: Capture, name: str) -> None:
+    """The next method in the MRO of the object's class is called, as if the class had no wrapper."""
     call = getattr(edges.C(), name)
-    bare = call()
+    original_value = call()
     with instrument(tasks=[f"shop.edges:B.{name}"]):
-        assert getattr(edges.C(), name)() == bare
+        assert getattr(edges.C(), name)() == original_value
         assert getattr(edges.B(), name)() == (["A"] if name == "m" else ["A", "B"])
     assert len(captured.tasks) == 2
     captured.clear()
@@ -158,20 +158,22 @@ def test_an_inherited_method_keeps_the_order_of_classes(edges: Any, captured: Ca
         assert getattr(edges.B(), name)() == "patched"
 
 
-def test_weak_methods(edges: Any, captured: Capture) -> None:
-    """Signals and registries hold methods so."""
+def test_weak_references_to_methods_work(edges: Any, captured: Capture) -> None:
+    """Signals and registries use ``WeakMethod``."""
     with instrument(tasks=["shop.edges:A.m"]):
-        one = edges.A()
-        method: Any = weakref.WeakMethod(one.m)
+        item = edges.A()
+        method: Any = weakref.WeakMethod(item.m)
         assert method()() == ["A"]
         captured.assert_tree("m")
     assert method()() == ["A"]
-    del one
+    del item
     assert method() is None
 
 
-def test_a_metaclass_that_comes_to_refuse(edges: Any, captured: Capture, caplog: pytest.LogCaptureFixture) -> None:
-    """The undo goes on with the rest; what cannot be put back makes no spans, and can be instrumented again."""
+def test_a_metaclass_that_later_refuses_changes(
+    edges: Any, captured: Capture, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The undo continues. A wrapper that cannot be removed makes no spans, and can be used again."""
     undo = instrument(tasks=["shop.edges:Sealed.m", "shop.edges:top"])
     edges.Refuses.refusing = True
     with caplog.at_level(logging.WARNING, "otelflow"):
@@ -191,8 +193,8 @@ def test_a_metaclass_that_comes_to_refuse(edges: Any, captured: Capture, caplog:
         assert rest.wrapped == ["shop.edges:A.m", "shop.edges:Mix.m"]
 
 
-def test_patches_around_an_import(edges: Any, captured: Capture, tmp_path: Path) -> None:
-    """A patch over ours while another module is imported does not make the undo forget it."""
+def test_a_patch_during_an_import_does_not_affect_the_undo(edges: Any, captured: Capture, tmp_path: Path) -> None:
+    """The patch replaces the wrapper while another module is imported."""
     shopping.write(tmp_path, other="def f(): pass\n", edges=EDGES)
     undo = instrument(tasks=["shop.*:*", "shop.*:*.*"])
     with mock.patch("shop.edges.top"), mock.patch.object(edges.A, "m"):
@@ -204,8 +206,8 @@ def test_patches_around_an_import(edges: Any, captured: Capture, tmp_path: Path)
     assert type(edges.top).__name__ == type(vars(edges.A)["m"]).__name__ == "function"
 
 
-def test_a_patch_that_brings_a_stopped_one_back(edges: Any, captured: Capture) -> None:
-    """It is silent, and the next instrument() takes the function in it."""
+def test_a_patch_that_restores_a_stopped_wrapper(edges: Any, captured: Capture) -> None:
+    """The wrapper makes no spans. The next ``instrument()`` wraps the function in it."""
     undo = instrument(tasks=["shop.edges:top"])
     with mock.patch("shop.edges.top"):
         undo()
@@ -218,22 +220,22 @@ def test_a_patch_that_brings_a_stopped_one_back(edges: Any, captured: Capture) -
 
 
 def test_awaitable_generators_are_refused(edges: Any) -> None:
-    """They are neither coroutines nor generators to whom it may concern."""
+    """``inspect`` recognises them neither as coroutines nor as generators."""
     with pytest.raises(ConfigError, match=r"types\.coroutine"):
         instrument(tasks=["shop.edges:step"])
 
 
 def test_a_decorator_that_adds_an_argument(edges: Any, captured: Capture) -> None:
-    """A path does not take the caller's first argument for the function's: that may be the password."""
+    """A path must not confuse the caller's first argument with the function's: it may be a password."""
     with instrument(tasks=[{"target": "shop.edges:login", "attributes": {"first": "args.0"}}]):
         assert edges.login("hunter2") == "hunter2"
-    assert captured.task("login").attributes["first"] == "hunter2"  # as was asked for: the wrapper's own first
-    with pytest.raises(ConfigError, match=r"there is no parameter 'db'\. It takes: args"):
+    assert captured.task("login").attributes["first"] == "hunter2"  # as configured: the wrapper's own first argument
+    with pytest.raises(ConfigError, match=r"there is no parameter 'db'\. Its parameters: args"):
         instrument(tasks=[{"target": "shop.edges:login", "attributes": {"db.name": "db"}}])
 
 
 def test_reloads_do_not_count_towards_the_limit(edges: Any) -> None:
-    """The limit is of functions, not of times."""
+    """The limit counts functions, not imports."""
     with instrument(tasks=[{"target": "shop.edges:A.*", "limit": 2}]) as undo:
         for _ in range(5):
             importlib.reload(edges)
@@ -241,12 +243,12 @@ def test_reloads_do_not_count_towards_the_limit(edges: Any) -> None:
         assert type(vars(edges.A)["m"]).__name__ == "Wrapper"
 
 
-def test_many_modules_take_no_more_each(tmp_path: Path) -> None:
-    """An import costs the same however much is wrapped: no quadratic start of a large service."""
+def test_the_cost_of_an_import_is_constant(tmp_path: Path) -> None:
+    """It does not grow with the number of wrapped functions. A large service must not start in quadratic time."""
     shopping.write(tmp_path, **{f"m{n}": "".join(f"def f{i}(): pass\n" for i in range(10)) for n in range(300)})
 
     def lines(numbers: range) -> int:
-        """How many lines of Python are run: what a busy machine does not change."""
+        """Return the number of Python lines that run: it does not depend on the load of the machine."""
         number_of_lines = 0
 
         def count(*_: Any) -> Any:
@@ -254,27 +256,27 @@ def test_many_modules_take_no_more_each(tmp_path: Path) -> None:
             number_of_lines += 1
             return count
 
-        before = sys.gettrace()
+        original_trace = sys.gettrace()
         sys.settrace(count)
         try:
             for number in numbers:
                 shopping.load(f"m{number}")
         finally:
-            sys.settrace(before)
+            sys.settrace(original_trace)
         return number_of_lines
 
     with instrument(tasks=["shop.*:f*"]):
         first, _, last = (lines(range(start, start + 100)) for start in (0, 100, 200))
-    assert last < first * 1.5  # it was ten times as much and more
+    assert last < first * 1.5  # it was more than ten times as much before the fix
 
 
-def test_what_happens_at_exit_happens(tmp_path: Path) -> None:
-    """Files that only their destruction closes are whole: nothing of a module outlives it because of us."""
-    (tmp_path / "held.py").write_text(
+def test_objects_of_a_module_are_destroyed_at_exit(tmp_path: Path) -> None:
+    """A file that only its destruction closes is complete: the registry keeps no reference at exit."""
+    (tmp_path / "holder.py").write_text(
         "import gzip\nfile = gzip.open('out.gz', 'wt')\nfile.write('data' * 10)\ndef work(): return 1\n"
     )
     (tmp_path / "main.py").write_text(
-        "from otelflow import instrument\ninstrument(tasks=['held:work'])\nimport held\nheld.work()\n"
+        "from otelflow import instrument\ninstrument(tasks=['holder:work'])\nimport holder\nholder.work()\n"
     )
     for words in (["main.py"], ["-m", "otelflow.cli", "run", "main.py"]):
         (tmp_path / "out.gz").unlink(missing_ok=True)
@@ -285,16 +287,16 @@ def test_what_happens_at_exit_happens(tmp_path: Path) -> None:
         assert gzip.decompress((tmp_path / "out.gz").read_bytes()) == b"data" * 10
 
 
-AS_PYTHON = '''
+PROGRAM = '''
 """A doc."""
 from __future__ import annotations
 import inspect, pickle, sys, types
 from dataclasses import dataclass
 
 number: int = 5
-numbers = [number + one for one in range(2)]
-exec("made = number + 1", locals())
-total = eval("number + made", vars())
+numbers = [number + step for step in range(2)]
+exec("next_number = number + 1", locals())
+total = eval("number + next_number", vars())
 if (walrus := 3) > 2:
     def inside(): return walrus
 try:
@@ -307,7 +309,7 @@ def counts():
     number += 1
 counts()
 del walrus
-print(locals() is globals(), type(locals()) is dict, number, made, total, sorted(__annotations__))
+print(locals() is globals(), type(locals()) is dict, number, next_number, total, sorted(__annotations__))
 print(__builtins__ is sys.modules["builtins"], type(__loader__).__name__, __cached__, __spec__ and __spec__.name)
 print(__file__ == sys.modules["__main__"].__file__, __file__.startswith("/"), sys.argv, __doc__, __package__)
 print(inspect.getsource(counts).splitlines()[0], Point().method(), pickle.loads(pickle.dumps(Point())).method())
@@ -316,11 +318,11 @@ print(sorted(name for name in globals() if name.startswith("__")))
 
 
 @pytest.mark.parametrize("words", [["program.py"], ["-m", "program"], ["folder"]])
-def test_a_program_finds_what_python_gives_it(tmp_path: Path, words: list[str]) -> None:
-    """Its own names, those of its module, its arguments: the same output as without us."""
-    (tmp_path / "program.py").write_text(AS_PYTHON.lstrip())
+def test_a_program_has_the_same_environment_as_with_python(tmp_path: Path, words: list[str]) -> None:
+    """Its names, its module's names and its arguments are the same: the output does not change."""
+    (tmp_path / "program.py").write_text(PROGRAM.lstrip())
     (tmp_path / "folder").mkdir()
-    (tmp_path / "folder" / "__main__.py").write_text(AS_PYTHON.lstrip())
+    (tmp_path / "folder" / "__main__.py").write_text(PROGRAM.lstrip())
     (tmp_path / "otelflow.toml").write_text('[[task]]\ntarget = "__main__:*"\n[[task]]\ntarget = "__main__:Point.*"\n')
 
     def output(*command: str) -> str:
@@ -331,16 +333,16 @@ def test_a_program_finds_what_python_gives_it(tmp_path: Path, words: list[str]) 
     assert output("-m", "otelflow.cli", "run") == output()
 
 
-def test_errors_of_the_program_that_are_named_like_ours(tmp_path: Path) -> None:
-    """An exception of otelflow's that the program raises has its traceback."""
+def test_an_otelflow_error_of_the_program_has_a_traceback(tmp_path: Path) -> None:
+    """The command prints only its own errors as one line."""
     (tmp_path / "program.py").write_text("import otelflow\notelflow.FlowRunConfig(max_tasks=-1)\n")
     done = programs.command("run", "program.py", cwd=tmp_path, OTEL_TRACES_EXPORTER="none")
     assert done.returncode == 1
     assert done.stderr.startswith("Traceback (most recent call last):")
 
 
-def test_files_of_the_program_named_like_ours(tmp_path: Path) -> None:
-    """A module beside the script is not taken for one that an exporter imports."""
+def test_a_file_of_the_program_does_not_shadow_a_library(tmp_path: Path) -> None:
+    """An exporter does not import a module in the script's folder that has the name of a library."""
     (tmp_path / "queue.py").write_text("raise RuntimeError('not for you')\n")
     (tmp_path / "requests.py").write_text("raise RuntimeError('not for you')\n")
     (tmp_path / "program.py").write_text("print('ran')\n")

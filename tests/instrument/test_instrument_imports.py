@@ -1,4 +1,4 @@
-"""Targets that are not imported yet: wrapped when they are, by nobody's import but the program's own."""
+"""Targets that are not imported yet are wrapped when the program imports them."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from otelflow.testing import Capture
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """A folder with the package ``shop``, of which nothing is imported."""
+    """Write the package ``shop`` and yield its folder. None of its modules is imported."""
     shopping.write(tmp_path)
     with shopping.importable(tmp_path):
         yield tmp_path
 
 
 def test_a_module_is_wrapped_when_it_is_imported(captured: Capture) -> None:
-    """By name and by pattern; nothing is imported for it; what imports the function gets the wrapped one."""
+    """By name and by pattern. otelflow imports nothing itself; importers of the function get the wrapper."""
     with instrument(flows=["shop.use:both"], tasks=["shop.*:res*"]) as undo:
         assert undo.waiting == ["shop.use:both", "shop.*:res*"]
         assert "shop" not in sys.modules
@@ -43,17 +43,22 @@ def test_a_module_is_wrapped_when_it_is_imported(captured: Capture) -> None:
     assert type(use.both).__name__ == type(use.reserve).__name__ == "function"
 
 
-def test_after_the_undo_imports_are_none_of_ours() -> None:
-    """No finder is left, and what is imported then is bare."""
+def test_the_undo_removes_the_import_hook() -> None:
+    """No finder is left, and later imports are not instrumented."""
     instrument(tasks=["shop.stock:reserve"])()
     assert not any(type(finder).__module__.startswith("otelflow") for finder in sys.meta_path)
     assert type(shopping.load("stock").reserve).__name__ == "function"
 
 
-def test_the_module_looks_as_it_does_without_us() -> None:
-    """Loader, spec, source and data files: whoever asks for them gets Python's own."""
-    bare = shopping.load("stock")
-    facts = (type(bare.__loader__), type(bare.__spec__.loader), inspect.getsource(bare), bare.__spec__.origin)
+def test_an_instrumented_module_keeps_loader_and_spec() -> None:
+    """Loader, spec, source and data files are Python's own."""
+    original = shopping.load("stock")
+    facts = (
+        type(original.__loader__),
+        type(original.__spec__.loader),
+        inspect.getsource(original),
+        original.__spec__.origin,
+    )
     shopping.forget()
     with instrument(tasks=["shop.*:*"]):
         stock = shopping.load("stock")
@@ -67,12 +72,12 @@ def test_the_module_looks_as_it_does_without_us() -> None:
         assert pkgutil.get_data("shop", "use.py") == Path(stock.__file__ or "").with_name("use.py").read_bytes()
         spec = importlib.util.find_spec("shop.other") or importlib.util.find_spec("shop.use")
         assert spec is not None
-        assert isinstance(spec.loader, type(bare.__loader__))
-        assert spec.loader.get_code("shop.use") is not None  # as runpy asks for
+        assert isinstance(spec.loader, type(original.__loader__))
+        assert spec.loader.get_code("shop.use") is not None  # runpy calls it
 
 
-def test_a_reload_wraps_anew(folder: Path, captured: Capture) -> None:
-    """Each time, the new function; the undo puts back the newest."""
+def test_a_reload_wraps_the_new_functions(folder: Path, captured: Capture) -> None:
+    """The undo restores the newest functions."""
     with instrument(tasks=["shop.stock:reserve", "shop.stock:Base.over"]):
         stock = shopping.load("stock")
         old = stock.Base
@@ -85,30 +90,30 @@ def test_a_reload_wraps_anew(folder: Path, captured: Capture) -> None:
     assert type(stock.reserve).__name__ == type(vars(stock.Base)["over"]).__name__ == "function"
 
 
-def test_reloading_many_times_keeps_nothing() -> None:
-    """What a reload replaced is forgotten, unless another module holds it."""
+def test_repeated_reloads_keep_no_references() -> None:
+    """Replaced members are dropped, unless another module has a name for them."""
     from otelflow._instrument.registry import _registry
 
     with instrument(tasks=["shop.stock:*", "shop.stock:Base.*"]):
         stock = shopping.load("stock")
         importlib.reload(stock)
         gc.collect()
-        known = len(_registry.wrapped) + len(_registry.replaced)
+        number = len(_registry.members) + len(_registry.stale_members)
         for _ in range(5):
             importlib.reload(stock)
             gc.collect()  # classes are in cycles
         importlib.reload(stock)
-        assert len(_registry.wrapped) + len(_registry.replaced) == known
+        assert len(_registry.members) + len(_registry.stale_members) == number
         use = shopping.load("use")
         importlib.reload(stock)
         importlib.reload(stock)
-        assert len(_registry.replaced) == 1
+        assert len(_registry.stale_members) == 1
     assert type(use.reserve).__name__ == "function"
-    assert (_registry.wrapped, _registry.replaced) == ({}, [])
+    assert (_registry.members, _registry.stale_members) == ({}, [])
 
 
 def test_modules_that_import_each_other(folder: Path, captured: Capture) -> None:
-    """A name that another module took while this one was half through is rebound as well."""
+    """A name that another module imported from a half-imported module is rebound as well."""
     shopping.write(
         folder,
         first="def early(): return 1\nfrom shop.second import call\n",
@@ -123,13 +128,13 @@ def test_modules_that_import_each_other(folder: Path, captured: Capture) -> None
 
 
 def test_a_module_that_fails_to_import(folder: Path) -> None:
-    """Its own exception, as without us; a later try succeeds."""
+    """It raises its own exception; a later import succeeds."""
     shopping.write(folder, broken="raise RuntimeError('as ever')\n")
     with instrument(tasks=["shop.broken:f"]) as undo:
         with pytest.raises(RuntimeError, match="as ever"):
             shopping.load("broken")
         assert "shop.broken" not in sys.modules
-        (folder / "shop" / "broken.py").write_text("def f(): pass  # mended\n")
+        (folder / "shop" / "broken.py").write_text("def f(): pass  # fixed\n")
         importlib.invalidate_caches()
         shopping.load("broken")
         assert undo.wrapped == ["shop.broken:f"]
@@ -139,35 +144,37 @@ def test_a_module_that_fails_to_import(folder: Path) -> None:
     ("target", "text"),
     [
         ("shop.stock:reserv", "shop.stock has no 'reserv'. Did you mean 'reserve'?"),
-        ("shop.stock:Slotted.data", "shop.stock.Slotted.data is a slot: it holds data, and is not called."),
+        ("shop.stock:Slotted.data", "shop.stock.Slotted.data is a slot: it holds data and cannot be called."),
     ],
 )
-def test_a_target_that_comes_to_nothing_is_said_once(target: str, text: str, caplog: pytest.LogCaptureFixture) -> None:
-    """The import goes on; one log line says what and why."""
+def test_a_target_without_a_match_is_logged_once(target: str, text: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The import succeeds; one log line has the target and the reason."""
     with caplog.at_level(logging.WARNING, "otelflow"), instrument(tasks=[target]):
         stock = shopping.load("stock")
         importlib.reload(stock)
-    assert [record.getMessage() for record in caplog.records] == [f"not instrumented: tasks[0]: {target}: {text}"]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"otelflow could not instrument a target: tasks[0]: {target}: {text}"
+    ]
 
 
-def test_an_import_never_breaks_because_of_us(
+def test_an_error_in_otelflow_does_not_break_an_import(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever goes wrong on our side, the module is there."""
+    """The module is imported, and one log line reports the error."""
     from otelflow._instrument import registry
 
     def fail(*_: Any) -> Any:
-        raise RuntimeError("ours")
+        raise RuntimeError("in otelflow")
 
     with caplog.at_level(logging.WARNING, "otelflow"), instrument(tasks=["shop.stock:reserve"]):
-        monkeypatch.setattr(registry, "_plan", fail)
+        monkeypatch.setattr(registry, "_match_targets", fail)
         assert shopping.load("stock").reserve("a") == ["a", 1]
     assert len(caplog.records) == 1
-    assert "its import goes on" in caplog.records[0].getMessage()
+    assert "its import continues" in caplog.records[0].getMessage()
 
 
-def test_a_module_in_an_archive(tmp_path: Path, captured: Capture) -> None:
-    """Another loader than Python's usual one."""
+def test_a_module_in_an_archive_is_wrapped(tmp_path: Path, captured: Capture) -> None:
+    """It has another loader than files have."""
     with zipfile.ZipFile(tmp_path / "shop.zip", "w") as archive:
         archive.writestr("shop_zipped.py", "def f(): return __loader__.get_source(__name__)\n")
     sys.path.insert(0, str(tmp_path / "shop.zip"))
@@ -181,11 +188,11 @@ def test_a_module_in_an_archive(tmp_path: Path, captured: Capture) -> None:
     captured.assert_tree("f")
 
 
-def test_a_module_of_builtins_and_one_without_code(folder: Path) -> None:
-    """A namespace package has no loader that runs; a built-in module's loader is a class."""
+def test_built_in_modules_and_namespace_packages(folder: Path) -> None:
+    """The loader of a namespace package runs no code; the loader of a built-in module is a class."""
     (folder / "shop_space").mkdir()
     (folder / "shop_space" / "inner.py").write_text("def f(): pass\n")
-    gone = sys.modules.pop("_heapq", None)
+    original = sys.modules.pop("_heapq", None)
     try:
         with instrument(tasks=["shop_space.*:f", "_heapq:heappush"]) as undo:
             importlib.import_module("shop_space.inner")
@@ -194,12 +201,12 @@ def test_a_module_of_builtins_and_one_without_code(folder: Path) -> None:
     finally:
         for name in ("shop_space", "shop_space.inner", "_heapq"):
             sys.modules.pop(name, None)
-        if gone is not None:
-            sys.modules["_heapq"] = gone
+        if original is not None:
+            sys.modules["_heapq"] = original
 
 
-def test_other_hooks_beside_ours(captured: Capture) -> None:
-    """wrapt's own post-import hooks, which ask all finders again, fire as well."""
+def test_other_import_hooks_also_work(captured: Capture) -> None:
+    """wrapt's post-import hooks, which call all finders again, fire as well."""
     import wrapt
 
     seen = []
@@ -211,8 +218,8 @@ def test_other_hooks_beside_ours(captured: Capture) -> None:
     captured.assert_tree("reserve")
 
 
-def test_two_threads_import_at_once(folder: Path, captured: Capture) -> None:
-    """While a third instruments and undoes: each module is there once, with the right functions."""
+def test_threads_may_import_at_the_same_time(folder: Path, captured: Capture) -> None:
+    """A third thread instruments and undoes. Each module is imported once, with the correct functions."""
     shopping.write(folder, **{f"m{number}": "def f(): return 1\n" for number in range(40)})
     failures: list[BaseException] = []
 
@@ -225,7 +232,7 @@ def test_two_threads_import_at_once(folder: Path, captured: Capture) -> None:
 
     threads = [threading.Thread(target=load, args=(offset,)) for offset in (0, 20)]
     with instrument(tasks=["shop.*:f"]) as undo:
-        shopping.load("m1")  # a name in a module whose import is not over is refused
+        shopping.load("m1")  # a name in a module that is still being imported is refused
         for thread in threads:
             thread.start()
         for _ in range(20):

@@ -1,4 +1,4 @@
-"""Instrumenting a service that runs: no call is lost, no result changes, and nothing grows."""
+"""Instrument a running service: no call is lost, no result changes, and memory does not grow."""
 
 from __future__ import annotations
 
@@ -31,29 +31,29 @@ TARGETS: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def shop(tmp_path: Path) -> Iterator[Any]:
-    """The package ``shop``, and its module ``use``, which imports from another."""
+    """Write the package ``shop`` and yield its module ``use``, which imports from another module."""
     shopping.write(tmp_path)
     with shopping.importable(tmp_path):
         yield shopping.load("use")
 
 
 def call_all(use: Any, number: int) -> None:
-    """One call of each kind, each with its answer checked."""
+    """Make one call of each kind and check its value."""
     assert use.both() == (["a", 1], ["b", 2], ["c", 1])
-    one = use.Base()
-    assert one.place(number) == ["placed", "Base", number]
-    assert one.make(number) == ("Base", number)
-    assert one.total == 5
+    item = use.Base()
+    assert item.place(number) == ["placed", "Base", number]
+    assert item.make(number) == ("Base", number)
+    assert item.total == 5
     assert list(use.stock.each(2)) == ["begin", (0, None), (1, None)]
 
 
-def test_threads_that_call_while_it_comes_and_goes(shop: Any, captured: Capture) -> None:
-    """40 times on and off, under four threads: every answer is right, and every span that began has ended."""
-    done, failures, calls = threading.Event(), [], [0] * 4
+def test_threads_call_while_functions_are_wrapped_and_restored(shop: Any, captured: Capture) -> None:
+    """40 times, under four threads: every value is correct, and every started span ends."""
+    stop, failures, calls = threading.Event(), [], [0] * 4
 
     def serve(number: int) -> None:
         try:
-            while not done.is_set():
+            while not stop.is_set():
                 call_all(shop, number)
                 calls[number] += 1
         except BaseException as error:
@@ -67,7 +67,7 @@ def test_threads_that_call_while_it_comes_and_goes(shop: Any, captured: Capture)
             time.sleep(0.0005)
         if len(captured.spans) > 20_000:
             captured.clear()
-    done.set()
+    stop.set()
     for thread in threads:
         thread.join(30)
     assert failures == []
@@ -76,10 +76,10 @@ def test_threads_that_call_while_it_comes_and_goes(shop: Any, captured: Capture)
     assert type(shop.reserve).__name__ == "function"
 
 
-def test_coroutines_that_wait_while_it_comes_and_goes(shop: Any, captured: Capture) -> None:
-    """On one event loop, with calls in flight across each change."""
+def test_coroutines_wait_while_functions_are_wrapped_and_restored(shop: Any, captured: Capture) -> None:
+    """On one event loop, with running calls during each change."""
     stock: Any = shop.stock
-    held: set[Any] = set()
+    references: set[Any] = set()
 
     async def slow(sku: str) -> str:
         await asyncio.sleep(0.001)
@@ -90,23 +90,23 @@ def test_coroutines_that_wait_while_it_comes_and_goes(shop: Any, captured: Captu
 
     async def serve(number: int) -> int:
         count = 0
-        while not done.is_set():
+        while not stop.is_set():
             assert await stock.slow(f"{number} {count}") == f"{number} {count}"
             count += 1
         return count
 
     async def main() -> list[int]:
         serving = [asyncio.ensure_future(serve(number)) for number in range(20)]
-        held.update(serving)
+        references.update(serving)
         for _ in range(100):
             undo = instrument(tasks=["shop.stock:slow"])
             await asyncio.sleep(0.001)
             undo()
             await asyncio.sleep(0.0005)
-        done.set()
+        stop.set()
         return await asyncio.gather(*serving)
 
-    done = asyncio.Event()
+    stop = asyncio.Event()
     counts = asyncio.run(main())
     assert min(counts) > 10
     assert captured.tasks
@@ -114,18 +114,18 @@ def test_coroutines_that_wait_while_it_comes_and_goes(shop: Any, captured: Captu
     assert stock.slow is slow
 
 
-def test_many_times_keep_no_memory(shop: Any, captured: Capture) -> None:
-    """What was wrapped and is bare again is freed."""
+def test_repeated_instrumenting_keeps_no_memory(shop: Any, captured: Capture) -> None:
+    """Wrappers are freed after the undo."""
 
-    def often(times: int) -> None:
+    def repeat(times: int) -> None:
         for _ in range(times):
             with instrument(**TARGETS):
                 call_all(shop, 1)
             captured.clear()
 
-    often(150)  # the history of events is full then
+    repeat(150)  # fills the history of events
     gc.collect()
-    before = sys.getallocatedblocks()
-    often(200)
+    blocks = sys.getallocatedblocks()
+    repeat(200)
     gc.collect()
-    assert sys.getallocatedblocks() - before < 1000  # less than five for each time
+    assert sys.getallocatedblocks() - blocks < 1000  # less than five for each repetition

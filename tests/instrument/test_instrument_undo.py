@@ -1,4 +1,4 @@
-"""What ``instrument()`` does to names that others bound, and how it is undone."""
+"""``instrument()`` rebinds names in other modules, and its undo restores them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from otelflow.testing import Capture
 
 pytestmark = pytest.mark.usefixtures("shop")
 
-# --- names that other modules bound -----------------------------------------------------------------------------------
+# --- names in other modules -------------------------------------------------------------------------------------------
 
 
-def test_a_name_that_was_imported_from_there(shop: Any, captured: Capture) -> None:
-    """Wherever a module bound it, under whatever name, before and after; the undo finds them all."""
+def test_imported_names_are_rebound_and_restored(shop: Any, captured: Capture) -> None:
+    """In any module, under any name, bound before or after ``instrument()``."""
     original = shop.reserve
     use = shopping.load("use")
     undo = instrument(tasks=["shop.stock:reserve"])
@@ -31,8 +31,8 @@ def test_a_name_that_was_imported_from_there(shop: Any, captured: Capture) -> No
     assert use.reserve is use.take is use.late is shop.reserve is original
 
 
-def test_a_name_of_another_module(shop: Any, captured: Capture) -> None:
-    """A target may name a function where it is imported to; both names are one function."""
+def test_a_target_may_name_an_imported_function(shop: Any, captured: Capture) -> None:
+    """Both names stand for one function."""
     use = shopping.load("use")
     with instrument(tasks=["shop.use:take", "shop.stock:reserve"]) as undo:
         use.both()
@@ -42,59 +42,58 @@ def test_a_name_of_another_module(shop: Any, captured: Capture) -> None:
     assert type(shop.reserve).__name__ == "function"
 
 
-def test_what_an_object_holds_goes_on_bare_or_stops(shop: Any, captured: Capture) -> None:
-    """A list that took the function before has the bare one; one that took the wrapper has, after the undo, a function
-    without spans."""
+def test_references_in_objects_are_not_rebound(shop: Any, captured: Capture) -> None:
+    """A list with the original function keeps it. A list with the wrapper gets no spans after the undo."""
     use = shopping.load("use")
     undo = instrument(tasks=["shop.stock:reserve"])
-    taken = [shop.reserve]
-    assert (use.handlers[0]("a"), taken[0]("b")) == (["a", 1], ["b", 1])
+    wrappers = [shop.reserve]
+    assert (use.handlers[0]("a"), wrappers[0]("b")) == (["a", 1], ["b", 1])
     undo()
-    assert taken[0]("c") == ["c", 1]
+    assert wrappers[0]("c") == ["c", 1]
     captured.assert_tree("reserve")
 
 
 # --- undo -------------------------------------------------------------------------------------------------------------
 
 
-def everything(shop: Any) -> dict[str, Any]:
-    """What stands in the module and its classes."""
-    found = dict(vars(shop))
+def all_values(shop: Any) -> dict[str, Any]:
+    """Return all values in the module and its classes."""
+    values = dict(vars(shop))
     for name in ("Base", "Sub", "Slotted", "Names"):
-        found.update({f"{name}.{key}": value for key, value in vars(getattr(shop, name)).items()})
-    return found
+        values.update({f"{name}.{key}": value for key, value in vars(getattr(shop, name)).items()})
+    return values
 
 
-def test_the_undo_puts_back_the_very_objects(shop: Any) -> None:
-    """Each name is bound to what it was bound to, and nothing is added."""
+def test_the_undo_restores_the_identical_objects(shop: Any) -> None:
+    """Each name has its original value again, and no name is added."""
     use = shopping.load("use")
-    before, used = everything(shop), dict(vars(use))
+    shop_values, use_values = all_values(shop), dict(vars(use))
     undo = instrument(tasks=["shop.*:*", "shop.stock:*.*", "shop.stock:Base.total", "shop.stock:Sub.place"])
-    assert everything(shop) != before
+    assert all_values(shop) != shop_values
     undo()
     undo()
-    assert everything(shop) == before
-    assert dict(vars(use)) == used
+    assert all_values(shop) == shop_values
+    assert dict(vars(use)) == use_values
     assert undo.wrapped == []
 
 
-def test_twice_is_once(shop: Any, captured: Capture) -> None:
-    """The same target again wraps nothing anew; it stays wrapped until both are undone, in either order."""
-    for first_out in (0, 1):
+def test_the_same_target_twice_makes_one_span(shop: Any, captured: Capture) -> None:
+    """The function stays wrapped until both are undone, in either order."""
+    for first_index in (0, 1):
         undos = [instrument(tasks=["shop.stock:reserve"]) for _ in range(2)]
         shop.reserve("a")
-        undos[first_out]()
+        undos[first_index]()
         shop.reserve("a")
         captured.assert_tree("reserve x2")
-        undos[1 - first_out]()
+        undos[1 - first_index]()
         shop.reserve("a")
         captured.assert_tree("reserve x2")
         captured.clear()
         assert type(shop.reserve).__name__ == "function"
 
 
-def test_what_somebody_else_put_around_it_stays(shop: Any, captured: Capture) -> None:
-    """Another patch over ours is not ours to remove: ours within it falls silent."""
+def test_the_undo_keeps_a_patch_around_the_wrapper(shop: Any, captured: Capture) -> None:
+    """The patch stays in place; the wrapper inside it makes no spans."""
     undo = instrument(tasks=["shop.stock:reserve"])
     inner = shop.reserve
 
@@ -109,8 +108,8 @@ def test_what_somebody_else_put_around_it_stays(shop: Any, captured: Capture) ->
     assert captured.spans == []
 
 
-def test_calls_in_flight_end_as_they_began(shop: Any, captured: Capture) -> None:
-    """A generator that is half through when it is undone has its span to the end."""
+def test_running_calls_keep_their_spans_after_the_undo(shop: Any, captured: Capture) -> None:
+    """A running generator keeps its span to its end."""
     with instrument(tasks=["shop.stock:each"]):
         steps = shop.each(1)
         next(steps)
@@ -120,26 +119,28 @@ def test_calls_in_flight_end_as_they_began(shop: Any, captured: Capture) -> None
     captured.assert_tree("each")
 
 
-def test_an_exception_within_the_with(shop: Any) -> None:
-    """It comes through, and the code is bare."""
+def test_an_exception_in_the_with_block_undoes(shop: Any) -> None:
+    """The exception propagates, and the original function is restored."""
     with pytest.raises(KeyError), instrument(tasks=["shop.stock:reserve"]):
         raise KeyError
     assert type(shop.reserve).__name__ == "function"
 
 
-# --- the rest of the house --------------------------------------------------------------------------------------------
+# --- with other features ----------------------------------------------------------------------------------------------
 
 
-def test_functions_may_be_given_themselves(shop: Any, captured: Capture) -> None:
-    """In the place of their names; a single one needs no list."""
+def test_targets_may_be_functions(shop: Any, captured: Capture) -> None:
+    """Instead of names; a single one needs no list."""
     with instrument(flows=shop.Base.place, tasks=[shop.reserve]):
         shop.Base().place(1)
         shop.reserve("a")
     captured.assert_tree("place\nreserve")
 
 
-def test_from_a_file(shop: Any, captured: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By its path, or found in the current folder; targets in code come on top."""
+def test_targets_come_from_a_file(
+    shop: Any, captured: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its path, or found in the current folder. Arguments add targets."""
     (tmp_path / "otelflow.toml").write_text('[[task]]\ntarget = "shop.stock:reserve"\n')
     monkeypatch.chdir(tmp_path)
     for undo in (instrument(), instrument("otelflow.toml"), instrument(tmp_path / "otelflow.toml")):
@@ -152,10 +153,10 @@ def test_from_a_file(shop: Any, captured: Capture, tmp_path: Path, monkeypatch: 
     assert repr(undo) == "<Instrumentation: 0 functions wrapped, 0 targets waiting>"
 
 
-def test_it_works_with_decorated_code_around_it(shop: Any, captured: Capture) -> None:
-    """Context, dependencies and configuration of a decorated flow hold; nothing is injected into instrumented code."""
+def test_a_decorated_flow_may_call_instrumented_functions(shop: Any, captured: Capture) -> None:
+    """The flow keeps its context, dependencies and configuration. Nothing is injected into instrumented functions."""
     seen = []
-    shop.look = lambda sku="bare": seen.append((sku, current_flow()))
+    shop.look = lambda sku="default": seen.append((sku, current_flow()))
     shop.look.__module__, shop.look.__qualname__ = "shop.stock", "look"
 
     @flow(dependencies={"sku": "injected"}, flow_config=FlowRunConfig(capture_output=False))
@@ -164,12 +165,12 @@ def test_it_works_with_decorated_code_around_it(shop: Any, captured: Capture) ->
 
     with instrument(tasks=[{"target": "shop.stock:look", "name": "look"}]):
         run = outer().execute()
-    assert seen == [("bare", run)]
+    assert seen == [("default", run)]
     captured.assert_tree("outer\n  look")
 
 
-def test_new_trace(shop: Any, captured: Capture) -> None:
-    """A flow may begin a trace of its own, linked both ways."""
+def test_a_flow_may_start_a_new_trace(shop: Any, captured: Capture) -> None:
+    """With a link to the outer flow."""
     with instrument(flows=[{"target": "shop.stock:reserve", "new_trace": True}], tasks=["shop.stock:Base.place"]):
         shop.Base.place = functools.partialmethod(lambda self, order, inner=shop.reserve: inner("a"))
 
@@ -184,15 +185,15 @@ def test_new_trace(shop: Any, captured: Capture) -> None:
 
 
 def test_a_wrapped_function_can_be_pickled(shop: Any) -> None:
-    """By name, as the bare one; where the other process does not instrument, it is the bare one there."""
+    """By name, like the original. A process without instrumentation gets the original."""
     with instrument(tasks=["shop.stock:reserve", "shop.stock:Base.place"]):
-        text = pickle.dumps(shop.reserve)
-        assert pickle.loads(text) is shop.reserve
+        pickled = pickle.dumps(shop.reserve)
+        assert pickle.loads(pickled) is shop.reserve
         assert pickle.loads(pickle.dumps(shop.Base().place))(1) == ["placed", "Base", 1]
-    assert pickle.loads(text) is shop.reserve
+    assert pickle.loads(pickled) is shop.reserve
 
 
-def test_the_name_is_part_of_the_facade() -> None:
-    """``from otelflow import instrument``, at no cost for who does not."""
+def test_instrument_is_exported_by_the_package() -> None:
+    """``from otelflow import instrument`` works."""
     assert "instrument" in otelflow.__all__
     assert otelflow.instrument is instrument

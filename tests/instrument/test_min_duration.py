@@ -1,4 +1,4 @@
-"""Short tasks that leave no span: which do, which do not, and what is still known of them."""
+"""Tasks with ``min_duration``: which short tasks make no span, and what is recorded without one."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def steps(count):
 
 @pytest.fixture(autouse=True)
 def short(tmp_path: Path) -> Iterator[Any]:
-    """A module whose functions are tasks that leave no span below 20 ms."""
+    """Yield a module whose functions are tasks that make no span below 20 ms."""
     shopping.write(tmp_path, short=SHORT)
     with shopping.importable(tmp_path):
         module = shopping.load("short")
@@ -54,33 +54,33 @@ def short(tmp_path: Path) -> Iterator[Any]:
 
 @flow
 def outer(do: Any) -> Any:
-    """A flow around what is tried."""
+    """Call ``do`` in a flow."""
     return do()
 
 
-def test_a_short_task_leaves_no_span(short: Any, captured: Capture) -> None:
-    """A long one does, with its whole duration; the flow tells how many did not."""
+def test_a_short_task_makes_no_span(short: Any, captured: Capture) -> None:
+    """A long task makes a span with its whole duration. The flow counts tasks without span."""
     run = outer(lambda: [short.leaf(), short.leaf(seconds=0.03), short.leaf()]).execute()
     captured.assert_tree("outer\n  leaf")
     captured.assert_duration("leaf", at_least=0.02)
     attributes = captured.flow("outer").attributes
     assert (attributes["otelflow.flow.tasks"], attributes["otelflow.dropped.short_tasks"]) == (3, 2)
-    assert [one.name for one in run.tasks] == ["leaf"] * 3
-    assert [one.span_id is None for one in run.tasks] == [True, False, True]
+    assert [item.name for item in run.tasks] == ["leaf"] * 3
+    assert [item.span_id is None for item in run.tasks] == [True, False, True]
 
 
-def test_listeners_hear_of_short_tasks(short: Any, captured: Capture) -> None:
-    """Start and end, without a span's id; the history has them as well."""
+def test_listeners_get_events_of_short_tasks(short: Any, captured: Capture) -> None:
+    """Start and end, without a span id. The history has these events too."""
     outer(short.leaf).execute()
-    heard = [(event.event_type.name, event.event_data.span_id is None) for event in captured.events]
-    assert heard == [("FLOW_START", False), ("TASK_START", True), ("TASK_STOP", True), ("FLOW_STOP", False)]
+    events = [(event.event_type.name, event.event_data.span_id is None) for event in captured.events]
+    assert events == [("FLOW_START", False), ("TASK_START", True), ("TASK_STOP", True), ("FLOW_STOP", False)]
     assert all(event.event_data.trace_id == captured.flow("outer").trace_id for event in flow_events.history())
     captured.assert_tree("outer")
 
 
-KEEPS = {
+CONTENT = {
     "a failure": lambda: 1 / 0,
-    "a message": lambda: current_task().log_info("said"),  # type: ignore[union-attr]
+    "a message": lambda: current_task().log_info("message"),  # type: ignore[union-attr]
     "an artifact": lambda: current_task().add_artifact(key="a", data=1),  # type: ignore[union-attr]
     "its id": lambda: current_task().span_id,  # type: ignore[union-attr]
     "headers": lambda: w3c.inject({}),
@@ -92,31 +92,31 @@ KEEPS = {
 }
 
 
-@pytest.mark.parametrize("what", KEEPS)
-def test_what_keeps_a_short_task(short: Any, captured: Capture, what: str) -> None:
-    """Whatever a person would miss, and whoever was told its id."""
+@pytest.mark.parametrize("what", CONTENT)
+def test_a_short_task_with_content_keeps_its_span(short: Any, captured: Capture, what: str) -> None:
+    """The span is kept if it has an error or data, or if its id was read."""
     if what == "a failure":
         with pytest.raises(ZeroDivisionError):
-            outer(lambda: short.leaf(KEEPS[what])).execute()
+            outer(lambda: short.leaf(CONTENT[what])).execute()
     else:
-        outer(lambda: short.leaf(KEEPS[what])).execute()
+        outer(lambda: short.leaf(CONTENT[what])).execute()
     run = captured.task("leaf")
     assert (run.parent, run.status) == (captured.flow("outer"), "failed" if what == "a failure" else "completed")
     assert "otelflow.dropped.short_tasks" not in captured.flow("outer").attributes
 
 
-def test_a_parent_is_kept_with_its_child(short: Any, captured: Capture) -> None:
-    """Neither a task of ours below it nor a span of someone else's loses its parent."""
+def test_a_short_task_with_a_child_keeps_its_span(short: Any, captured: Capture) -> None:
+    """The child may be a task or a span of another library."""
 
     @task
     def child() -> None:
-        """Below a short task."""
+        """Run below a short task."""
 
-    def others() -> None:
+    def other_library() -> None:
         with trace.get_tracer("other").start_as_current_span("other"):
             pass
 
-    outer(lambda: (short.middle(child), short.middle(others), short.middle())).execute()
+    outer(lambda: (short.middle(child), short.middle(other_library), short.middle())).execute()
     captured.assert_tree(
         """
         outer
@@ -134,8 +134,8 @@ def test_a_parent_is_kept_with_its_child(short: Any, captured: Capture) -> None:
     assert captured.flow("outer").attributes["otelflow.dropped.short_tasks"] == 2
 
 
-def test_what_is_set_before_the_span_is_there(short: Any, captured: Capture) -> None:
-    """Attributes, name and status wait with it; to set them keeps nothing."""
+def test_data_set_before_the_span_starts(short: Any, captured: Capture) -> None:
+    """Attributes, name and status are set when the span starts. Setting them does not start it."""
 
     def touch(then: Any = None) -> None:
         span = trace.get_current_span()
@@ -147,7 +147,7 @@ def test_what_is_set_before_the_span_is_there(short: Any, captured: Capture) -> 
         if then is not None:
             then()
             span.set_attribute("three", 3)
-            assert span.attributes["three"] == 3  # type: ignore[attr-defined]  # as the SDK's span has
+            assert span.attributes["three"] == 3  # type: ignore[attr-defined]  # the SDK's span has it
 
     outer(lambda: (short.leaf(touch), short.leaf(lambda: touch(lambda: w3c.inject({}))))).execute()
     (run,) = captured.find("renamed")
@@ -155,8 +155,8 @@ def test_what_is_set_before_the_span_is_there(short: Any, captured: Capture) -> 
     assert run.span.status.status_code is StatusCode.OK
 
 
-def test_coroutines_and_generators(short: Any, captured: Capture) -> None:
-    """The same for the other shapes; a generator's time includes that of its consumer."""
+def test_coroutines_and_generators_may_be_short_too(short: Any, captured: Capture) -> None:
+    """The duration of a generator includes the time of its consumer."""
 
     async def both() -> None:
         await asyncio.gather(short.later(), short.later(0.03))
@@ -167,57 +167,56 @@ def test_coroutines_and_generators(short: Any, captured: Capture) -> None:
     captured.assert_tree("outer\n  later\nouter\nouter\n  steps")
 
 
-def test_threads_that_look_at_once(short: Any, captured: Capture) -> None:
-    """One span, whoever asked first."""
+def test_threads_read_the_context_at_the_same_time(short: Any, captured: Capture) -> None:
+    """They all get the same span."""
     seen = []
 
-    def ask() -> None:
+    def read_in_threads() -> None:
         span = trace.get_current_span()
         gate = threading.Barrier(8)
 
-        def look() -> None:
+        def read_context() -> None:
             gate.wait(10)
             seen.append(span.get_span_context().span_id)
 
-        threads = [threading.Thread(target=look) for _ in range(8)]
+        threads = [threading.Thread(target=read_context) for _ in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join(10)
 
-    outer(lambda: short.leaf(ask)).execute()
+    outer(lambda: short.leaf(read_in_threads)).execute()
     captured.assert_tree("outer\n  leaf")
     assert set(seen) == {captured.task("leaf").span.context.span_id}  # type: ignore[union-attr]
 
 
-def test_outside_any_flow(short: Any, captured: Capture) -> None:
-    """An orphan that is short leaves nothing; a longer one is a root."""
+def test_a_short_task_outside_any_flow(short: Any, captured: Capture) -> None:
+    """A short orphan makes no span; a longer one is a root span."""
     short.leaf()
     short.leaf(seconds=0.03)
     captured.assert_tree("leaf")
     assert captured.task("leaf").attributes["otelflow.task.orphan"] is True
     assert [event.event_data.trace_id is None for event in captured.events] == [True, True, False, False]
-    asked = short.leaf(lambda: current_task().trace_id)  # type: ignore[union-attr]
-    assert captured.tasks[1].trace_id == asked
+    trace_id = short.leaf(lambda: current_task().trace_id)  # type: ignore[union-attr]
+    assert captured.tasks[1].trace_id == trace_id
 
 
-def test_after_the_end_there_is_no_span_any_more(short: Any, captured: Capture) -> None:
-    """Who kept the span and asks too late starts nothing, and gets its parent's context: what a short call left running
-    stays in its trace."""
-    kept: list[Any] = []
-    outer(lambda: short.leaf(lambda: kept.append(trace.get_current_span()))).execute()
-    assert kept[0].get_span_context() == captured.flow("outer").span.context
-    assert not kept[0].is_recording()
-    kept[0].add_event("late")
-    kept[0].end()
+def test_a_span_is_not_started_after_its_task_ended(short: Any, captured: Capture) -> None:
+    """A reference to the span then returns the parent's context, so that background work stays in the trace."""
+    spans: list[Any] = []
+    outer(lambda: short.leaf(lambda: spans.append(trace.get_current_span()))).execute()
+    assert spans[0].get_span_context() == captured.flow("outer").span.context
+    assert not spans[0].is_recording()
+    spans[0].add_event("late")
+    spans[0].end()
     captured.assert_tree("outer")
 
 
 # --- providers --------------------------------------------------------------------------------------------------------
 
 
-def exported(sampler: Any, do: Any, *processors: SpanProcessor) -> list[str]:
-    """Names of the spans that a provider of the SDK with that sampler exports."""
+def exported_names(sampler: Any, do: Any, *processors: SpanProcessor) -> list[str]:
+    """Return the names of the spans that an SDK provider with this sampler exports."""
     exporter = InMemorySpanExporter()
     provider = TracerProvider(sampler=sampler, shutdown_on_exit=False)
     for processor in (*processors, SimpleSpanProcessor(exporter)):
@@ -228,12 +227,12 @@ def exported(sampler: Any, do: Any, *processors: SpanProcessor) -> list[str]:
 
 
 @pytest.mark.parametrize("sampler", [ParentBased(ALWAYS_ON), ALWAYS_ON, TraceIdRatioBased(1.0)])
-def test_with_other_providers_and_samplers(short: Any, sampler: Any) -> None:
-    """It uses the public API only, so any provider will do."""
+def test_other_providers_and_samplers(short: Any, sampler: Any) -> None:
+    """Only the public API is used, so any provider works."""
     seen = []
 
-    class Watcher(SpanProcessor):
-        """Looks at the current span when one starts, as a processor may."""
+    class ReadingProcessor(SpanProcessor):
+        """Read the current span when a span starts, as a processor may."""
 
         def on_start(self, span: Any, parent_context: Any = None) -> None:
             seen.append(trace.get_current_span().get_span_context())
@@ -241,21 +240,24 @@ def test_with_other_providers_and_samplers(short: Any, sampler: Any) -> None:
     def work() -> None:
         outer(lambda: (short.leaf(), short.leaf(lambda: w3c.inject({})), short.leaf(seconds=0.03))).execute()
 
-    assert exported(sampler, work, Watcher()) == ["leaf", "leaf", "outer"]
+    assert exported_names(sampler, work, ReadingProcessor()) == ["leaf", "leaf", "outer"]
     assert len(seen) == 3
 
 
-def test_sampled_out(short: Any) -> None:
-    """Below a parent that was sampled out there is nothing, looked at or not."""
-    assert exported(ParentBased(ALWAYS_OFF), lambda: outer(lambda: short.leaf(lambda: w3c.inject({}))).execute()) == []
-    assert exported(ALWAYS_OFF, lambda: outer(lambda: short.leaf(seconds=0.03)).execute()) == []
+def test_a_sampled_out_parent_has_no_children(short: Any) -> None:
+    """Even if the context of the child is read."""
+    assert (
+        exported_names(ParentBased(ALWAYS_OFF), lambda: outer(lambda: short.leaf(lambda: w3c.inject({}))).execute())
+        == []
+    )
+    assert exported_names(ALWAYS_OFF, lambda: outer(lambda: short.leaf(seconds=0.03)).execute()) == []
 
 
-def test_a_provider_that_raises(short: Any) -> None:
-    """The call goes on without a span."""
+def test_a_processor_that_raises(short: Any) -> None:
+    """The call continues without a span."""
 
     class Broken(SpanProcessor):
-        """Raises at every start but the flow's."""
+        """Raise at the start of the task."""
 
         def on_start(self, span: Any, parent_context: Any = None) -> None:
             if span.name == "leaf":
@@ -265,19 +267,19 @@ def test_a_provider_that_raises(short: Any) -> None:
         return outer(lambda: short.leaf(lambda: [w3c.inject({}), current_task().log_info("x"), 5][-1])).execute()  # type: ignore[union-attr]
 
     values = []
-    assert exported(ALWAYS_ON, lambda: values.append(work().return_value), Broken()) == ["outer"]
+    assert exported_names(ALWAYS_ON, lambda: values.append(work().return_value), Broken()) == ["outer"]
     assert values == [5]
 
 
 def test_without_an_sdk(short: Any) -> None:
-    """Nothing to postpone; the value is the function's."""
+    """There is no span; the call returns its value."""
     with use_provider(trace.NoOpTracerProvider()):
         assert outer(lambda: short.leaf(lambda: 5)).execute().return_value == 5
 
 
-def test_a_short_flow_is_kept() -> None:
-    """Only tasks may be left out."""
+def test_a_flow_cannot_have_a_min_duration() -> None:
+    """Only tasks can."""
     from otelflow.errors import ConfigError
 
-    with pytest.raises(ConfigError, match=r"for \[\[task\]\] only"):
+    with pytest.raises(ConfigError, match=r"only for \[\[task\]\]"):
         instrument(flows=[{"target": "shop.short:leaf", "min_duration": "1s"}])

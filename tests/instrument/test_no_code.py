@@ -1,4 +1,4 @@
-"""The start without code: programs that know nothing of otelflow, by ``otelflow run`` or opentelemetry-instrument."""
+"""Start without code: ``otelflow run`` and ``opentelemetry-instrument`` on programs that do not import otelflow."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from receiver import Sink, attributes_of
 
 
 def tree(sink: Sink, number: int) -> dict[str, str | None]:
-    """Each span's name with that of its parent; equal ones are one."""
+    """Return the parent's name for each span name; equal spans are merged."""
     spans = [span for span, _, _ in sink.wait_for(number)]
     assert len(spans) == number
     by_id = {span.span_id: span.name for span in spans}
@@ -27,8 +27,8 @@ WHOLE = {"main": None, "work": "main", "helper": "work", "both": "main", "reserv
 
 
 @pytest.mark.parametrize("how", [["nightly.py"], ["-m", "nightly"]])
-def test_a_program_is_instrumented_to_its_last_function(folder: Path, sink: Sink, how: list[str]) -> None:
-    """Its own functions as well, which run before an import would be over; arguments and exit status are its own."""
+def test_a_program_is_instrumented_with_its_own_functions(folder: Path, sink: Sink, how: list[str]) -> None:
+    """They run before the module has run to its end. The program keeps its arguments and exit status."""
     done = otelflow(folder, "run", *how, "-x", "--", "y", sink=sink)
     assert (done.returncode, done.stderr) == (7, "")
     assert done.stdout == f"__main__ ['-x', '--', 'y'] {folder}\n"
@@ -37,8 +37,8 @@ def test_a_program_is_instrumented_to_its_last_function(folder: Path, sink: Sink
     assert resource == "nightly"
 
 
-def test_a_script_elsewhere(folder: Path, sink: Sink, tmp_path: Path) -> None:
-    """Its folder is on the path, the configuration is that of the current folder, or the one that is named."""
+def test_a_script_in_another_folder(folder: Path, sink: Sink, tmp_path: Path) -> None:
+    """Its folder is on the path. The configuration is the one that --config names."""
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     done = otelflow(
@@ -49,8 +49,8 @@ def test_a_script_elsewhere(folder: Path, sink: Sink, tmp_path: Path) -> None:
     assert {attributes_of(resource)["service.name"] for _, resource, _ in sink.spans} == {"night"}
 
 
-def test_a_program_that_fails(folder: Path, sink: Sink) -> None:
-    """Its traceback begins in its own file, and the exit status is Python's."""
+def test_a_failing_program_keeps_its_traceback(folder: Path, sink: Sink) -> None:
+    """The traceback begins in the program's file, and the exit status is Python's."""
     done = otelflow(folder, "run", "nightly.py", "fail", sink=sink)
     assert done.returncode == 1
     lines = done.stderr.splitlines()
@@ -63,23 +63,23 @@ def test_a_program_that_fails(folder: Path, sink: Sink) -> None:
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["no.py"], "'no.py' cannot be run: No such file or directory. Name a Python file, or use -m MODULE."),
+        (["no.py"], "'no.py' cannot be read: No such file or directory. Name a Python file, or use -m MODULE."),
         (["-m", "no.such"], "There is no module 'no.such' to run."),
         (["-m", "shop"], "There is no module 'shop.__main__' to run."),
         (["--", "no-such-command"], "There is no command 'no-such-command'."),
-        (["--config", "no.toml", "nightly.py"], "--config 'no.toml' is no file."),
+        (["--config", "no.toml", "nightly.py"], "--config 'no.toml' is not a file."),
     ],
 )
-def test_what_cannot_be_run(folder: Path, words: list[str], text: str) -> None:
-    """Said in a line, with the way out."""
+def test_a_program_that_cannot_be_run(folder: Path, words: list[str], text: str) -> None:
+    """One line says what is wrong and what to do."""
     done = otelflow(folder, "run", *words)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"otelflow: {text}")
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_program_with_a_syntax_error(folder: Path) -> None:
-    """Python's own message."""
+def test_a_syntax_error_shows_pythons_message(folder: Path) -> None:
+    """otelflow adds nothing to it."""
     (folder / "wrong.py").write_text("def f(:\n")
     done = otelflow(folder, "run", "wrong.py")
     assert done.returncode == 1
@@ -104,8 +104,8 @@ if __name__ == "__main__":
 @pytest.mark.parametrize(
     "method", ["spawn", "fork"] if "fork" in multiprocessing.get_all_start_methods() else ["spawn"]
 )
-def test_a_command_and_its_children(folder: Path, sink: Sink, method: str) -> None:
-    """Every Python process that the command starts is covered; signals, output and exit status are the command's."""
+def test_a_command_and_its_children_are_instrumented(folder: Path, sink: Sink, method: str) -> None:
+    """Also with each start method of multiprocessing; the exit status is the command's."""
     (folder / "program.py").write_text(PROGRAM)
     done = otelflow(folder, "run", "--", sys.executable, "program.py", method, sink=sink, PYTHONPATH=str(folder))
     assert done.returncode == 0, done.stderr
@@ -113,7 +113,7 @@ def test_a_command_and_its_children(folder: Path, sink: Sink, method: str) -> No
 
 
 def test_a_command_keeps_its_own_sitecustomize(folder: Path, sink: Sink) -> None:
-    """Python takes the first on its path: ours runs the next one."""
+    """Python imports the first ``sitecustomize`` on its path. Otelflow's runs the next one."""
     (folder / "site").mkdir()
     (folder / "site" / "sitecustomize.py").write_text("import sys; sys.own_site = 5\n")
     done = otelflow(
@@ -122,14 +122,16 @@ def test_a_command_keeps_its_own_sitecustomize(folder: Path, sink: Sink) -> None
     assert done.stdout == "5\n"
 
 
-def test_a_command_of_another_python(folder: Path) -> None:
-    """One that has no otelflow starts as ever."""
+def test_a_command_with_a_python_without_otelflow(folder: Path) -> None:
+    """It starts as usual."""
     done = otelflow(folder, "run", "--", sys.executable, "-S", "-c", "import site; site.main(); print(5)")
     assert (done.stdout, done.returncode) == ("5\n", 0)
 
 
-def auto(folder: Path, *words: str, sink: Sink, **environment: str) -> subprocess.CompletedProcess[str]:
-    """``opentelemetry-instrument``, as its documentation says."""
+def opentelemetry_instrument(
+    folder: Path, *words: str, sink: Sink, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run ``opentelemetry-instrument`` as its documentation describes."""
     return subprocess.run(
         [str(Path(sys.executable).with_name("opentelemetry-instrument")), *words],
         cwd=folder,
@@ -147,18 +149,20 @@ def auto(folder: Path, *words: str, sink: Sink, **environment: str) -> subproces
     )
 
 
-def test_opentelemetry_instrument_picks_the_file_up(folder: Path, sink: Sink) -> None:
-    """Beside other instrumentations; a target in the program's own file is said to need ``otelflow run``."""
-    done = auto(folder, sys.executable, "nightly.py", sink=sink)
+def test_opentelemetry_instrument_reads_the_file(folder: Path, sink: Sink) -> None:
+    """Together with other instrumentations. A warning says that functions of ``__main__`` need ``otelflow run``."""
+    done = opentelemetry_instrument(folder, sys.executable, "nightly.py", sink=sink)
     assert done.returncode == 7
     assert tree(sink, 4) == {"both": None, "reserve": "both"}
-    assert "functions of the program's own file are seen by `otelflow run FILE.py`" in done.stderr
+    assert (
+        "only `otelflow run FILE.py` and `otelflow run -m MODULE` can instrument functions of __main__" in done.stderr
+    )
     (sku, *_) = [attributes_of(span)["sku"] for span, _, _ in sink.spans if span.name == "reserve"]
     assert sku == "a"
 
 
-def test_the_instrumentor_in_code(folder: Path) -> None:
-    """instrument() and uninstrument(), as every instrumentor has them."""
+def test_the_instrumentor_instruments_and_uninstruments(folder: Path) -> None:
+    """It has the methods of every OpenTelemetry instrumentor."""
     done = programs.run(
         """
         import sys; sys.path.insert(0, "")
@@ -175,7 +179,7 @@ def test_the_instrumentor_in_code(folder: Path) -> None:
 
 
 BAD = {
-    "no TOML": ("[[flow]\n", "otelflow.toml:1: is no TOML"),
+    "invalid TOML": ("[[flow]\n", "otelflow.toml:1: is not valid TOML"),
     "a typo": (
         TARGETS + '[[task]]\ntarget = "shop.stock:reserv"\n',
         "shop.stock has no 'reserv'. Did you mean 'reserve'?",
@@ -184,18 +188,18 @@ BAD = {
     "a module that raises": (TARGETS + '[[task]]\ntarget = "shop.broken:f"\n', None),
     "too many": (
         TARGETS + '[[task]]\ntarget = "shop.many:*"\n',
-        "matches 10000 functions, more than its limit of 5000",
+        "matches 10000 functions; its limit is 5000",
     ),
     "a path": (TARGETS + '[[task]]\ntarget = "shop.stock:fetch"\nattributes = {a = "skus"}', "no parameter 'skus'"),
-    "a file that is not there": (None, "otelflow.toml: cannot be read"),
+    "a missing file": (None, "otelflow.toml: cannot be read"),
 }
 
 
 @pytest.mark.parametrize("what", BAD)
 @pytest.mark.parametrize("starter", ["otelflow run", "opentelemetry-instrument"])
-def test_the_service_runs_on_whatever_is_wrong(folder: Path, sink: Sink, what: str, starter: str) -> None:
-    """Value, output and exit status are the program's, what is right is instrumented, and one line says the rest."""
-    text, said = BAD[what]
+def test_the_service_runs_despite_errors_in_the_file(folder: Path, sink: Sink, what: str, starter: str) -> None:
+    """The program runs as usual, correct targets are instrumented, and one line reports the errors."""
+    text, warning = BAD[what]
     path = folder / "otelflow.toml"
     path.unlink() if text is None else path.write_text(text)
     shopping.write(
@@ -216,13 +220,13 @@ def test_the_service_runs_on_whatever_is_wrong(folder: Path, sink: Sink, what: s
             """
         )
     )
-    more = {"OTELFLOW_CONFIG": str(path), "PYTHONPATH": str(folder)}
+    variables = {"OTELFLOW_CONFIG": str(path), "PYTHONPATH": str(folder)}
     if starter == "otelflow run":
-        done = otelflow(folder, "run", "--", sys.executable, "app.py", sink=sink, **more)
+        done = otelflow(folder, "run", "--", sys.executable, "app.py", sink=sink, **variables)
     else:
-        done = auto(folder, sys.executable, "app.py", sink=sink, **more)
+        done = opentelemetry_instrument(folder, sys.executable, "app.py", sink=sink, **variables)
     assert (done.returncode, done.stdout) == (0, "as ever\n(['a', 1], ['b', 2], ['c', 1])\n")
     lines = [line for line in done.stderr.splitlines() if "otelflow" in line and "version" not in line]
-    assert [said in line for line in lines] == ([] if said is None else [True])
-    whole = what not in ("no TOML", "a file that is not there")
-    assert len(sink.wait_for(4 if whole else 0)) == (4 if whole else 0)
+    assert [warning in line for line in lines] == ([] if warning is None else [True])
+    is_readable = what not in ("invalid TOML", "a missing file")
+    assert len(sink.wait_for(4 if is_readable else 0)) == (4 if is_readable else 0)

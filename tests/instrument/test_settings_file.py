@@ -1,4 +1,4 @@
-"""The configuration file: where it is found, what it may say, and how each mistake is told."""
+"""Configuration file: where it is found, its keys, and the message for each error."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ SCHEMA = json.loads((Path(otelflow.__file__).parent / "otelflow.schema.json").re
 
 
 def problems(tmp_path: Path, text: str, name: str = "otelflow.toml") -> list[str]:
-    """What is wrong with a file, its folder left out."""
+    """Return the problems of a file, without its folder."""
     path = tmp_path / name
     path.write_text(text)
-    return [str(one).replace(f"{tmp_path}/", "") for one in read_config_file(path).problems]
+    return [str(problem).replace(f"{tmp_path}/", "") for problem in read_config_file(path).problems]
 
 
 GOOD = """
@@ -46,11 +46,11 @@ sku = "sku"
 """
 
 
-def test_what_a_file_says(tmp_path: Path) -> None:
-    """Every key, in both forms of tables."""
+def test_every_key_is_read(tmp_path: Path) -> None:
+    """In both forms of tables."""
     (tmp_path / "otelflow.toml").write_text(GOOD)
-    (first, second), wrong = read_config_file(tmp_path / "otelflow.toml")
-    assert wrong == []
+    (first, second), errors = read_config_file(tmp_path / "otelflow.toml")
+    assert errors == []
     assert (first.kind, str(first), first.name) == ("flow", "shop.orders:OrderService.place", "place order")
     assert first.attributes == (("order.id", "order.id"), ("tier", "order.customer.tier"))
     assert first.new_trace
@@ -61,29 +61,30 @@ def test_what_a_file_says(tmp_path: Path) -> None:
 
 
 MISTAKES = [
-    ("[[flow]]\ntarget = ", "otelflow.toml:2: is no TOML: Invalid value."),
-    ("[[flow]]\ntarget = x\n", "otelflow.toml:2: is no TOML: Invalid value (column 10)."),
+    ("[[flow]]\ntarget = ", "otelflow.toml:2: is not valid TOML: Invalid value."),
+    ("[[flow]]\ntarget = x\n", "otelflow.toml:2: is not valid TOML: Invalid value (column 10)."),
     ('x = 1\n[[flow]]\ntarget = "a:b"', 'otelflow.toml:1: there is no setting \'x\'. Use "[[flow]]" and "[[task]]".'),
     ('[[flows]]\ntarget = "a:b"', "otelflow.toml:1: there is no setting 'flows'. Did you mean 'flow'?"),
-    ('[flow]\ntarget = "a:b"', "otelflow.toml:1: flow is one table. Use [[flow]], with two brackets."),
-    ("flow = [5]", "otelflow.toml:1: [[flow]] is 5. Use a table with a target."),
+    ('[flow]\ntarget = "a:b"', "otelflow.toml:1: flow is a single table. Use [[flow]], with two brackets."),
+    ("flow = [5]", "otelflow.toml:1: [[flow]] must be a table with a target; got 5."),
     ('[[task]]\nname = "x"', 'otelflow.toml:1: [[task]] has no target. Use target = "module:name".'),
     (
         '[[task]]\ntarget = "a:b"\n\nmin_durration = "2ms"',
         "otelflow.toml:4: [[task]] has no key 'min_durration'. Did you mean 'min_duration'? "
-        "It takes: attributes, exclude, limit, min_duration, name, target.",
+        "Its keys: attributes, exclude, limit, min_duration, name, target.",
     ),
     (
         '[[flow]]\ntarget = "a:b"\nmin_duration = "2ms"',
-        "otelflow.toml:3: 'min_duration' is for [[task]] only, and stands in [[flow]]. Take it out.",
+        "otelflow.toml:3: 'min_duration' is only for [[task]]; here it is in [[flow]]. Remove it.",
     ),
     (
         '[[task]]\ntarget = "a:b"\nmin_duration = 2',
-        'otelflow.toml:3: min_duration = 2 in [[task]]: use a time with its unit, such as "2ms", "0.5s" or "100us".',
+        "otelflow.toml:3: min_duration = 2 in [[task]]: use a duration with its unit, "
+        'such as "2ms", "0.5s" or "100us".',
     ),
-    ('[[task]]\ntarget = "a:b"\nlimit = 0', "otelflow.toml:3: limit = 0 in [[task]]: use a whole number from 1 up."),
+    ('[[task]]\ntarget = "a:b"\nlimit = 0', "otelflow.toml:3: limit = 0 in [[task]]: use a whole number, at least 1."),
     ('[[flow]]\ntarget = "a:b"\nnew_trace = 1', "otelflow.toml:3: new_trace = 1 in [[flow]]: use true or false."),
-    ('[[flow]]\ntarget = "a:b"\nname = ""', "otelflow.toml:3: name = '' in [[flow]]: use a text that is not empty."),
+    ('[[flow]]\ntarget = "a:b"\nname = ""', "otelflow.toml:3: name = '' in [[flow]]: use a string that is not empty."),
     (
         '[[flow]]\ntarget = "a.b.c"',
         "otelflow.toml:2: target = 'a.b.c' in [[flow]]: use \"module:name\", "
@@ -91,8 +92,8 @@ MISTAKES = [
     ),
     (
         '[[flow]]\ntarget = "a:b"\nattributes = { x = "order..id" }',
-        "otelflow.toml:3: attributes = {'x': 'order..id'} in [[flow]]: use a table of argument paths, which begin with "
-        "a parameter's name; 'order..id' is none.",
+        "otelflow.toml:3: attributes = {'x': 'order..id'} in [[flow]]: use argument paths that begin with "
+        "a parameter's name, not 'order..id'.",
     ),
     (
         '[[flow]]\ntarget = "a:b"\nexclude = "x"',
@@ -101,43 +102,43 @@ MISTAKES = [
     ),
     (
         '[[flow]]\ntarget = "*:run"',
-        'otelflow.toml:2: target = "*:run" is too wide: it begins with a pattern. Use "package.*:run".',
+        'otelflow.toml:2: target = "*:run" is too wide: its module begins with a pattern. Use "package.*:run".',
     ),
     (
         '[[flow]]\ntarget = "otelflow.providers:flush"',
-        'otelflow.toml:2: target = "otelflow.providers:flush": otelflow is what makes the spans: '
-        "it cannot be told to trace itself. Take it out.",
+        'otelflow.toml:2: target = "otelflow.providers:flush": otelflow makes the spans '
+        "and cannot trace itself. Remove it.",
     ),
     (
         '[[task]]\ntarget = "time:time_ns"',
-        'otelflow.toml:2: target = "time:time_ns": otelflow itself runs on time: '
-        "a span for each of its calls would call it again. Take it out.",
+        'otelflow.toml:2: target = "time:time_ns": otelflow itself uses time, '
+        "so each span would call it again. Remove it.",
     ),
     (
         '[[task]]\ntarget = "a:f.<locals>.g"',
-        'otelflow.toml:2: target = "a:f.<locals>.g": a function inside a function has no name to find it by. '
-        "Name the outer one.",
+        'otelflow.toml:2: target = "a:f.<locals>.g": a function inside a function cannot be found by name. '
+        "Name the outer function.",
     ),
 ]
 
 
 @pytest.mark.parametrize(("text", "problem"), MISTAKES)
-def test_each_mistake_has_its_line_and_a_way_out(tmp_path: Path, text: str, problem: str) -> None:
-    """File, line, what is wrong, and the nearest right name."""
+def test_each_error_has_its_line_and_a_hint(tmp_path: Path, text: str, problem: str) -> None:
+    """The message has file, line, error, and the nearest correct name."""
     assert problems(tmp_path, text) == [problem]
 
 
-def test_one_mistake_does_not_hide_another(tmp_path: Path) -> None:
-    """All are told at once; what is right is kept."""
+def test_all_errors_are_reported_at_once(tmp_path: Path) -> None:
+    """Correct targets are kept."""
     text = (
         '[[flow]]\ntarget = "a:b"\n[[flow]]\ntarget = "a:c"\nnam = "x"\n[[task]]\n# no target\n[[task]]\ntarget = "a:d"'
     )
-    assert [one.partition(":")[2].partition(":")[0] for one in problems(tmp_path, text)] == ["5", "6"]
-    assert [str(one) for one in read_config_file(tmp_path / "otelflow.toml").targets] == ["a:b", "a:d"]
+    assert [text.partition(":")[2].partition(":")[0] for text in problems(tmp_path, text)] == ["5", "6"]
+    assert [str(target) for target in read_config_file(tmp_path / "otelflow.toml").targets] == ["a:b", "a:d"]
 
 
-def test_lines_of_a_pyproject(tmp_path: Path) -> None:
-    """The table lies deeper there, between those of other tools."""
+def test_line_numbers_in_a_pyproject(tmp_path: Path) -> None:
+    """The table is nested there, between tables of other tools."""
     text = """
     [project]
     name = "x"
@@ -150,29 +151,29 @@ def test_lines_of_a_pyproject(tmp_path: Path) -> None:
     [tool.ruff]
     name = 5
     """
-    (one,) = problems(tmp_path, text, "pyproject.toml")
-    assert one.startswith("pyproject.toml:9: [[task]] has no key 'wrong'")
+    (problem,) = problems(tmp_path, text, "pyproject.toml")
+    assert problem.startswith("pyproject.toml:9: [[task]] has no key 'wrong'")
 
 
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"\xff\xfe", "is no TOML"),
-        (b"a = " + b"[" * 5000, "is no TOML"),
+        (b"\xff\xfe", "is not valid TOML"),
+        (b"a = " + b"[" * 5000, "is not valid TOML"),
         (b"", None),
     ],
 )
-def test_files_that_are_no_configuration(tmp_path: Path, content: bytes, problem: str | None) -> None:
-    """Other encodings, hostile nesting, nothing at all: told, or nothing to tell."""
+def test_files_without_a_valid_configuration(tmp_path: Path, content: bytes, problem: str | None) -> None:
+    """Other encodings and deep nesting are reported; an empty file is accepted."""
     path = tmp_path / "otelflow.toml"
     path.write_bytes(content)
-    found = read_config_file(path)
-    assert found.targets == []
-    assert [problem in str(one) for one in found.problems if problem] == ([True] if problem else [])
+    settings = read_config_file(path)
+    assert settings.targets == []
+    assert [problem in str(item) for item in settings.problems if problem] == ([True] if problem else [])
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
-    """A missing one, a folder."""
+    """A missing file, and a folder."""
     assert (
         str(read_config_file(tmp_path / "no.toml").problems[0])
         == f"{tmp_path}/no.toml: cannot be read: No such file or directory."
@@ -180,8 +181,8 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     assert "Is a directory" in str(read_config_file(tmp_path).problems[0])
 
 
-def test_where_the_file_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """OTELFLOW_CONFIG, then otelflow.toml, then a pyproject.toml that has the table; in the current folder only."""
+def test_the_order_in_which_the_file_is_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OTELFLOW_CONFIG, then otelflow.toml, then a pyproject.toml with the table; the current folder only."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("OTELFLOW_CONFIG", raising=False)
     assert find_config_file() is None
@@ -204,7 +205,7 @@ def test_where_the_file_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_error_carries_file_and_line(tmp_path: Path) -> None:
-    """For who shows it elsewhere than in a traceback."""
+    """Programs can show them outside a traceback."""
     path = tmp_path / "otelflow.toml"
     path.write_text('[[flow]]\ntarget = "a:b"\nnam = "x"\n[[task]]\n')
     with pytest.raises(ConfigError) as caught:
@@ -213,11 +214,11 @@ def test_the_error_carries_file_and_line(tmp_path: Path) -> None:
     assert len(str(caught.value).splitlines()) == 2
 
 
-@pytest.mark.parametrize("given", [5, [5], [{"nam": 1}], "a", ["a"], [{"target": "a:b", "attributes": 5}], [None]])
-def test_arguments_are_checked_as_a_file_is(given: Any) -> None:
-    """The argument and its position stand in the place of file and line."""
+@pytest.mark.parametrize("tasks", [5, [5], [{"nam": 1}], "a", ["a"], [{"target": "a:b", "attributes": 5}], [None]])
+def test_arguments_are_checked_like_a_file(tasks: Any) -> None:
+    """The message has the argument and its position instead of file and line."""
     with pytest.raises(ConfigError, match=r"^tasks"):
-        instrument(tasks=given)
+        instrument(tasks=tasks)
 
 
 # --- the schema -------------------------------------------------------------------------------------------------------
@@ -228,23 +229,23 @@ BY_SCHEMA = [
 
 
 @pytest.mark.parametrize("text", [GOOD, "", '[[flow]]\ntarget = "a:b"', '[[task]]\ntarget = "a_b.*:C.*"'])
-def test_the_schema_takes_what_we_take(tmp_path: Path, text: str) -> None:
-    """An editor that knows the schema marks nothing in a good file."""
+def test_the_schema_accepts_correct_files(tmp_path: Path, text: str) -> None:
+    """An editor with the schema marks no error in a correct file."""
     assert problems(tmp_path, text) == []
     jsonschema.validate(tomllib.loads(text), SCHEMA)
 
 
 @pytest.mark.parametrize("text", BY_SCHEMA)
-def test_the_schema_refuses_what_we_refuse(text: str) -> None:
-    """But for the modules that only we know to be too deep."""
+def test_the_schema_rejects_files_with_errors(text: str) -> None:
+    """Except for refused modules, which the schema does not know."""
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(tomllib.loads(text), SCHEMA)
 
 
 def test_the_schema_names_every_key() -> None:
-    """Neither more nor less than what is read."""
+    """The schema has exactly the keys that are read."""
     from otelflow._instrument.targets import KEYS
 
     jsonschema.Draft7Validator.check_schema(SCHEMA)
-    named = {kind: set(table["items"]["properties"]) for kind, table in SCHEMA["properties"].items()}
-    assert named == {kind: set(keys) for kind, keys in KEYS.items()}
+    schema_keys = {kind: set(table["items"]["properties"]) for kind, table in SCHEMA["properties"].items()}
+    assert schema_keys == {kind: set(keys) for kind, keys in KEYS.items()}

@@ -151,7 +151,7 @@ def test_the_report_of_a_missing_step(project: pytest.Pytester) -> None:
 
 def test_the_report_of_a_query_for_each_order(project: pytest.Pytester) -> None:
     """It shows the N+1 problem: the number of queries, the expected number, and the place."""
-    one_query = 'weights = dict(sql(db, "SELECT lines", statement))  # of all at once'
+    one_query = 'weights = dict(sql(db, "SELECT lines", statement))  # one query for all orders'
     many_queries = """weights = {}
     for number in numbers:
         weights.update(sql(db, "SELECT lines", f"{statement} HAVING number = ?", number))"""

@@ -1,1 +1,1 @@
-"""The price service: a program of its own, which the shop asks over HTTP."""
+"""Price service: a separate program that the shop calls over HTTP."""

@@ -1,4 +1,4 @@
-"""What things cost, over HTTP: ``uvicorn prices.app:app --port 8001``."""
+"""HTTP service for prices: ``uvicorn prices.app:app --port 8001``."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ app = FastAPI(title="prices")
 
 @app.get("/prices/{sku}")
 async def price(sku: str) -> dict[str, str | int]:
-    """The price of one article."""
-    await asyncio.sleep(0.005)  # a real one would look it up somewhere
+    """Return the price of one article."""
+    await asyncio.sleep(0.005)  # a real service would query a database
     if sku not in CENTS:
         raise HTTPException(404, f"no price for {sku}")
     return {"sku": sku, "cents": CENTS[sku]}
@@ -22,5 +22,5 @@ async def price(sku: str) -> dict[str, str | int]:
 
 @app.get("/health")
 async def health() -> dict[str, str]:
-    """Whether the service is there."""
+    """Return the status of the service."""
     return {"status": "ok"}

@@ -1,1 +1,1 @@
-"""A shop: takes orders, keeps stock, asks another service for prices."""
+"""Shop: takes orders, keeps stock, and gets prices from another service."""

@@ -1,4 +1,4 @@
-"""The shop over HTTP: ``uvicorn shop.app:app``."""
+"""HTTP service of the shop: ``uvicorn shop.app:app``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STATUS_OF = {OutOfStock: 409, AlreadyPlaced: 409, UnknownOrder: 404, UnknownSku:
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """What the service needs for as long as it runs."""
+    """Open and close the database, the job threads and the HTTP client."""
     settings = Settings.from_environment()
     database, background = Database(settings.database), Jobs()
     await asyncio.to_thread(database.create)
@@ -54,20 +54,20 @@ async def place_order(order: Order, orders: Orders) -> Placed:
 
 @app.get("/orders/{order_id}")
 def find_order(order_id: str, orders: Orders) -> Placed:
-    """What became of an order."""
+    """Return an order."""
     return orders.find(order_id)
 
 
 @app.get("/orders/{order_id}/events")
 async def follow_order(order_id: str, orders: Orders) -> StreamingResponse:
-    """What becomes of an order, as server-sent events, until the client leaves."""
-    await asyncio.to_thread(orders.find, order_id)  # a 404 has to be said before the stream begins
+    """Stream the states of an order as server-sent events, until the client disconnects."""
+    await asyncio.to_thread(orders.find, order_id)  # a 404 must be sent before the stream starts
     return StreamingResponse(_as_events(orders, order_id), media_type="text/event-stream")
 
 
 @app.get("/health")
 async def health() -> dict[str, str]:
-    """Whether the service is there."""
+    """Return the status of the service."""
     return {"status": "ok"}
 
 
@@ -77,9 +77,9 @@ async def _as_events(orders: OrderService, order_id: str) -> AsyncIterator[str]:
             yield f"data: {state.model_dump_json()}\n\n"
 
 
-def _say_why(request: Request, error: Exception) -> JSONResponse:
+def _error_response(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": str(error)}, status_code=STATUS_OF[type(error)])
 
 
 for kind in STATUS_OF:
-    app.add_exception_handler(kind, _say_why)
+    app.add_exception_handler(kind, _error_response)

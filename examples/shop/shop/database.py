@@ -1,4 +1,4 @@
-"""Tables, and transactions on them. SQLite, for threads that read and write at the same time."""
+"""Database of the shop: tables, and transactions. SQLite, with threads that read and write at the same time."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ FIRST_STOCK = {"mug": 100_000, "lamp": 1_000, "atlas": 3}
 
 
 class Base(DeclarativeBase):
-    """The shop's tables."""
+    """Base of the shop's tables."""
 
 
 class StockRow(Base):
-    """How many of an article are on the shelf."""
+    """Number of pieces of an article in stock."""
 
     __tablename__ = "stock"
 
@@ -28,7 +28,7 @@ class StockRow(Base):
 
 
 class LineRow(Base):
-    """One article of an order, at the price of its day."""
+    """One article of an order, with its price at that time."""
 
     __tablename__ = "order_lines"
 
@@ -40,7 +40,7 @@ class LineRow(Base):
 
 
 class OrderRow(Base):
-    """An order that was accepted."""
+    """Accepted order."""
 
     __tablename__ = "orders"
 
@@ -53,7 +53,7 @@ class OrderRow(Base):
 
 
 class ReceiptRow(Base):
-    """A receipt that was sent."""
+    """Receipt that was sent."""
 
     __tablename__ = "receipts"
 
@@ -63,10 +63,11 @@ class ReceiptRow(Base):
 
 
 class Database:
-    """Transactions that read, and transactions that write.
+    """Database with separate transactions for reading and writing.
 
-    Writers take SQLite's lock when they begin: one that first reads and then wants to write could not wait for it, and
-    would fail with "database is locked". Threads of one process queue up before, as SQLite itself waits by sleeping.
+    Writers take SQLite's lock when they begin. A transaction that reads first and writes later cannot wait for the
+    lock, and fails with "database is locked". Threads of one process first wait for a lock in Python, because SQLite
+    waits by sleeping.
     """
 
     def __init__(self, url: str) -> None:
@@ -77,7 +78,7 @@ class Database:
         self._one_writer = threading.Lock()
 
     def create(self) -> None:
-        """Make the tables, and fill the shelves of a shop that is new."""
+        """Create the tables, and the stock of a new shop."""
         with self._writer.begin() as connection:
             Base.metadata.create_all(connection)
             rows = [{"sku": sku, "quantity": quantity} for sku, quantity in FIRST_STOCK.items()]
@@ -85,23 +86,23 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """A session that changes nothing."""
+        """Yield a session for reading."""
         with Session(self._engine) as session:
             yield session
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
-        """A session whose changes are kept if all goes well."""
+        """Yield a session for writing. It commits unless the block raises."""
         with self._one_writer, Session(self._writer, expire_on_commit=False) as session, session.begin():
             yield session
 
     def close(self) -> None:
-        """Close the connections that are not in use."""
+        """Close the connections."""
         self._engine.dispose()
 
 
 def _set_up(connection: Any, record: object) -> None:
-    connection.isolation_level = None  # `_begin` begins the transactions, not the driver
+    connection.isolation_level = None  # `_begin` starts the transactions, not the driver
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA foreign_keys = ON")

@@ -1,4 +1,4 @@
-"""Work that no customer waits for, in threads of its own."""
+"""Background jobs, in their own threads."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ log = logging.getLogger(__name__)
 
 
 class Jobs:
-    """A pool of threads. Leaving it waits for what is still to do."""
+    """Pool of threads for background jobs."""
 
     def __init__(self, threads: int = 2) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="jobs")
 
     def add(self, job: Callable[..., None], *arguments: object) -> None:
-        """Have this done soon. If it fails, the log says so."""
+        """Run a job in a thread. A failure is logged."""
         self._pool.submit(job, *arguments).add_done_callback(_report)
 
     def close(self) -> None:
-        """Do what was added, then end the threads."""
+        """Finish all jobs, then stop the threads."""
         self._pool.shutdown()
 
 

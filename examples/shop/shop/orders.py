@@ -1,4 +1,4 @@
-"""Orders: to place them, to find them, to follow what becomes of them."""
+"""Place, find and follow orders."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from shop.stock import reserve
 
 
 class UnknownOrder(Exception):
-    """There is no order of that name."""
+    """There is no order with this id."""
 
     def __init__(self, order_id: str) -> None:
         super().__init__(f"no order {order_id}")
 
 
 class AlreadyPlaced(Exception):
-    """There is an order of that name."""
+    """There is already an order with this id."""
 
     def __init__(self, order_id: str) -> None:
         super().__init__(f"there is an order {order_id} already")
 
 
 class OrderService:
-    """All that the shop does with orders, whatever the protocol."""
+    """Operations on orders, independent of the protocol."""
 
     def __init__(self, database: Database, client: httpx.AsyncClient, background: jobs.Jobs) -> None:
         self._database = database
@@ -36,14 +36,14 @@ class OrderService:
         self._background = background
 
     async def place(self, order: Order) -> Placed:
-        """Ask for prices, take all items off the shelf or none, keep the order, have a receipt sent."""
+        """Get the prices, reserve all items or none, store the order, and send a receipt in the background."""
         price_of = await self._quotes(order)
         placed = await asyncio.to_thread(self._store, order, price_of)
         self._background.add(jobs.send_receipt, self._database, order.id, order.customer.name)
         return placed
 
     def find(self, order_id: str) -> Placed:
-        """The order of that name."""
+        """Return the order with this id."""
         with self._database.reading() as session:
             row = session.get(OrderRow, order_id)
             if row is None:
@@ -51,7 +51,7 @@ class OrderService:
             return Placed(id=row.id, total=row.total, status=row.status)
 
     async def follow(self, order_id: str, pause: float = 0.1) -> AsyncGenerator[Placed, None]:
-        """The order as it is now, again and again, for as long as somebody listens."""
+        """Yield the current order every ``pause`` seconds, until the consumer stops."""
         while True:
             yield await asyncio.to_thread(self.find, order_id)
             await asyncio.sleep(pause)

@@ -1,4 +1,4 @@
-"""What things cost, as the price service says."""
+"""Client of the price service."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import httpx
 
 
 class UnknownSku(Exception):
-    """The price service has never heard of it."""
+    """The price service does not have this article."""
 
     def __init__(self, sku: str) -> None:
         super().__init__(f"no price for {sku}")
 
 
 class PricesUnavailable(Exception):
-    """The price service gave no answer, or none that makes sense."""
+    """The price service sent no response, or an invalid one."""
 
 
 async def quote(client: httpx.AsyncClient, sku: str) -> int:
-    """The price of one, in cents."""
+    """Return the price of one piece, in cents."""
     try:
-        answer = await client.get(f"/prices/{sku}")
-        if answer.status_code == httpx.codes.NOT_FOUND:
+        response = await client.get(f"/prices/{sku}")
+        if response.status_code == httpx.codes.NOT_FOUND:
             raise UnknownSku(sku)
-        return int(answer.raise_for_status().json()["cents"])
+        return int(response.raise_for_status().json()["cents"])
     except (httpx.HTTPError, KeyError, TypeError, ValueError) as error:
-        raise PricesUnavailable(f"the price of {sku} cannot be had now") from error
+        raise PricesUnavailable(f"the price of {sku} is not available now") from error

@@ -1,4 +1,4 @@
-"""What comes in and goes out as JSON. Amounts are in cents."""
+"""JSON schemas of requests and responses. Amounts are in cents."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,40}$")]
 
 
 class Customer(BaseModel):
-    """Who orders."""
+    """Customer of an order."""
 
     name: Annotated[str, Field(min_length=1, max_length=100)]
     tier: Annotated[str, Field(max_length=20)] = "standard"
 
 
 class Item(BaseModel):
-    """How many of what."""
+    """Article and quantity."""
 
     sku: Identifier
     quantity: Annotated[int, Field(ge=1, le=1000)]
 
 
 class Order(BaseModel):
-    """An order, as a customer sends it."""
+    """Order, as a customer sends it."""
 
     id: Identifier
     customer: Customer
@@ -32,7 +32,7 @@ class Order(BaseModel):
 
 
 class Placed(BaseModel):
-    """An order that was accepted."""
+    """Accepted order."""
 
     id: str
     total: int

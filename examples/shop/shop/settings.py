@@ -1,4 +1,4 @@
-"""Where the shop keeps its data and whom it asks, from the environment."""
+"""Settings of the shop, from environment variables."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Settings:
-    """What differs between a laptop, a test and production."""
+    """Settings that differ between development, tests and production."""
 
     database: str
-    """A URL of SQLAlchemy."""
+    """Database URL, for SQLAlchemy."""
     prices_url: str
 
     @classmethod
     def from_environment(cls) -> Settings:
-        """``SHOP_DATABASE`` is a path or a SQLite URL, ``SHOP_PRICES_URL`` the address of the price service."""
+        """Read ``SHOP_DATABASE``, a path or a SQLite URL, and ``SHOP_PRICES_URL``, the URL of the price service."""
         database = os.environ.get("SHOP_DATABASE") or str(Path(tempfile.gettempdir(), "shop-example.db"))
         return cls(
             database=database if "://" in database else f"sqlite:///{database}",

@@ -1,7 +1,7 @@
-"""Runs at the start of each Python that ``otelflow run -- COMMAND`` starts, the workers of its servers included.
+"""Start otelflow in each Python process of ``otelflow run -- COMMAND``, including the workers of servers.
 
-Python imports the first ``sitecustomize`` on its path. Whatever happens here, the program starts, and the
-``sitecustomize`` that it would have found otherwise runs as well.
+Python imports the first ``sitecustomize`` on its path. This one also runs the next ``sitecustomize`` on the path.
+The program starts even if this module fails.
 """
 
 import sys
@@ -10,21 +10,21 @@ from importlib.util import module_from_spec
 from pathlib import Path
 
 
-def _run_the_next() -> None:
+def _run_next_sitecustomize() -> None:
     here = Path(__file__).resolve().parent
-    others = [folder for folder in sys.path if Path(folder or ".").resolve() != here]
-    spec = PathFinder.find_spec("sitecustomize", others)
+    other_paths = [folder for folder in sys.path if Path(folder or ".").resolve() != here]
+    spec = PathFinder.find_spec("sitecustomize", other_paths)
     if spec is not None and spec.loader is not None:
         spec.loader.exec_module(module_from_spec(spec))
 
 
-def _start() -> None:
+def _start_otelflow() -> None:
     try:
-        from otelflow._instrument.bootstrap import start_here
-    except ImportError:  # a Python without otelflow, that the command starts in its turn
+        from otelflow._instrument.bootstrap import start_from_environment
+    except ImportError:  # the command may start another Python, which has no otelflow
         return
-    start_here()
+    start_from_environment()
 
 
-_run_the_next()
-_start()
+_run_next_sitecustomize()
+_start_otelflow()
