@@ -1,7 +1,7 @@
-"""``make bench-instructions``: how many instructions the hot path takes, by callgrind; a figure that does not move.
+"""``make bench-instructions``: count the instructions of the hot path with callgrind; the numbers are stable.
 
-Each case runs under callgrind, which counts while the case is repeated, and not while the program starts. Writes
-``INSTRUCTIONS.md``; with ``--only TEXT,...`` it prints the cases whose name has one of them.
+Each case runs under callgrind, which counts only while the case is repeated, not while the program starts. The command
+writes ``INSTRUCTIONS.md``. With ``--only TEXT,...`` it only prints the cases whose name contains one of the texts.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ CASES = {
     "encoding a task": ("recording", "encoded", "otelflow"),
     "encoding a task, upstream's encoder": ("recording", "encoded", "upstream"),
 }
-"""What is counted: the kind of telemetry, how it is called, and what."""
+"""The cases: kind of telemetry, way of calling, and function."""
 
 IMPORTS = {"import, the API and wrapt alone": importing.BELOW, "import": importing.WHOLE}
-"""Programs of their own, counted whole, less one that does nothing."""
+"""Programs that are counted as a whole, minus a program that does nothing."""
 
 BASES = {
     "task": "by hand",
@@ -60,7 +60,7 @@ BASES = {
     "encoding a task": "encoding a task, upstream's encoder",
     "import": "import, the API and wrapt alone",
 }
-"""What a case is compared with."""
+"""The case that another one is compared with."""
 
 ABOUT = """\
 # Instructions of the hot path
@@ -75,10 +75,10 @@ cases that it touches (`python benchmarks/instructions.py --only "task,by hand"`
 """
 
 
-def of_one(case: str) -> int:
-    """Instructions of one repetition: callgrind counts from when the program is prepared until it has done its work."""
+def count_case(case: str) -> int:
+    """Return the instructions of one repetition. Callgrind counts only the work, not the program's preparation."""
     if case in IMPORTS:
-        return of_import(IMPORTS[case])
+        return count_import(IMPORTS[case])
     command = [*CALLGRIND, "--instr-atstart=no", sys.executable, __file__, "--run", case]
     environment = {**os.environ, "PYTHONHASHSEED": "0"}
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -91,14 +91,14 @@ def of_one(case: str) -> int:
             subprocess.run(["callgrind_control", "-i", switch, str(program.pid)], capture_output=True, check=True)
             program.stdin.write("go on\n")
             program.stdin.flush()
-        said = program.stderr.read()
-    return collected(said) // NUMBER
+        output = program.stderr.read()
+    return parse_count(output) // NUMBER
 
 
-def of_import(statement: str) -> int:
-    """Instructions of an import, in a process of its own."""
+def count_import(statement: str) -> int:
+    """Return the instructions of an import, in a separate process."""
     with importing.compiled() as environment:
-        told = [
+        processes = [
             subprocess.run(
                 [*CALLGRIND, sys.executable, "-c", program],
                 env={**environment, "PYTHONHASHSEED": "0"},
@@ -108,26 +108,26 @@ def of_import(statement: str) -> int:
             )
             for program in (statement, "pass")
         ]
-    whole, nothing = [collected(each.stderr) for each in told]
-    return whole - nothing
+    total, empty = [parse_count(process.stderr) for process in processes]
+    return total - empty
 
 
-def collected(said: str) -> int:
-    """The number in what callgrind said at its end."""
-    found = re.search(r"Collected : (\d+)", said)
-    assert found, said
-    return int(found[1])
+def parse_count(output: str) -> int:
+    """Return the number in callgrind's final output."""
+    match = re.search(r"Collected : (\d+)", output)
+    assert match, output
+    return int(match[1])
 
 
 def run(case: str) -> None:
-    """The program under callgrind; before and after its work it says so, and waits."""
+    """Run a case as the program under callgrind. Before and after its work it prints a line, and waits for one."""
     import gc
 
     mode, way, name = CASES[case]
-    prepared = prepare(mode, way, name)
+    sample = prepare(mode, way, name)
     gc.collect()
     gc.disable()
-    for work in (lambda: prepared(NUMBER), lambda: None):
+    for work in (lambda: sample(NUMBER), lambda: None):
         print("ready", flush=True)
         sys.stdin.readline()
         work()
@@ -137,50 +137,50 @@ def prepare(mode: str, way: str, name: str) -> Callable[[int], Any]:
     import by_hand
     import cases
 
-    kept: list[Any] = []
+    spans: list[Any] = []
     processor = None
     if mode != "no-sdk":
         from opentelemetry.sdk.trace import SpanProcessor
 
-        class Keep(SpanProcessor):
+        class CollectSpans(SpanProcessor):
             def on_end(self, span: Any) -> None:
                 if way == "encoded":
-                    kept.append(span)
+                    spans.append(span)
 
-        processor = Keep()
+        processor = CollectSpans()
     by_hand.set_up(mode, processor)
     function = getattr(by_hand if way == "hand" else cases, name, cases.add)
     calls = cases.calls(cases.catching(function) if name.endswith("raises") else function)
     if way == "hand":
-        sample = cases.in_hand_root(calls)
+        sample = cases.in_root_by_hand(calls)
     elif way == "listened":
-        sample = cases.in_flow(cases.listened(calls))
+        sample = cases.in_flow(cases.with_listener(calls))
     elif way == "ours":
         sample = cases.in_flow(calls)
     else:
-        return encoding(name, cases.in_flow(cases.calls(cases.add)), kept)
+        return encoding(name, cases.in_flow(cases.calls(cases.add)), spans)
     sample(20)
     return sample
 
 
-def encoding(whose: str, make: Callable[[int], Any], kept: list[Any]) -> Callable[[int], Any]:
-    """Encodes so many tasks, which are made before."""
+def encoding(encoder_name: str, run_tasks: Callable[[int], Any], spans: list[Any]) -> Callable[[int], Any]:
+    """Return a sample that encodes that many tasks. The tasks run before."""
     from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
     from otelflow._otlp.request_encoder import encode
 
-    make(NUMBER)
-    encoder = encode if whose == "otelflow" else lambda spans: encode_spans(spans).SerializeToString()
-    encoder(kept[:2])
-    return lambda number: encoder(kept[:number])
+    run_tasks(NUMBER)
+    encoder = encode if encoder_name == "otelflow" else lambda spans: encode_spans(spans).SerializeToString()
+    encoder(spans[:2])
+    return lambda number: encoder(spans[:number])
 
 
-def table(found: dict[str, int]) -> str:
+def table(counts: dict[str, int]) -> str:
     lines = ["| | instructions | ratio | to |", "| --- | --- | --- | --- |"]
-    for case, number in found.items():
+    for case, number in counts.items():
         base = BASES.get(case, "")
-        told = f"{number / found[base]:.3f} | {base}" if base in found else " | "
-        lines.append(f"| {case} | {number:,} | {told} |")
+        ratio = f"{number / counts[base]:.3f} | {base}" if base in counts else " | "
+        lines.append(f"| {case} | {number:,} | {ratio} |")
     return "\n".join(lines)
 
 
@@ -188,15 +188,15 @@ def main() -> None:
     if sys.argv[1:2] == ["--run"]:
         run(sys.argv[2])
         return
-    wanted = sys.argv[2].split(",") if sys.argv[1:2] == ["--only"] else []
-    names = [case for case in (*CASES, *IMPORTS) if not wanted or any(word in case for word in wanted)]
+    filters = sys.argv[2].split(",") if sys.argv[1:2] == ["--only"] else []
+    names = [case for case in (*CASES, *IMPORTS) if not filters or any(text in case for text in filters)]
     with ThreadPoolExecutor(2) as pool:
-        found = dict(zip(names, pool.map(of_one, names), strict=True))
-    print(table(found))
-    if not wanted:
-        where = f"Python {platform.python_version()} on {platform.machine()}, opentelemetry-sdk "
-        where += f"{version('opentelemetry-sdk')}, wrapt {version('wrapt')}."
-        (HERE / "INSTRUCTIONS.md").write_text(f"{ABOUT}\n{table(found)}\n\n{where}\n", encoding="utf-8")
+        counts = dict(zip(names, pool.map(count_case, names), strict=True))
+    print(table(counts))
+    if not filters:
+        platform_line = f"Python {platform.python_version()} on {platform.machine()}, opentelemetry-sdk "
+        platform_line += f"{version('opentelemetry-sdk')}, wrapt {version('wrapt')}."
+        (HERE / "INSTRUCTIONS.md").write_text(f"{ABOUT}\n{table(counts)}\n\n{platform_line}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What it costs to look for secrets in a text, for README "Security": ``python benchmarks/secret_texts.py``.
+"""Measure the search for secrets in texts, for README "Security": ``python benchmarks/secret_texts.py``.
 
-Microseconds of process CPU, the least of several rounds; beside each text, what one ``add_event`` of the SDK with one
-attribute costs in the same round, as a yardstick that travels from machine to machine.
+Values are microseconds of process CPU, the minimum of several rounds. The second column is the ratio to one
+``add_event`` of the SDK with one attribute, which is comparable between machines.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ HOSTILE = {"`password=`": "password=", "`eyJ`": "eyJ", "`token='`": "token='", "
 
 
 def microseconds(call: Callable[[], object], seconds: float = 0.05) -> float:
-    """Least CPU time of one call over five rounds."""
+    """Return the CPU time of one call, in microseconds: the minimum of five rounds."""
     number, best = 1, float("inf")
     for _ in range(5):
-        began = time.process_time()
+        start = time.process_time()
         for _ in range(number):
             call()
-        took = time.process_time() - began
-        best = min(best, took / number)
+        elapsed = time.process_time() - start
+        best = min(best, elapsed / number)
         number = max(1, min(100_000, int(seconds / max(best, 1e-9))))
     return best * 1e6
 
@@ -47,16 +47,16 @@ def main() -> None:
     span = TracerProvider(shutdown_on_exit=False).get_tracer("secrets").start_span("yardstick")
     print("| text | looked through, µs | of one `add_event` |\n| --- | --- | --- |")
     for name, text in TEXTS.items():
-        took = microseconds(lambda text=text: redact(text))  # type: ignore[misc]
+        micros = microseconds(lambda text=text: redact(text))  # type: ignore[misc]
         yardstick = microseconds(lambda: span.add_event("message", {"text": "working"}))
-        print(f"| {name} | {took:.2f} | {took / yardstick:.0%} |")
-    took = microseconds(lambda: scrub_and_truncate("password=x " * 1_000_000))
-    print(f"| 10 MB, of which 2 kB are kept | {took:.0f} | |\n")
+        print(f"| {name} | {micros:.2f} | {micros / yardstick:.0%} |")
+    micros = microseconds(lambda: scrub_and_truncate("password=x " * 1_000_000))
+    print(f"| 10 MB, of which 2 kB are kept | {micros:.0f} | |\n")
     print("| 1 MB that repeats | CPU, s | of that, twice the length takes |\n| --- | --- | --- |")
     for name, part in HOSTILE.items():
         text = (part * (1_000_000 // len(part) + 1))[:1_000_000]
-        half, whole = (microseconds(lambda text=one: redact(text), 0) for one in (text[:500_000], text))  # type: ignore[misc]
-        print(f"| {name} | {whole / 1e6:.2f} | {whole / half:.1f} times |")
+        half, full = (microseconds(lambda text=sample: redact(text), 0) for sample in (text[:500_000], text))  # type: ignore[misc]
+        print(f"| {name} | {full / 1e6:.2f} | {full / half:.1f} times |")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""The pytest plugin: the fixture ``capflow``, what it looks for when a test has passed, and what a report shows.
+"""Pytest plugin: the fixture ``capflow``, its checks after a test that passed, and a section in reports.
 
-It is there as soon as otelflow is installed, and touches nothing until a test asks for ``capflow`` or ``capture()``.
+It is active as soon as otelflow is installed, but changes nothing until a test uses ``capflow`` or ``capture()``.
 """
 
 from __future__ import annotations
@@ -20,115 +20,146 @@ _KNOWN_CHECKS = ("open_spans", "errors", "secrets", "dropped", "orphans", "conte
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The plugin's options and settings."""
+    """Add the plugin's options and settings.
+
+    Args:
+        parser: pytest's parser.
+    """
     group = parser.getgroup("otelflow")
     group.addoption(
         "--otelflow-show",
         choices=("failed", "all", "none"),
         default="failed",
-        help="of which tests with capflow the report shows what ran: failed (default), all, none",
+        help="show what ran in the report of these tests with capflow: failed (default), all, none",
     )
     group.addoption(
         "--otelflow-update",
         action="store_true",
-        help="write what ran into the tests' source where assert_tree() finds a difference, instead of failing",
+        help="if assert_tree() finds a difference, write what ran into the test's source instead of failing",
     )
     group.addoption(
         "--otelflow-export",
         action="store_true",
-        help="send this session as a flow, its tests as tasks, where OTEL_TRACES_EXPORTER and the like say",
+        help="send this session as a flow, with its tests as flows below it; OTEL_* variables set the destination",
     )
     parser.addini(
         "otelflow_allow",
-        f"what capflow does not look for after a test: {', '.join(_KNOWN_CHECKS)}",
+        f"checks that capflow skips after a test: {', '.join(_KNOWN_CHECKS)}",
         type="args",
         default=[],
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The marker, and the parts that an option asks for."""
+    """Add the marker, and the hooks that an option turns on.
+
+    Args:
+        config: pytest's configuration.
+
+    Raises:
+        pytest.UsageError: For an unknown check in ``otelflow_allow``, or ``--otelflow-update`` with several processes.
+    """
     config.addinivalue_line(
-        "markers", f"otelflow(allow=[...]): what capflow does not look for after this test: {', '.join(_KNOWN_CHECKS)}"
+        "markers", f"otelflow(allow=[...]): checks that capflow skips after this test: {', '.join(_KNOWN_CHECKS)}"
     )
-    _checked(config.getini("otelflow_allow"), "otelflow_allow")
+    _validated_names(config.getini("otelflow_allow"), "otelflow_allow")
     if config.getoption("otelflow_show") == "all" and "P" not in config.option.reportchars:
-        config.option.reportchars += "P"  # else pytest shows nothing of tests that passed
+        config.option.reportchars += "P"  # otherwise pytest shows no sections of tests that passed
     if config.getoption("otelflow_update"):
         if config.getoption("numprocesses", default=None):
             raise pytest.UsageError("--otelflow-update changes files: run it in one process, without -n.")
-        config.pluginmanager.register(_Updating(), "otelflow-updating")
+        config.pluginmanager.register(_UpdateHooks(), "otelflow-updating")
     if config.getoption("otelflow_export"):
-        from otelflow.testing._session_export import Exporting
+        from otelflow.testing._session_export import SessionExporter
 
-        config.pluginmanager.register(Exporting(config), "otelflow-exporting")
+        config.pluginmanager.register(SessionExporter(config), "otelflow-exporting")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A marker that says nothing is an error, before any test runs."""
+    """Check the arguments of all markers before any test runs.
+
+    Args:
+        items: The collected tests.
+
+    Raises:
+        pytest.UsageError: For an unknown argument or check.
+    """
     for item in items:
         for marker in item.iter_markers("otelflow"):
             where = f"{item.nodeid}: @pytest.mark.otelflow"
-            wrong = sorted(set(marker.kwargs) - {"allow", "deterministic"})
-            if marker.args or wrong:
+            unknown = sorted(set(marker.kwargs) - {"allow", "deterministic"})
+            if marker.args or unknown:
                 raise pytest.UsageError(
-                    f"{where} takes allow=[...] and deterministic=True, not {(*marker.args, *wrong)[0]!r}."
+                    f"{where} takes allow=[...] and deterministic=True, not {(*marker.args, *unknown)[0]!r}."
                 )
-            _checked(marker.kwargs.get("allow", ()), f"{where}(allow=...)")
+            _validated_names(marker.kwargs.get("allow", ()), f"{where}(allow=...)")
 
 
-def _checked(names: Any, where: str) -> set[str]:
+def _validated_names(names: Any, where: str) -> set[str]:
     if isinstance(names, str):
-        raise pytest.UsageError(f"{where}: {names!r} is a text. Use a list of names.")
-    wrong = sorted(set(names) - set(_KNOWN_CHECKS))
-    if wrong:
-        raise pytest.UsageError(f"{where}: {wrong[0]!r} is none of {', '.join(_KNOWN_CHECKS)}.")
+        raise pytest.UsageError(f"{where}: {names!r} is a string. Use a list of names.")
+    unknown = sorted(set(names) - set(_KNOWN_CHECKS))
+    if unknown:
+        raise pytest.UsageError(f"{where}: {unknown[0]!r} must be one of {', '.join(_KNOWN_CHECKS)}.")
     return set(names)
 
 
 @pytest.fixture
 def capflow(request: pytest.FixtureRequest) -> Iterator[Capture]:
-    """What runs in this test: flows, tasks and spans, as trees to ask and to assert on.
+    """Capture what runs in this test: flows, tasks and spans, as trees to query and to assert on.
 
-    See :class:`otelflow.testing.Capture`. When the test has passed, it is looked at for what should not be left behind
-    (``otelflow_allow``, and the marker ``otelflow(allow=[...])``).
+    When the test has passed, checks follow: for open spans, errors that the test did not check, and others. The setting
+    ``otelflow_allow`` and the marker ``otelflow(allow=[...])`` skip checks.
+
+    Args:
+        request: pytest's request.
+
+    Yields:
+        The active capture; see :class:`otelflow.testing.Capture`.
     """
     from otelflow.testing._capture import capture
 
     marker = request.node.get_closest_marker("otelflow")
-    with capture(deterministic=bool(marker and marker.kwargs.get("deterministic"))) as made:
-        request.node.stash[_CAPTURE] = made
-        yield made
-    del request.node.stash[_CAPTURE]  # pytest keeps its items to the end of the session
+    with capture(deterministic=bool(marker and marker.kwargs.get("deterministic"))) as active:
+        request.node.stash[_CAPTURE] = active
+        yield active
+    del request.node.stash[_CAPTURE]  # pytest keeps all items until the session ends
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """When a test with ``capflow`` has passed: look for what it should not leave behind."""
+    """Run the checks after a test with ``capflow`` that passed.
+
+    Args:
+        item: The test.
+
+    Returns:
+        The result of the other hooks.
+    """
     result = yield
-    made = item.stash.get(_CAPTURE, None)
-    if made is not None:
-        _look_for_leftovers(item, made)
+    capture = item.stash.get(_CAPTURE, None)
+    if capture is not None:
+        _fail_on_problems(item, capture)
     return result
 
 
-def _look_for_leftovers(item: pytest.Item, made: Capture) -> None:
+def _fail_on_problems(item: pytest.Item, capture: Capture) -> None:
     from otelflow.testing._checks import CHECKS
 
-    allowed = _checked(item.config.getini("otelflow_allow"), "otelflow_allow")
+    allowed = _validated_names(item.config.getini("otelflow_allow"), "otelflow_allow")
     for marker in item.iter_markers("otelflow"):
         allowed |= set(marker.kwargs.get("allow", ()))
-    made.look_at_context()
-    runs = made.spans
-    checks = {name: look for name, look in CHECKS.items() if name not in allowed}
-    found = [f"{problem}  [{name}]" for name, look in checks.items() for problem in look(made, runs)]
-    if found:
+    capture.look_at_context()
+    runs = capture.spans
+    checks = {name: check for name, check in CHECKS.items() if name not in allowed}
+    problems = [f"{problem}  [{name}]" for name, check in checks.items() for problem in check(capture, runs)]
+    if problems:
         where = f"{item.location[0]}:{(item.location[1] or 0) + 1}"
-        listed = "\n".join(found)
+        lines = "\n".join(problems)
         pytest.fail(
-            f"{listed}\n\nThe test passed ({where}), but what ran in it is not in order. Look at it in the test "
-            "(.error, .status, or !Error in assert_tree), or say that it is meant: @pytest.mark.otelflow(allow=[...]) "
-            "with the name in brackets; for all tests, the setting otelflow_allow.",
+            f"{lines}\n\nThe test passed ({where}), but capflow found problems in what ran. Check them in the test "
+            "(.error, .status, or !Error in assert_tree), or allow them: @pytest.mark.otelflow(allow=[...]) with the "
+            "name in brackets; for all tests, use the setting otelflow_allow.",
             pytrace=False,
         )
 
@@ -137,17 +168,25 @@ def _look_for_leftovers(item: pytest.Item, made: Capture) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show what ran, in the report of a test with ``capflow``."""
+    """Add what ran to the report of a test with ``capflow``.
+
+    Args:
+        item: The test.
+        call: The phase of the test.
+
+    Returns:
+        The report of the other hooks, with a section added to it.
+    """
     report = yield
-    made, show = item.stash.get(_CAPTURE, None), item.config.getoption("otelflow_show")
-    wanted = show == "all" or (show == "failed" and report.failed)
-    if made is not None and call.when == "call" and wanted and not made.has_told:
-        report.sections.append(("otelflow: what ran", made.tree()))
+    capture, show = item.stash.get(_CAPTURE, None), item.config.getoption("otelflow_show")
+    is_shown = show == "all" or (show == "failed" and report.failed)
+    if capture is not None and call.when == "call" and is_shown and not capture.has_told:
+        report.sections.append(("otelflow: what ran", capture.tree()))
     return report
 
 
-class _Updating:
-    """``--otelflow-update``: collect the differences, and write them when all tests have run."""
+class _UpdateHooks:
+    """Hooks of ``--otelflow-update``: collect the differences, and write them when all tests have run."""
 
     def pytest_sessionstart(self) -> None:
         from otelflow.testing._capture import Capture

@@ -1,4 +1,4 @@
-"""What otelflow is measured against: the same spans written by hand, and the least that the SDK can be asked for."""
+"""Define the baseline for otelflow: the same spans written by hand, and the smallest span of the SDK."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ATTRIBUTES = {
     "otelflow.flow.name": "root",
     "otelflow.flow.run_id": "flow_85981e9767fbdb71000000000000",
 }
-OF_FLOW = {
+FLOW_ATTRIBUTES = {
     "otelflow.kind": "flow",
     "code.function.name": "cases.root",
     "otelflow.flow.name": "root",
@@ -29,13 +29,16 @@ tracer = trace.get_tracer("benchmark")
 
 
 def set_up(mode: str, processor: Any = None) -> None:
-    """``recording``: a batch processor with an exporter that does nothing; ``sampled-out``; ``no-sdk``."""
+    """Set the global provider. ``mode`` is ``recording``, ``sampled-out`` or ``no-sdk``.
+
+    The default processor is a batch processor with an exporter that does nothing.
+    """
     if mode != "no-sdk":
-        trace.set_tracer_provider(provider_for(mode, processor or batches(nowhere())))
+        trace.set_tracer_provider(provider_for(mode, processor or batch_processor(null_exporter())))
 
 
 def provider_for(mode: str, processor: Any) -> Any:
-    """A provider of the SDK's."""
+    """Return a provider of the SDK."""
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, DEFAULT_ON, ParentBased
 
@@ -44,22 +47,22 @@ def provider_for(mode: str, processor: Any) -> Any:
     return provider
 
 
-def nowhere() -> Any:
-    """An exporter that does nothing."""
+def null_exporter() -> Any:
+    """Return an exporter that does nothing."""
     from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-    class Nowhere(SpanExporter):
+    class NullExporter(SpanExporter):
         def export(self, spans: Any) -> Any:
             return SpanExportResult.SUCCESS
 
         def shutdown(self) -> None:
             pass
 
-    return Nowhere()
+    return NullExporter()
 
 
-def batches(exporter: Any) -> Any:
-    """The SDK's batch processor, with a queue that no sample fills."""
+def batch_processor(exporter: Any) -> Any:
+    """Return the SDK's batch processor, with a queue that no sample fills."""
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     return BatchSpanProcessor(exporter, max_queue_size=2**17)
@@ -107,14 +110,14 @@ def add_artifact(x: int) -> int:
     with tracer.start_as_current_span("add", attributes=ATTRIBUTES) as span:
         value = x + 1
         text = json.dumps(DATA)
-        about = {"otelflow.artifact.key": "rows", "otelflow.artifact.type": "json", "otelflow.artifact.data": text}
-        span.add_event("otelflow.artifact", {**about, "otelflow.artifact.size": len(text)})
+        artifact = {"otelflow.artifact.key": "rows", "otelflow.artifact.type": "json", "otelflow.artifact.data": text}
+        span.add_event("otelflow.artifact", {**artifact, "otelflow.artifact.size": len(text)})
         span.set_attribute("otelflow.status", "completed")
         return value
 
 
 def minimal(x: int) -> int:
-    """Nothing but a span: no attributes, no generators behind ``with``, no status when it fails."""
+    """Create only a span: no attributes, no generators behind ``with``, no status if it fails."""
     span = tracer.start_span("add")
     token = attach(trace.set_span_in_context(span))
     try:
@@ -125,7 +128,7 @@ def minimal(x: int) -> int:
 
 
 def root(x: int) -> int:
-    with tracer.start_as_current_span("root", attributes=OF_FLOW) as span:
+    with tracer.start_as_current_span("root", attributes=FLOW_ATTRIBUTES) as span:
         value = x + 1
         span.set_attributes({"otelflow.status": "completed", "otelflow.flow.tasks": 0, "otelflow.flow.tasks_failed": 0})
         return value

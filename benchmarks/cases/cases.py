@@ -1,6 +1,6 @@
-"""What is measured: otelflow beside the same span written by hand, under one kind of telemetry.
+"""Measure otelflow against the same span written by hand, with one kind of telemetry.
 
-Run by ``bench.py`` in a process of its own for each mode, as a global provider can be set once:
+``bench.py`` runs this in a separate process for each mode, because a global provider can be set only once.
 ``python benchmarks/cases/cases.py MODE [--quick] [NAME ...]`` prints one JSON object.
 """
 
@@ -85,8 +85,8 @@ def calls(function: Callable[[int], Any]) -> Sample:
     return sample
 
 
-def in_hand_root(sample: Sample) -> Sample:
-    """Each sample within a root span of its own, by hand."""
+def in_root_by_hand(sample: Sample) -> Sample:
+    """Run each sample within a new root span, by hand."""
 
     def inside(number: int) -> None:
         with by_hand.tracer.start_as_current_span("root"):
@@ -96,7 +96,7 @@ def in_hand_root(sample: Sample) -> Sample:
 
 
 def in_flow(sample: Sample, **config: Any) -> Sample:
-    """Each sample within a flow of its own."""
+    """Run each sample within a new flow."""
     settings = FlowRunConfig(**{"capture_output": False, **config})
 
     @flow(name="root", flow_config=settings)
@@ -117,35 +117,37 @@ def catching(function: Callable[[int], Any]) -> Callable[[int], Any]:
 
 
 def deep(sample: Sample, depth: int) -> Sample:
-    """``sample`` below ``depth`` more frames on the stack."""
+    """Run ``sample`` with ``depth`` more frames on the stack."""
 
-    def descend(number: int, left: int) -> None:
-        descend(number, left - 1) if left else sample(number)
+    def descend(number: int, frames_left: int) -> None:
+        descend(number, frames_left - 1) if frames_left else sample(number)
 
     return lambda number: descend(number, depth)
 
 
 def awaited(function: Callable[[int], Any]) -> Sample:
-    async def all_of(number: int) -> None:
+    async def await_all(number: int) -> None:
         for x in range(number):
             await function(x)
 
-    loop = asyncio.new_event_loop()  # one for all samples: to make one takes as long as some dozens of spans
+    loop = asyncio.new_event_loop()  # one for all samples: creating a loop takes as long as some dozens of spans
     atexit.register(loop.close)
-    return lambda number: loop.run_until_complete(all_of(number))
+    return lambda number: loop.run_until_complete(await_all(number))
 
 
-def listened(sample: Sample) -> Sample:
-    def with_listener(number: int) -> None:
+def with_listener(sample: Sample) -> Sample:
+    def listened_sample(number: int) -> None:
         with flow_events.listen(lambda event: None):
             sample(number)
 
-    return with_listener
+    return listened_sample
 
 
 def after(tasks: int) -> Sample:
-    """Tasks of one flow that has run ``tasks`` of them already: a generator flow, stepped once a sample. It begins
-    with the first sample."""
+    """Run tasks of a flow that already has ``tasks`` tasks.
+
+    It is a generator flow: each sample steps it once, and the first sample starts it.
+    """
 
     @flow(flow_config=FlowRunConfig(capture_output=False, max_tasks=10**7))
     def long() -> Any:
@@ -154,19 +156,19 @@ def after(tasks: int) -> Sample:
         while True:
             calls(add)((yield))
 
-    begun: list[Any] = []
+    steps: list[Any] = []
 
     def sample(number: int) -> None:
-        if not begun:
-            begun.append(iter(long()))
-            next(begun[0])
-        begun[0].send(number)
+        if not steps:
+            steps.append(iter(long()))
+            next(steps[0])
+        steps[0].send(number)
 
     return sample
 
 
 def submitted(pool: Executor, function: Callable[[int], Any]) -> Sample:
-    """A job each in ``pool``, and all results."""
+    """Submit a job to ``pool`` for each call, and wait for all results."""
 
     def sample(number: int) -> None:
         for future in [pool.submit(function, x) for x in range(number)]:
@@ -176,15 +178,15 @@ def submitted(pool: Executor, function: Callable[[int], Any]) -> Sample:
 
 
 def in_threads(function: Callable[[int], Any], threads: int) -> Sample:
-    """As many calls in all, in threads at once."""
+    """Run the calls in concurrent threads; together they make as many calls as one thread would."""
 
     def sample(number: int) -> None:
         run = calls(function)
-        made = [Thread(target=contextvars.copy_context().run, args=(run, number // threads)) for _ in range(threads)]
-        for each in made:
-            each.start()
-        for each in made:
-            each.join()
+        pool = [Thread(target=contextvars.copy_context().run, args=(run, number // threads)) for _ in range(threads)]
+        for thread in pool:
+            thread.start()
+        for thread in pool:
+            thread.join()
 
     return sample
 
@@ -199,13 +201,13 @@ def case(sample: Sample, times: int) -> Case:
 
 
 def pairs(number: int) -> list[Pair]:
-    """What is compared: name, ours, by hand."""
+    """Return the cases to compare: name, otelflow's case, case by hand."""
     few = max(12, number // 10)
 
     def hand(function: Callable[[int], Any], times: int = number) -> Case:
-        return case(in_hand_root(calls(function)), times)
+        return case(in_root_by_hand(calls(function)), times)
 
-    plain, asynchronous = hand(by_hand.add), case(in_hand_root(awaited(by_hand.async_add)), number)
+    plain, asynchronous = hand(by_hand.add), case(in_root_by_hand(awaited(by_hand.async_add)), number)
     root = case(calls(by_hand.root), number)
 
     def ours(sample: Sample, times: int = number, **config: Any) -> Case:
@@ -225,41 +227,45 @@ def pairs(number: int) -> list[Pair]:
         ("task, number 10 of a flow", case(after(10), number), plain),
         ("task, number 1,000,000 of a flow", case(after(1_000_000 if number > 500 else 10_000), number), plain),
         ("task, not kept by its flow", ours(calls(add), add_task_to_self=False), plain),
-        ("task, one listener", ours(listened(calls(add))), plain),
+        ("task, one listener", ours(with_listener(calls(add))), plain),
         ("task + message", ours(calls(add_message)), hand(by_hand.add_message)),
         ("task + artifact", ours(calls(add_artifact)), hand(by_hand.add_artifact)),
         ("task that raises", ours(calls(caught), few), hand(hand_caught, few)),
-        ("task in a pool of threads", *(case(of, few) for of in pooled(pool))),
-        ("task, 4 threads at once", ours(in_threads(add, 4)), case(in_hand_root(in_threads(by_hand.add, 4)), number)),
+        ("task in a pool of threads", *(case(sample, few) for sample in pooled(pool))),
+        (
+            "task, 4 threads at once",
+            ours(in_threads(add, 4)),
+            case(in_root_by_hand(in_threads(by_hand.add, 4)), number),
+        ),
         ("transparent flow", case(calls(transparent), number), root),
         ("deferred flow", case(calls(lambda x: deferred(x).execute()), number), root),
     ]
 
 
 def pooled(pool: Executor) -> tuple[Sample, Sample]:
-    return in_flow(submitted(propagating(pool), add)), in_hand_root(submitted(pool, by_hand.add))
+    return in_flow(submitted(propagating(pool), add)), in_root_by_hand(submitted(pool, by_hand.add))
 
 
 def main() -> None:
-    mode, *wanted = [word for word in sys.argv[1:] if not word.startswith("--")]
+    mode, *names = [word for word in sys.argv[1:] if not word.startswith("--")]
     rounds, number = (5, 300) if "--quick" in sys.argv else (31, 1000)
     by_hand.set_up(mode)
     compared = pairs(number)
     if mode != "recording":
-        wanted = ["by hand", "the SDK's minimal form", "task", "async task"]
-    if wanted:
-        compared = [pair for pair in compared if pair[0] in wanted]
+        names = ["by hand", "the SDK's minimal form", "task", "async task"]
+    if names:
+        compared = [pair for pair in compared if pair[0] in names]
     measure(list({id(case): case for _, ours, hand in compared for case in (ours, hand)}.values()), rounds)
-    print(json.dumps({"rows": [*(row(*pair) for pair in compared), *heard(compared)]}))
+    print(json.dumps({"rows": [*(row(*pair) for pair in compared), *listener_rows(compared)]}))
 
 
-def heard(compared: list[Pair]) -> list[dict[str, Any]]:
-    """What one call of a listener adds: of a task it hears twice."""
-    found = {name: ours for name, ours, _ in compared}
-    with_one, without = found.get("task, one listener"), found.get("task")
-    if with_one is None or without is None:
+def listener_rows(compared: list[Pair]) -> list[dict[str, Any]]:
+    """Return a row with the cost of one call of a listener. A listener is called twice for each task."""
+    cases = {name: ours for name, ours, _ in compared}
+    listened, plain = cases.get("task, one listener"), cases.get("task")
+    if listened is None or plain is None:
         return []
-    micros = (with_one.median - without.median) / 2 * 1e6
+    micros = (listened.median - plain.median) / 2 * 1e6
     return [{"name": "what one call of a listener adds, µs (goal: < 1)", "value": f"{micros:.2f}"}]
 
 

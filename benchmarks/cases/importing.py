@@ -1,8 +1,8 @@
-"""What ``import otelflow`` costs over what it stands on, in processes of its own. Prints JSON.
+"""Measure ``import otelflow`` against the import of its dependencies, in separate processes. Prints JSON.
 
-All modules are compiled before, as an installer leaves them: a checkout whose Python is told to write no bytecode
-would be compiled anew in each process, and that is what was measured. Where the modules lie does not matter (an
-editable install or not: 0.2 % of the instructions).
+All modules are compiled first, as an installer does. Otherwise, with PYTHONDONTWRITEBYTECODE, each process would
+compile a checkout again, and that would be measured. The location of the modules does not matter (an editable install
+or not: 0.2 % of the instructions).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ c = time.process_time(); print(b - a, c - a)
 
 @contextmanager
 def compiled() -> Iterator[dict[str, str]]:
-    """The environment of a program in which every module that is imported has its bytecode."""
+    """Yield an environment for programs in which every imported module has its bytecode."""
     with TemporaryDirectory() as folder:
         environment = {name: text for name, text in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         environment["PYTHONPYCACHEPREFIX"] = folder
@@ -41,12 +41,12 @@ def main() -> None:
     pairs = []
     with compiled() as environment:
         for _ in range(times):
-            told = subprocess.check_output([sys.executable, "-c", PROGRAM], env=environment, text=True)
-            below, whole = told.split()
+            output = subprocess.check_output([sys.executable, "-c", PROGRAM], env=environment, text=True)
+            below, whole = output.split()
             pairs.append((float(whole), float(below)))
-    low, middle, high = statistics.quantiles([whole / below for whole, below in pairs], n=4)
+    low, median, high = statistics.quantiles([whole / below for whole, below in pairs], n=4)
     micros = statistics.median(whole for whole, _ in pairs) * 1e6
-    row = {"name": "otelflow over api + wrapt", "micros": round(micros), "ratio": round(middle, 3)}
+    row = {"name": "otelflow over api + wrapt", "micros": round(micros), "ratio": round(median, 3)}
     print(json.dumps({"rows": [{**row, "spread": round((high - low) / 2, 3)}]}))
 
 

@@ -1,4 +1,4 @@
-"""What ``instrument()`` itself costs: wrapping many functions, and coming and going under load. JSON."""
+"""Measure ``instrument()`` itself: wrapping many functions, and wrapping and unwrapping under load. Prints JSON."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TARGETS: dict[str, Any] = {"flows": ["many.m0:f0"], "tasks": ["many.m1:*", "many
 
 
 def write(folder: Path) -> None:
-    """A package of 50 modules with 100 functions each, and one that imports from them."""
+    """Write a package of 50 modules with 100 functions each, and a module that imports from them."""
     package = folder / "many"
     package.mkdir()
     (package / "__init__.py").write_text("")
@@ -31,26 +31,29 @@ def write(folder: Path) -> None:
 
 
 def wrapping(times: int) -> float:
-    """Milliseconds to wrap 5,000 functions that are imported, by one pattern: the median."""
-    took = []
+    """Return the median milliseconds to wrap 5,000 imported functions with one pattern."""
+    durations = []
     for _ in range(times):
         gc.collect()
-        begun = time.perf_counter()
+        start = time.perf_counter()
         undo = instrument(tasks=["many.*:f*"])
-        took.append(time.perf_counter() - begun)
+        durations.append(time.perf_counter() - start)
         assert len(undo.wrapped) == FUNCTIONS
         undo()
-    return statistics.median(took) * 1000
+    return statistics.median(durations) * 1000
 
 
-def coming_and_going(times: int) -> tuple[int, int, float]:
-    """Under two threads that call: calls, wrong answers, and blocks of memory that one time left behind."""
+def wrap_and_unwrap(times: int) -> tuple[int, int, float]:
+    """Wrap and unwrap while two threads call the functions.
+
+    Return the number of calls, the number of wrong results, and the memory blocks that each repetition leaks.
+    """
     from many import m0, use
 
-    done, calls, wrong = threading.Event(), [0, 0], [0, 0]
+    stop, calls, wrong = threading.Event(), [0, 0], [0, 0]
 
     def serve(number: int) -> None:
-        while not done.is_set():
+        while not stop.is_set():
             wrong[number] += use.call() != 11 or m0.f0(number) != number
             calls[number] += 1
             time.sleep(0)
@@ -66,11 +69,11 @@ def coming_and_going(times: int) -> tuple[int, int, float]:
         with instrument(**TARGETS):
             time.sleep(0.001)
     gc.collect()
-    left = sys.getallocatedblocks() - before
-    done.set()
+    leaked = sys.getallocatedblocks() - before
+    stop.set()
     for thread in threads:
         thread.join()
-    return sum(calls), sum(wrong), left / times
+    return sum(calls), sum(wrong), leaked / times
 
 
 def main() -> None:
@@ -83,13 +86,13 @@ def main() -> None:
         __import__("many.use")
         milliseconds = wrapping(3 if quick else 15)
         times = 100 if quick else 1000
-        _, wrong, left = coming_and_going(times)
+        _, wrong, leaked = wrap_and_unwrap(times)
     print(
         json.dumps(
             {
                 "ms to wrap 5,000 functions (goal: < 500)": round(milliseconds),
                 f"wrong answers while it came and went {times:,} times under load": wrong,
-                "memory blocks that one time left": round(max(0.0, left), 1),
+                "memory blocks that one time left": round(max(0.0, leaked), 1),
             }
         )
     )

@@ -1,6 +1,7 @@
-"""``otelflow_jsonfile`` beside upstream's JSON file exporter: 100,000 spans to a file, in batches of 512. JSON.
+"""Measure ``otelflow_jsonfile`` against upstream's JSON file exporter: 100,000 spans in batches of 512. Prints JSON.
 
-Upstream's is a beta package that pins the SDK: it is no requirement, and is put into a folder for the time of the run.
+Upstream's exporter is a beta package that pins the SDK. So it is not a requirement: the run installs it into a
+temporary folder.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ BATCH = 512
 
 
 def make_spans(number: int) -> Sequence[ReadableSpan]:
-    """Spans as a web service has them: six attributes, and an event on every other one."""
-    kept = InMemorySpanExporter()
+    """Return spans like those of a web service: six attributes each, and an event on every other one."""
+    memory = InMemorySpanExporter()
     provider = TracerProvider(resource=Resource({"service.name": "shop", "host.name": "a"}), shutdown_on_exit=False)
-    provider.add_span_processor(SimpleSpanProcessor(kept))
+    provider.add_span_processor(SimpleSpanProcessor(memory))
     tracer = provider.get_tracer("benchmark", "1.0")
     with tracer.start_as_current_span("root"):
         for count in range(number - 1):
@@ -47,11 +48,11 @@ def make_spans(number: int) -> Sequence[ReadableSpan]:
             with tracer.start_as_current_span("GET /items", attributes=attributes) as span:
                 if count % 2:
                     span.add_event("otelflow.message", {"otelflow.message.text": f"working on {count}"})
-    return kept.get_finished_spans()
+    return memory.get_finished_spans()
 
 
 def exporting(exporter: Any, spans: Sequence[ReadableSpan]) -> Any:
-    """A sample that exports the first ``number`` spans."""
+    """Return a sample that exports the first ``number`` spans."""
 
     def sample(number: int) -> None:
         for start in range(0, number, BATCH):
@@ -60,8 +61,8 @@ def exporting(exporter: Any, spans: Sequence[ReadableSpan]) -> Any:
     return sample
 
 
-class Encoded(SpanExporter):
-    """Upstream's protobuf encoder alone: what ours cannot do without."""
+class ProtobufEncoder(SpanExporter):
+    """Exporter that only runs upstream's protobuf encoder, which otelflow's exporter needs as well."""
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         encode_spans(spans)
@@ -74,35 +75,35 @@ def bytes_a_span(path: Path, exporter: Any, spans: Sequence[ReadableSpan]) -> fl
     return (path.stat().st_size - before) / len(spans)
 
 
-def upstream(folder: str) -> None:
-    """Install upstream's exporter there, of the version that goes with the SDK, and make it importable."""
-    of_sdk = version("opentelemetry-semantic-conventions")
+def install_upstream(folder: str) -> None:
+    """Install upstream's exporter into ``folder``, in the version for the SDK, and make it importable."""
+    beta_version = version("opentelemetry-semantic-conventions")
     names = (
         "opentelemetry-exporter-otlp-json-file",
         "opentelemetry-exporter-otlp-json-common",
         "opentelemetry-proto-json",
     )
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", folder]
-    subprocess.run([*pip, *(f"{name}=={of_sdk}" for name in names)], check=True, stdout=sys.stderr)
+    subprocess.run([*pip, *(f"{name}=={beta_version}" for name in names)], check=True, stdout=sys.stderr)
     sys.path.append(folder)
-    # The namespace packages above it have been imported, and know only the folders of before.
+    # Its parent namespace packages are imported already, and their paths do not have the new folder.
     import opentelemetry.exporter.otlp
 
-    for package, within in (
+    for package, subfolder in (
         (opentelemetry, ""),
         (opentelemetry.exporter, "exporter"),
         (opentelemetry.exporter.otlp, "exporter/otlp"),
     ):
-        package.__path__ = [*package.__path__, f"{folder}/opentelemetry/{within}"]
+        package.__path__ = [*package.__path__, f"{folder}/opentelemetry/{subfolder}"]
 
 
 def main() -> None:
     rounds, number = (2, 5_000) if "--quick" in sys.argv else (5, SPANS)
     spans = make_spans(number)
     with tempfile.TemporaryDirectory() as folder:
-        upstream(f"{folder}/packages")
+        install_upstream(f"{folder}/packages")
         os.environ["OTELFLOW_EXPORTER_JSONFILE_PATH"] = f"{folder}/ours.jsonl"
-        os.environ["OTELFLOW_EXPORTER_JSONFILE_MAX_BYTES"] = "0"  # upstream's does not rotate
+        os.environ["OTELFLOW_EXPORTER_JSONFILE_MAX_BYTES"] = "0"  # upstream's exporter does not rotate
         from opentelemetry.exporter.otlp.json.file import FileSpanExporter
         from otelflow_exporters.jsonfile import JsonFileSpanExporter
 
@@ -110,22 +111,25 @@ def main() -> None:
         exporters = {"ours": JsonFileSpanExporter(), "upstream": FileSpanExporter(paths["upstream"])}
         cases = {
             name: Case(name, exporting(exporter, spans), number)
-            for name, exporter in {"protobuf": Encoded(), **exporters}.items()
+            for name, exporter in {"protobuf": ProtobufEncoder(), **exporters}.items()
         }
         measure(list(cases.values()), rounds)
         print(json.dumps(figures(cases, paths, exporters, spans)))
 
 
 def figures(cases: dict[str, Case], paths: dict[str, Path], exporters: dict[str, Any], spans: Any) -> dict[str, str]:
-    """What was found; a ratio of CPU time by round, and how far it strays."""
-    found = {}
-    for name, what in {"ours": "otelflow_jsonfile", "upstream": "upstream's file exporter"}.items():
+    """Return the results by title: speed and size, and ratios of CPU time with their spread."""
+    results = {}
+    for name, title in {"ours": "otelflow_jsonfile", "upstream": "upstream's file exporter"}.items():
         size = bytes_a_span(paths[name], exporters[name], spans[:5120])
-        found[f"{what}: spans a second, bytes a span"] = f"{round(1 / cases[name].median, -2):,.0f}, {size:.0f}"
-    for name, what in {"upstream": "upstream's file exporter", "protobuf": "upstream's protobuf encoder alone"}.items():
-        middle, stray = ratio(cases["ours"], cases[name])
-        found[f"CPU: otelflow_jsonfile, to {what}"] = f"{middle:.2f} ±{stray:.2f}"
-    return found
+        results[f"{title}: spans a second, bytes a span"] = f"{round(1 / cases[name].median, -2):,.0f}, {size:.0f}"
+    for name, title in {
+        "upstream": "upstream's file exporter",
+        "protobuf": "upstream's protobuf encoder alone",
+    }.items():
+        median, spread = ratio(cases["ours"], cases[name])
+        results[f"CPU: otelflow_jsonfile, to {title}"] = f"{median:.2f} ±{spread:.2f}"
+    return results
 
 
 if __name__ == "__main__":

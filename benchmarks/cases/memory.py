@@ -1,4 +1,4 @@
-"""What stays in memory, in bytes: for a finished task, kept and not kept, and for finished flows. Prints JSON."""
+"""Measure the bytes that stay in memory: for a finished task, kept or not, and for finished flows. Prints JSON."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def flow_of(**config: Any) -> Any:
     return root
 
 
-def kept(make: Callable[[], Any]) -> int:
-    """Bytes in use after ``make`` that were not before, its result still held."""
-    make()
+def retained_bytes(run: Callable[[], Any]) -> int:
+    """Return the bytes that ``run`` leaves in use while its result still exists."""
+    run()
     flow_events.clear_history()
     gc.collect()
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
-    result = make()
+    result = run()
     flow_events.clear_history()
     gc.collect()
     after = tracemalloc.get_traced_memory()[0]
@@ -50,13 +50,13 @@ def main() -> None:
         for _ in range(flows):
             dropping(1).execute()
 
-    few = kept(lambda: dropping(10).execute())
+    few = retained_bytes(lambda: dropping(10).execute())
     print(
         json.dumps(
             {
-                "a finished task, kept": kept(lambda: keeping(tasks).execute()) // tasks,
-                "a finished task, not kept": (kept(lambda: dropping(tasks).execute()) - few) // tasks,
-                f"all of {flows:,} finished flows": kept(run_flows),
+                "a finished task, kept": retained_bytes(lambda: keeping(tasks).execute()) // tasks,
+                "a finished task, not kept": (retained_bytes(lambda: dropping(tasks).execute()) - few) // tasks,
+                f"all of {flows:,} finished flows": retained_bytes(run_flows),
             }
         )
     )

@@ -1,6 +1,6 @@
-"""How long a page of ``otelflow show --html`` with 20,000 spans takes to open, and how it scrolls. JSON.
+"""Measure how fast a page of ``otelflow show --html`` with 20,000 spans opens and scrolls. Prints JSON.
 
-In Debian's chromium without a graphics card: frames come from software, and are no faster than in anyone's browser.
+It runs in Debian's chromium without a graphics card: software renders the frames, so a user's browser is not slower.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ SCROLLED = """(frames) => new Promise(done => {
 
 
 def spans(parent_of: Any) -> Sequence[Span]:
-    """A run whose spans have attributes, and each tenth of them a message."""
+    """Return the spans of a run. All have attributes, and every tenth has a message."""
 
     def span(number: int) -> Span:
-        begin = START + number * SECOND // 100
-        message = Event("otelflow.message", begin, {"otelflow.message.text": f"{number} rows"})
+        start = START + number * SECOND // 100
+        message = Event("otelflow.message", start, {"otelflow.message.text": f"{number} rows"})
         return Span(
             f"{1:032x}",
             f"{number:016x}",
             None if number == 1 else f"{parent_of(number):016x}",
             f"step {number}",
-            begin,
-            begin + (SPANS - number + 1) * SECOND // 50,
+            start,
+            start + (SPANS - number + 1) * SECOND // 50,
             attributes={"otelflow.kind": "task", "rows": number, "table": "orders", "customer": f"A-{number}"},
             events=[message] if number % 10 == 0 else [],
             resource={"service.name": "nightly"},
@@ -57,28 +57,28 @@ def spans(parent_of: Any) -> Sequence[Span]:
     return [span(number) for number in range(1, SPANS + 1)]
 
 
-def measured(page: Any, address: str, frames: int) -> tuple[float, float, float]:
-    """Milliseconds until it is drawn; of a frame while scrolling through all rows, median and 99th percentile."""
+def measure_page(page: Any, address: str, frames: int) -> tuple[float, float, float]:
+    """Return milliseconds: until the page is drawn, and of a frame while scrolling, median and 99th percentile."""
     page.goto(address)
     page.wait_for_selector("#waterfall .row")
     opened = page.evaluate(OPENED)
     page.click("#expand-all")
-    lasted = page.evaluate(SCROLLED, frames)
-    return opened, statistics.median(lasted), statistics.quantiles(lasted, n=100)[98]
+    durations = page.evaluate(SCROLLED, frames)
+    return opened, statistics.median(durations), statistics.quantiles(durations, n=100)[98]
 
 
 def main() -> None:
     times, frames = (1, 60) if "--quick" in sys.argv else (5, 600)
     runs = {"siblings": lambda number: 1, "in a tree": lambda number: number // 4 + (number < 4)}
     figures: dict[str, str] = {}
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         for name, parent_of in runs.items():
             path = Path(folder, "run.html")
             with path.open("w", encoding="utf-8") as out:
                 write_page(spans(parent_of), out)
-            found = [measured(browser.new_page(), path.as_uri(), frames) for _ in range(times)]
-            opened, median, slowest = (statistics.median(one) for one in zip(*found, strict=True))
+            measurements = [measure_page(browser.new_page(), path.as_uri(), frames) for _ in range(times)]
+            opened, median, slowest = (statistics.median(values) for values in zip(*measurements, strict=True))
             figures[f"{SPANS:,} spans {name}: seconds to open (goal: < 2)"] = f"{opened / 1000:.2f}"
             figures[f"{SPANS:,} spans {name}: ms a frame while scrolling, median and 99 %"] = (
                 f"{median:.0f}, {slowest:.0f}"

@@ -1,6 +1,7 @@
-"""One peer's decorated function beside the span by hand, in the peer's own environment: ``peer_cases.py NAME``. JSON.
+"""Measure a peer's decorated function against the span by hand: ``peer_cases.py NAME``. Prints JSON.
 
-Each peer is set up as its documentation says, to record, with an exporter that does nothing behind a batch processor.
+It runs in the peer's own environment. Each peer is set up as its documentation says, to record, with a batch processor
+and an exporter that does nothing.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ def logfire() -> Sample:
     import logfire
 
     logfire.configure(
-        send_to_logfire=False, console=False, additional_span_processors=[by_hand.batches(by_hand.nowhere())]
+        send_to_logfire=False,
+        console=False,
+        additional_span_processors=[by_hand.batch_processor(by_hand.null_exporter())],
     )
     step = logfire.instrument("add")(add)
 
@@ -59,7 +62,9 @@ def traceloop_sdk() -> Sample:
     from traceloop.sdk import Traceloop
     from traceloop.sdk.decorators import task, workflow
 
-    Traceloop.init(processor=by_hand.batches(by_hand.nowhere()), telemetry_enabled=False, instruments=set())
+    Traceloop.init(
+        processor=by_hand.batch_processor(by_hand.null_exporter()), telemetry_enabled=False, instruments=set()
+    )
     step = task(name="add")(add)
     return workflow(name="root")(lambda number: calls(step, number))  # type: ignore[no-any-return]
 
@@ -69,8 +74,8 @@ def langfuse() -> Sample:
     from opentelemetry.sdk.trace import TracerProvider
 
     keys = {"public_key": "pk-1", "secret_key": "sk-1", "base_url": "http://127.0.0.1:9"}
-    made = Langfuse(**keys, tracer_provider=TracerProvider(), span_exporter=by_hand.nowhere())  # type: ignore[arg-type]
-    assert made.api
+    client = Langfuse(**keys, tracer_provider=TracerProvider(), span_exporter=by_hand.null_exporter())  # type: ignore[arg-type]
+    assert client.api
     step = observe(name="add")(add)
     return observe(name="root")(lambda number: calls(step, number))  # type: ignore[no-any-return]
 
@@ -85,7 +90,7 @@ def mlflow_skinny() -> Sample:
     root = mlflow.trace(name="root")(lambda number: calls(step, number))
     root(1)
     for processor in provider.get()._active_span_processor._span_processors:
-        processor._batch_processor._exporter = by_hand.nowhere()  # its own would send to nobody
+        processor._batch_processor._exporter = by_hand.null_exporter()  # its own exporter would try to send
     return root  # type: ignore[no-any-return]
 
 
@@ -100,20 +105,22 @@ PEERS = {
 
 def main() -> None:
     name, quick = sys.argv[1], "--quick" in sys.argv
-    theirs = PEERS[name]()
+    sample = PEERS[name]()
     rounds, number = (5, 50) if quick else (31, 200)
-    by_hand.tracer = by_hand.provider_for("recording", by_hand.batches(by_hand.nowhere())).get_tracer("benchmark")
+    by_hand.tracer = by_hand.provider_for("recording", by_hand.batch_processor(by_hand.null_exporter())).get_tracer(
+        "benchmark"
+    )
 
     def root(number: int) -> None:
         with by_hand.tracer.start_as_current_span("root"):
             calls(by_hand.add, number)
 
-    mine = Case(name, theirs, 5 if name == "osbot-utils" else number)
+    peer = Case(name, sample, 5 if name == "osbot-utils" else number)
     hand = Case("by hand", root, number)
-    measure([mine, hand], rounds)
+    measure([peer, hand], rounds)
     from importlib.metadata import version
 
-    print(json.dumps({**row(f"{name} {version(name)}", mine, hand)}))
+    print(json.dumps({**row(f"{name} {version(name)}", peer, hand)}))
 
 
 if __name__ == "__main__":

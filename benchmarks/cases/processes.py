@@ -1,4 +1,4 @@
-"""A task in 4 processes at once, each beside the span by hand in the same process. Prints JSON."""
+"""Measure a task in 4 concurrent processes, each against the span by hand in the same process. Prints JSON."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ PROCESSES = 4
 def main() -> None:
     command = [sys.executable, "cases.py", "recording", "task", "task + message"]
     command += ["--quick"] if "--quick" in sys.argv else []
-    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(PROCESSES)]
-    found: list[list[dict[str, Any]]] = [json.loads(each.communicate()[0])["rows"] for each in running]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(PROCESSES)]
+    results: list[list[dict[str, Any]]] = [json.loads(process.communicate()[0])["rows"] for process in processes]
     rows = []
-    for same in zip(*found, strict=True):
-        ratios = [row["ratio"] for row in same]
+    for case_rows in zip(*results, strict=True):
+        ratios = [row["ratio"] for row in case_rows]
         rows.append(
             {
-                "name": same[0]["name"],
-                "micros": round(statistics.median(row["micros"] for row in same), 2),
+                "name": case_rows[0]["name"],
+                "micros": round(statistics.median(row["micros"] for row in case_rows), 2),
                 "ratio": round(statistics.median(ratios), 3),
                 "spread": round((max(ratios) - min(ratios)) / 2, 3),
             }

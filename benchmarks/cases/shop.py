@@ -1,7 +1,7 @@
-"""The example shop under load: bare, with spans by hand, and with otelflow by configuration, in one run. JSON.
+"""Measure the example shop under load: bare, with spans by hand, and with otelflow by configuration. Prints JSON.
 
-Three servers run at the same time, each with a database of its own; rounds of orders go to one after another, in an
-order that changes. Spans go to a receiver on loopback. Throughput is compared within each round.
+The servers run at the same time, each with its own database. They get rounds of orders one after another, in a random
+sequence. Spans go to a receiver on loopback. Throughput is compared within each round.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ VARIANTS: dict[str, list[str]] = {
         "otelflow.cli",
         "run",
         "--config",
-        "SAME",
+        "CONFIG",
         "--",
         sys.executable,
         *UVICORN,
@@ -44,28 +44,31 @@ VARIANTS: dict[str, list[str]] = {
 
 
 def same_spans(folder: Path) -> str:
-    """The example's configuration without the task that nearly always leaves no span: by hand is none for it."""
+    """Write the example's configuration without the task that rarely has a span: the variant by hand has none for it.
+
+    Return the path of the file.
+    """
     tables = (EXAMPLE / "otelflow.toml").read_text().split("[[")
-    made = folder / "same.toml"
-    made.write_text("[[".join(table for table in tables if "shop.stock:available" not in table))
-    return str(made)
+    path = folder / "same.toml"
+    path.write_text("[[".join(table for table in tables if "shop.stock:available" not in table))
+    return str(path)
 
 
-_given: set[int] = set()
+_used_ports: set[int] = set()
 
 
 def free_port() -> int:
-    """One that this function has not given before: who asked for it may not listen yet."""
+    """Return a port that this function has not returned before: the server of an earlier one may not listen yet."""
     while True:
-        with socket.create_server(("127.0.0.1", 0)) as bound:
-            port = int(bound.getsockname()[1])
-        if port not in _given:
-            _given.add(port)
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = int(server.getsockname()[1])
+        if port not in _used_ports:
+            _used_ports.add(port)
             return port
 
 
-async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """A receiver that accepts all and keeps nothing."""
+async def accept_requests(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Accept every request, and discard its body."""
     try:
         while True:
             head = await reader.readuntil(b"\r\n\r\n")
@@ -77,7 +80,7 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 
 class Server:
-    """One variant of the shop, in a process."""
+    """One variant of the shop, in a separate process."""
 
     def __init__(self, name: str, folder: Path, prices: int, receiver: int) -> None:
         self.port = free_port()
@@ -89,21 +92,21 @@ class Server:
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{receiver}",
             "OTEL_SERVICE_NAME": "shop",
         }
-        given = {"PORT": str(self.port), "SAME": same_spans(folder)}
-        words = [given.get(word, word) for word in VARIANTS[name]]
-        self.process = subprocess.Popen([sys.executable, *words], cwd=EXAMPLE, env={**environment(), **settings})
+        values = {"PORT": str(self.port), "CONFIG": same_spans(folder)}
+        arguments = [values.get(word, word) for word in VARIANTS[name]]
+        self.process = subprocess.Popen([sys.executable, *arguments], cwd=EXAMPLE, env={**environment(), **settings})
 
     async def round(self, number: int) -> tuple[float, list[float]]:
-        """Orders a second, and the seconds of each."""
-        todo = iter(range(number))
-        took: list[float] = []
-        begun = time.perf_counter()
-        await asyncio.gather(*(self._client(todo, took) for _ in range(CLIENTS)))
-        return number / (time.perf_counter() - begun), took
+        """Send orders; return orders a second, and the seconds of each order."""
+        orders = iter(range(number))
+        durations: list[float] = []
+        start = time.perf_counter()
+        await asyncio.gather(*(self._client(orders, durations) for _ in range(CLIENTS)))
+        return number / (time.perf_counter() - start), durations
 
-    async def _client(self, todo: Any, took: list[float]) -> None:
+    async def _client(self, orders: Any, durations: list[float]) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        for _ in todo:
+        for _ in orders:
             self._orders += 1
             customer = {"name": "Ada", "tier": "gold"}
             order = {
@@ -115,14 +118,14 @@ class Server:
             head = (
                 f"POST /orders HTTP/1.1\r\nHost: shop\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
             )
-            begun = time.perf_counter()
+            start = time.perf_counter()
             writer.write(head.encode() + b"\r\n\r\n" + body)
-            answered = await reader.readuntil(b"\r\n\r\n")
-            length = next(line for line in answered.lower().split(b"\r\n") if line.startswith(b"content-length"))
+            response = await reader.readuntil(b"\r\n\r\n")
+            length = next(line for line in response.lower().split(b"\r\n") if line.startswith(b"content-length"))
             await reader.readexactly(int(length.partition(b":")[2]))
-            took.append(time.perf_counter() - begun)
-            if not answered.startswith(b"HTTP/1.1 201"):
-                raise RuntimeError(f"{self._name} answered {answered[:60]!r}")
+            durations.append(time.perf_counter() - start)
+            if not response.startswith(b"HTTP/1.1 201"):
+                raise RuntimeError(f"{self._name} answered {response[:60]!r}")
         writer.close()
 
 
@@ -130,7 +133,7 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("OTEL")}
 
 
-async def ready(port: int) -> None:
+async def wait_until_ready(port: int) -> None:
     """Wait until something listens."""
     for _ in range(300):
         try:
@@ -144,7 +147,7 @@ async def ready(port: int) -> None:
 
 
 async def measure(folder: Path, rounds: int, number: int) -> dict[str, Any]:
-    receiver = await asyncio.start_server(answer, "127.0.0.1", 0)
+    receiver = await asyncio.start_server(accept_requests, "127.0.0.1", 0)
     prices = free_port()
     processes = [
         subprocess.Popen([sys.executable, *UVICORN, str(prices), "prices.app:app"], cwd=EXAMPLE, env=environment())
@@ -153,32 +156,32 @@ async def measure(folder: Path, rounds: int, number: int) -> dict[str, Any]:
         servers = {name: Server(name, folder, prices, receiver.sockets[0].getsockname()[1]) for name in VARIANTS}
         processes += [server.process for server in servers.values()]
         for port in (prices, *(server.port for server in servers.values())):
-            await ready(port)
+            await wait_until_ready(port)
         rates: dict[str, list[float]] = {name: [] for name in VARIANTS}
-        took: dict[str, list[float]] = {name: [] for name in VARIANTS}
-        for turn in range(-1, rounds):  # the first is to warm up
+        durations: dict[str, list[float]] = {name: [] for name in VARIANTS}
+        for turn in range(-1, rounds):  # the first round is for warming up
             for name in random.sample(list(VARIANTS), len(VARIANTS)):
                 rate, seconds = await servers[name].round(number)
                 if turn >= 0:
                     rates[name].append(rate)
-                    took[name] += seconds
+                    durations[name] += seconds
     finally:
         for process in processes:
             process.send_signal(signal.SIGINT)
         for process in processes:
             await asyncio.to_thread(process.wait, 30)
         receiver.close()
-    return report(rates, took)
+    return report(rates, durations)
 
 
-def report(rates: dict[str, list[float]], took: dict[str, list[float]]) -> dict[str, Any]:
-    def against(one: str, other: str) -> str:
-        ratios = [a / b for a, b in zip(rates[one], rates[other], strict=True)]
+def report(rates: dict[str, list[float]], durations: dict[str, list[float]]) -> dict[str, Any]:
+    def against(variant: str, base: str) -> str:
+        ratios = [rate / base_rate for rate, base_rate in zip(rates[variant], rates[base], strict=True)]
         low, _, high = statistics.quantiles(ratios, n=4)
         return f"{statistics.median(ratios):.2f} ±{(high - low) / 2:.2f}"
 
     def p99(name: str) -> float:
-        return statistics.quantiles(took[name], n=100)[-1]
+        return statistics.quantiles(durations[name], n=100)[-1]
 
     return {
         "throughput: otelflow by configuration, to spans by hand (goal: >= 0.97)": against("otelflow", "by hand"),

@@ -1,7 +1,7 @@
-"""The example shop with the spans that its ``otelflow.toml`` gives, written by hand: ``shop_by_hand.py PORT``.
+"""Run the example shop with the spans of its ``otelflow.toml`` written by hand: ``shop_by_hand.py PORT``.
 
-Written as one would in the service: the decorator form of OpenTelemetry's own context manager, the SDK's own batch
-processor and exporter. Same names, same attributes.
+The code is as in a real service: OpenTelemetry's own context manager, the SDK's own batch processor and exporter. Names
+and attributes are the same.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ tracer = trace.get_tracer("shop")
 numbers = itertools.count()
 
 
-def facts(kind: str, name: str, function: Any, **more: Any) -> dict[str, Any]:
+def span_attributes(kind: str, name: str, function: Any, **more: Any) -> dict[str, Any]:
     return {
         "otelflow.kind": kind,
         f"otelflow.{kind}.name": name,
@@ -45,7 +45,7 @@ place, quote, reserve, send_receipt = orders.OrderService.place, prices.quote, s
 
 @functools.wraps(place)
 async def traced_place(self: Any, order: Any) -> Any:
-    with tracer.start_as_current_span("place order", attributes=facts("flow", "place order", place)) as span:
+    with tracer.start_as_current_span("place order", attributes=span_attributes("flow", "place order", place)) as span:
         span.set_attribute("order.id", order.id)
         span.set_attribute("customer.tier", order.customer.tier)
         placed = await place(self, order)
@@ -55,7 +55,7 @@ async def traced_place(self: Any, order: Any) -> Any:
 
 @functools.wraps(quote)
 async def traced_quote(client: Any, sku: str) -> int:
-    with tracer.start_as_current_span("quote", attributes=facts("task", "quote", quote)) as span:
+    with tracer.start_as_current_span("quote", attributes=span_attributes("task", "quote", quote)) as span:
         span.set_attribute("item.sku", sku)
         cents = await quote(client, sku)
         span.set_attribute("otelflow.status", "completed")
@@ -64,7 +64,7 @@ async def traced_quote(client: Any, sku: str) -> int:
 
 @functools.wraps(reserve)
 def traced_reserve(session: Any, sku: str, quantity: int) -> None:
-    with tracer.start_as_current_span("reserve", attributes=facts("task", "reserve", reserve)) as span:
+    with tracer.start_as_current_span("reserve", attributes=span_attributes("task", "reserve", reserve)) as span:
         span.set_attribute("item.sku", sku)
         span.set_attribute("item.quantity", quantity)
         reserve(session, sku, quantity)
@@ -73,7 +73,9 @@ def traced_reserve(session: Any, sku: str, quantity: int) -> None:
 
 @functools.wraps(send_receipt)
 def traced_receipt(database: Any, order_id: str, recipient: str) -> None:
-    with tracer.start_as_current_span("send receipt", attributes=facts("flow", "send receipt", send_receipt)) as span:
+    with tracer.start_as_current_span(
+        "send receipt", attributes=span_attributes("flow", "send receipt", send_receipt)
+    ) as span:
         span.set_attribute("order.id", order_id)
         send_receipt(database, order_id, recipient)
         span.set_attribute("otelflow.status", "completed")

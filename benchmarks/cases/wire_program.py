@@ -1,6 +1,6 @@
-"""A program that makes spans and sends them, with otelflow or by hand: ``wire_program.py WHO SPANS``.
+"""Record spans and send them, with otelflow or by hand: ``wire_program.py VARIANT SPANS``.
 
-Prints what it cost of its own process, in yardsticks a span: the whole way, and the exporter's part alone.
+The program prints the CPU cost of its own process, in yardsticks a span: in total, and of the exporter alone.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from harness import yardstick
 from opentelemetry import trace
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 
-IN_FLOW = 50
-"""Spans of one flow."""
+SPANS_PER_FLOW = 50
+"""Spans of one flow, its root included."""
 
 Work = Callable[[int], None]
-"""Makes so many flows of spans."""
+"""Runs the given number of flows."""
 
 
 def otelflow() -> tuple[Work, Callable[[], None]]:
@@ -37,7 +37,7 @@ def otelflow() -> tuple[Work, Callable[[], None]]:
 
     @flow(name="root", flow_config=FlowRunConfig(capture_output=False))
     def root() -> None:
-        for x in range(IN_FLOW - 1):
+        for x in range(SPANS_PER_FLOW - 1):
             add(x)
 
     def work(flows: int) -> None:
@@ -48,8 +48,8 @@ def otelflow() -> tuple[Work, Callable[[], None]]:
 
 
 def by_hand() -> tuple[Work, Callable[[], None]]:
-    """The SDK's batch processor, with a queue that holds all: of its usual one most would be lost."""
-    from by_hand import OF_FLOW, add, tracer
+    """Use the SDK's batch processor, with a queue for all spans: with the default size, most would be lost."""
+    from by_hand import FLOW_ATTRIBUTES, add, tracer
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
@@ -62,15 +62,15 @@ def by_hand() -> tuple[Work, Callable[[], None]]:
 
     def work(flows: int) -> None:
         for _ in range(flows):
-            with tracer.start_as_current_span("root", attributes=OF_FLOW):
-                for x in range(IN_FLOW - 1):
+            with tracer.start_as_current_span("root", attributes=FLOW_ATTRIBUTES):
+                for x in range(SPANS_PER_FLOW - 1):
                     add(x)
 
     return work, lambda: provider.force_flush(120_000) and None
 
 
-class Keep(SpanProcessor):
-    """Keeps the spans that ended, so that they can be handed to the exporter once more."""
+class CollectSpans(SpanProcessor):
+    """Span processor that collects ended spans, so that they can be exported again."""
 
     def __init__(self) -> None:
         self.spans: list[Any] = []
@@ -80,7 +80,7 @@ class Keep(SpanProcessor):
 
 
 def cost(work: Callable[[], None], spans: int) -> tuple[float, float]:
-    """What ``work`` costs this process, in yardsticks a span; and the yardstick, in seconds."""
+    """Return the CPU cost of ``work`` in this process, in yardsticks a span; and the yardstick, in seconds."""
     before = [yardstick() for _ in range(7)]
     start = time.process_time()
     work()
@@ -89,7 +89,7 @@ def cost(work: Callable[[], None], spans: int) -> tuple[float, float]:
     return seconds / yard / spans, yard
 
 
-def sent_again(spans: list[Any], flush: Callable[[], None]) -> None:
+def send_again(spans: list[Any], flush: Callable[[], None]) -> None:
     on_end = trace.get_tracer_provider()._active_span_processor._span_processors[0].on_end  # type: ignore[attr-defined]
     for span in spans:
         on_end(span)
@@ -97,25 +97,25 @@ def sent_again(spans: list[Any], flush: Callable[[], None]) -> None:
 
 
 def main() -> None:
-    who, spans = sys.argv[1], int(sys.argv[2])
-    work, flush = {"otelflow": otelflow, "by-hand": by_hand}[who]()
+    variant, spans = sys.argv[1], int(sys.argv[2])
+    work, flush = {"otelflow": otelflow, "by-hand": by_hand}[variant]()
     if "--burst" not in sys.argv:
         work(1)
     flush()
 
-    def all_of_it() -> None:
-        work(spans // IN_FLOW)
+    def record_and_send() -> None:
+        work(spans // SPANS_PER_FLOW)
         flush()
 
-    whole, yard = cost(all_of_it, spans)
-    made: dict[str, float] = {"whole": whole, "yard": yard}
+    total, yard = cost(record_and_send, spans)
+    results: dict[str, float] = {"total": total, "yard": yard}
     if "--burst" not in sys.argv:
-        keep = Keep()
-        trace.get_tracer_provider().add_span_processor(keep)  # type: ignore[attr-defined]
-        work(spans // IN_FLOW)
+        collector = CollectSpans()
+        trace.get_tracer_provider().add_span_processor(collector)  # type: ignore[attr-defined]
+        work(spans // SPANS_PER_FLOW)
         flush()
-        made["exporter"] = cost(lambda: sent_again(keep.spans, flush), spans)[0]
-    print(json.dumps(made))
+        results["exporter"] = cost(lambda: send_again(collector.spans, flush), spans)[0]
+    print(json.dumps(results))
 
 
 if __name__ == "__main__":

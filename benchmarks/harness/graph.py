@@ -1,4 +1,4 @@
-"""The graph in the README: bars of what telemetry costs, as SVG that can be read on a light and on a dark page."""
+"""Draw the graph in the README: bars with the cost of telemetry, as SVG for light and dark pages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 TITLES = {"sampled-out": "sampled out", "no-sdk": "no SDK", "wire": "end to end"}
 WIDTH, LEFT, RIGHT, BAR, GAP, TOP = 760, 250, 60, 16, 6, 46
-LEAST, MOST = 0.04, 1000.0
+MIN_RATIO, MAX_RATIO = 0.04, 1000.0
 STYLE = """
 text { font: 12px system-ui, sans-serif; fill: #1f2328 }
 .muted { fill: #59636e } .title { font-weight: 600 }
@@ -23,23 +23,26 @@ text { font: 12px system-ui, sans-serif; fill: #1f2328 }
 
 
 def _x(ratio: float) -> float:
-    """Where a ratio is, on a logarithmic scale."""
-    share = (log10(min(max(ratio, LEAST), MOST)) - log10(LEAST)) / (log10(MOST) - log10(LEAST))
+    """Return the x coordinate of a ratio, on a logarithmic scale."""
+    position = log10(min(max(ratio, MIN_RATIO), MAX_RATIO)) - log10(MIN_RATIO)
+    share = position / (log10(MAX_RATIO) - log10(MIN_RATIO))
     return LEFT + share * (WIDTH - LEFT - RIGHT)
 
 
 def _scale(bottom: int) -> list[str]:
-    made = []
+    elements = []
     for ratio in (0.1, 1, 10, 100, 1000):
         kind = "one" if ratio == 1 else "grid"
-        made.append(f'<line class="{kind}" x1="{_x(ratio):.0f}" x2="{_x(ratio):.0f}" y1="{TOP - 8}" y2="{bottom}"/>')
+        elements.append(
+            f'<line class="{kind}" x1="{_x(ratio):.0f}" x2="{_x(ratio):.0f}" y1="{TOP - 8}" y2="{bottom}"/>'
+        )
         label = "by hand" if ratio == 1 else f"{ratio:g}×"
-        made.append(f'<text class="muted" x="{_x(ratio):.0f}" y="{TOP - 14}" text-anchor="middle">{label}</text>')
-    return made
+        elements.append(f'<text class="muted" x="{_x(ratio):.0f}" y="{TOP - 14}" text-anchor="middle">{label}</text>')
+    return elements
 
 
 def _bar(group: str, row: dict[str, Any], y: int) -> list[str]:
-    """A bar from the line of what is written by hand: to the left where it costs less, to the right where more."""
+    """Return a bar from the line of the span by hand: to the left if the row costs less, to the right if more."""
     name, ratio = row["name"], row["ratio"]
     kind = "peer" if group == "peers" else "hand" if name in ("by hand", "the SDK's minimal form") else "ours"
     label = f"{name}, {TITLES[group]}" if group in TITLES else name
@@ -53,17 +56,17 @@ def _bar(group: str, row: dict[str, Any], y: int) -> list[str]:
     ]
 
 
-def drawn(groups: dict[str, list[dict[str, Any]]]) -> str:
-    """The graph of rows by group."""
-    made, y = [], TOP
+def draw(groups: dict[str, list[dict[str, Any]]]) -> str:
+    """Return the graph of the rows of each group as SVG."""
+    elements, y = [], TOP
     for group, rows in groups.items():
         for row in rows:
             if row["name"] == "by hand":  # the line in the middle
                 continue
-            made += _bar(group, row, y)
+            elements += _bar(group, row, y)
             y += BAR + GAP
         y += GAP
     title = "CPU of a span, to the same span written by hand, logarithmic"
-    parts = [f"<style>{STYLE}</style>", f'<text class="title" x="{LEFT}" y="16">{title}</text>', *_scale(y), *made]
+    parts = [f"<style>{STYLE}</style>", f'<text class="title" x="{LEFT}" y="16">{title}</text>', *_scale(y), *elements]
     size = f'width="{WIDTH}" height="{y + 8}" viewBox="0 0 {WIDTH} {y + 8}"'
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">\n' + "\n".join(parts) + "\n</svg>\n"

@@ -1,4 +1,4 @@
-"""The tables made of ``results.json``: ``RESULTS.md``, the part of it that the README shows, and the terminal's."""
+"""Generate tables from ``results.json``: ``RESULTS.md``, the README's part of it, and the terminal's output."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ GROUPS = {
     "page": "One page",
     "jsonfile": "100,000 spans to a file of OTLP JSON lines",
 }
-"""Every group of rows, in the order of the page."""
+"""The title of each group of rows, in the order of the page."""
 
 GOALS = {
     "recording": {
@@ -56,7 +56,7 @@ GOALS = {
     },
     "import": {"otelflow over api + wrapt": 1.2},
 }
-"""At most so much of what is written by hand."""
+"""The largest ratio to the span by hand that is the goal of a row."""
 
 SHOWN = {
     "recording": (
@@ -68,22 +68,22 @@ SHOWN = {
     "peers": None,
     "wire": ("OTLP/HTTP", "OTLP/gRPC"),
 }
-"""What the README and its graph show; None for all rows of a group."""
+"""The rows that the README and its graph show, by group; None for all rows."""
 
 
 def load() -> dict[str, Any]:
-    """What was measured last, by group."""
-    made: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-    return made
+    """Return the last results, by group."""
+    results: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    return results
 
 
-def shown(results: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """The rows for the README, by group."""
-    found = {}
+def readme_rows(results: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Return the rows for the README, by group."""
+    groups = {}
     for group, names in SHOWN.items():
         rows = results.get(group, {}).get("rows", [])
-        found[group] = [row for row in rows if (names is None or row["name"] in names) and "ratio" in row]
-    return {group: rows for group, rows in found.items() if rows}
+        groups[group] = [row for row in rows if (names is None or row["name"] in names) and "ratio" in row]
+    return {group: rows for group, rows in groups.items() if rows}
 
 
 def _line(group: str, row: dict[str, Any]) -> str:
@@ -91,8 +91,8 @@ def _line(group: str, row: dict[str, Any]) -> str:
         return f"| {row['name']} | {row.get('value', row.get('skipped'))} | | | |"
     goal = GOALS.get(group, {}).get(row["name"])
     micros = f"{row['micros']:,.2f}" if "micros" in row else ""
-    told = "" if goal is None else f"<= {goal}" + ("" if row["ratio"] <= goal else " (missed)")
-    return f"| {row['name']} | {micros} | {row['ratio']:.2f} | ±{row['spread']:.2f} | {told} |"
+    goal_text = "" if goal is None else f"<= {goal}" + ("" if row["ratio"] <= goal else " (missed)")
+    return f"| {row['name']} | {micros} | {row['ratio']:.2f} | ±{row['spread']:.2f} | {goal_text} |"
 
 
 def _rows(group: str, rows: list[dict[str, Any]]) -> list[str]:
@@ -105,19 +105,20 @@ def _values(group: str, values: dict[str, Any]) -> list[str]:
 
 
 def tables(results: dict[str, Any]) -> str:
-    """All groups, as Markdown."""
+    """Return the tables of all groups, as Markdown."""
     parts = []
     for group in GROUPS:
-        found = results.get(group)
-        if found:
-            parts.append("\n".join(_rows(group, found["rows"]) if "rows" in found else _values(group, found["values"])))
+        result = results.get(group)
+        if result:
+            lines = _rows(group, result["rows"]) if "rows" in result else _values(group, result["values"])
+            parts.append("\n".join(lines))
     return "\n\n".join(parts)
 
 
 def machines(results: dict[str, Any]) -> str:
-    """What it was measured on."""
-    found = sorted({result["on"] for result in results.values()})
-    return "\n".join(f"Measured on {machine}." for machine in found)
+    """Return a line for each machine that the results come from."""
+    names = sorted({result["on"] for result in results.values()})
+    return "\n".join(f"Measured on {name}." for name in names)
 
 
 ABOUT = """\
@@ -130,10 +131,10 @@ machine: [INSTRUCTIONS.md](INSTRUCTIONS.md).
 
 
 def page(results: dict[str, Any]) -> str:
-    """All of ``RESULTS.md``."""
+    """Return the text of ``RESULTS.md``."""
     return f"# Results of `make bench`\n\n{ABOUT}\n{tables(results)}\n\n{machines(results)}\n"
 
 
 def readme(results: dict[str, Any]) -> str:
-    """The table in the README."""
-    return "\n\n".join("\n".join(_rows(group, rows)) for group, rows in shown(results).items())
+    """Return the table in the README."""
+    return "\n\n".join("\n".join(_rows(group, rows)) for group, rows in readme_rows(results).items())

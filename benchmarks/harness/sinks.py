@@ -1,6 +1,6 @@
-"""Receivers of OTLP in a process of their own, over HTTP and gRPC, that count spans and do nothing else.
+"""Run OTLP receivers for HTTP and gRPC in a separate process. They only count spans.
 
-Prints its endpoints as JSON; for each line that it reads, prints how many spans came since the last one.
+The process prints its endpoints as JSON. For each line that it reads, it prints how many spans arrived since the last.
 """
 
 from __future__ import annotations
@@ -20,20 +20,22 @@ SERVICE = "opentelemetry.proto.collector.trace.v1.TraceService"
 
 
 class Counter:
-    """How many spans came, whatever thread they came on."""
+    """A thread-safe counter of received spans."""
 
     def __init__(self) -> None:
         from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-        self._read, self._lock, self._spans = ExportTraceServiceRequest.FromString, Lock(), 0
+        self._parse, self._lock, self._spans = ExportTraceServiceRequest.FromString, Lock(), 0
 
-    def take(self, body: bytes) -> None:
-        request = self._read(body)
+    def add(self, body: bytes) -> None:
+        """Add the spans of a request."""
+        request = self._parse(body)
         number = sum(len(scope.spans) for resource in request.resource_spans for scope in resource.scope_spans)
         with self._lock:
             self._spans += number
 
-    def taken(self) -> int:
+    def reset(self) -> int:
+        """Return the number of spans since the last call, and start from 0."""
         with self._lock:
             number, self._spans = self._spans, 0
         return number
@@ -45,7 +47,7 @@ def http_sink(counter: Counter) -> ThreadingHTTPServer:
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            counter.take(gzip.decompress(body) if self.headers["Content-Encoding"] == "gzip" else body)
+            counter.add(gzip.decompress(body) if self.headers["Content-Encoding"] == "gzip" else body)
             self.send_response(200)
             self.send_header("Content-Type", "application/x-protobuf")
             self.send_header("Content-Length", "0")
@@ -61,7 +63,7 @@ def grpc_sink(counter: Counter) -> tuple[Any, int]:
     import grpc
 
     def export(body: bytes, _: Any) -> bytes:
-        counter.take(body)
+        counter.add(body)
         return b""
 
     server = grpc.server(ThreadPoolExecutor(4))
@@ -73,24 +75,24 @@ def grpc_sink(counter: Counter) -> tuple[Any, int]:
 
 
 class Sinks:
-    """The process, seen from outside."""
+    """The process with the receivers."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
-        self._asked, self._answers = process.stdin, process.stdout
-        self.endpoints: dict[str, str] = json.loads(self._answers.readline())
+        self._stdin, self._stdout = process.stdin, process.stdout
+        self.endpoints: dict[str, str] = json.loads(self._stdout.readline())
 
-    def taken(self) -> int:
-        """Spans since the last time."""
-        self._asked.write("\n")
-        self._asked.flush()
-        return int(self._answers.readline())
+    def received(self) -> int:
+        """Return the number of spans that arrived since the last call."""
+        self._stdin.write("\n")
+        self._stdin.flush()
+        return int(self._stdout.readline())
 
 
 @contextlib.contextmanager
 def running() -> Iterator[Sinks]:
-    """Both receivers, for as long as the block runs."""
+    """Run both receivers within the block."""
     command = [sys.executable, __file__]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         yield Sinks(process)
@@ -100,18 +102,18 @@ def running() -> Iterator[Sinks]:
 
 def main() -> None:
     counter = Counter()
-    over_http = http_sink(counter)
-    over_grpc, port = grpc_sink(counter)
-    Thread(target=over_http.serve_forever, daemon=True).start()
+    http_server = http_sink(counter)
+    grpc_server, port = grpc_sink(counter)
+    Thread(target=http_server.serve_forever, daemon=True).start()
     endpoints = {
-        "http/protobuf": f"http://127.0.0.1:{over_http.server_port}",
+        "http/protobuf": f"http://127.0.0.1:{http_server.server_port}",
         "grpc": f"http://127.0.0.1:{port}",
     }
     print(json.dumps(endpoints), flush=True)
     for _ in sys.stdin:
-        print(counter.taken(), flush=True)
-    over_grpc.stop(0)
-    over_http.shutdown()
+        print(counter.reset(), flush=True)
+    grpc_server.stop(0)
+    http_server.shutdown()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What can be told about an endpoint before anything is sent: protocol, URL, TLS files, headers, proxy, limits."""
+"""Check an endpoint's settings before anything is sent: protocol, URL, TLS files, headers, proxy, limits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from otelflow._secrets.urls import redacted_url
 __all__ = ["OPTION", "check_endpoint_settings", "path_advice", "proxy_of", "swap_advice"]
 
 OPTION = "--endpoint"
-"""Source of an endpoint that the command's option gives."""
+"""Source of an endpoint that comes from the command's option."""
 
 PATH = signal_path("traces")
 
@@ -21,30 +21,30 @@ _LONG_SECONDS = 600
 
 
 def check_endpoint_settings(report: Report, target: Endpoint, secrets: Secrets) -> None:
-    """Say what will be called and how; warn of what is likely to be wrong with it."""
-    _shadowed(report, target)
-    _protocol(report, target)
-    _url(report, target)
-    _host(report, target)
-    _tls(report, target)
+    """Report what will be called and how, and warn of probable mistakes."""
+    _check_unused_variables(report, target)
+    _check_protocol(report, target)
+    _check_url(report, target)
+    _check_host(report, target)
+    _check_tls_files(report, target)
     check_headers(report, target, secrets)
-    _compression(report, target)
-    _timeout(report, target)
-    _proxy(report, target, secrets)
+    _check_compression(report, target)
+    _check_timeout(report, target)
+    _check_proxy(report, target, secrets)
 
 
-def _shadowed(report: Report, target: Endpoint) -> None:
+def _check_unused_variables(report: Report, target: Endpoint) -> None:
     for name in ("ENDPOINT", "PROTOCOL", "HEADERS", "COMPRESSION", "TIMEOUT", "CERTIFICATE", "INSECURE"):
-        general, own = f"OTEL_EXPORTER_OTLP_{name}", f"OTEL_EXPORTER_OTLP_TRACES_{name}"
+        general, specific = f"OTEL_EXPORTER_OTLP_{name}", f"OTEL_EXPORTER_OTLP_TRACES_{name}"
         if name == "PROTOCOL" and target.protocol_source.startswith("--"):
             continue
-        if os.environ.get(general) and os.environ.get(own):
-            report.warn("no effect", f"{general} has no effect on traces: {own} is set, and is used instead")
+        if os.environ.get(general) and os.environ.get(specific):
+            report.warn("no effect", f"{general} has no effect on traces: {specific} is set, and is used instead")
     if target.source == OPTION and otlp_setting("ENDPOINT").text:
-        report.skip("endpoint", f"{otlp_setting('ENDPOINT').source} is not looked at: --endpoint is given")
+        report.skip("endpoint", f"{otlp_setting('ENDPOINT').source} is not checked: --endpoint is set")
 
 
-def _protocol(report: Report, target: Endpoint) -> None:
+def _check_protocol(report: Report, target: Endpoint) -> None:
     other, usual = (HTTP, HTTP_PORT) if target.is_grpc else (GRPC, GRPC_PORT)
     if target.port == usual:
         report.warn(
@@ -58,37 +58,35 @@ def _protocol(report: Report, target: Endpoint) -> None:
 
 
 def swap_advice(target: Endpoint) -> str:
-    """How to speak the other protocol, by variable or by port."""
-    other, port = (HTTP, HTTP_PORT) if target.is_grpc else (GRPC, GRPC_PORT)
+    """Return advice on how to use the other protocol, or the other port."""
+    other, other_port = (HTTP, HTTP_PORT) if target.is_grpc else (GRPC, GRPC_PORT)
     own_port = GRPC_PORT if target.is_grpc else HTTP_PORT
-    if target.port == port:
-        # At the other's usual port: it is the protocol that is wrong.
+    if target.port == other_port:
+        # This is the other protocol's usual port, so the protocol is wrong.
         return f"Set OTEL_EXPORTER_OTLP_PROTOCOL={other}, or call port {own_port} with {target.protocol}."
-    return (
-        f"Set OTEL_EXPORTER_OTLP_PROTOCOL={other}, or call the port that takes {target.protocol} (usually {own_port})."
-    )
+    return f"Set OTEL_EXPORTER_OTLP_PROTOCOL={other}, or call the port for {target.protocol} (usually {own_port})."
 
 
-def _url(report: Report, target: Endpoint) -> None:
+def _check_url(report: Report, target: Endpoint) -> None:
     parts = urlsplit(target.url if "://" in target.url else f"//{target.url}")
     general = "OTEL_EXPORTER_OTLP_ENDPOINT"
     if target.is_grpc:
-        _grpc_url(report, target, parts.scheme, parts.path, "@" in parts.netloc)
+        _check_grpc_url(report, target, parts.scheme, parts.path, "@" in parts.netloc)
     elif parts.path.rstrip("/").endswith(PATH * 2):
         report.wrong(
             "url",
-            f"{target.shown}: the path is doubled, as {PATH} is appended to {general}",
-            f"Take {PATH} off {general}, or set OTEL_EXPORTER_OTLP_TRACES_ENDPOINT instead.",
+            f"{target.shown}: the path is doubled, because {PATH} is appended to {general}",
+            f"Remove {PATH} from {general}, or set OTEL_EXPORTER_OTLP_TRACES_ENDPOINT instead.",
             source=target.source,
             rank=UNUSABLE,
         )
     elif target.source == "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT":
         if parts.path.rstrip("/").endswith(PATH):
-            report.ok("url", f"{target.shown} (called as it is)", target.source)
+            report.ok("url", f"{target.shown} (used unchanged)", target.source)
         else:
             report.warn(
                 "url",
-                f"{target.shown}: called as it is, nothing is appended, and most receivers take {PATH}",
+                f"{target.shown}: used unchanged, nothing is appended, but most receivers expect {PATH}",
                 path_advice(target),
                 source=target.source,
             )
@@ -97,15 +95,15 @@ def _url(report: Report, target: Endpoint) -> None:
     else:
         report.ok("url", f"{target.shown} ({PATH} is appended)", target.source)
     if not target.is_grpc and parts.port is None:
-        report.warn("url", f"no port: {target.port} is called (OTLP over HTTP usually has {HTTP_PORT})")
+        report.warn("url", f"no port: {target.port} is called (OTLP over HTTP usually uses {HTTP_PORT})")
 
 
-def _grpc_url(report: Report, target: Endpoint, scheme: str, path: str, has_user: bool) -> None:
+def _check_grpc_url(report: Report, target: Endpoint, scheme: str, path: str, has_user: bool) -> None:
     general = "OTEL_EXPORTER_OTLP_ENDPOINT"
     if target.source == "default" and general in os.environ:
         report.wrong(
             "url",
-            f"{general} is set, but empty: the gRPC exporter takes that for an address",
+            f"{general} is set, but empty: the gRPC exporter uses the empty text as an address",
             f"Unset {general}, or set it.",
             source=general,
             rank=UNUSABLE,
@@ -113,43 +111,45 @@ def _grpc_url(report: Report, target: Endpoint, scheme: str, path: str, has_user
     elif has_user:
         report.wrong(
             "url",
-            f"{target.shown}: gRPC has no user and password in an endpoint, and takes them for a part of the host",
-            "Take them off the endpoint, and set OTEL_EXPORTER_OTLP_HEADERS=authorization=Basic%20….",
+            f"{target.shown}: a gRPC endpoint has no user and password, they become a part of the host",
+            "Remove them from the endpoint, and set OTEL_EXPORTER_OTLP_HEADERS=authorization=Basic%20….",
             source=target.source,
             rank=UNUSABLE,
         )
     else:
         report.ok("url", target.shown, target.source)
     if path.strip("/"):
-        report.warn("url", f"gRPC has no paths: {path} is left out")
+        report.warn("url", f"gRPC has no paths: {path} is ignored")
     if not scheme:
-        way = "plain text, by OTEL_EXPORTER_OTLP_INSECURE" if not target.tls else "TLS"
+        security = "plain text, because of OTEL_EXPORTER_OTLP_INSECURE" if not target.tls else "TLS"
         report.warn(
             "url",
-            f"no scheme: the gRPC exporter uses {way}",
+            f"no scheme: the gRPC exporter uses {security}",
             f"Write http://{target.place} for plain text, https://{target.place} for TLS.",
         )
     if urlsplit(target.url if scheme else f"//{target.url}").port is None:
-        report.warn("url", f"no port: {target.port} is called (OTLP over gRPC usually has {GRPC_PORT})")
+        report.warn("url", f"no port: {target.port} is called (OTLP over gRPC usually uses {GRPC_PORT})")
 
 
 def path_advice(target: Endpoint) -> str:
-    """How to come by the path for traces."""
+    """Return advice on how to set the path for traces."""
     if target.source == "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT":
         base = redacted_url(target.url).rstrip("/")
         return f"Set OTEL_EXPORTER_OTLP_TRACES_ENDPOINT={base}{PATH}, or OTEL_EXPORTER_OTLP_ENDPOINT={base}."
-    return "Set OTEL_EXPORTER_OTLP_TRACES_ENDPOINT to the whole URL that the receiver's documentation gives for traces."
+    return "Set OTEL_EXPORTER_OTLP_TRACES_ENDPOINT to the full URL for traces from the receiver's documentation."
 
 
-def _host(report: Report, target: Endpoint) -> None:
+def _check_host(report: Report, target: Endpoint) -> None:
     if target.host in ("0.0.0.0", "::"):
         report.warn(
-            "host", f"{target.host} is where a server listens, not where it is called", "Call localhost, or its name."
+            "host",
+            f"{target.host} is an address for a server to listen on, not to call",
+            "Call localhost, or the server's name.",
         )
 
 
-def _tls(report: Report, target: Endpoint) -> None:
-    for what, (path, variable) in {
+def _check_tls_files(report: Report, target: Endpoint) -> None:
+    for content, (path, variable) in {
         "the certificates to trust": target.certificate,
         "the client's certificate": target.client_certificate,
         "the client's key": target.client_key,
@@ -157,64 +157,70 @@ def _tls(report: Report, target: Endpoint) -> None:
         if not path:
             continue
         if not target.tls:
-            report.warn("tls", f"{variable} has no effect: no TLS is spoken", "Write https:// to speak TLS.")
-        elif reason := _unreadable(path):
+            report.warn("tls", f"{variable} has no effect: TLS is not used", "Write https:// to use TLS.")
+        elif reason := _file_problem(path):
             report.wrong(
                 "tls",
-                f"{what}, {path!r}, {reason}",
+                f"{content}, {path!r}, {reason}",
                 f"Set {variable} to a PEM file that this user can read.",
                 source=variable,
                 rank=UNUSABLE,
             )
         else:
-            report.ok("tls", f"{what}: {path}", variable)
+            report.ok("tls", f"{content}: {path}", variable)
     if target.client_key.text and not target.client_certificate.text:
         report.warn("tls", f"{target.client_key.source} has no effect without OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE")
     insecure, variable = target.insecure
     if insecure and (not target.is_grpc or target.url.startswith("https")):
-        report.warn("tls", f"{variable} has no effect here: {target.url.partition(':')[0]}:// decides")
+        report.warn("tls", f"{variable} has no effect here: the scheme {target.url.partition(':')[0]}:// decides")
     elif insecure and target.tls and target.url.startswith("http:"):
-        report.warn("tls", f"TLS is spoken to an http:// endpoint, as {variable} is {insecure!r}", f"Unset {variable}.")
+        report.warn(
+            "tls", f"TLS is used with an http:// endpoint, because {variable} is {insecure!r}", f"Unset {variable}."
+        )
 
 
-def _unreadable(path: str) -> str:
+def _file_problem(path: str) -> str:
     try:
         with open(path, "rb") as file:
-            return "" if b"-----BEGIN" in file.read() else "is no PEM file"
+            return "" if b"-----BEGIN" in file.read() else "is not a PEM file"
     except IsADirectoryError:
         return ""
     except OSError as error:
         return f"cannot be read: {error.strerror}"
 
 
-def _compression(report: Report, target: Endpoint) -> None:
-    said, source = target.compression
-    takes = ("none", "gzip") if target.is_grpc else ("none", "gzip", "deflate")
-    if said.strip().lower() in ("", *takes):
-        report.ok("compression", said or "none", source)
+def _check_compression(report: Report, target: Endpoint) -> None:
+    compression, source = target.compression
+    supported = ("none", "gzip") if target.is_grpc else ("none", "gzip", "deflate")
+    if compression.strip().lower() in ("", *supported):
+        report.ok("compression", compression or "none", source)
     else:
         report.warn(
             "compression",
-            f"{said!r} is not known to the exporter",
-            f"Set {source} to one of {', '.join(takes)}.",
+            f"{compression!r} is not known to the exporter",
+            f"Set {source} to one of {', '.join(supported)}.",
             source=source,
             rank=UNUSABLE,
         )
 
 
-def _timeout(report: Report, target: Endpoint) -> None:
-    said, source = target.timeout
+def _check_timeout(report: Report, target: Endpoint) -> None:
+    text, source = target.timeout
     try:
-        seconds = float(said or 10)
+        seconds = float(text or 10)
     except ValueError:
         report.wrong(
-            "timeout", f"{said!r} is no number", f"Set {source} to a number of seconds.", source=source, rank=UNUSABLE
+            "timeout",
+            f"{text!r} is not a number",
+            f"Set {source} to a number of seconds.",
+            source=source,
+            rank=UNUSABLE,
         )
         return
     if seconds <= 0:
         report.wrong(
             "timeout",
-            f"{seconds:g} s: every request is given up at once",
+            f"{seconds:g} s: every request times out at once",
             f"Unset {source}.",
             source=source,
             rank=UNUSABLE,
@@ -228,28 +234,29 @@ def _timeout(report: Report, target: Endpoint) -> None:
             source=source,
         )
     else:
-        report.ok("timeout", f"{seconds:g} s for one request with all its retries", source)
+        report.ok("timeout", f"{seconds:g} s for each request with all its retries", source)
 
 
 def proxy_of(target: Endpoint) -> tuple[str, str]:
-    """The proxy that catches the requests and the variable that names it; "" for none."""
+    """Return the proxy that requests go through, and the variable that names it; "" for none."""
     if not target.is_grpc:
         from requests.utils import get_environ_proxies, select_proxy
 
         proxy = select_proxy(target.url, get_environ_proxies(target.url, no_proxy=None)) or ""
         names = [f"{kind}_proxy" for kind in (urlsplit(target.url).scheme, "all")]
-        variables = [form for name in names for form in (name, name.upper())]
+        variables = [variable for name in names for variable in (name, name.upper())]
         return proxy, next((name for name in variables if proxy and os.environ.get(name)), "the system's settings")
-    # gRPC core, environment variables: in this order, lower case only; a host is excepted with all below it.
+    # gRPC core, environment variables: in this order, lower case only; an exception includes all subdomains.
     for variable in ("grpc_proxy", "https_proxy", "http_proxy"):
         if proxy := os.environ.get(variable, ""):
-            excepted = next(filter(None, map(os.environ.get, ("no_grpc_proxy", "no_proxy"))), "")
-            ends = [end.strip() for end in excepted.split(",") if end.strip()]
-            return ("", "") if any(target.host.endswith(end) for end in ends) else (proxy, variable)
+            no_proxy = next(filter(None, map(os.environ.get, ("no_grpc_proxy", "no_proxy"))), "")
+            suffixes = [suffix.strip() for suffix in no_proxy.split(",") if suffix.strip()]
+            is_excepted = any(target.host.endswith(suffix) for suffix in suffixes)
+            return ("", "") if is_excepted else (proxy, variable)
     return "", ""
 
 
-def _proxy(report: Report, target: Endpoint, secrets: Secrets) -> None:
+def _check_proxy(report: Report, target: Endpoint, secrets: Secrets) -> None:
     proxy, variable = proxy_of(target)
     if not proxy:
         return
@@ -257,7 +264,7 @@ def _proxy(report: Report, target: Endpoint, secrets: Secrets) -> None:
     report.warn(
         "proxy",
         f"requests go through {redacted_url(proxy)}",
-        f"Add {target.host} to NO_PROXY (gRPC reads no_proxy only) to call it directly.",
+        f"Add {target.host} to NO_PROXY (gRPC reads only no_proxy) to call it directly.",
         source=variable,
         rank=MINOR,
     )

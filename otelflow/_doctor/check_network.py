@@ -1,4 +1,4 @@
-"""The way to a receiver, step by step: its addresses, a connection, a TLS handshake, and what is spoken there."""
+"""Check the connection to a receiver step by step: name resolution, TCP, TLS handshake, and the port's protocol."""
 
 from __future__ import annotations
 
@@ -18,39 +18,41 @@ from otelflow._doctor.report import Report
 from otelflow._otlp.endpoint import Endpoint
 from otelflow._secrets.urls import redacted_url
 
-__all__ = ["HTTP1", "HTTP2", "NOTHING", "TLS", "check_way", "spoken_at", "within"]
+__all__ = ["HTTP1", "HTTP2", "NOTHING", "TLS", "call_with_timeout", "check_connection", "detect_protocol"]
 
 Result = TypeVar("Result")
 
 TLS, HTTP2, HTTP1, NOTHING, OTHER = "TLS", "HTTP/2", "HTTP/1", "nothing", "something else"
-"""What may be spoken at a port."""
+"""The protocols that a port may speak."""
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
-"""How a client begins HTTP/2, with empty settings. RFC 9113, section 3.4."""
+"""The first bytes of an HTTP/2 client, with empty settings. RFC 9113, section 3.4."""
 
 _PROBE_SECONDS = 1.0
 
 
-def within(seconds: float, call: Callable[[], Result]) -> Result:
-    """What ``call`` returns or raises; TimeoutError after that long. On a thread of its own, which is left behind then:
-    nothing can interrupt a name's resolution."""
-    answers: SimpleQueue[tuple[bool, Any]] = SimpleQueue()
+def call_with_timeout(seconds: float, call: Callable[[], Result]) -> Result:
+    """Return what ``call`` returns, or raise what it raises; TimeoutError after ``seconds``.
+
+    ``call`` runs in its own thread, which keeps running after a timeout: nothing can interrupt name resolution.
+    """
+    outcomes: SimpleQueue[tuple[bool, Any]] = SimpleQueue()
 
     def work() -> None:
         try:
-            answers.put((True, call()))
+            outcomes.put((True, call()))
         except BaseException as error:
-            answers.put((False, error))
+            outcomes.put((False, error))
 
     threading.Thread(target=work, name="otelflow-doctor", daemon=True).start()
     try:
-        succeeded, answer = answers.get(timeout=seconds)
+        succeeded, outcome = outcomes.get(timeout=seconds)
     except Empty:
         raise TimeoutError(f"no answer within {seconds:g} s") from None
     if succeeded:
-        result: Result = answer
+        result: Result = outcome
         return result
-    raise answer
+    raise outcome
 
 
 class _Attempt(NamedTuple):
@@ -59,107 +61,111 @@ class _Attempt(NamedTuple):
     error: OSError | None
 
 
-def check_way(report: Report, target: Endpoint, proxy: str, timeout: float) -> bool:
-    """Resolve, connect and shake hands with the receiver, or with the proxy before it. False where there is no way."""
+def check_connection(report: Report, target: Endpoint, proxy: str, timeout: float) -> bool:
+    """Resolve the receiver's name, connect, and do a TLS handshake; if there is a proxy, only connect to the proxy.
+
+    Return False if there is no connection.
+    """
     host, port = target.host, target.port
     if proxy:
         parts = urlsplit(proxy if "//" in proxy else f"//{proxy}")
         host, port = parts.hostname or "", parts.port or 80
-        report.skip("way", f"through the proxy {redacted_url(proxy)}: the receiver itself cannot be looked at")
+        report.skip("way", f"through the proxy {redacted_url(proxy)}: the receiver itself cannot be checked")
     addresses = _resolve(report, host, port, timeout)
     if not addresses or not _connect(report, addresses, host, port, timeout, bool(proxy)):
         return False
     if target.tls and not proxy:
-        _shake_hands(report, target, timeout)
+        _check_tls_handshake(report, target, timeout)
     elif not target.tls:
         report.skip("tls", "none: plain text")
     return True
 
 
 def _resolve(report: Report, host: str, port: int, timeout: float) -> list[Any]:
-    begun = time.monotonic()
+    start = time.monotonic()
     try:
-        found = within(timeout, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-    except (OSError, UnicodeError) as error:  # TimeoutError is an OSError; UnicodeError: no name of the DNS
+        addresses = call_with_timeout(timeout, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+    except (OSError, UnicodeError) as error:  # TimeoutError is an OSError; UnicodeError: not a valid DNS name
         reason = getattr(error, "strerror", None) or str(error)
         report.wrong(
             "dns",
             f"{host} has no address: {reason}",
-            f"Set the endpoint to a name that is known on this machine (`getent hosts {host}` asks for this one).",
+            f"Set the endpoint to a name that this machine can resolve (`getent hosts {host}` tries this name).",
         )
         return []
-    numbers = list(dict.fromkeys(str(one[4][0]) for one in found))
-    if numbers == [host]:
+    hosts = list(dict.fromkeys(str(address[4][0]) for address in addresses))
+    if hosts == [host]:
         report.ok("dns", f"{host} is an address")
     else:
-        report.ok("dns", f"{host} is {', '.join(numbers)} ({_millis(begun)})")
-    return list({one[4][:2]: one for one in found}.values())
+        report.ok("dns", f"{host} is {', '.join(hosts)} ({_elapsed(start)})")
+    return list({address[4][:2]: address for address in addresses}.values())
 
 
-def _millis(begun: float) -> str:
-    return f"{(time.monotonic() - begun) * 1000:.0f} ms"
+def _elapsed(start: float) -> str:
+    return f"{(time.monotonic() - start) * 1000:.0f} ms"
 
 
 def _connect(report: Report, addresses: list[Any], host: str, port: int, timeout: float, is_proxy: bool) -> bool:
-    """All addresses at once, so that many of them take no longer than one."""
-    answers: SimpleQueue[_Attempt] = SimpleQueue()
-    for one in addresses:
-        call = lambda one=one: answers.put(_attempt(one, timeout))  # noqa: E731
+    """Connect to all addresses at once, so that many take no longer than one."""
+    results: SimpleQueue[_Attempt] = SimpleQueue()
+    for address in addresses:
+        call = lambda address=address: results.put(_attempt(address, timeout))  # noqa: E731
         threading.Thread(target=call, name="otelflow-doctor", daemon=True).start()
-    attempts = [answers.get() for _ in addresses]  # each ends by itself within the time limit
-    reached = [one for one in attempts if one.error is None]
-    failed = [one for one in attempts if one.error is not None]
-    refusals = "; ".join(f"{one.address} {_why(one.error)}" for one in failed)
-    if not reached:
-        report.wrong("connect", f"port {port}: {refusals}", _unreachable_advice(failed, host, port, is_proxy))
+    attempts = [results.get() for _ in addresses]  # each attempt ends within the time limit
+    successes = [attempt for attempt in attempts if attempt.error is None]
+    failures = [attempt for attempt in attempts if attempt.error is not None]
+    errors = "; ".join(f"{attempt.address} {_failure_text(attempt.error)}" for attempt in failures)
+    if not successes:
+        report.wrong("connect", f"port {port}: {errors}", _unreachable_advice(failures, host, port, is_proxy))
         return False
-    text = ", ".join(f"{one.address} ({one.seconds * 1000:.0f} ms)" for one in reached)
-    if any(isinstance(one.error, TimeoutError) for one in failed):
-        report.warn("connect", f"port {port}: {text}; {refusals}: each new connection may wait for that one first")
+    text = ", ".join(f"{attempt.address} ({attempt.seconds * 1000:.0f} ms)" for attempt in successes)
+    if any(isinstance(attempt.error, TimeoutError) for attempt in failures):
+        report.warn("connect", f"port {port}: {text}; {errors}: each new connection may wait for that address first")
     else:
-        report.ok("connect", f"port {port}: {text}{'; ' if refusals else ''}{refusals}")
+        report.ok("connect", f"port {port}: {text}{'; ' if errors else ''}{errors}")
     return True
 
 
 def _attempt(address: Any, timeout: float) -> _Attempt:
-    family, kind, protocol, _, place = address
-    begun = time.monotonic()
-    error = None
+    family, kind, protocol, _, socket_address = address
+    start = time.monotonic()
+    failure = None
     try:
-        with socket.socket(family, kind, protocol) as opened:
-            opened.settimeout(timeout)
-            opened.connect(place)
-    except OSError as raised:
-        error = raised
-    return _Attempt(str(place[0]), time.monotonic() - begun, error)
+        with socket.socket(family, kind, protocol) as connection:
+            connection.settimeout(timeout)
+            connection.connect(socket_address)
+    except OSError as error:
+        failure = error
+    return _Attempt(str(socket_address[0]), time.monotonic() - start, failure)
 
 
-def _why(error: OSError | None) -> str:
+def _failure_text(error: OSError | None) -> str:
     if isinstance(error, ConnectionRefusedError):
-        return "refuses: nothing listens there"
+        return "refuses the connection: nothing listens there"
     if isinstance(error, TimeoutError):
         return "does not answer"
     return f"cannot be reached: {getattr(error, 'strerror', None) or error}"
 
 
-def _in_container() -> bool:
-    marks = ("/.dockerenv", "/run/.containerenv")
-    return "KUBERNETES_SERVICE_HOST" in os.environ or any(Path(mark).exists() for mark in marks)
+def _is_in_container() -> bool:
+    files = ("/.dockerenv", "/run/.containerenv")
+    return "KUBERNETES_SERVICE_HOST" in os.environ or any(Path(file).exists() for file in files)
 
 
-def _unreachable_advice(failed: list[_Attempt], host: str, port: int, is_proxy: bool) -> str:
+def _unreachable_advice(failures: list[_Attempt], host: str, port: int, is_proxy: bool) -> str:
     if is_proxy:
         return f"Start the proxy at {host}:{port}, or unset the variable that names it."
-    if all(isinstance(one.error, TimeoutError) for one in failed):
-        return f"Check the port, and that no firewall or network policy keeps port {port} of {host} closed."
+    if all(isinstance(attempt.error, TimeoutError) for attempt in failures):
+        return f"Check the port, and that no firewall or network policy blocks port {port} of {host}."
     if host in ("localhost", "127.0.0.1", "::1"):
-        if _in_container():
+        if _is_in_container():
             return (
                 f"Start a receiver on port {port}, or set OTEL_EXPORTER_OTLP_ENDPOINT=http://HOST:{port} with the name "
                 "of its container or service: in a container, localhost is the container itself."
             )
         return (
-            f"Start a receiver on port {port}, or set OTEL_EXPORTER_OTLP_ENDPOINT=http://HOST:{port} to where one is."
+            f"Start a receiver on port {port}, or set OTEL_EXPORTER_OTLP_ENDPOINT=http://HOST:{port} to the host of "
+            "one that runs."
         )
     return (
         f"Check that the receiver runs on {host}, and that {port} is its port (usually 4317 for gRPC, 4318 for HTTP)."
@@ -169,24 +175,27 @@ def _unreachable_advice(failed: list[_Attempt], host: str, port: int, is_proxy: 
 # --- TLS ----------------------------------------------------------------------------------------------------------
 
 
-def _context(target: Endpoint) -> ssl.SSLContext:
-    """As the exporter verifies: requests with certifi's certificates, gRPC with its own, unless they are named."""
-    trusted = target.certificate.text
-    if target.is_grpc:
-        import grpc  # type: ignore[import-untyped,unused-ignore]  # its stubs are a package of their own
+def _ssl_context(target: Endpoint) -> ssl.SSLContext:
+    """Return a context that verifies as the exporter does.
 
-        own = Path(grpc.__file__).parent / "_cython" / "_credentials" / "roots.pem"
-        trusted = trusted or os.environ.get("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH") or (str(own) if own.exists() else "")
+    Unless a variable names certificates, ``requests`` uses certifi's and gRPC its own.
+    """
+    path = target.certificate.text
+    if target.is_grpc:
+        import grpc  # type: ignore[import-untyped,unused-ignore]  # its stubs are a separate package
+
+        roots = Path(grpc.__file__).parent / "_cython" / "_credentials" / "roots.pem"
+        path = path or os.environ.get("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH") or (str(roots) if roots.exists() else "")
     else:
         import certifi
 
         bundles = (os.environ.get(name, "") for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"))
-        trusted = trusted or next(filter(None, bundles), "") or certifi.where()
-    is_folder = bool(trusted) and Path(trusted).is_dir()
+        path = path or next(filter(None, bundles), "") or certifi.where()
+    is_folder = bool(path) and Path(path).is_dir()
     context = ssl.create_default_context(
-        cafile=trusted if trusted and not is_folder else None, capath=trusted if is_folder else None
+        cafile=path if path and not is_folder else None, capath=path if is_folder else None
     )
-    # Python 3.13 asks more of certificates than the exporters do.
+    # Python 3.13 verifies certificates more strictly than the exporters do.
     context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
     if target.client_certificate.text:
         context.load_cert_chain(target.client_certificate.text, target.client_key.text or None)
@@ -195,9 +204,9 @@ def _context(target: Endpoint) -> ssl.SSLContext:
     return context
 
 
-def _shake_hands(report: Report, target: Endpoint, timeout: float) -> None:
+def _check_tls_handshake(report: Report, target: Endpoint, timeout: float) -> None:
     try:
-        context = _context(target)
+        context = _ssl_context(target)
     except (OSError, ssl.SSLError) as error:
         report.wrong(
             "tls",
@@ -205,37 +214,36 @@ def _shake_hands(report: Report, target: Endpoint, timeout: float) -> None:
             "Set OTEL_EXPORTER_OTLP_CERTIFICATE to a PEM file with the certificates to trust.",
         )
         return
-    begun = time.monotonic()
+    start = time.monotonic()
     try:
         with (
             socket.create_connection((target.host, target.port), timeout) as plain,
             context.wrap_socket(plain, server_hostname=target.host) as secure,
         ):
-            _secured(report, target, secure, begun)
+            _check_tls_session(report, target, secure, start)
     except OSError as error:
         text, advice = _tls_failure(target, error)
         report.wrong("tls", text, advice)
 
 
-def _secured(report: Report, target: Endpoint, secure: ssl.SSLSocket, begun: float) -> None:
-    ends = (secure.getpeercert() or {}).get("notAfter")
-    until = ""
-    if isinstance(ends, str):
-        until = (
-            f", certificate valid until {datetime.fromtimestamp(ssl.cert_time_to_seconds(ends), timezone.utc):%Y-%m-%d}"
-        )
+def _check_tls_session(report: Report, target: Endpoint, secure: ssl.SSLSocket, start: float) -> None:
+    not_after = (secure.getpeercert() or {}).get("notAfter")
+    validity = ""
+    if isinstance(not_after, str):
+        end = datetime.fromtimestamp(ssl.cert_time_to_seconds(not_after), timezone.utc)
+        validity = f", certificate valid until {end:%Y-%m-%d}"
     if target.is_grpc and secure.selected_alpn_protocol() != "h2":
         report.wrong(
             "tls",
-            f"{secure.version()}, but no HTTP/2 is offered there (ALPN): gRPC needs it",
-            f"Call the receiver's gRPC port, let the proxy before it pass HTTP/2, or set "
+            f"{secure.version()}, but the server does not offer HTTP/2 (ALPN), and gRPC needs it",
+            f"Call the receiver's gRPC port, let the proxy in front of it pass HTTP/2, or set "
             f"OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf for {target.place}.",
         )
     else:
-        report.ok("tls", f"{secure.version()}{until} ({_millis(begun)})")
+        report.ok("tls", f"{secure.version()}{validity} ({_elapsed(start)})")
 
 
-_VERIFY = {
+_VERIFY_ERRORS = {
     9: ("is not valid yet", "Set this machine's clock, or wait until the certificate is valid."),
     10: ("has expired", "Renew the receiver's certificate."),
     18: ("is self-signed", ""),
@@ -244,57 +252,66 @@ _VERIFY = {
     62: ("is for another name", "Call the receiver by a name that is in its certificate."),
     64: ("is for another address", "Call the receiver by a name that is in its certificate."),
 }
-"""OpenSSL's numbers of what is wrong with a certificate, in words, and what to do."""
+"""By OpenSSL's code of a verification error: a text, and advice ("" for :data:`_TRUST`)."""
 
 
 def _tls_failure(target: Endpoint, error: OSError) -> tuple[str, str]:
     if isinstance(error, ssl.SSLCertVerificationError):
-        what, advice = _VERIFY.get(error.verify_code, (f"is not accepted: {error.verify_message}", ""))
-        return f"the certificate of {target.place} {what}", advice or _TRUST
+        text, advice = _VERIFY_ERRORS.get(error.verify_code, (f"is not accepted: {error.verify_message}", ""))
+        return f"the certificate of {target.place} {text}", advice or _TRUST_ADVICE
     if isinstance(error, TimeoutError):
-        return "connected, but no answer to the TLS handshake", _plain_advice(target)
+        return "connected, but no answer to the TLS handshake", _plain_text_advice(target)
     reason = getattr(error, "reason", "") or str(error)
     if any(word in reason for word in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER", "UNEXPECTED_EOF")):
-        return f"no TLS is spoken on port {target.port} ({reason})", _plain_advice(target)
+        return f"port {target.port} does not speak TLS ({reason})", _plain_text_advice(target)
     if "CERTIFICATE_REQUIRED" in reason or "HANDSHAKE_FAILURE" in reason:
         return (
-            f"the receiver breaks the handshake off ({reason}): does it want a client's certificate?",
+            f"the receiver stops the handshake ({reason}): does it require a client certificate?",
             "Set OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and OTEL_EXPORTER_OTLP_CLIENT_KEY.",
         )
-    return f"the handshake fails: {reason}", _plain_advice(target)
+    return f"the handshake fails: {reason}", _plain_text_advice(target)
 
 
-_TRUST = "Set OTEL_EXPORTER_OTLP_CERTIFICATE to a PEM file with the certificate of the receiver, or of its authority."
+_TRUST_ADVICE = (
+    "Set OTEL_EXPORTER_OTLP_CERTIFICATE to a PEM file with the certificate of the receiver, or of its authority."
+)
 
 
-def _plain_advice(target: Endpoint) -> str:
-    return f"Write http:// instead of https://, if {target.place} takes plain text; else call the port that speaks TLS."
+def _plain_text_advice(target: Endpoint) -> str:
+    return (
+        f"Write http:// instead of https:// if {target.place} accepts plain text; "
+        "otherwise call the port that speaks TLS."
+    )
 
 
-# --- What is spoken -----------------------------------------------------------------------------------------------
+# --- The port's protocol ------------------------------------------------------------------------------------------
 
 
-def spoken_at(host: str, port: int, timeout: float) -> str:
-    """What a port speaks, as far as it can be told: asked for TLS first, then in HTTP/2, which an HTTP/1 server
-    answers with an error. Most receivers note the two odd connections in their log."""
+def detect_protocol(host: str, port: int, timeout: float) -> str:
+    """Return the protocol of a port, one of the constants of this module.
+
+    Try a TLS handshake first, then the start of HTTP/2, which an HTTP/1 server answers with an error. Most receivers
+    log these two odd connections.
+    """
     seconds = min(timeout, _PROBE_SECONDS)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is sent: only whether TLS is spoken
-    silent = False
+    # Safe without verification: nothing is sent, this only finds out whether the port speaks TLS.
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    is_silent = False
     try:
         with socket.create_connection((host, port), seconds) as plain, context.wrap_socket(plain):
             return TLS
     except TimeoutError:
-        silent = True
+        is_silent = True
     except OSError:
         pass
     try:
         with socket.create_connection((host, port), seconds) as plain:
             plain.sendall(_PREFACE)
-            answer = plain.recv(64)
+            response = plain.recv(64)
     except OSError:
-        return NOTHING if silent else OTHER
-    if answer.startswith((b"HTTP/1", b"<")):  # some answer a version that they do not know with a bare page
+        return NOTHING if is_silent else OTHER
+    if response.startswith((b"HTTP/1", b"<")):  # to an unknown version, some servers send only an HTML page
         return HTTP1
-    # A settings frame: three bytes of length, then its type, 4.
-    return HTTP2 if len(answer) > 3 and answer[3] == 4 else OTHER
+    # A SETTINGS frame: three bytes of length, then its type, 4.
+    return HTTP2 if len(response) > 3 and response[3] == 4 else OTHER

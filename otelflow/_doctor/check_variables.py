@@ -1,4 +1,4 @@
-"""Environment variables by name: the ones that are known, misspelt, and without effect on traces."""
+"""Check the names of environment variables: find those that are misspelt or have no effect on traces."""
 
 from __future__ import annotations
 
@@ -20,53 +20,53 @@ _MODULES = (
     "opentelemetry.sdk.environment_variables",
     "opentelemetry.instrumentation.environment_variables",
 )
-"""Where OpenTelemetry keeps the names, a constant each; the last is there with opentelemetry-instrument only."""
+"""Modules with a constant for each of OpenTelemetry's names. Only opentelemetry-instrument installs the last."""
 
-_LIKE_OURS = re.compile(r"(?i)^_?(otel|oetl|otle|olte|otlp|open_?telemetry)")
-"""What may be meant for us. The specification's names are upper-case: on Linux ``otel_…`` is another variable."""
+_SIMILAR_PREFIX = re.compile(r"(?i)^_?(otel|oetl|otle|olte|otlp|open_?telemetry)")
+"""Names that may be meant for OpenTelemetry. The specification's are upper-case: on Linux ``otel_…`` differs."""
 
 _FAMILIES = ("OTEL_PYTHON_", "OTEL_INSTRUMENTATION_", "OTEL_SEMCONV_", "OTEL_RESOURCE_PROVIDERS_")
-"""Prefixes under which each instrumentation package reads names of its own."""
+"""Prefixes under which instrumentation packages read further variables."""
 
 _OTHER_SIGNALS = re.compile(
     r"^OTEL_(METRIC|LOGS?_|BLRP_|LOGRECORD_|EXPORTER_OTLP_(METRICS|LOGS)_|EXPORTER_PROMETHEUS_)"
 )
 
 _WITHOUT_EFFECT = {
-    "OTEL_BSP_EXPORT_TIMEOUT": "configure() does not read it: OTEL_EXPORTER_OTLP_TIMEOUT is the limit of one request",
-    "OTEL_PYTHON_ID_GENERATOR": "configure() uses an id generator of its own",
-    "OTEL_CONFIG_FILE": "configure() does not read it; opentelemetry-instrument does, and then no other OTEL_* counts",
+    "OTEL_BSP_EXPORT_TIMEOUT": "configure() does not read it: OTEL_EXPORTER_OTLP_TIMEOUT limits each request",
+    "OTEL_PYTHON_ID_GENERATOR": "configure() uses its own id generator",
+    "OTEL_CONFIG_FILE": "configure() does not read it; opentelemetry-instrument does, and ignores all other OTEL_*",
     "OTEL_LOG_LEVEL": "the Python SDK does not read it",
 }
-_GONE = {
-    "OTEL_EXPORTER_JAEGER_": "the Jaeger exporter is gone: Jaeger takes OTLP, by OTEL_EXPORTER_OTLP_ENDPOINT",
-    "OTEL_EXPORTER_ZIPKIN_": "it is for the Zipkin exporter only",
+_REMOVED_EXPORTERS = {
+    "OTEL_EXPORTER_JAEGER_": "the Jaeger exporter was removed: Jaeger accepts OTLP, set OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_ZIPKIN_": "only the Zipkin exporter reads it",
 }
-_DECISIVE = ("ENDPOINT", "PROTOCOL", "HEADERS", "EXPORTER", "CERTIFICATE", "INSECURE")
-"""A misspelt variable with such a name explains by itself that nothing arrives."""
+_DECISIVE_PARTS = ("ENDPOINT", "PROTOCOL", "HEADERS", "EXPORTER", "CERTIFICATE", "INSECURE")
+"""Parts of a name. If a variable with one of these is misspelt, that alone can be why nothing arrives."""
 
-_NEAR, _VERY_NEAR = 0.84, 0.94
+_SIMILAR, _VERY_SIMILAR = 0.84, 0.94
 
 
 def known_names() -> set[str]:
-    """Every variable that OpenTelemetry, otelflow or its exporters have a constant for."""
-    modules = [import_module(name) for name in _MODULES if _is_there(name)]
+    """Return every variable that OpenTelemetry, otelflow or its exporters have a constant for."""
+    modules = [import_module(name) for name in _MODULES if _can_be_imported(name)]
     for entry in entry_points(group=GROUP):
         if entry.name.startswith("otelflow_"):
             try:
                 entry.load()
             except Exception:
-                continue  # said where the exporters are
-    modules += [module for name, module in list(sys.modules.items()) if name.partition(".")[0] in _OURS]
+                continue  # check_settings() reports it
+    modules += [module for name, module in list(sys.modules.items()) if name.partition(".")[0] in _OWN_PACKAGES]
     constants = {value for module in modules for value in vars(module).values() if isinstance(value, str)}
     return {name for name in constants if re.fullmatch(r"(OTEL|OTELFLOW)_[A-Z0-9_]+", name)} | _RETRYABLE
 
 
-_OURS = ("otelflow", "otelflow_exporters")
+_OWN_PACKAGES = ("otelflow", "otelflow_exporters")
 _RETRYABLE = {"OTEL_PYTHON_EXPORTER_OTLP_GRPC_RETRYABLE_ERROR_CODES"}
 
 
-def _is_there(module: str) -> bool:
+def _can_be_imported(module: str) -> bool:
     try:
         import_module(module)
     except ImportError:
@@ -74,66 +74,68 @@ def _is_there(module: str) -> bool:
     return True
 
 
-def check_names(report: Report, known: set[str]) -> None:
-    """Say which variables that are set have no effect, and which name was probably meant."""
-    elsewhere = []
-    for name in sorted(filter(_LIKE_OURS.match, os.environ)):
-        gone = next((text for prefix, text in _GONE.items() if name.startswith(prefix)), None)
-        if gone:  # the names are still known to some versions
-            report.warn("no effect", f"{name}: {gone}")
-        elif name in known:
+def check_names(report: Report, known_variables: set[str]) -> None:
+    """Report which variables have no effect, and which name was probably meant."""
+    other_signals = []
+    for name in sorted(filter(_SIMILAR_PREFIX.match, os.environ)):
+        reason = next((text for prefix, text in _REMOVED_EXPORTERS.items() if name.startswith(prefix)), None)
+        if reason:  # checked first: some versions still have constants for these names
+            report.warn("no effect", f"{name}: {reason}")
+        elif name in known_variables:
             if name in _WITHOUT_EFFECT:
                 report.warn("no effect", f"{name}: {_WITHOUT_EFFECT[name]}")
             elif _OTHER_SIGNALS.match(name):
-                elsewhere.append(name)
-            _check_text(report, name)
+                other_signals.append(name)
+            _check_value(report, name)
         else:
-            _unknown(report, name, known)
-    if elsewhere:
-        report.skip("other signals", f"{', '.join(elsewhere)}: not for traces")
+            _check_unknown_name(report, name, known_variables)
+    if other_signals:
+        report.skip("other signals", f"{', '.join(other_signals)}: not for traces")
 
 
-def _unknown(report: Report, name: str, known: set[str]) -> None:
-    near = _nearest(name, known)
-    if near:
-        decisive = any(part in near for part in _DECISIVE)
+def _check_unknown_name(report: Report, name: str, known_variables: set[str]) -> None:
+    similar = _nearest_name(name, known_variables)
+    if similar:
+        is_decisive = any(part in similar for part in _DECISIVE_PARTS)
         report.wrong(
             "misspelt",
-            f"{name} is read by nobody; {near} is meant, it seems",
-            f"Rename the variable {name} to {near}.",
-            rank=MISSPELT if decisive and not os.environ.get(near) else MINOR,
+            f"nothing reads {name}; it probably means {similar}",
+            f"Rename the variable {name} to {similar}.",
+            rank=MISSPELT if is_decisive and not os.environ.get(similar) else MINOR,
         )
     elif not name.startswith((*_FAMILIES, "OTELFLOW_EXPORTER_")):
-        report.warn("unknown", f"{name} is read neither by OpenTelemetry for Python nor by otelflow")
+        report.warn("unknown", f"neither OpenTelemetry for Python nor otelflow reads {name}")
 
 
-def _nearest(name: str, known: set[str]) -> str | None:
-    """The name that was probably meant; None where none is near, or where another package may read this one."""
+def _nearest_name(name: str, known_variables: set[str]) -> str | None:
+    """Return the name that was probably meant; None if none is similar, or if another package may read ``name``."""
     upper = name.upper()
-    if upper in known:
+    if upper in known_variables:
         return upper
-    cutoff = _VERY_NEAR if name.startswith(_FAMILIES) else _NEAR
-    near = near_names(upper, known, 3, cutoff)
-    # Of equally near ones, the shorter: the specific ones (…_TRACES_…, …_LOGS_…) are longer than the general.
-    return min(near, key=lambda one: (-round(SequenceMatcher(None, upper, one).ratio(), 2), len(one)), default=None)
+    cutoff = _VERY_SIMILAR if name.startswith(_FAMILIES) else _SIMILAR
+    similar = near_names(upper, known_variables, 3, cutoff)
+    # Of equally similar names take the shorter: the specific names (…_TRACES_…, …_LOGS_…) are the longer ones.
+    return min(
+        similar, key=lambda other: (-round(SequenceMatcher(None, upper, other).ratio(), 2), len(other)), default=None
+    )
 
 
-def _check_text(report: Report, name: str) -> None:
-    """What is wrong with any value: quotes and white space that belong to the shell, or nothing at all."""
+def _check_value(report: Report, name: str) -> None:
+    """Report a value that has the shell's quotation marks, is empty, or has a variable that was not expanded."""
     value = os.environ[name]
     if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
         report.wrong(
             "quotes",
             f"the value of {name} begins and ends with a quotation mark",
-            f"Take the quotation marks out of {name}: a shell removes them, an env file or a manifest does not.",
+            f"Remove the quotation marks from {name}: a shell removes them, an env file or a manifest does not.",
             rank=MISSPELT,
         )
     elif not value.strip():
-        # Specification, configuration by environment variables: an empty value counts as not set.
+        # Specification, configuration by environment variables: an empty value means not set.
         report.warn("empty", f"{name} is set, but empty")
     elif re.search(r"\$\{?\w+\}?", value) and not _OTHER_SIGNALS.match(name):
         report.warn(
             "not expanded",
-            f"the value of {name} has a $: a variable that was not expanded?",
-            f"Set {name} where variables are expanded, or write the value out.",
+            f"the value of {name} contains a $: was a variable not expanded?",
+            f"Set {name} where variables are expanded, or write the value itself.",
         )

@@ -1,4 +1,4 @@
-"""What a diagnosis found: findings with a sign and a way out, and which of them to begin with."""
+"""The report of a diagnosis: findings, each with a sign and advice, ordered by importance."""
 
 from __future__ import annotations
 
@@ -27,15 +27,18 @@ __all__ = [
 OK, WARNING, ERROR, SKIPPED = "ok", "warning", "error", "skipped"
 
 DISABLED, MISSPELT, UNUSABLE, LIVE, MINOR = 10, 20, 30, 40, 90
-"""Ranks of findings: with what to begin. What keeps everything from being sent comes first, then a misspelt variable,
-a value that cannot be used, what the receiver said, and what is only untidy."""
+"""Ranks of findings; the lowest is the first to fix.
 
-_LONGEST = 200
-"""Characters of a text from outside (an answer, an exception) that are shown."""
+In this order: nothing is sent at all; a misspelt variable; a value that cannot be used; the receiver's response; and
+small things.
+"""
+
+_MAX_CHARACTERS = 200
+"""Limit of a text from outside (a response, an exception)."""
 
 
 class Finding(NamedTuple):
-    """One line of a diagnosis. ``source``: where a setting comes from. ``advice``: what to do, a sentence."""
+    """One line of a diagnosis. ``source``: where a setting comes from. ``advice``: a sentence on what to do."""
 
     section: str
     name: str
@@ -47,94 +50,98 @@ class Finding(NamedTuple):
 
 
 class Report:
-    """The findings of one diagnosis, in the order in which they were made."""
+    """The findings of one diagnosis, in the order of the checks."""
 
     def __init__(self) -> None:
         self.findings: list[Finding] = []
         self.trace_id: str | None = None
-        """Of the canary, once it was accepted."""
+        """Trace id of the canary, once a receiver accepted it."""
         self.closing = ""
-        """What to do where nothing is wrong."""
+        """Advice for the case that nothing is wrong."""
         self._section = ""
 
     def begin(self, section: str) -> None:
-        """The findings that follow are of this section."""
+        """Begin a section: the findings that follow belong to it."""
         self._section = section
 
     def ok(self, name: str, text: str, source: str = "") -> None:
-        """As it should be."""
+        """Add a finding that is in order."""
         self.findings.append(Finding(self._section, name, OK, text, source))
 
     def skip(self, name: str, text: str, source: str = "") -> None:
-        """Not looked at, or of no consequence here."""
+        """Add a check that was skipped, or a setting that does not matter here."""
         self.findings.append(Finding(self._section, name, SKIPPED, text, source))
 
     def warn(self, name: str, text: str, advice: str = "", *, source: str = "", rank: int = MINOR) -> None:
-        """It may be meant."""
+        """Add a warning: it may be intended."""
         self.findings.append(Finding(self._section, name, WARNING, text, source, advice, rank))
 
     def wrong(self, name: str, text: str, advice: str, *, source: str = "", rank: int = LIVE) -> None:
-        """Spans are lost by it, or a setting has no effect that was meant to have one."""
+        """Add an error: spans are lost, or a setting has no effect although it should."""
         self.findings.append(Finding(self._section, name, ERROR, text, source, advice, rank))
 
-    def soften(self, name: str, text: str) -> None:
-        """An error that turned out to hinder nothing is a warning."""
+    def downgrade(self, name: str, text: str) -> None:
+        """Turn the errors with this name into warnings, because they did not prevent anything."""
         self.findings = [
-            one._replace(sign=WARNING, text=f"{one.text}; {text}", rank=MINOR)
-            if one.name == name and one.sign == ERROR
-            else one
-            for one in self.findings
+            finding._replace(sign=WARNING, text=f"{finding.text}; {text}", rank=MINOR)
+            if finding.name == name and finding.sign == ERROR
+            else finding
+            for finding in self.findings
         ]
 
     def of(self, sign: str) -> list[Finding]:
-        """The findings with this sign, the ones to begin with first."""
-        return sorted((one for one in self.findings if one.sign == sign), key=lambda one: one.rank)
+        """Return the findings with this sign, the first to fix first."""
+        return sorted((finding for finding in self.findings if finding.sign == sign), key=lambda finding: finding.rank)
 
     def fails(self, strict: bool = False) -> bool:
-        """Whether something is wrong; with ``strict``, warnings count."""
+        """Return whether there is an error; with ``strict``, also for a warning."""
         return bool(self.of(ERROR) or (strict and self.of(WARNING)))
 
     def first(self, strict: bool = False) -> Finding | None:
-        """The finding to begin with; None where nothing is wrong."""
+        """Return the first finding to fix; None if nothing is wrong."""
         return next(iter((*self.of(ERROR), *(self.of(WARNING) if strict else ()))), None)
 
     def next_step(self, strict: bool = False) -> str:
-        """One sentence: what to do now."""
+        """Return what to do now."""
         first = self.first(strict)
-        return self.closing if first is None else first.advice or f"Mend it: {first.text}."
+        return self.closing if first is None else first.advice or f"Fix this: {first.text}."
 
     def to_dict(self, strict: bool = False) -> dict[str, Any]:
-        """For machines."""
+        """Return the report as plain data for ``--json``."""
         return {
             "ok": not self.fails(strict),
             "next": self.next_step(strict),
             "trace_id": self.trace_id,
-            "findings": [one._asdict() for one in self.findings],
+            "findings": [finding._asdict() for finding in self.findings],
         }
 
 
 class Secrets:
-    """Values that must not be shown, and texts from outside without them."""
+    """Values that must not be shown. Removes them from texts from outside."""
 
     def __init__(self) -> None:
         self._values: set[str] = set()
 
     def add(self, values: Iterable[str]) -> None:
-        """Remember values, also as they stand percent-encoded and decoded."""
+        """Remember values, both percent-encoded and decoded."""
         for value in values:
-            # Shorter ones are no secrets, and their letters occur in every sentence.
-            self._values |= {form for form in (value, unquote(value), value.split(" ")[-1]) if len(form) > 3}
+            # Texts of up to 3 characters are not secrets, and occur in ordinary words.
+            variants = (value, unquote(value), value.split(" ")[-1])
+            self._values |= {variant for variant in variants if len(variant) > 3}
 
     def add_url(self, url: str) -> None:
-        """Remember what stands before the @ of a URL, and the values of its query."""
+        """Remember the user and password of a URL, and the values of its query."""
         self.add(url_secrets(url))
 
-    def without(self, text: object) -> str:
-        """A text from outside in one line, cut, without the values known, without what looks like a secret, and without
-        what would move a terminal's cursor."""
+    def redact(self, text: object) -> str:
+        """Return ``text`` in one line, truncated, with remembered values redacted.
+
+        Return only a mark if the rest looks like a secret. Control characters, which could move a terminal's cursor,
+        become ``?``.
+        """
         line = "".join(letter if letter.isprintable() else "?" for letter in " ".join(str(text).split()))
         for value in sorted(self._values, key=len, reverse=True):
             line = line.replace(value, REDACTED)
         if looks_secret("", line):
             return REDACTED
-        return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}…"
+        return line if len(line) <= _MAX_CHARACTERS else f"{line[:_MAX_CHARACTERS]}…"

@@ -1,8 +1,10 @@
-"""The test kit: what ran, as trees to ask and to assert on. The fixture ``capflow`` is one :class:`Capture` a test.
+"""Test kit: capture what a test runs, as trees to query and to assert on.
 
-with capture() as captured:
-    nightly("data/").execute()
-assert captured.flow("nightly").status == "completed"
+The fixture ``capflow`` gives each test its own :class:`Capture`. Without the fixture::
+
+    with capture() as captured:
+        nightly("data/").execute()
+    assert captured.flow("nightly").status == "completed"
 """
 
 from otelflow.testing._capture import Capture, capture

@@ -1,4 +1,4 @@
-"""A capture: everything that runs while it is active, as trees to look at and to assert on."""
+"""Capture flows, tasks and spans that run in a block, as trees to query and to assert on."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from otelflow.errors import ArgumentError, OtelflowError
 from otelflow.events import FlowRunEvent
 from otelflow.listeners import flow_events
 from otelflow.testing import _routing
-from otelflow.testing._captured_run import CapturedRun, Queries, only, stop_facts
+from otelflow.testing._captured_run import CapturedRun, Queries, find_single, stop_data
 from otelflow.testing._checks import disagreements
-from otelflow.testing._deterministic import same_each_time
+from otelflow.testing._deterministic import deterministic_ids_and_clock
 from otelflow.testing._diff import corrected, difference
-from otelflow.testing._expected_tree import Expected, read
+from otelflow.testing._expected_tree import Expected, parse_tree
 from otelflow.testing._match import fits, matches
-from otelflow.testing._render import report, told
+from otelflow.testing._render import failure_details, report
 from otelflow.testing._snapshot import as_dict
 from otelflow.testing._source_update import Updates
 
@@ -34,48 +34,53 @@ __all__ = ["Capture", "capture"]
 
 
 class Capture(Queries):
-    """What ran while it was active: flows, tasks, and the spans of other instrumentation, in the trees that they are.
+    """Context manager that captures flows, tasks and the spans of other instrumentation while it is active.
 
-    Made by :func:`capture` or the fixture ``capflow``; a context manager. Queries may be asked while it is active and
-    afterwards. ``deterministic=True``: ids are 1, 2, 3…, run ids too, and each reading of otelflow's clock is a
-    millisecond after the one before; one such capture at a time in a process.
+    :func:`capture` and the fixture ``capflow`` create it. Queries work while it is active and afterwards.
+
+    Args:
+        deterministic: Make span, trace and run ids 1, 2, 3…, and each reading of otelflow's clock a millisecond later
+            than the one before. A process can have one such capture at a time.
+
+    Raises:
+        OtelflowError: On entering a capture that is active already, or a second deterministic one.
     """
 
     updates: Updates | None = None
-    """Where differences go instead of failing, with ``--otelflow-update``."""
+    """With ``--otelflow-update``: collects differences, instead of failing the test."""
 
     def __init__(self, *, deterministic: bool = False) -> None:
         self.deterministic = deterministic
         self.is_active = False
         self.has_told = False
-        """Whether a failed assertion has shown what ran already."""
+        """Whether the message of a failed assertion already shows what ran."""
         self.context_is_back = True
         """Whether the context at the end was the one that this capture attached."""
         self._lock = threading.Lock()
         self._undo = ExitStack()
         self._span_ids: Iterator[int] | None = itertools.count(1) if deterministic else None
         self._trace_ids: Iterator[int] | None = itertools.count(1) if deterministic else None
-        self._forget()
+        self._reset()
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         self._records: list[_routing.Record] = []
-        self._heard: list[tuple[Any, FlowRunEvent]] = []
-        """Events, each with the ids of its span. These are not looked at before a query: a task that may leave no span
-        gets one when somebody looks."""
+        self._run_events: list[tuple[Any, FlowRunEvent]] = []
+        """Events, each with its span context. Its ids are read only by a query: reading them creates the span of a task
+        that otherwise might need none."""
         self._traces: set[int] = set()
-        self._looked_at: set[tuple[int, int]] = set()
-        self._kept_in: set[tuple[int, int]] = set()
-        """Runs whose error did not reach their caller."""
+        self._inspected: set[tuple[int, int]] = set()
+        self._handled_failures: set[tuple[int, int]] = set()
+        """Ids of runs whose error did not reach their caller."""
 
-    # --- beginning and end --------------------------------------------------------------------------------------
+    # --- start and end ------------------------------------------------------------------------------------------
 
     def __enter__(self) -> Capture:
         if self.is_active:
-            raise OtelflowError("This capture is active already. Make another one with capture().")
+            raise OtelflowError("This capture is active already. Create another one with capture().")
         if self.deterministic:
-            self._undo.enter_context(same_each_time())
-        self._undo.enter_context(flow_events.listen(self._hear))
-        _routing.enter(self)
+            self._undo.enter_context(deterministic_ids_and_clock())
+        self._undo.enter_context(flow_events.listen(self._on_event))
+        _routing.activate(self)
         self.is_active = True
         self._attached = Context({**get_current(), _routing.CAPTURE_KEY: self})
         self._token = attach(self._attached)
@@ -87,179 +92,230 @@ class Capture(Queries):
         self.look_at_context()
         detach(self._token)
         self.is_active = False
-        _routing.leave(self)
+        _routing.deactivate(self)
         self._undo.close()
 
     def look_at_context(self) -> None:
-        """Note whether a context was left attached. Asked at the end; a test's own thread may ask before."""
+        """Set :attr:`context_is_back`. Called at the end; the test's own thread may call it before."""
         current = get_current()
-        if current.get(_routing.CAPTURE_KEY) is self:  # else this is another context than the one it began in
+        if current.get(_routing.CAPTURE_KEY) is self:  # otherwise the capture started in another context
             self.context_is_back = current is self._attached
 
     def clear(self) -> None:
-        """Forget what ran so far."""
+        """Forget everything captured so far."""
         with self._lock:
-            self._forget()
+            self._reset()
 
-    # --- what comes in ------------------------------------------------------------------------------------------
+    # --- incoming spans and events ------------------------------------------------------------------------------
 
-    def _began(self, span: Any) -> _routing.Record:
+    def _on_start(self, span: Any) -> _routing.Record:
         scope = span.instrumentation_scope
-        steps = self.deterministic and (scope is None or scope.name != SCOPE)
-        record = _routing.Record(span, clock.now() if steps else None)
+        needs_clock = self.deterministic and (scope is None or scope.name != SCOPE)
+        record = _routing.Record(span, clock.now() if needs_clock else None)
         with self._lock:
             self._records.append(record)
             self._traces.add(span.context.trace_id)
         return record
 
-    def _ended(self, record: _routing.Record, span: Any) -> None:
+    def _on_end(self, record: _routing.Record, span: Any) -> None:
         record.end_ns = clock.now() if record.start_ns is not None else None
         record.span, record.is_open = span, False
 
-    def _hear(self, event: FlowRunEvent) -> None:
+    def _on_event(self, event: FlowRunEvent) -> None:
         context = _context_of(event)
-        if _routing.owner_of(get_current(), None if context is None else context.trace_id) is not self:
+        if _routing.capture_of(get_current(), None if context is None else context.trace_id) is not self:
             return
-        self._heard.append((context, event))
-        facts = stop_facts(event)
-        if facts is not None and facts["error"] is not None:
-            self._note_end(facts["error"], context)
+        self._run_events.append((context, event))
+        data = stop_data(event)
+        if data is not None and data["error"] is not None:
+            self._note_handled_error(data["error"], context)
 
-    def _note_end(self, error: BaseException, context: Any) -> None:
-        """Whether the error that a run ended with reaches its caller: the run is the current one while it says STOP."""
+    def _note_handled_error(self, error: BaseException, context: Any) -> None:
+        """Remember a run whose error does not reach its caller. During its STOP event it is the current run."""
         run = current_run()
         ids = _ids(context)
         if run is not None and ids is not None and ids == _ids(run._span_context) and run._tolerates(error):
-            self._kept_in.add(ids)
+            self._handled_failures.add(ids)
 
     # --- queries ------------------------------------------------------------------------------------------------
 
     @property
     def spans(self) -> list[CapturedRun]:
-        """Everything, by start."""
+        """All flows, tasks and spans, by start."""
         return self._all()
 
     @property
     def roots(self) -> list[CapturedRun]:
-        """What has nothing captured above it, by start."""
+        """All flows, tasks and spans without a captured parent, by start."""
         return [run for run in self._all() if run.parent is None]
 
     @property
     def events(self) -> list[FlowRunEvent]:
-        """What a listener heard, in order."""
-        return [event for _, event in self._heard]
+        """The events that listeners received, in order."""
+        return [event for _, event in self._run_events]
 
     def span(self, name: str) -> CapturedRun:
-        """The only flow, task or span of that name."""
+        """Return the only flow, task or span of that name.
+
+        Args:
+            name: The name; ``*`` and ``?`` are wildcards.
+
+        Raises:
+            AssertionError: If there is none, or several. The message shows what ran.
+        """
         __tracebackhide__ = True
-        return only("span", name, self.spans, self)
+        return find_single("span", name, self.spans, self)
 
     def _all(self) -> list[CapturedRun]:
         with self._lock:
-            records = sorted(self._records, key=lambda one: (one.start_ns or one.span.start_time or 0, one.number))
-            heard = list(self._heard)
-        by_ids: dict[tuple[int, int] | None, list[FlowRunEvent]] = defaultdict(list)
-        for context, event in heard:
-            by_ids[_ids(context)].append(event)
-        everything = [CapturedRun(self, record, []) for record in records]
-        known = {run._ids: run for run in everything}
-        made = [run for run in everything if not _continues(run, known)]
-        for run in made:
-            run._heard = by_ids[run._ids]
-            above = run.span.parent
-            run.parent = None if above is None else known.get((above.trace_id, above.span_id))
+            records = sorted(
+                self._records, key=lambda record: (record.start_ns or record.span.start_time or 0, record.number)
+            )
+            events = list(self._run_events)
+        events_by_ids: dict[tuple[int, int] | None, list[FlowRunEvent]] = defaultdict(list)
+        for context, event in events:
+            events_by_ids[_ids(context)].append(event)
+        spans = [CapturedRun(self, record, []) for record in records]
+        by_ids = {run._ids: run for run in spans}
+        runs = [run for run in spans if not _merge_continuation(run, by_ids)]
+        for run in runs:
+            run._run_events = events_by_ids[run._ids]
+            parent = run.span.parent
+            run.parent = None if parent is None else by_ids.get((parent.trace_id, parent.span_id))
             if run.parent is not None:
                 run.parent.children.append(run)
-        return made
+        return runs
 
     # --- assertions ---------------------------------------------------------------------------------------------
 
     def assert_tree(self, expected: str) -> None:
-        """That exactly these runs were there, in this form; the way of writing is in
-        :mod:`otelflow.testing._expected_tree`. The failure shows both trees side by side."""
+        """Assert that exactly these runs were captured, in this structure.
+
+        Args:
+            expected: The expected tree as text; :mod:`otelflow.testing._expected_tree` describes the format.
+
+        Raises:
+            AssertionError: If something differs. The message shows both trees side by side.
+            ArgumentError: If a line of ``expected`` cannot be read.
+        """
         __tracebackhide__ = True
         self._assert_tree(expected, self.roots)
 
     def _assert_tree(self, expected: str, runs: list[CapturedRun]) -> None:
         __tracebackhide__ = True
-        wanted = read(expected)
-        everything = [run for root in runs for run in (root, *root.descendants)]
-        if matches(wanted, runs):
-            self._looked_at |= {run._ids for run in everything if _is_named(run, wanted)}
+        lines = parse_tree(expected)
+        all_runs = [run for root in runs for run in (root, *root.descendants)]
+        if matches(lines, runs):
+            self._inspected |= {run._ids for run in all_runs if _expects_failure(run, lines)}
         elif self.updates is not None:
-            self.updates.note(sys._getframe(2), expected, corrected(wanted, runs), difference(wanted, runs))
-            self._looked_at |= {run._ids for run in everything}
+            self.updates.add(sys._getframe(2), expected, corrected(lines, runs), difference(lines, runs))
+            self._inspected |= {run._ids for run in all_runs}
         else:
             raise AssertionError(
-                f"What ran is not the expected tree; > marks what differs.\n\n{difference(wanted, runs)}\n"
+                f"What ran is not the expected tree; > marks what differs.\n\n{difference(lines, runs)}\n"
             )
 
     def assert_count(
         self, name: str, exactly: int | None = None, *, at_most: int | None = None, at_least: int | None = None
     ) -> None:
-        """How many flows, tasks and spans of that name (``*`` and ``?`` are wildcards) there were."""
+        """Assert how many flows, tasks and spans of that name were captured.
+
+        Args:
+            name: The name; ``*`` and ``?`` are wildcards.
+            exactly: The expected number.
+            at_most: The largest allowed number.
+            at_least: The smallest allowed number.
+
+        Raises:
+            AssertionError: If the number is another one. The message shows what ran.
+            ArgumentError: If there is no bound.
+        """
         __tracebackhide__ = True
         if exactly is None and at_most is None and at_least is None:
-            raise ArgumentError(f"assert_count({name!r}) has no bound. Say how many: exactly, at_most or at_least.")
-        found = len(self.find(name))
-        bounds = ((exactly, found == exactly, "exactly"), (at_most, found <= (at_most or 0), "at most"))
-        for bound, holds, word in (*bounds, (at_least, found >= (at_least or 0), "at least")):
+            raise ArgumentError(f"assert_count({name!r}) has no bound. Pass exactly, at_most or at_least.")
+        count = len(self.find(name))
+        bounds = ((exactly, count == exactly, "exactly"), (at_most, count <= (at_most or 0), "at most"))
+        for bound, holds, word in (*bounds, (at_least, count >= (at_least or 0), "at least")):
             if bound is not None and not holds:
-                raise AssertionError(f"{name!r} ran {found} times; expected were {word} {bound}. {told(self)}")
+                raise AssertionError(f"{name!r} ran {count} times; expected {word} {bound}. {failure_details(self)}")
 
     def assert_duration(self, name: str, *, at_most: float | None = None, at_least: float | None = None) -> None:
-        """How long, in seconds, each run of that name took. With a deterministic capture this is exact; with the real
-        clock, leave room for a slow machine."""
+        """Assert the duration of each run of that name.
+
+        With a deterministic capture, durations are exact. With the real clock, allow for a slow machine.
+
+        Args:
+            name: The name; ``*`` and ``?`` are wildcards.
+            at_most: The longest allowed duration, in seconds.
+            at_least: The shortest allowed duration, in seconds.
+
+        Raises:
+            AssertionError: If a duration is outside the bounds, a run has not ended, or there is no such run.
+            ArgumentError: If there is no bound.
+        """
         __tracebackhide__ = True
         if at_most is None and at_least is None:
-            raise ArgumentError(f"assert_duration({name!r}) has no bound. Say how long, in seconds: at_most, at_least.")
-        found = self.find(name)
-        if not found:
-            raise AssertionError(f"There is no {name!r}. {told(self)}")
-        for run in found:
-            took = run.duration
-            if took is None:
-                raise AssertionError(f"{run!r} has not ended, and has no duration. {told(self)}")
-            if (at_most is not None and took > at_most) or (at_least is not None and took < at_least):
-                limits = f"at least {at_least} s" if at_most is None or took <= at_most else f"at most {at_most} s"
-                raise AssertionError(f"{run!r} took {took:.6f} s; expected was {limits}. {told(self)}")
+            raise ArgumentError(f"assert_duration({name!r}) has no bound. Pass at_most or at_least, in seconds.")
+        runs = self.find(name)
+        if not runs:
+            raise AssertionError(f"There is no {name!r}. {failure_details(self)}")
+        for run in runs:
+            duration = run.duration
+            if duration is None:
+                raise AssertionError(f"{run!r} has not ended, and has no duration. {failure_details(self)}")
+            if (at_most is not None and duration > at_most) or (at_least is not None and duration < at_least):
+                is_too_short = at_most is None or duration <= at_most
+                bound = f"at least {at_least} s" if is_too_short else f"at most {at_most} s"
+                raise AssertionError(f"{run!r} took {duration:.6f} s; expected {bound}. {failure_details(self)}")
 
     def assert_events_agree(self) -> None:
-        """That what listeners heard is what the spans say."""
+        """Assert that the events that listeners received agree with the spans.
+
+        Raises:
+            AssertionError: If they differ. The message has a line for each difference.
+        """
         __tracebackhide__ = True
         problems = disagreements(self.spans)
         if problems:
             raise AssertionError("Events and spans disagree:\n" + "\n".join(problems))
 
-    # --- the whole ----------------------------------------------------------------------------------------------
+    # --- all runs as text and data ------------------------------------------------------------------------------
 
     def tree(self) -> str:
-        """What ran, as text: names, durations, errors, messages."""
+        """Return what ran as text.
+
+        Returns:
+            Indented lines with names, durations, errors and messages.
+        """
         return report(self.roots)
 
     def to_dict(self) -> list[dict[str, Any]]:
-        """The trees as plain data, the same for each run of a test: without ids, times, folders and line numbers."""
+        """Return the trees as plain data for a snapshot.
+
+        Returns:
+            A dict for each root. It is the same each time the test runs: without ids, times, folders and line numbers.
+        """
         return [as_dict(run) for run in self.roots]
 
     def __repr__(self) -> str:
         return f"<Capture of {len(self._records)} spans{', active' if self.is_active else ''}>"
 
 
-def _continues(run: CapturedRun, known: dict[Any, CapturedRun]) -> bool:
-    """Whether this is no run, but carries events of one that is here: then it is a part of that."""
-    above = known.get(_ids(run.span.parent)) if run.kind == "continuation" else None
-    if above is not None:
-        above._continued.append(run.span)
-    return above is not None
+def _merge_continuation(run: CapturedRun, by_ids: dict[Any, CapturedRun]) -> bool:
+    """Add a span that only continues the events of a captured run to that run. Return whether it is such a span."""
+    parent = by_ids.get(_ids(run.span.parent)) if run.kind == "continuation" else None
+    if parent is not None:
+        parent._continuations.append(run.span)
+    return parent is not None
 
 
-def _is_named(run: CapturedRun, expected: list[Expected]) -> bool:
-    """Whether a line of the expected tree says that ``run`` fails: then the test has looked at it."""
-    return any((line.error and fits(line, run)) or _is_named(run, line.children) for line in expected)
+def _expects_failure(run: CapturedRun, expected: list[Expected]) -> bool:
+    """Return whether a line of the expected tree says that ``run`` fails. If so, the test has checked its error."""
+    return any((line.error and fits(line, run)) or _expects_failure(run, line.children) for line in expected)
 
 
 def _context_of(event: FlowRunEvent) -> Any:
-    record = event._record  # its context saves the way to text and back; events that a user made have none
+    record = event._record  # has the span context itself, not only ids as text; events created by users have none
     return record[2][4] if len(record) > 2 else None
 
 
@@ -270,8 +326,14 @@ def _ids(context: Any) -> tuple[int, int] | None:
 def capture(*, deterministic: bool = False) -> Capture:
     """Capture everything that runs within ``with capture() as captured:``, and send it nowhere.
 
-    Flows and tasks go to a provider of the capture's own, in the whole process; so do the spans of other
-    instrumentation that uses the global provider, if the program has set none; if it has, they are copied to here.
-    Afterwards everything is as it was.
+    In the whole process, flows and tasks use the capture's own provider. So do the spans of other instrumentation, if
+    the program has set no global provider; if it has, the capture gets a copy of them. At the end of the block,
+    everything is restored.
+
+    Args:
+        deterministic: Use the same ids and times each time the test runs; see :class:`Capture`.
+
+    Returns:
+        A capture that becomes active when the block begins.
     """
     return Capture(deterministic=deterministic)

@@ -1,4 +1,4 @@
-"""Comparing an expected tree with what ran."""
+"""Match an expected tree with what ran."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["fits", "fits_name_of", "matches"]
 
 
 def fits(expected: Expected, run: Any) -> bool:
-    """Whether ``run`` itself, without what is below, is what the line says."""
+    """Return whether ``run`` matches the line, without the runs below it."""
     if not fits_name_of(expected, run) or not _fits_error(expected.error, run):
         return False
     attributes = run.span.attributes or {}
@@ -21,30 +21,35 @@ def fits(expected: Expected, run: Any) -> bool:
 
 
 def fits_name_of(expected: Expected, run: Any) -> bool:
-    """Whether ``run`` has the name of the line."""
+    """Return whether the name of ``run`` matches the line."""
     return fits_name(run.name, expected.name) if expected.is_pattern else bool(run.name == expected.name)
 
 
-def _fits_error(wanted: str | None, run: Any) -> bool:
+def _fits_error(error: str | None, run: Any) -> bool:
     failure = run._failure()
-    if wanted is None or failure is None:
-        return wanted is None and failure is None
-    return fits_name(short_type(failure.type), wanted) or failure.type == wanted
+    if error is None or failure is None:
+        return error is None and failure is None
+    return fits_name(short_type(failure.type), error) or failure.type == error
 
 
 class _Matcher:
+    """Matches subtrees, and caches the result for each line and run."""
+
     def __init__(self) -> None:
-        self._known: dict[tuple[int, int], bool] = {}
+        self._results: dict[tuple[int, int], bool] = {}
 
-    def whole(self, expected: Expected, run: Any) -> bool:
-        """Whether the run and all below it is what the line and all below it says."""
+    def fits_subtree(self, expected: Expected, run: Any) -> bool:
+        """Return whether the run and all runs below it match the line and all lines below it."""
         key = (id(expected), id(run))
-        if key not in self._known:
-            self._known[key] = fits(expected, run) and self.rows(expected.children, run.children)
-        return self._known[key]
+        if key not in self._results:
+            self._results[key] = fits(expected, run) and self.fits_siblings(expected.children, run.children)
+        return self._results[key]
 
-    def rows(self, expected: Sequence[Expected], runs: Sequence[Any]) -> bool:
-        """Whether siblings are what the lines say, in order. From the end to the start: which suffixes fit."""
+    def fits_siblings(self, expected: Sequence[Expected], runs: Sequence[Any]) -> bool:
+        """Return whether siblings match the lines, in order.
+
+        Work from the last line to the first: ``reachable[i]`` says whether the runs from ``i`` on match the lines done.
+        """
         groups = _groups(expected)
         reachable = [False] * len(runs) + [True]
         for group in reversed(groups):
@@ -59,36 +64,36 @@ class _Matcher:
     def _fits_from(self, group: list[Expected], runs: Sequence[Any], start: int, size: int, after: list[bool]) -> bool:
         if start + size > len(runs):
             return False
-        if any(line.is_rest for line in group):  # in any order, among any others
+        if any(line.is_rest for line in group):  # in any order, and among other runs
             return any(
-                after[end] and self._places(group, runs[start:end]) for end in range(start + size, len(runs) + 1)
+                after[end] and self._assign_all(group, runs[start:end]) for end in range(start + size, len(runs) + 1)
             )
-        return after[start + size] and self._places(group, runs[start : start + size])
+        return after[start + size] and self._assign_all(group, runs[start : start + size])
 
-    def _places(self, group: list[Expected], runs: Sequence[Any]) -> bool:
-        """Whether each line of a group finds its runs, whatever their order: a perfect matching of lines to runs."""
+    def _assign_all(self, group: list[Expected], runs: Sequence[Any]) -> bool:
+        """Return whether each line of a group can have its own runs, in any order: a perfect matching."""
         lines = [line for line in group if not line.is_rest for _ in range(line.times)]
         if len(group) == 1:
-            return all(self.whole(group[0], run) for run in runs)
-        taken: dict[int, int] = {}
-        return all(self._place(number, lines, runs, taken, set()) for number in range(len(lines)))
+            return all(self.fits_subtree(group[0], run) for run in runs)
+        line_of_run: dict[int, int] = {}
+        return all(self._assign(number, lines, runs, line_of_run, set()) for number in range(len(lines)))
 
-    def _place(
-        self, number: int, lines: list[Expected], runs: Sequence[Any], taken: dict[int, int], seen: set[int]
+    def _assign(
+        self, number: int, lines: list[Expected], runs: Sequence[Any], line_of_run: dict[int, int], visited: set[int]
     ) -> bool:
-        """One more line gets a run, others changing theirs where they can (Kuhn's augmenting paths)."""
+        """Assign a run to one more line, moving other lines to other runs if necessary (Kuhn's augmenting paths)."""
         for position, run in enumerate(runs):
-            if position in seen or not self.whole(lines[number], run):
+            if position in visited or not self.fits_subtree(lines[number], run):
                 continue
-            seen.add(position)
-            if position not in taken or self._place(taken[position], lines, runs, taken, seen):
-                taken[position] = number
+            visited.add(position)
+            if position not in line_of_run or self._assign(line_of_run[position], lines, runs, line_of_run, visited):
+                line_of_run[position] = number
                 return True
         return False
 
 
 def _groups(expected: Sequence[Expected]) -> list[list[Expected]]:
-    """Lines one by one, and those with ``~`` in a row together."""
+    """Return the lines in groups: adjacent lines with ``~`` together, each other line by itself."""
     groups: list[list[Expected]] = []
     for line in expected:
         if line.in_any_order and groups and groups[-1][0].in_any_order:
@@ -99,5 +104,5 @@ def _groups(expected: Sequence[Expected]) -> list[list[Expected]]:
 
 
 def matches(expected: Sequence[Expected], runs: Sequence[Any]) -> bool:
-    """Whether what ran is what is expected."""
-    return _Matcher().rows(expected, runs)
+    """Return whether the runs match the expected tree."""
+    return _Matcher().fits_siblings(expected, runs)

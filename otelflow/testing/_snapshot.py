@@ -1,4 +1,4 @@
-"""Captured runs as plain data for snapshots: the same for each run of a test."""
+"""Convert captured runs to plain data for snapshots. The data is the same each time the test runs."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ __all__ = ["as_dict"]
 
 
 def as_dict(run: Any) -> dict[str, Any]:
-    """A run and all below it: names, statuses, errors, attributes, what it said and made; no ids and no times."""
-    run._looked_at()
+    """Return a run and all below it as a dict, without ids and times.
+
+    It has names, statuses, errors, attributes, messages, artifacts, results and events.
+    """
+    run._mark_inspected()
     failure = run._failure()
     return {
         "name": run.name,
@@ -27,7 +30,7 @@ def as_dict(run: Any) -> dict[str, Any]:
         "events": [
             {"name": event.name, "attributes": _plain(event.attributes)}
             for event in run.events
-            if not event.name.startswith("otelflow.")  # they are messages, artifacts and results
+            if not event.name.startswith("otelflow.")  # those are the messages, artifacts and results
         ],
         "children": [as_dict(child) for child in run.children],
     }

@@ -1,4 +1,4 @@
-"""Writing what ran into a test's source, in the place of the expected tree (``--otelflow-update``)."""
+"""Replace expected trees in the source of tests by what ran, for ``--otelflow-update``."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ __all__ = ["Updates"]
 
 
 class Updates:
-    """The changes to make to test files, once all tests have run."""
+    """The changes to test files. They are written when all tests have run."""
 
     def __init__(self) -> None:
         self._changes: dict[str, dict[tuple[int, int, int, int], list[str]]] = {}
 
-    def note(self, frame: FrameType, expected: str, lines: list[str], difference: str) -> None:
-        """``lines`` are to stand in the place of ``expected``, in the call of ``assert_tree`` that ``frame`` is at.
-        AssertionError, with the ``difference``, where that is no literal in the source."""
+    def add(self, frame: FrameType, expected: str, lines: list[str], difference: str) -> None:
+        """Add a change: ``lines`` replace ``expected`` in the call of ``assert_tree`` that ``frame`` executes.
+
+        Raise AssertionError, with the ``difference``, if ``expected`` is not a literal in that call.
+        """
         __tracebackhide__ = True
         path, line = frame.f_code.co_filename, frame.f_lineno
         for node in ast.walk(ast.parse(Path(path).read_text(encoding="utf-8"))):
@@ -31,11 +33,11 @@ class Updates:
                 place = (literal.lineno, literal.col_offset, literal.end_lineno or 0, literal.end_col_offset or 0)
                 self._changes.setdefault(path, {})[place] = lines
                 return
-        way_out = "The expected tree is no literal in this call of assert_tree, so it cannot be updated here."
-        raise AssertionError(f"What ran is not the expected tree. {way_out}\n\n{difference}\n")
+        reason = "It cannot be updated here: the expected tree is not a literal in this call of assert_tree."
+        raise AssertionError(f"What ran is not the expected tree. {reason}\n\n{difference}\n")
 
     def write(self) -> list[str]:
-        """Change the files; returns what was changed, as ``path: number``."""
+        """Write the changes; return a line ``path: number of changes`` for each file."""
         for path, changes in self._changes.items():
             source = Path(path).read_bytes().splitlines(keepends=True)
             for place in sorted(changes, reverse=True):
@@ -45,7 +47,7 @@ class Updates:
 
 
 def _replace(source: list[bytes], place: tuple[int, int, int, int], lines: list[str]) -> None:
-    first, start, last, end = place  # columns are in bytes of UTF-8, as ast gives them
+    first, start, last, end = place  # ast counts columns in bytes of UTF-8
     before, after = source[first - 1][:start], source[last - 1][end:]
     indent = len(before) - len(before.lstrip())
     inner = textwrap.indent("\n".join(lines), " " * (indent + 4)).replace("\\", "\\\\").replace('"""', '\\"\\"\\"')

@@ -1,4 +1,4 @@
-"""Check what import-linter cannot: lengths, first lines, wire names. The floors are its contracts in pyproject.toml."""
+"""Check lengths, first lines and wire names. import-linter's contracts in pyproject.toml check the layers."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ HOUSES = {"otelflow": ROOT, "otelflow_exporters": TOP / "exporters" / "otelflow_
 """The packages, each with its folder."""
 
 TESTS = [path for folder in ("tests", "exporters/tests") for path in sorted((TOP / folder).rglob("*.py"))]
-"""The tests, and what supports them."""
+"""The files of tests and of their support modules."""
 
 LONGEST_FILE = 400
 LONGEST_BODY = 40
 
 
 def modules() -> dict[str, Path]:
-    """Every module of the packages, as ``package:name within it``."""
-    found = {}
+    """Return the path of every module of the packages, by ``package:module``."""
+    paths = {}
     for package, root in HOUSES.items():
         for path in sorted(root.rglob("*.py")):
             parts = list(path.relative_to(root).with_suffix("").parts)
             if parts[-1] == "__init__" and len(parts) > 1:
                 parts.pop()
-            found[f"{package}:{'.'.join(parts)}"] = path
-    return found
+            paths[f"{package}:{'.'.join(parts)}"] = path
+    return paths
 
 
 MODULES = modules()
 
 
-def test_the_top_can_be_seen_at_a_glance() -> None:
-    """A module that is not for users is in a package: that gives it its floor (see the contracts in pyproject.toml)."""
+def test_the_top_level_has_few_modules() -> None:
+    """A module that is not for users is in a package, which gives it its layer (contracts in pyproject.toml)."""
     names = [path.name for path in ROOT.glob("*.py")]
     assert len(names) <= 20
     assert [name for name in names if name.startswith("_") and name != "__init__.py"] == ["_version.py"]
@@ -44,8 +44,10 @@ def test_the_top_can_be_seen_at_a_glance() -> None:
 
 @pytest.mark.parametrize("name", MODULES)
 def test_files_have_one_subject(name: str) -> None:
-    """A first docstring line that says what it is for, a sorted __all__, and a length that can be read. An empty
-    ``__init__.py`` of a private package has nothing to say."""
+    """Each file has a docstring with a first line, a sorted __all__, and a limited length.
+
+    The empty ``__init__.py`` of a private package needs none.
+    """
     path = MODULES[name]
     if path.name == "__init__.py" and path.parent.name.startswith("_") and not path.read_text():
         return
@@ -60,8 +62,8 @@ def test_files_have_one_subject(name: str) -> None:
             assert names == sorted(names, key=lambda item: (item.upper() != item, not item[0].isupper(), item))
 
 
-def test_files_of_tests_can_be_read() -> None:
-    """No file of tests is longer than one of the packages may be."""
+def test_files_of_tests_have_a_limited_length() -> None:
+    """The limit for files of tests is that for the packages."""
     lengths = {str(path.relative_to(TOP)): len(path.read_text().splitlines()) for path in TESTS}
     assert {name: length for name, length in lengths.items() if length > LONGEST_FILE} == {}
     assert len(lengths) > 100
@@ -69,7 +71,7 @@ def test_files_of_tests_can_be_read() -> None:
 
 @pytest.mark.parametrize("name", MODULES)
 def test_functions_fit_the_screen(name: str) -> None:
-    """No function body is longer than 40 lines, its docstring not counted."""
+    """No function body is longer than 40 lines, without its docstring."""
     too_long = []
     for node in ast.walk(ast.parse(MODULES[name].read_text())):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -80,7 +82,7 @@ def test_functions_fit_the_screen(name: str) -> None:
 
 
 def test_every_wire_name_is_documented() -> None:
-    """Each constant of attributes.py has its meaning under it, and no two have one value."""
+    """Each constant of attributes.py has a docstring, and no two have the same value."""
     body = ast.parse((ROOT / "attributes.py").read_text()).body
     names = [(node, after) for node, after in zip(body, [*body[1:], None], strict=True) if isinstance(node, ast.Assign)]
     assert all(isinstance(after, ast.Expr) for _, after in names)

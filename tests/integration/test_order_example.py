@@ -90,7 +90,7 @@ place order  !orders.CardDeclined: expired  (… ms)
 """
 
 QUERY_PER_ORDER = """
-AssertionError: 'SELECT *' ran 4 times; expected were exactly 2. What ran:
+AssertionError: 'SELECT *' ran 4 times; expected exactly 2. What ran:
 
 pack orders  (… ms)
   · INFO 2 of 3 orders packed
@@ -108,11 +108,11 @@ pack orders  (… ms)
 
 SWALLOWED_ERROR = """
 task 'send_receipt' failed with TypeError: can only concatenate str (not "int") to str, \
-and the test did not look at it  [errors]
+and the test did not check it  [errors]
 
-The test passed (test_orders.py:20), but what ran in it is not in order. Look at it in the test (.error, .status, or \
-!Error in assert_tree), or say that it is meant: @pytest.mark.otelflow(allow=[...]) with the name in brackets; for all \
-tests, the setting otelflow_allow.
+The test passed (test_orders.py:20), but capflow found problems in what ran. Check them in the test (.error, .status, \
+or !Error in assert_tree), or allow them: @pytest.mark.otelflow(allow=[...]) with the name in brackets; for all \
+tests, use the setting otelflow_allow.
 --- what ran ---
 place order  (… ms)
   reserve  (… ms)

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of the test kit."""
+"""Fixtures for the tests of the test kit."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ async def both():
 
 @pytest.fixture
 def session(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Run tests of the given source in a pytest of their own; no plugins but ours."""
-    # In CI, pytest's summary has whole messages: each would be counted twice.
+    """Return a function that runs the tests of a source in a separate pytest, without other plugins."""
+    # In CI, pytest's summary has complete messages, and the tests would count each of them twice.
     for name in ("PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER", "OTEL_TRACES_EXPORTER", "CI", "BUILD_NUMBER"):
         monkeypatch.delenv(name, raising=False)
     pytester.makepyfile(shop=SHOP)
@@ -60,7 +60,7 @@ def session(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture
 def kit() -> Capture:
-    """One run of everything."""
-    with capture() as made:
+    """Return a capture in which the flow ``nightly`` ran."""
+    with capture() as captured:
         nightly().execute()
-    return made
+    return captured

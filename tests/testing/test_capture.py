@@ -1,4 +1,4 @@
-"""Whose span it is: captures at once, nested ones, and programs that set up a provider."""
+"""Test which capture a span belongs to: with concurrent and nested captures, and with other providers."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from otelflow.testing import Capture, capture
 
 @pytest.fixture
 def captured() -> None:
-    """These tests make their own captures."""
+    """Override the fixture: these tests create their own captures."""
 
 
-# --- whose span is it -----------------------------------------------------------------------------------------------
+# --- the capture of a span ------------------------------------------------------------------------------------------
 
 
 def test_code_that_fetched_its_tracer_at_import() -> None:
-    """Its spans are in each capture that they ran in, and nowhere in between."""
+    """Each capture gets the spans that ran in it; between captures nothing is recorded."""
     for number in range(3):
-        with capture() as made, tracer.start_as_current_span(f"span {number}"):
+        with capture() as captured, tracer.start_as_current_span(f"span {number}"):
             extract("x")
-        made.assert_tree(f"""
+        captured.assert_tree(f"""
             span {number}
               extract
         """)
@@ -38,8 +38,8 @@ def test_code_that_fetched_its_tracer_at_import() -> None:
             assert not outside.is_recording()
 
 
-def test_everything_is_as_before(kit: Capture) -> None:
-    """Provider, listeners, context: also when the block raises."""
+def test_a_capture_restores_everything(kit: Capture) -> None:
+    """Provider, listeners and context are restored, also if the block raises."""
     before = (trace.get_tracer_provider(), list(flow_events.event_listeners), get_current())
     with pytest.raises(KeyError), capture():
         raise KeyError("in the test")
@@ -47,140 +47,140 @@ def test_everything_is_as_before(kit: Capture) -> None:
 
 
 def test_captures_at_once_in_threads() -> None:
-    """Each has what its own thread ran."""
-    begin, made = threading.Barrier(4), {}
+    """Each capture has what its own thread ran."""
+    barrier, captures = threading.Barrier(4), {}
 
-    def one(number: int) -> None:
-        with capture() as mine:
-            begin.wait(20)
+    def run_thread(number: int) -> None:
+        with capture() as captured:
+            barrier.wait(20)
             for _ in range(20):
-                named(number)
-            begin.wait(20)
-        made[number] = mine
+                run_flow(number)
+            barrier.wait(20)
+        captures[number] = captured
 
-    def named(number: int) -> None:
+    def run_flow(number: int) -> None:
         @flow(name=f"flow {number}")
-        def one_of() -> None:
+        def numbered() -> None:
             extract(str(number))
 
-        one_of().execute()
+        numbered().execute()
 
-    threads = [threading.Thread(target=one, args=(number,)) for number in range(4)]
+    threads = [threading.Thread(target=run_thread, args=(number,)) for number in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    for number, mine in made.items():
-        mine.assert_tree(f"flow {number}  x20\n  extract")
-        mine.assert_events_agree()
+    for number, captured in captures.items():
+        captured.assert_tree(f"flow {number}  x20\n  extract")
+        captured.assert_events_agree()
 
 
 def test_captures_at_once_on_a_loop() -> None:
-    """Each has what its own coroutine ran."""
+    """Each capture has what its own coroutine ran."""
 
-    async def one(number: int) -> Capture:
-        with capture() as mine:
+    async def run_flows(number: int) -> Capture:
+        with capture() as captured:
             for _ in range(5):
                 await asyncio.sleep(0)
                 await flow(name=f"flow {number}")(asyncio.sleep)(0)
-        return mine
+        return captured
 
     async def main() -> list[Capture]:
-        return list(await asyncio.gather(*(one(number) for number in range(5))))
+        return list(await asyncio.gather(*(run_flows(number) for number in range(5))))
 
-    for number, mine in enumerate(asyncio.run(main())):
-        mine.assert_tree(f"flow {number}  x5")
+    for number, captured in enumerate(asyncio.run(main())):
+        captured.assert_tree(f"flow {number}  x5")
 
 
 def test_a_plain_thread_belongs_to_the_capture() -> None:
-    """It carries no context; what runs in it is seen all the same."""
-    with capture() as made:
+    """The thread carries no context, but the capture still gets what runs in it."""
+    with capture() as captured:
         thread = threading.Thread(target=extract, args=("x",))
         thread.start()
         thread.join()
-    assert made.task("extract").attributes["otelflow.task.orphan"] is True
+    assert captured.task("extract").attributes["otelflow.task.orphan"] is True
 
 
-def test_what_is_left_over_belongs_nowhere() -> None:
-    """A thread of an earlier test that goes on in its flow is not in the capture of the next."""
-    go_on, ended = threading.Event(), threading.Event()
+def test_spans_after_the_end_of_their_capture_belong_to_none() -> None:
+    """A thread of an earlier test that still runs in its flow is not in the capture of the next test."""
+    resume, finished = threading.Event(), threading.Event()
 
     def late() -> None:
-        go_on.wait(20)
+        resume.wait(20)
         extract("late")
         with tracer.start_as_current_span("late"):
             pass
-        ended.set()
+        finished.set()
 
     @flow
-    def leaves() -> None:
+    def starts_thread() -> None:
         threading.Thread(target=bind(late)).start()
 
     with capture() as first:
-        leaves().execute()
+        starts_thread().execute()
     with capture() as second:
-        go_on.set()
-        assert ended.wait(20)
-        extract("mine")
-    assert [run.name for run in first.spans] == ["leaves"]
+        resume.set()
+        assert finished.wait(20)
+        extract("second")
+    assert [run.name for run in first.spans] == ["starts_thread"]
     assert [run.name for run in second.spans] == ["extract"]
-    assert second.task("extract").messages == ["reading mine"]
+    assert second.task("extract").messages == ["reading second"]
     assert [event.event_data.task_name for event in second.events] == ["extract"] * 5
 
 
 def test_a_context_that_outlives_its_capture() -> None:
-    """A loop that was made under one capture runs under another: what runs in it now belongs to that."""
+    """A loop created in one capture runs in a later one: what runs in it then belongs to the later one."""
     with capture():
-        kept = get_current()
-    with capture() as made:
-        token = context.attach(kept)
+        old_context = get_current()
+    with capture() as captured:
+        token = context.attach(old_context)
         extract("x")
         context.detach(token)
-    made.assert_tree("extract")
+    captured.assert_tree("extract")
 
 
 def test_nested_captures() -> None:
-    """The inner one has what begins in it; what began outside stays outside."""
+    """The inner capture has only what starts in it; everything else belongs to the outer one."""
     with capture() as outer:
         extract("outer")
-        with capture() as within:
-            extract("within")
+        with capture() as inner:
+            extract("inner")
         extract("outer again")
     outer.assert_tree("extract  x2")
-    within.assert_tree("extract")
+    inner.assert_tree("extract")
 
 
-def test_a_request_from_elsewhere() -> None:
-    """A remote parent is above nothing that was captured; also one that is not sampled."""
+def test_a_remote_parent() -> None:
+    """A run below a remote parent is a root of the capture, also if the parent is not sampled."""
     for flags in (0, 1):
         parent = trace.SpanContext(7, 8, True, trace.TraceFlags(flags))
-        with capture() as made, trace.use_span(trace.NonRecordingSpan(parent)):
+        with capture() as captured, trace.use_span(trace.NonRecordingSpan(parent)):
             extract("x")
-        assert made.roots[0].trace_id == f"{7:032x}"
-        made.assert_tree("extract")
+        assert captured.roots[0].trace_id == f"{7:032x}"
+        captured.assert_tree("extract")
 
 
 class TestWithUnittest(unittest.TestCase):
     """unittest needs no fixture."""
 
     def test_in_a_test_case(self) -> None:
-        """capture() as a context manager of the test."""
-        made = self.enterContext(capture()) if hasattr(self, "enterContext") else None
-        if made is None:
+        """capture() is a context manager of the test."""
+        captured = self.enterContext(capture()) if hasattr(self, "enterContext") else None
+        if captured is None:
             manager = capture()
-            made = manager.__enter__()
+            captured = manager.__enter__()
             self.addCleanup(manager.__exit__, None, None, None)
         extract("x")
-        made.assert_tree("extract")
+        captured.assert_tree("extract")
 
 
 def test_clear(kit: Capture) -> None:
-    """Forgets what ran so far."""
+    """clear() forgets what ran so far."""
     kit.clear()
     assert (kit.spans, kit.events, kit.tree()) == ([], [], "(nothing)")
 
 
-# --- other set-ups, each in a process of its own ---------------------------------------------------------------------
+# --- other providers, each in a separate process ---------------------------------------------------------------------
 
 PROGRAM = """
 from opentelemetry import trace
@@ -207,48 +207,48 @@ TREE = "mixed\n  early\n    late\n      step"
 
 
 def test_a_provider_that_is_set_already() -> None:
-    """Its spans are copied to the capture and go where they went; ours go to the capture alone."""
-    done = run_program(
+    """Its spans are exported as before and copied to the capture; otelflow's spans go only to the capture."""
+    result = run_program(
         PROGRAM
         + f"""
 trace.set_tracer_provider(own)
 for _ in range(2):
-    with capture() as made:
+    with capture() as captured:
         mixed().execute()
-    made.assert_tree({TREE!r})
+    captured.assert_tree({TREE!r})
 say(sent=sent(), same=trace.get_tracer_provider() is own, processors=len(own._active_span_processor._span_processors))
 """
     )
-    assert done.said == {"sent": ["late", "early"] * 2, "same": True, "processors": 2}, done.stderr
+    assert result.said == {"sent": ["late", "early"] * 2, "same": True, "processors": 2}, result.stderr
 
 
 def test_a_provider_that_is_set_afterwards() -> None:
-    """Code whose tracer was fetched under a capture finds the program's own provider later."""
-    done = run_program(
+    """Code that fetched its tracer in a capture uses the program's own provider later."""
+    result = run_program(
         PROGRAM
         + f"""
-with capture() as made:
+with capture() as captured:
     mixed().execute()
-made.assert_tree({TREE!r})
+captured.assert_tree({TREE!r})
 trace.set_tracer_provider(own)
 mixed().execute()
-say(sent=sent(), spans=len(made.spans))
+say(sent=sent(), spans=len(captured.spans))
 """
     )
-    assert done.said == {"sent": ["step", "late", "early", "mixed"], "spans": 4}, done.stderr
-    assert done.stderr == ""
+    assert result.said == {"sent": ["step", "late", "early", "mixed"], "spans": 4}, result.stderr
+    assert result.stderr == ""
 
 
-def test_a_program_that_sets_up_under_a_capture() -> None:
-    """configure() and set_tracer_provider() change nothing while it is active, and work afterwards."""
-    done = run_program(
+def test_a_program_that_sets_a_provider_in_a_capture() -> None:
+    """configure() and set_tracer_provider() have no effect while a capture is active, and work afterwards."""
+    result = run_program(
         PROGRAM
         + f"""
-with capture() as made:
+with capture() as captured:
     configure()
     trace.set_tracer_provider(own)
     mixed().execute()
-made.assert_tree({TREE!r})
+captured.assert_tree({TREE!r})
 nothing = sent()
 trace.set_tracer_provider(own)
 mixed().execute()
@@ -256,27 +256,27 @@ say(under=nothing, after=sent())
 """,
         OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9",
     )
-    assert done.said == {"under": [], "after": ["step", "late", "early", "mixed"]}, done.stderr
-    assert "Overriding of current TracerProvider is not allowed" in done.stderr
+    assert result.said == {"under": [], "after": ["step", "late", "early", "mixed"]}, result.stderr
+    assert "Overriding of current TracerProvider is not allowed" in result.stderr
 
 
-def test_the_environment_does_not_count() -> None:
-    """A build that switches OpenTelemetry off, or sets limits, has the same tests."""
-    done = run_program(
-        PROGRAM + f"with capture() as made:\n    mixed().execute()\nmade.assert_tree({TREE!r})\nsay(ok=True)",
+def test_the_environment_has_no_effect() -> None:
+    """Captures are the same if the environment switches OpenTelemetry off, or sets limits."""
+    result = run_program(
+        PROGRAM + f"with capture() as captured:\n    mixed().execute()\ncaptured.assert_tree({TREE!r})\nsay(ok=True)",
         OTEL_SDK_DISABLED="true",
         OTEL_TRACES_SAMPLER="always_off",
         OTEL_SPAN_EVENT_COUNT_LIMIT="1",
         OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT="1",
         OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT="2",
     )
-    assert done.said == {"ok": True}, done.stderr
+    assert result.said == {"ok": True}, result.stderr
 
 
-def test_it_loads_no_sdk_before_it_is_used() -> None:
-    """The plugin is in every pytest of whoever has otelflow installed: it imports next to nothing."""
-    done = run_program(
+def test_the_plugin_loads_no_sdk() -> None:
+    """pytest loads the plugin wherever otelflow is installed, so it must not import the SDK before it is used."""
+    result = run_program(
         "import otelflow.pytest_plugin, sys\n"
         "say(loaded=[name for name in sys.modules if name.startswith(('opentelemetry.sdk', 'otelflow.testing'))])"
     )
-    assert done.said == {"loaded": []}
+    assert result.said == {"loaded": []}

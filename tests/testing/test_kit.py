@@ -1,4 +1,4 @@
-"""The test kit: captures and what can be asked of them."""
+"""Test the queries and assertions of captures."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from otelflow.testing import Capture, Failure, capture
 
 @pytest.fixture
 def captured() -> None:
-    """These tests make their own captures."""
+    """Override the fixture: these tests create their own captures."""
 
 
 # --- queries --------------------------------------------------------------------------------------------------------
 
 
 def test_flows_and_tasks(kit: Capture) -> None:
-    """By start; nested flows included, tasks at any depth."""
+    """Flows and tasks are ordered by start, nested flows and tasks at any depth included."""
     assert [run.name for run in kit.flows] == ["nightly", "inner"]
     assert [run.name for run in kit.tasks] == ["extract", "load", "extract"]
     assert [run.name for run in kit.roots] == ["nightly"]
     run = kit.flow("nightly")
-    assert [one.name for one in run.tasks] == ["extract", "load", "extract"]
-    assert [one.name for one in run.children] == ["extract", "load", "inner"]
-    assert [one.name for one in run.descendants] == ["extract", "load", "INSERT", "inner", "extract"]
+    assert [task.name for task in run.tasks] == ["extract", "load", "extract"]
+    assert [child.name for child in run.children] == ["extract", "load", "inner"]
+    assert [descendant.name for descendant in run.descendants] == ["extract", "load", "INSERT", "inner", "extract"]
     assert run.flow("inner").task("extract").parent is run.flow("inner")
     assert (run.parent, run.kind, kit.span("INSERT").kind) == (None, "flow", "span")
 
 
-def test_what_a_run_says_of_itself(kit: Capture) -> None:
-    """Status, error, duration, ids, messages, artifacts, results, events, links."""
+def test_the_properties_of_a_run(kit: Capture) -> None:
+    """A run has its status, error, duration, ids, messages, artifacts, results, events and links."""
     run = kit.flow("nightly")
     assert (run.status, run.error, run.is_open) == ("completed", None, False)
     assert 0 < (run.duration or 0) < 60
@@ -54,8 +54,8 @@ def test_what_a_run_says_of_itself(kit: Capture) -> None:
     assert str(first.run_id).startswith("task_")
 
 
-def test_a_failure_is_a_text_and_more(kit: Capture) -> None:
-    """The error's type and message, and the exception where it is at hand; also of someone else's span."""
+def test_a_failure_is_a_text_with_attributes(kit: Capture) -> None:
+    """It has the error's type and message, and the exception of a task; a span of other code also has one."""
     failure = kit.task("load").error
     assert isinstance(failure, Failure)
     assert failure == "ValueError: disk full"
@@ -67,7 +67,7 @@ def test_a_failure_is_a_text_and_more(kit: Capture) -> None:
 
 
 def test_find(kit: Capture) -> None:
-    """By name with wildcards, kind, status, attributes, and a function."""
+    """find() selects by name with wildcards, kind, status, attributes, and a function."""
     assert [run.name for run in kit.find("e*")] == ["extract", "extract"]
     assert [run.name for run in kit.find(kind="span")] == ["INSERT"]
     assert [run.name for run in kit.find(status="failed")] == ["load", "INSERT"]
@@ -76,13 +76,13 @@ def test_find(kit: Capture) -> None:
     assert [run.name for run in kit.flow("inner").find("*")] == ["extract"]
 
 
-def test_a_query_for_one_says_what_there_was(kit: Capture) -> None:
-    """None or several: the failure prints every tree."""
-    with pytest.raises(AssertionError) as none:
+def test_a_query_for_one_run_shows_what_ran(kit: Capture) -> None:
+    """If there is none, or several, the error shows every tree."""
+    with pytest.raises(AssertionError) as failure:
         kit.flow("daily")
-    assert str(none.value).startswith("There is no flow 'daily'. What ran:\n\nnightly  (")
-    assert "  load  !ValueError: disk full" in str(none.value)
-    with pytest.raises(AssertionError, match="There are 2 tasks 'extract': use tasks, or find"):
+    assert str(failure.value).startswith("There is no flow 'daily'. What ran:\n\nnightly  (")
+    assert "  load  !ValueError: disk full" in str(failure.value)
+    with pytest.raises(AssertionError, match="There are 2 tasks 'extract': use tasks or find"):
         kit.task("extract")
     with pytest.raises(AssertionError, match="There is no task 'x' below 'inner'"):
         kit.flow("inner").task("x")
@@ -91,30 +91,30 @@ def test_a_query_for_one_says_what_there_was(kit: Capture) -> None:
 
 
 def test_counts_and_durations(kit: Capture) -> None:
-    """Bounds on how often and how long."""
+    """The assertions check bounds on the number of runs and on their durations."""
     kit.assert_count("extract", 2)
     kit.assert_count("e*", at_least=1, at_most=2)
-    with pytest.raises(AssertionError, match="'extract' ran 2 times; expected were at most 1"):
+    with pytest.raises(AssertionError, match="'extract' ran 2 times; expected at most 1"):
         kit.assert_count("extract", at_most=1)
-    with pytest.raises(AssertionError, match="'nothing' ran 0 times; expected were exactly 1"):
+    with pytest.raises(AssertionError, match="'nothing' ran 0 times; expected exactly 1"):
         kit.assert_count("nothing", 1)
     kit.assert_duration("nightly", at_most=60)
-    with pytest.raises(AssertionError, match=r"<flow 'nightly' completed> took .* expected was at least 60 s"):
+    with pytest.raises(AssertionError, match=r"<flow 'nightly' completed> took .* expected at least 60 s"):
         kit.assert_duration("nightly", at_least=60)
     with pytest.raises(AssertionError, match="There is no 'nothing'"):
         kit.assert_duration("nothing", at_most=1)
 
 
-def test_a_bound_has_to_be_said(kit: Capture) -> None:
-    """Else the assertion would hold whatever ran."""
+def test_a_bound_is_required(kit: Capture) -> None:
+    """Without a bound the assertion would always hold."""
     with pytest.raises(ArgumentError, match="has no bound"):
         kit.assert_count("extract")
     with pytest.raises(ArgumentError, match="has no bound"):
         kit.assert_duration("extract")
 
 
-def test_what_ran_at_the_same_time() -> None:
-    """Concurrent tasks overlap; those that ran one after the other do not."""
+def test_concurrent_tasks_overlap() -> None:
+    """Tasks that ran one after the other do not overlap."""
 
     @task
     async def waits(name: str) -> None:
@@ -125,47 +125,48 @@ def test_what_ran_at_the_same_time() -> None:
         await asyncio.gather(waits("a"), waits("b"))
         await waits("c")
 
-    with capture(deterministic=True) as made:
+    with capture(deterministic=True) as captured:
         both().execute()
-    first, second, third = made.tasks
+    first, second, third = captured.tasks
     assert first.overlaps(second)
     assert second.overlaps(first)
     assert not third.overlaps(first)
 
 
-def test_an_open_run_is_seen() -> None:
-    """While it runs, and when it never ends."""
+def test_an_open_run_is_captured() -> None:
+    """A run is in the capture before it ends."""
 
     @task
     def steps() -> Any:
         yield 1
 
-    with capture() as made:
-        left = steps()
-        next(left)
-        run = made.task("steps")
+    with capture() as captured:
+        steps_run = steps()
+        next(steps_run)
+        run = captured.task("steps")
         assert (run.status, run.duration, run.is_open) == ("running", None, True)
-        assert "steps  (open)" in made.tree()
-        left.close()
-        assert made.task("steps").status == "completed"
+        assert "steps  (open)" in captured.tree()
+        steps_run.close()
+        assert captured.task("steps").status == "completed"
 
 
 def test_to_dict_is_the_same_each_time() -> None:
-    """No ids, no times, no folders."""
+    """The dicts have no ids, times and folders."""
 
     @flow
     def fails() -> None:
         raise OSError(f"no file in {__file__}")
 
-    made = []
-    for _ in range(2):
-        with capture() as one:
+    first: list[dict[str, Any]] = []
+    second: list[dict[str, Any]] = []
+    for roots in (first, second):
+        with capture() as captured:
             nightly().execute()
             with pytest.raises(OSError, match="no file"):
                 fails().execute()
-        made.append(one.to_dict())
-    assert made[0] == made[1]
-    assert made[0][0]["children"][0] == {
+        roots += captured.to_dict()
+    assert first == second
+    assert first[0]["children"][0] == {
         "name": "extract",
         "kind": "task",
         "status": "completed",
@@ -183,7 +184,7 @@ def test_to_dict_is_the_same_each_time() -> None:
         "events": [],
         "children": [],
     }
-    (exception,) = made[0][1]["events"]
+    (exception,) = first[1]["events"]
     assert 'File "test_kit.py", line N, in fails' in exception["attributes"]["exception.stacktrace"]
 
 
@@ -191,26 +192,26 @@ def test_to_dict_is_the_same_each_time() -> None:
 
 
 def test_deterministic_ids_and_times() -> None:
-    """Ids and run ids count from one, each reading of the clock is a millisecond later; foreign spans step as well."""
-    told = []
+    """Ids and run ids count from one; each reading of the clock is a millisecond later, also for other code's spans."""
+    runs = []
     for _ in range(2):
-        with capture(deterministic=True) as made:
+        with capture(deterministic=True) as captured:
             nightly().execute()
-        told.append([(run.name, run.trace_id, run.span_id, run.run_id, run.duration) for run in made.spans])
-    assert told[0] == told[1]
-    assert told[0][0][:4] == ("nightly", f"{1:032x}", f"{1:016x}", f"flow_{1:028x}")
-    assert [int(span_id, 16) for _, _, span_id, _, _ in told[0]] == [1, 2, 3, 4, 5, 6]
-    assert {run.name: run.duration for run in made.spans}["INSERT"] == 0.001
-    made.assert_duration("load", at_least=0.005, at_most=0.005)
+        runs.append([(run.name, run.trace_id, run.span_id, run.run_id, run.duration) for run in captured.spans])
+    assert runs[0] == runs[1]
+    assert runs[0][0][:4] == ("nightly", f"{1:032x}", f"{1:016x}", f"flow_{1:028x}")
+    assert [int(span_id, 16) for _, _, span_id, _, _ in runs[0]] == [1, 2, 3, 4, 5, 6]
+    assert {run.name: run.duration for run in captured.spans}["INSERT"] == 0.001
+    captured.assert_duration("load", at_least=0.005, at_most=0.005)
     assert now() > 1_700_000_000_000_000_000
 
 
 def test_one_deterministic_capture_at_a_time() -> None:
-    """Two would count on the same ids; nothing is left behind by the one that is refused."""
+    """A second one is refused, because both would use the same ids; it leaves no listener registered."""
     listeners = list(flow_events.event_listeners)
-    with capture(deterministic=True) as made:
+    with capture(deterministic=True) as captured:
         with pytest.raises(OtelflowError, match="deterministic capture is active already"), capture(deterministic=True):
             pass
-        with pytest.raises(OtelflowError, match="active already"), made:
+        with pytest.raises(OtelflowError, match="active already"), captured:
             pass
     assert flow_events.event_listeners == listeners

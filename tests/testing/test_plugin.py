@@ -1,4 +1,4 @@
-"""The pytest plugin: what it looks for, what its reports show, and what it leaves alone. In sessions of their own."""
+"""Test the pytest plugin in separate sessions: its checks, its reports, and that it changes nothing else."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 
-def ours(result: pytest.RunResult) -> list[str]:
-    """The lines of a report, without the times."""
+def lines_without_times(result: pytest.RunResult) -> list[str]:
+    """Return the lines of a report, without the times."""
     import re
 
     return [re.sub(r"\(\d+\.\d ms\)", "(… ms)", line) for line in result.outlines]
 
 
 def test_a_failing_test_shows_what_ran(session: Any) -> None:
-    """The assertion has the two trees side by side; the report has the whole run. A passing test shows nothing."""
+    """The assertion shows the two trees side by side, the report the whole run. A test that passes shows nothing."""
     result = session(
         """
 def test_bad(capflow):
@@ -37,7 +37,7 @@ def test_good(capflow):
 """
     )
     result.assert_outcomes(passed=1, failed=2)
-    lines = ours(result)
+    lines = lines_without_times(result)
     start = lines.index("E       AssertionError: What ran is not the expected tree; > marks what differs.")
     assert lines[start + 1 : start + 6] == [
         "E       ",
@@ -46,22 +46,22 @@ def test_good(capflow):
         "E           extract      extract",
         "E       >   load         load  !ValueError",
     ]
-    shown = lines.index(next(line for line in lines if "otelflow: what ran" in line))
-    assert lines[shown + 1 : shown + 6] == [
+    section = lines.index(next(line for line in lines if "otelflow: what ran" in line))
+    assert lines[section + 1 : section + 6] == [
         "nightly  (… ms)",
         "  extract  (… ms)",
         "    · INFO 2 rows",
         "  load  !ValueError: disk full  (… ms)",
         "    · ERROR Error executing 'load' task: disk full",
     ]
-    assert sum("otelflow: what ran" in line for line in lines) == 1  # the other one's assertion has it already
+    assert sum("otelflow: what ran" in line for line in lines) == 1  # the assertion of the other test shows it already
     assert "E       AssertionError: There is no flow 'nightly'. What ran:" in lines
     assert not any("otelflow/testing" in line for line in lines)
 
 
 @pytest.mark.parametrize(("show", "sections"), [("all", 2), ("none", 0)])
-def test_of_which_tests_a_report_shows_what_ran(session: Any, show: str, sections: int) -> None:
-    """--otelflow-show."""
+def test_the_option_show(session: Any, show: str, sections: int) -> None:
+    """--otelflow-show sets for which tests the report shows what ran."""
     result = session(
         """
 def test_good(capflow):
@@ -77,7 +77,7 @@ def test_bad(capflow):
     assert sum("otelflow: what ran" in line for line in result.outlines) == sections
 
 
-LEFTOVERS = """
+PROBLEMS = """
 import threading
 from opentelemetry import context, trace
 
@@ -121,33 +121,33 @@ def test_context(capflow):
 """
 
 
-def test_what_it_looks_for(session: Any) -> None:
-    """Each finding by name, in a test that passed otherwise."""
-    result = session(LEFTOVERS)
+def test_the_checks_after_a_test(session: Any) -> None:
+    """Each check fails a test that passed otherwise, and shows the check's name."""
+    result = session(PROBLEMS)
     result.assert_outcomes(failed=6)
     for line in (
         "task 'steps' is still open  [open_spans]",
-        "task 'load' failed with ValueError: disk full, and the test did not look at it  [errors]",
-        "task 'connect' has what looks like a secret in clear in 'db.password'  [secrets]",
-        "task 'connect' has what looks like a secret in clear in 'to'  [secrets]",
-        "task 'talks' lost 73 events: its span has 128  [dropped]",
-        "task 'extract' ran outside any flow: a thread or pool lost its context? If it is the test's own set-up: "
-        "capflow.clear() after it  [orphans]",
-        "the test left a context attached: a token that nobody detached  [context]",
+        "task 'load' failed with ValueError: disk full, and the test did not check it  [errors]",
+        "task 'connect' seems to have a secret in clear text in 'db.password'  [secrets]",
+        "task 'connect' seems to have a secret in clear text in 'to'  [secrets]",
+        "task 'talks' lost 73 events; 128 are on its span  [dropped]",
+        "task 'extract' ran outside any flow: did a thread or pool lose its context? If it is the test's set-up, "
+        "call capflow.clear() after it  [orphans]",
+        "the test left a context attached: it did not detach a token  [context]",
     ):
         assert line in result.outlines
     assert sum(line.endswith("]") and "  [" in line and "%" not in line for line in result.outlines) == 7
 
 
-def test_each_can_be_allowed(session: Any, pytester: pytest.Pytester) -> None:
-    """For a project by a setting, for a test by the marker; an unknown name is an error with the known ones."""
+def test_each_check_can_be_skipped(session: Any, pytester: pytest.Pytester) -> None:
+    """The setting skips checks for all tests, the marker for one; the error for an unknown name lists the checks."""
     names = "open_spans errors secrets dropped orphans context"
-    session(LEFTOVERS, "-o", f"otelflow_allow={names}").assert_outcomes(passed=6)
-    marked = LEFTOVERS.replace("def test_errors", "@pytest.mark.otelflow(allow=['errors'])\ndef test_errors")
+    session(PROBLEMS, "-o", f"otelflow_allow={names}").assert_outcomes(passed=6)
+    marked = PROBLEMS.replace("def test_errors", "@pytest.mark.otelflow(allow=['errors'])\ndef test_errors")
     session(marked, "--strict-markers").assert_outcomes(passed=1, failed=5)
     for marker, problem in (
-        ("allow=['error']", "*(allow=...): 'error' is none of open_spans, errors, *"),
-        ("allow='errors'", "*(allow=...): 'errors' is a text. Use a list of names."),
+        ("allow=['error']", "*(allow=...): 'error' must be one of open_spans, errors, *"),
+        ("allow='errors'", "*(allow=...): 'errors' is a string. Use a list of names."),
         ("'errors'", "*takes allow=*deterministic=True, not 'errors'."),
         ("deterministc=True", "*takes allow=*deterministic=True, not 'deterministc'."),
     ):
@@ -156,11 +156,11 @@ def test_each_can_be_allowed(session: Any, pytester: pytest.Pytester) -> None:
         wrong.stderr.fnmatch_lines([problem])
     wrong = session("def test_one(): pass", "-o", "otelflow_allow=error")
     assert wrong.ret == pytest.ExitCode.USAGE_ERROR
-    wrong.stderr.fnmatch_lines(["*otelflow_allow: 'error' is none of open_spans, errors, *"])
+    wrong.stderr.fnmatch_lines(["*otelflow_allow: 'error' must be one of open_spans, errors, *"])
 
 
-def test_which_errors_count_as_looked_at(session: Any) -> None:
-    """One that reached the test, and one whose status, error, attributes or tree it asked for."""
+def test_which_errors_count_as_checked(session: Any) -> None:
+    """An error counts if it reached the test, or if the test read its status, error, attributes or tree."""
     result = session(
         """
 from otelflow import FlowRunConfig
@@ -200,23 +200,23 @@ def test_to_dict(capflow):
     nightly().execute()
     assert capflow.to_dict()[0]["children"][1]["error"] == "ValueError: disk full"
 
-def test_nobody_looks_at_quiet(capflow):
+def test_quiet_is_not_checked(capflow):
     quiet().execute()
 
-def test_nobody_looks_at_caught(capflow):
+def test_caught_is_not_checked(capflow):
     catches().execute()
 
-def test_a_failing_test_is_not_looked_at(capflow):
+def test_a_failing_test_gets_no_checks(capflow):
     nightly().execute()
-    assert 0, "on its own"
+    assert 0, "by itself"
 """
     )
     result.assert_outcomes(passed=5, failed=3)
     assert sum(line.endswith("[errors]") for line in result.outlines) == 2
 
 
-def test_it_touches_nothing_without_capflow(session: Any) -> None:
-    """No provider, listener or context of ours in a test that does not ask."""
+def test_the_plugin_changes_nothing_without_capflow(session: Any) -> None:
+    """A test that does not use ``capflow`` has no provider, listener or context of the plugin."""
     session(
         """
 def test_nothing():
@@ -232,7 +232,7 @@ def test_nothing():
 
 
 def test_under_xdist_and_in_plain_text(session: Any) -> None:
-    """The same report from a worker, without colours."""
+    """A worker's report is the same, also without colours."""
     result = session(
         """
 @pytest.mark.parametrize("number", range(6))
@@ -247,11 +247,11 @@ def test_it(capflow, number):
         xdist=True,
     )
     result.assert_outcomes(passed=5, failed=1)
-    assert "  load  !ValueError: disk full  (… ms)" in ours(result)
+    assert "  load  !ValueError: disk full  (… ms)" in lines_without_times(result)
 
 
 def test_with_anyio_and_fixtures(session: Any) -> None:
-    """Async tests of anyio's plugin; flows of a fixture are in its test's capture only when capflow came before it."""
+    """Async tests of anyio's plugin work; a fixture's flows are captured only if capflow is set up before it."""
     session(
         """
 @pytest.fixture
@@ -275,7 +275,7 @@ def test_prepared(prepared, capflow):
 
 
 def test_with_pytest_asyncio(session: Any) -> None:
-    """Also where all tests share one loop, whose context was copied in another test."""
+    """It also works if all tests share one loop, whose context was copied in another test."""
     session(
         """
 @pytest.mark.asyncio(loop_scope="session")
@@ -295,8 +295,8 @@ async def test_on_a_loop_each(capflow, number):
     ).assert_outcomes(passed=5)
 
 
-def test_it_is_there_when_otelflow_is_installed() -> None:
-    """By entry point: nothing to configure."""
+def test_the_plugin_is_an_entry_point() -> None:
+    """pytest loads it without configuration."""
     from importlib.metadata import entry_points
 
     assert [point.value for point in entry_points(group="pytest11") if point.name == "otelflow"] == [

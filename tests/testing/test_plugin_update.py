@@ -1,4 +1,4 @@
-"""The pytest plugin: expected trees that it updates, and sessions that it exports."""
+"""Test the pytest plugin's updates of expected trees, and its export of sessions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from receiver import Sink, attributes_of
 
 
 def test_deterministic_by_marker(session: Any) -> None:
-    """The marker asks for ids and times that are the same each time."""
+    """With the marker, ids and times are the same each time."""
     session(
         """
 @pytest.mark.otelflow(deterministic=True)
@@ -22,7 +22,7 @@ def test_it(capflow, again):
 
 
 def test_update(session: Any, pytester: pytest.Pytester) -> None:
-    """--otelflow-update writes what ran in the place of what was expected, and changes nothing else."""
+    """--otelflow-update replaces the expected tree by what ran, and changes nothing else."""
     source = '''
 def test_it(capflow):
     nightly().execute()
@@ -61,22 +61,22 @@ def test_it(capflow):
     pytester.runpytest_subprocess("-p", "no:randomly", "-p", "no:xdist").assert_outcomes(passed=1)
 
 
-def test_update_says_what_it_cannot(session: Any) -> None:
-    """A tree that is no literal in the call is left to its author; several processes would overwrite one another."""
+def test_update_refuses_what_it_cannot_change(session: Any) -> None:
+    """It cannot change a tree that is not a literal. Several processes would overwrite each other's changes."""
     result = session(
         "def test_it(capflow):\n    expected = 'other'\n    good().execute()\n    capflow.assert_tree(expected)",
         "--otelflow-update",
     )
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
-        ["E * The expected tree is no literal in this call of assert_tree, so it cannot be updated here."]
+        ["E * It cannot be updated here: the expected tree is not a literal in this call of assert_tree."]
     )
     refused = session("def test_it(): pass", "--otelflow-update", "-n2", xdist=True)
     refused.stderr.fnmatch_lines(["*--otelflow-update changes files: run it in one process, without -n."])
 
 
-def test_update_keeps_what_holds(session: Any, pytester: pytest.Pytester) -> None:
-    """Wildcards, attributes, any order and ``...`` stay as their author wrote them; what is wrong becomes right."""
+def test_update_keeps_lines_that_match(session: Any, pytester: pytest.Pytester) -> None:
+    """Wildcards, attributes, any order and ``...`` stay as written; only lines that differ change."""
     session(
         '''
 @flow
@@ -116,7 +116,7 @@ def test_it(capflow):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_export(session: Any, sink: Sink, monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
-    """--otelflow-export sends the session as a flow with its tests below it; what tests run is as without."""
+    """--otelflow-export sends the session as a flow with its tests below it, and not what the tests run."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", sink.endpoint)
     result = session(
         """

@@ -1,4 +1,4 @@
-"""Expected trees: how they are written, what they match, and how a difference is shown."""
+"""Test expected trees: their format, what they match, and how a difference is shown."""
 
 from __future__ import annotations
 
@@ -20,36 +20,38 @@ Tree = tuple[str, bool, tuple[Any, ...]]
 
 @pytest.fixture
 def captured() -> None:
-    """These tests make their own captures."""
+    """Override the fixture: these tests create their own captures."""
 
 
-def ran(*trees: Tree) -> Capture:
-    """A capture of spans with these names, failures and children."""
+def capture_of(*trees: Tree) -> Capture:
+    """Return a capture of spans with these names, failures and children."""
     tracer = trace.get_tracer("test")
 
-    def make(tree: Tree) -> None:
+    def run(tree: Tree) -> None:
         name, fails, children = tree
         with tracer.start_as_current_span(name) as span:
             for child in children:
-                make(child)
+                run(child)
             if fails:
                 span.set_attribute("error.type", "shop.errors.NoStock")
                 span.set_status(trace.StatusCode.ERROR, "shop.errors.NoStock: none left")
             span.set_attribute("size", len(children))
             span.set_attribute("label", f"a {name}")
 
-    with capture() as made:
+    with capture() as captured:
         for tree in trees:
-            make(tree)
-    return made
+            run(tree)
+    return captured
 
 
 def leaf(name: str, fails: bool = False) -> Tree:
-    """A span without children."""
+    """Return a span without children."""
     return (name, fails, ())
 
 
-ORDER = ran(("order", False, (leaf("check"), ("pay", True, (leaf("bank", True),)), *[leaf("row")] * 3, leaf("mail"))))
+ORDER = capture_of(
+    ("order", False, (leaf("check"), ("pay", True, (leaf("bank", True),)), *[leaf("row")] * 3, leaf("mail")))
+)
 
 FITS = [
     "order\n  check\n  pay  !NoStock\n    bank  !NoStock\n  row  x3\n  mail",
@@ -96,26 +98,26 @@ DOES_NOT_FIT = [
 
 
 @pytest.mark.parametrize("expected", FITS)
-def test_what_fits(expected: str) -> None:
-    """Exact, partial, wildcards, repeats, any order, errors, attributes."""
+def test_a_tree_that_fits(expected: str) -> None:
+    """Trees can be exact or partial, with wildcards, repeats, any order, errors and attributes."""
     ORDER.assert_tree(expected)
 
 
 @pytest.mark.parametrize("expected", DOES_NOT_FIT)
-def test_what_does_not(expected: str) -> None:
-    """A missing or extra run, an error that is not written, another number, another order."""
+def test_a_tree_that_does_not_fit(expected: str) -> None:
+    """A missing or additional run, an error that is not expected, another number or another order is a difference."""
     with pytest.raises(AssertionError, match="What ran is not the expected tree"):
         ORDER.assert_tree(expected)
 
 
 def test_below_a_run() -> None:
-    """A run's own tree begins with it."""
+    """The tree of a run begins with the run itself."""
     pay = ORDER.span("pay")
     pay.assert_tree("pay  !*\n  bank  !NoStock")
 
 
-def test_indented_as_it_stands_in_a_test() -> None:
-    """The indent of the whole, empty lines, tabs and deeper steps do not matter."""
+def test_an_indented_tree() -> None:
+    """A common indent, empty lines, tabs and wider indents do not matter."""
     ORDER.assert_tree("""
 
         order
@@ -132,14 +134,14 @@ def test_indented_as_it_stands_in_a_test() -> None:
     ("line", "problem"),
     [('"order', "quotes"), ("  !ValueError", "has no name"), ("order  {size}", "name=value"), ("~", "has no name")],
 )
-def test_a_line_that_says_nothing(line: str, problem: str) -> None:
-    """It is the test that is wrong: said as such, with the line."""
+def test_a_line_that_cannot_be_read(line: str, problem: str) -> None:
+    """The test is wrong, so the error is an ArgumentError that shows the line."""
     with pytest.raises(ArgumentError, match=problem):
         ORDER.assert_tree(f"order\n  {line}" if not line.startswith("order") else line)
 
 
 def test_the_difference() -> None:
-    """The two trees side by side, what differs marked; nothing that agrees is."""
+    """The error shows the two trees side by side, and marks only the lines that differ."""
     with pytest.raises(AssertionError) as failure:
         ORDER.assert_tree("""
             order
@@ -168,13 +170,13 @@ def test_the_difference() -> None:
 
 
 def test_a_large_tree_in_bounded_time() -> None:
-    """Ten thousand siblings, in order and in any order, and a difference among them."""
-    many = ran(("root", False, tuple(leaf("row") for _ in range(10_000))))
+    """Ten thousand siblings in order, and 300 in any order, are compared in bounded time."""
+    many = capture_of(("root", False, tuple(leaf("row") for _ in range(10_000))))
     many.assert_tree("root\n  row  x10000")
     many.assert_tree("root\n  ...")
     with pytest.raises(AssertionError, match=r">   row  x9999 +row  x10000"):
         many.assert_tree("root\n  row  x9999")
-    distinct = ran(("root", False, tuple(leaf(f"row {number}") for number in range(300))))
+    distinct = capture_of(("root", False, tuple(leaf(f"row {number}") for number in range(300))))
     distinct.assert_tree("root\n" + "\n".join(f"  ~ row {number}" for number in reversed(range(300))))
 
 
@@ -207,19 +209,19 @@ trees = st.recursive(
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(trees, min_size=1, max_size=3))
-def test_a_tree_fits_its_own_text(some: list[Tree]) -> None:
-    """What the kit writes down of a run, it reads as that run: whatever the names; and with any line left out, not."""
-    made = ran(*some)
-    lines = expected_form(made.roots)
-    made.assert_tree("\n".join(lines))
-    for left_out in range(len(lines)):
-        fewer = [line for number, line in enumerate(lines) if number != left_out]
+def test_a_tree_fits_its_own_text(spans: list[Tree]) -> None:
+    """The text of a capture matches that capture, for any names; without one of its lines, it does not match."""
+    captured = capture_of(*spans)
+    lines = expected_form(captured.roots)
+    captured.assert_tree("\n".join(lines))
+    for omitted in range(len(lines)):
+        fewer = [line for number, line in enumerate(lines) if number != omitted]
         with pytest.raises(AssertionError):
-            made.assert_tree("\n".join(fewer))
+            captured.assert_tree("\n".join(fewer))
 
 
-def test_flows_and_tasks_as_they_are_written() -> None:
-    """The issue's own example."""
+def test_a_tree_of_flows_and_tasks() -> None:
+    """The example of the issue works."""
 
     @task
     def extract() -> None: ...
@@ -233,9 +235,9 @@ def test_flows_and_tasks_as_they_are_written() -> None:
         extract()
         load()
 
-    with capture() as made, pytest.raises(ValueError, match="disk full"):
+    with capture() as captured, pytest.raises(ValueError, match="disk full"):
         nightly().execute()
-    made.assert_tree("""
+    captured.assert_tree("""
         nightly  !ValueError
           extract
           load  !ValueError
