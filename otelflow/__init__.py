@@ -1,6 +1,7 @@
-"""Flows and tasks as OpenTelemetry spans: decorate a function, see its run in any OTLP backend, assert on it in tests.
+"""Trace flows and tasks as OpenTelemetry spans: decorate a function, see its run in any OTLP backend, and test it.
 
-``@flow`` marks a unit of work, ``@task`` a step in it; each run is a span, and what it says and makes are its events.
+``@flow`` marks a unit of work, ``@task`` a step in it. Each run is a span; its messages, artifacts and results are
+span events.
 """
 
 from typing import TYPE_CHECKING
@@ -39,7 +40,7 @@ __all__ = [
     "task",
 ]
 
-_LATER = {
+_LAZY_NAMES = {
     **dict.fromkeys(("FlushReport", "Stats", "configure", "flush", "shutdown", "stats"), "otelflow.providers"),
     **dict.fromkeys(("Instrumentation", "instrument"), "otelflow._instrument.api"),
 }
@@ -58,11 +59,11 @@ _SUBMODULES = (
 
 
 def __getattr__(name: str) -> object:
-    """What decorating functions does not need is loaded when it is first asked for: the import stays cheap."""
+    """Load a name or a submodule when it is first used. Decorators do not need these, so the import stays cheap."""
     import importlib
 
-    if name in _LATER:
-        return getattr(importlib.import_module(_LATER[name]), name)
+    if name in _LAZY_NAMES:
+        return getattr(importlib.import_module(_LAZY_NAMES[name]), name)
     if name in _SUBMODULES:
         return importlib.import_module(f"otelflow.{name}")
     raise AttributeError(f"module 'otelflow' has no attribute {name!r}")

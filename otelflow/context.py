@@ -1,7 +1,7 @@
-"""Where the run in progress is found: a value in OpenTelemetry's Context, beside the current span.
+"""Store the run in progress in OpenTelemetry's Context, next to the current span.
 
-Everything that asks for the current flow, task or span reads the same Context, so the answers cannot disagree. It
-follows asyncio tasks and ``asyncio.to_thread`` by itself, and goes wherever OpenTelemetry's Context is carried.
+All code that needs the current flow, task or span reads the same Context, so the results cannot differ. The Context
+follows asyncio tasks and ``asyncio.to_thread`` without further help, and goes wherever OpenTelemetry propagates it.
 """
 
 from __future__ import annotations
@@ -32,28 +32,28 @@ RUN_KEY = create_key("otelflow-run")
 """Key of the run in progress: a Flow or a Task."""
 
 SPAN_KEY: str = next(iter(set_span_in_context(INVALID_SPAN, Context())))
-"""Key under which the API keeps the current span. It is a private name there, and read off a Context here: one new
-Context with both keys costs a third of two calls of the API's."""
+"""Key of the current span. The name is private in the API, so it is read from a Context. With it, one new Context holds
+both keys, which costs a third of two calls of the API."""
 
 
 def _suppress_key() -> str:
     try:
         from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
-    except ImportError:  # a private name: without it, nothing is suppressed
+    except ImportError:  # the name is private: without it, nothing is suppressed
         return create_key("no-suppress")
     return _SUPPRESS_INSTRUMENTATION_KEY
 
 
 SUPPRESS_KEY = _suppress_key()
-"""Key that exporters set while they work: spans of their own requests would never end."""
+"""Key that exporters set while they export. Without it, their requests would make spans, whose export makes spans."""
 
 
-def _doors() -> tuple[Callable[[], Context], Callable[[Context], Any], Callable[[Any], None]]:
-    """How to ask for the current Context, how to set it, and how to take that back.
+def _context_functions() -> tuple[Callable[[], Context], Callable[[Context], Any], Callable[[Any], None]]:
+    """Return the functions that get, set and reset the current Context.
 
-    The API's functions, or what is behind them: its default keeps the Context in a ContextVar, which a token
-    names. That saves four calls a task. A context implementation of the user's own (OTEL_PYTHON_CONTEXT) is asked
-    through the API.
+    The API keeps the Context in a ContextVar by default, and a token has a reference to it. Then these are the methods
+    of the ContextVar, which saves four calls a task. With another context implementation (OTEL_PYTHON_CONTEXT), they
+    are the API's own functions.
     """
     token: Any = api.attach(api.get_current())
     try:
@@ -64,31 +64,38 @@ def _doors() -> tuple[Callable[[], Context], Callable[[Context], Any], Callable[
         api.detach(token)
 
 
-get_current, attach, reset = _doors()
+get_current, attach, reset = _context_functions()
 
 UNRESETTABLE = (ValueError, RuntimeError)
-"""What ``reset`` raises for a token of another execution context, or one that was used already."""
+"""Exceptions that ``reset`` raises for a token of another execution context, or for one that was used already."""
 
 
 @functools.cache
 def baggage_key() -> str:
-    """Key under which the API keeps baggage in a Context, read off one: a private name there. One new Context costs a
-    third of two calls of ``set_baggage``."""
-    from opentelemetry import baggage  # 2 ms that a program without flows does not need
+    """Return the key of the baggage in a Context. The name is private in the API, so it is read from a Context. One new
+    Context costs a third of two calls of ``set_baggage``."""
+    from opentelemetry import baggage  # takes 2 ms, which a program without flows need not spend
 
     return next(iter(baggage.set_baggage("name", "value", Context())))
 
 
 def current_run() -> Any:
-    """The innermost run in progress here; None outside any."""
+    """Return the run in progress here.
+
+    Returns:
+        The innermost flow or task; None outside both.
+    """
     return get_current().get(RUN_KEY)
 
 
 def detach(token: Any) -> None:
-    """Make the Context current again that was so before ``token`` was made.
+    """Restore the Context that was current before ``attach`` returned ``token``.
 
-    Where that is impossible, because a generator or coroutine is closed in another execution context than it ran in,
-    there is nothing to give back: that context never saw ours. The API's ``detach`` logs a traceback there.
+    This does nothing if a generator or coroutine is closed in another execution context than it ran in: our Context was
+    never current in that one. The API's ``detach`` would log a traceback.
+
+    Args:
+        token: the return value of ``attach``.
     """
     try:
         reset(token)

@@ -1,4 +1,4 @@
-"""``@flow`` and ``@task``: bare or with arguments, on any kind of callable."""
+"""Decorate functions with ``@flow`` and ``@task``: bare or with arguments, on any kind of callable."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ F = TypeVar("F")
 Attributes = Mapping[str, Any]
 
 
-class _MakesFlows(Protocol):
-    """``@flow(...)`` before it has its function: the function's calls prepare flows."""
+class _FlowDecorator(Protocol):
+    """Type of ``@flow(...)``: a decorator of functions whose calls then return flows."""
 
     @overload
     def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Callable[P, Flow[R]]: ...
@@ -31,8 +31,8 @@ class _MakesFlows(Protocol):
     def __call__(self, function: Callable[P, R], /) -> Callable[P, Flow[R]]: ...
 
 
-class _KeepsType(Protocol):
-    """A decorator that gives back what it got, as far as types go."""
+class _SameTypeDecorator(Protocol):
+    """Type of a decorator that does not change the function's type."""
 
     def __call__(self, function: F, /) -> F: ...
 
@@ -55,7 +55,7 @@ def flow(
     attributes: Attributes | None = None,
     dependencies: Mapping[str, Any] | None = None,
     cls: type[Flow[Any]] = Flow,
-) -> _KeepsType: ...
+) -> _SameTypeDecorator: ...
 
 
 @overload
@@ -68,7 +68,7 @@ def flow(
     attributes: Attributes | None = None,
     dependencies: Mapping[str, Any] | None = None,
     cls: type[Flow[Any]] = Flow,
-) -> _MakesFlows: ...
+) -> _FlowDecorator: ...
 
 
 def flow(
@@ -86,17 +86,25 @@ def flow(
 ) -> Any:
     """Make each run of a function a flow: a span with the tasks below it.
 
-    Deferred (the default), a call prepares a :class:`Flow`: ``my_flow(1).execute()``, or ``await my_flow(1)``.
-    With ``transparent=True`` a call runs the function and returns its own value.
+    By default a call prepares a :class:`Flow`: run it with ``my_flow(1).execute()`` or ``await my_flow(1)``.
+    With ``transparent=True`` a call runs the function and returns the function's value.
 
-    name: of the flow and its span; the function's name where it is left out.
-    flow_config: see :class:`otelflow.FlowRunConfig`.
-    new_trace: begin a trace of its own, linked both ways with the span that is current at the call.
-    attributes: for the span at its start. Values other than bool, int, float, str and lists of these become JSON text.
-    dependencies: values to inject into the flow and its tasks, by parameter name, or by type where it is unique.
-    cls: a subclass of :class:`Flow` to make instead.
+    Args:
+        function: the function, or any callable; None if the decorator has arguments.
+        name: name of the flow and its span; the function's name if left out.
+        flow_config: how the flow behaves: see :class:`otelflow.FlowRunConfig`.
+        transparent: True to run the function at the call.
+        new_trace: True to start a new trace, linked both ways with the span that is current at the call.
+        attributes: attributes of the span from its start. Values other than bool, int, float, str and lists of these
+            become JSON text.
+        dependencies: values to inject into the flow and its tasks, by parameter name, or by type if it is unique.
+        cls: a subclass of :class:`Flow` to create instead.
 
-    Raises :class:`otelflow.errors.ArgumentError` for an argument that it does not know.
+    Returns:
+        The decorated function; without ``function``, a decorator.
+
+    Raises:
+        ArgumentError: an argument is unknown, or has a value of the wrong kind.
     """
     if unknown:
         raise unknown_argument("@flow", unknown, flow.__kwdefaults__ or ())
@@ -124,20 +132,20 @@ def flow(
 
 def _deferred_flow(spec: Definition, cls: type[Flow[Any]]) -> Callable[..., Any]:
     def prepare(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Flow[Any]:
-        made = cls._made(wrapped, args, kwargs)
-        made._prepare(spec, wrapped, args, kwargs, instance is not None)
-        return made
+        run = cls._made(wrapped, args, kwargs)
+        run._prepare(spec, wrapped, args, kwargs, instance is not None)
+        return run
 
     return prepare
 
 
 def _transparent_flow(spec: Definition, cls: type[Flow[Any]]) -> Callable[..., Any]:
     def call(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        made = cls._made(wrapped, (), {})
-        made._prepare(spec, wrapped, (), {}, False)
-        made._transparent = True
-        shape = made._shape()
-        return DRIVER_FOR[shape](made, body_with_hooks(made, wrapped, shape), args, kwargs, instance is not None)
+        run = cls._made(wrapped, (), {})
+        run._prepare(spec, wrapped, (), {}, False)
+        run._transparent = True
+        shape = run._callable_kind()
+        return DRIVER_FOR[shape](run, body_with_hooks(run, wrapped, shape), args, kwargs, instance is not None)
 
     return copy_name(call, spec)
 
@@ -153,7 +161,7 @@ def task(
     raise_on_error: bool = True,
     attributes: Attributes | None = None,
     cls: type[Task] = Task,
-) -> _KeepsType: ...
+) -> _SameTypeDecorator: ...
 
 
 def task(
@@ -166,16 +174,23 @@ def task(
     cls: type[Task] = Task,
     **unknown: Any,
 ) -> Any:
-    """Make each call of a function a task: a span below the flow, or below whatever span is current.
+    """Make each call of a function a task: a span whose parent is the current span.
 
     The function keeps its signature, its value and its exceptions.
 
-    name: of the task and its span; the function's name where it is left out.
-    raise_on_error: when False, an exception ends the task and not the flow: the call returns None.
-    attributes: for the span at its start. Values other than bool, int, float, str and lists of these become JSON text.
-    cls: a subclass of :class:`Task` to make instead.
+    Args:
+        function: the function, or any callable; None if the decorator has arguments.
+        name: name of the task and its span; the function's name if left out.
+        raise_on_error: False if an exception shall end only the task: the call then returns None.
+        attributes: attributes of the span from its start. Values other than bool, int, float, str and lists of these
+            become JSON text.
+        cls: a subclass of :class:`Task` to create instead.
 
-    Raises :class:`otelflow.errors.ArgumentError` for an argument that it does not know.
+    Returns:
+        The decorated function; without ``function``, a decorator.
+
+    Raises:
+        ArgumentError: an argument is unknown, or has a value of the wrong kind.
     """
     if unknown:
         raise unknown_argument("@task", unknown, task.__kwdefaults__ or ())
@@ -199,10 +214,10 @@ def task(
 
 def _custom_task(spec: Definition, cls: type[Task]) -> Callable[..., Any]:
     def call(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        made = cls._made(wrapped, (), {})
-        made._prepare(spec, wrapped, (), {}, False)
-        shape = made._shape()
-        return DRIVER_FOR[shape](made, body_with_hooks(made, wrapped, shape), args, kwargs, instance is not None)
+        run = cls._made(wrapped, (), {})
+        run._prepare(spec, wrapped, (), {}, False)
+        shape = run._callable_kind()
+        return DRIVER_FOR[shape](run, body_with_hooks(run, wrapped, shape), args, kwargs, instance is not None)
 
     return copy_name(call, spec)
 
@@ -214,4 +229,4 @@ def _check_class(where: str, cls: object, base: type) -> None:
 
 def _check_callable(where: str, target: object) -> None:
     if not callable(target) and not isinstance(target, classmethod | staticmethod):
-        raise ArgumentError(f"{where} was given {target!r}, which cannot be called. Use it on a function or callable.")
+        raise ArgumentError(f"{where} needs a callable; got {target!r}. Use it on a function or another callable.")

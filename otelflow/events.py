@@ -1,4 +1,4 @@
-"""The event model: what a listener is handed."""
+"""Define the events that listeners receive: their types, their data, and how they are stored."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ __all__ = ["FlowRunEvent", "FlowRunEventData", "FlowRunEventType", "event_of", "
 
 
 class FlowRunEventType(Enum):
-    """The seven things that can happen in a run."""
+    """The seven types of events of a run."""
 
     FLOW_START = "flow_start"
-    """A flow run began."""
+    """A flow run has started."""
     FLOW_STOP = "flow_stop"
-    """A flow run ended, however it ended. Payload ``flow_data``: status, duration (s), return_value, error."""
+    """A flow run has ended, with any status. Payload ``flow_data``: status, duration (s), return_value, error."""
     TASK_START = "task_start"
-    """A task run began."""
+    """A task run has started."""
     TASK_STOP = "task_stop"
-    """A task run ended, however it ended. Payload ``task_data``: status, duration (s), return_value, error."""
+    """A task run has ended, with any status. Payload ``task_data``: status, duration (s), return_value, error."""
     FLOW_MESSAGE = "flow_message"
     """A log message or a printed line. Payload ``message_data``: log_level, message, message_text (no colours)."""
     NEW_ARTIFACT = "new_artifact"
@@ -36,9 +36,9 @@ class FlowRunEventType(Enum):
 class FlowRunEventData:
     """The facts of one event.
 
-    ``data`` holds the payload under one key (see :class:`FlowRunEventType`); ``event_source`` is the qualified name of
-    the function that emitted; ``log_level`` a number as in :mod:`logging`; ``trace_id`` (32) and ``span_id`` (16) are
-    lower-case hex digits, None where there is no span.
+    ``data`` has the payload under one key: see :class:`FlowRunEventType`. ``event_source`` is the qualified name of the
+    function that emitted the event. ``log_level`` is a number as in :mod:`logging`. ``trace_id`` (32) and ``span_id``
+    (16) are lower-case hex digits, None if there is no span.
     """
 
     data: dict[str, Any] = field(default_factory=dict)
@@ -55,13 +55,19 @@ class FlowRunEventData:
 class FlowRunEvent:
     """One event: ``event_id`` (a UUID as text), ``event_type``, ``event_data`` and ``timestamp`` (ms since 1970).
 
-    It cannot be changed: every listener sees the same facts. The id and the data are made on first reading.
+    It is immutable: every listener sees the same facts. The id and the data are computed when they are first read.
+
+    Args:
+        event_type: the type of the event.
+        event_data: its facts; all defaults if left out.
+        event_id: a UUID as text; a new one if left out.
+        timestamp: ms since 1970; now if left out.
     """
 
     __slots__ = ("_data", "_id", "_record")
 
     _record: tuple[Any, ...]
-    """What :func:`event_of` was given; of an event that a user made, no more than its type and time."""
+    """The record for :func:`event_of`; only the type and the time for an event that a user created."""
 
     def __init__(
         self,
@@ -102,36 +108,43 @@ class FlowRunEvent:
     def __repr__(self) -> str:
         data = self.event_data
         payload: dict[str, Any] = next(iter(data.data.values()), {})
-        told = payload.get("message_text") or payload.get("key") or payload.get("status") or ""
-        return f"<FlowRunEvent {self.event_type.name} {data.task_name or data.flow_name!r} {str(told)[:80]!r}>"
+        summary = payload.get("message_text") or payload.get("key") or payload.get("status") or ""
+        return f"<FlowRunEvent {self.event_type.name} {data.task_name or data.flow_name!r} {str(summary)[:80]!r}>"
 
 
-def record_of(short: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The record that stands in the history in short: of a task that began (its origin, when), and of one that
-    completed (its origin, when it began, when it ended). These are nearly all, and are made on the path of each call.
+def record_of(entry: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the full record of an entry of the history. Nearly all entries are short, as every task call makes two.
+
+    Args:
+        entry: ``(origin, start)`` of a task that started, ``(origin, start, end)`` of a task that completed, with times
+            in ns since 1970; or a full record.
+
+    Returns:
+        A record as :func:`event_of` takes it.
     """
-    if len(short) == 2:
-        return (FlowRunEventType.TASK_START, short[1], short[0], {}, 20)
-    if len(short) == 3:
-        origin, began, ended = short
-        return (FlowRunEventType.TASK_STOP, ended, origin, ("completed", ended - began, None, None), 20)
-    return short
+    if len(entry) == 2:
+        return (FlowRunEventType.TASK_START, entry[1], entry[0], {}, 20)
+    if len(entry) == 3:
+        origin, started_ns, ended_ns = entry
+        return (FlowRunEventType.TASK_STOP, ended_ns, origin, ("completed", ended_ns - started_ns, None, None), 20)
+    return entry
 
 
 _new: Any = object.__new__
 
 
 def event_of(record: tuple[Any, ...]) -> FlowRunEvent:
-    """The event that ``record`` stands for: a plain tuple, which costs least to make and to hold.
+    """Return the event of a record. A record is a plain tuple, which costs least to make and to hold.
 
-    It is ``(type, ns, origin, payload, log level)``; in place of a STOP event's payload are the facts that it is made
-    of: ``(status, duration in ns, return value, error)``. The origin, which the events of one run share, is
-    ``(source, (flow's name, its run id), task's name, task's run, span context)``, where the task's run is an id, or
-    the number that :func:`otelflow._runtime.run_ids.run_id` makes one of.
+    Args:
+        record: ``(type, ns, origin, payload, log level)``, with the time in ns since 1970. The payload is a dict, or a
+            tuple of the values in it; of a STOP event ``(status, duration in ns, return value, error)``. The origin,
+            which the events of one run share, is ``(source, (flow's name, its run id), task's name, task's run, span
+            context)``. The task's run is an id, or the number that :func:`otelflow._runtime.run_ids.run_id` takes.
     """
     event: FlowRunEvent = _new(FlowRunEvent)
     event._record = record
-    event._id = event._data = None  # type: ignore[assignment]  # both are made on reading
+    event._id = event._data = None  # type: ignore[assignment]  # both are computed when read
     return event
 
 
@@ -164,7 +177,7 @@ def _payload(event_type: FlowRunEventType, facts: tuple[Any, ...], level: int) -
 
 
 def _id_of(record: tuple[Any, ...]) -> str:
-    """A UUID made from what the record says, so that a listener and the history give one event the same id."""
+    """Compute a UUID from the record, so that listeners and the history show the same id for one event."""
     from hashlib import blake2b
 
     event_type, ns, origin, _, _ = record

@@ -1,4 +1,4 @@
-"""Who hears of events: the listeners, and the history of the newest events."""
+"""Send events to listeners, and keep a history of the newest events."""
 
 from __future__ import annotations
 
@@ -19,11 +19,14 @@ from otelflow.events import FlowRunEvent, event_of, record_of
 __all__ = ["FlowEvents", "Listener", "Listening", "flow_events"]
 
 Listener = Callable[[FlowRunEvent], Any]
-"""What is called with each event; what it returns is ignored."""
+"""A function that is called with each event. Its return value is ignored."""
 
 
 class Listening(AbstractContextManager["Listening"]):
-    """The undo of :meth:`FlowEvents.listen`: call it, or use it in a ``with`` block. A second call does nothing."""
+    """The registration of a listener: call it, or leave its ``with`` block, to remove the listener.
+
+    A second call does nothing. :meth:`FlowEvents.listen` returns it.
+    """
 
     def __init__(self, listeners: list[Listener], listener: Listener) -> None:
         self._listeners = listeners
@@ -41,11 +44,15 @@ class Listening(AbstractContextManager["Listening"]):
 
 
 class FlowEvents:
-    """The place to listen to flows and tasks.
+    """The listeners of flows and tasks, and the history of events.
 
-    ``event_listeners`` is a plain list that one may append to. A listener is called at once, in the order of the list,
-    on the thread that emitted, with the run's context current. One that raises is logged and counted, and the next one
-    is called; only KeyboardInterrupt goes through. What a listener prints reaches the terminal and is no message.
+    ``event_listeners`` is a plain list that programs may append to. Listeners are called at once, in the order of the
+    list, on the thread that emits the event, with the run's context current. If one raises, the error is logged and
+    counted, and the next one is called; only KeyboardInterrupt reaches the program. A listener may print: the text goes
+    to the terminal and does not become a message.
+
+    Args:
+        history_size: number of events in the history; ``OTELFLOW_HISTORY_SIZE`` if left out.
     """
 
     def __init__(self, history_size: int | None = None) -> None:
@@ -56,30 +63,46 @@ class FlowEvents:
         self.remember = self._history.append
 
     def listen(self, listener: Listener) -> Listening:
-        """Call ``listener`` with every event from now on. Returns the undo, which may be used in a ``with`` block.
+        """Call ``listener`` with every event from now on.
 
-        Raises :class:`otelflow.errors.ArgumentError` where it cannot be called.
+        Args:
+            listener: a function of one argument, the :class:`otelflow.FlowRunEvent`.
+
+        Returns:
+            An object that removes the listener: call it, or use it in a ``with`` block.
+
+        Raises:
+            ArgumentError: ``listener`` is not callable.
         """
         if not callable(listener):
-            raise ArgumentError(f"listen({listener!r}): a listener is called with each event. Use a function.")
+            raise ArgumentError(f"listen({listener!r}): a listener must be callable. Use a function.")
         self.event_listeners.append(listener)
         return Listening(self.event_listeners, listener)
 
     def history(self) -> list[FlowRunEvent]:
-        """The newest events, the oldest first: at most as many as ``OTELFLOW_HISTORY_SIZE`` says (1000).
+        """Return the newest events. The history needs no SDK and does not depend on sampling.
 
-        It needs no SDK and does not depend on sampling. It holds no return values, and of artifacts only previews.
+        Returns:
+            At most ``OTELFLOW_HISTORY_SIZE`` events (1000), the oldest first. They have no return values, and only
+            previews of artifacts.
         """
-        return [event_of(record_of(kept)) for kept in tuple(self._history)]
+        return [event_of(record_of(entry)) for entry in tuple(self._history)]
 
     def clear_history(self) -> None:
-        """Forget the events so far."""
+        """Remove all events from the history."""
         self._history.clear()
 
     def raise_event(self, event: FlowRunEvent) -> None:
-        """Hand ``event`` to every listener."""
+        """Send ``event`` to every listener. The history does not keep it.
+
+        Args:
+            event: the event, which may be one that the program created.
+
+        Raises:
+            KeyboardInterrupt: a listener raised it. Other exceptions are logged and counted.
+        """
         thread = get_ident()
-        is_outermost = thread not in quiet  # as mute() and unmute() do, without calls
+        is_outermost = thread not in quiet  # the code of mute() and unmute(), inlined
         if is_outermost:
             quiet[thread] = True
         try:
@@ -89,19 +112,19 @@ class FlowEvents:
                 except KeyboardInterrupt:
                     raise
                 except BaseException as error:
-                    _report(listener, error)
+                    _log_listener_error(listener, error)
         finally:
-            if is_outermost and thread in quiet:  # it is not in a child that the listener forked
+            if is_outermost and thread in quiet:  # it is missing in a child that the listener forked
                 del quiet[thread]
 
 
-def _report(listener: Listener, error: BaseException) -> None:
+def _log_listener_error(listener: Listener, error: BaseException) -> None:
     name = getattr(listener, "__qualname__", None) or type(listener).__qualname__
     counts.add(LISTENER_ERRORS)
     log_once(
         f"listener {name} {type(error).__name__}",
-        "The event listener %s raised %s; the others are still called. Further errors of this kind are counted in "
-        "otelflow.stats(), not logged.",
+        "The event listener %s raised %s. The other listeners are still called. Further errors of this kind are "
+        "counted in otelflow.stats(), not logged.",
         name,
         type(error).__name__,
         exc_info=True,
@@ -109,4 +132,4 @@ def _report(listener: Listener, error: BaseException) -> None:
 
 
 flow_events = FlowEvents()
-"""The events of this process."""
+"""The listeners and the history of this process."""

@@ -1,4 +1,4 @@
-"""What a run keeps of what it said and made: messages, artifacts, results."""
+"""Define the records that a run keeps in memory: messages, artifacts and results."""
 
 from __future__ import annotations
 
@@ -10,10 +10,16 @@ __all__ = ["Artifact", "Keyed", "Message", "Result"]
 
 
 class Message(str):
-    """A log message: its text as a ``str``, without terminal colours, and what is known of it.
+    """A log message: a ``str``, the text without terminal colours, with attributes.
 
-    ``log_level`` is a number as in :mod:`logging`, ``timestamp`` nanoseconds since 1970, ``raw`` the text as it was
-    given; ``task_name`` and ``task_run_id`` are None for a message of the flow itself.
+    Args:
+        text: the text without terminal colours.
+        log_level: a number as in :mod:`logging`.
+        timestamp: nanoseconds since 1970.
+        task_name: name of the task; None for a message of the flow itself.
+        task_run_id: run id of the task; None for a message of the flow itself.
+        raw: the original text; ``text`` if left out.
+        attributes: attributes of the message.
     """
 
     __slots__ = ("attributes", "log_level", "raw", "task_name", "task_run_id", "timestamp")
@@ -56,7 +62,7 @@ class Message(str):
 
 
 class Artifact(NamedTuple):
-    """Something that a run produced. ``data`` is the original object; ``timestamp`` nanoseconds since 1970."""
+    """Something that a run produced. ``data`` is the original object, ``timestamp`` is in nanoseconds since 1970."""
 
     key: str
     data: Any = None
@@ -65,12 +71,12 @@ class Artifact(NamedTuple):
     timestamp: int = 0
     task_run_id: str | None = None
 
-    def __repr__(self) -> str:  # without the data: it may be large, or refuse to be shown
+    def __repr__(self) -> str:  # without the data: it may be large, or its repr() may raise
         return f"Artifact(key={self.key!r}, type={self.type!r}, description={self.description!r})"
 
 
 class Result(NamedTuple):
-    """A result that a run wants to be seen. ``timestamp`` is in nanoseconds since 1970."""
+    """A result of a run, for people to read. ``timestamp`` is in nanoseconds since 1970."""
 
     key: str
     description: str = ""
@@ -87,12 +93,19 @@ T = TypeVar("T", bound=_HasKey)
 
 
 class Keyed(list[T]):
-    """A list of things with a ``key``: ``things[0]`` by position, ``things["rows"]`` the newest of that key."""
+    """A list of records with a ``key``: ``records[0]`` by position, ``records["rows"]`` the newest with that key.
+
+    Args:
+        items: the records.
+
+    Raises:
+        KeyError: on reading, if no record has the key.
+    """
 
     def __init__(self, items: Iterable[T] = ()) -> None:
         super().__init__(items)
 
-    @overload  # a list, and more
+    @overload  # the index of a list, or a key
     def __getitem__(self, index: SupportsIndex | str) -> T: ...
 
     @overload
@@ -104,4 +117,5 @@ class Keyed(list[T]):
         for item in reversed(self):
             if item.key == index:
                 return item
-        raise KeyError(f"{index!r} is not among the keys: {', '.join(repr(item.key) for item in self) or 'none'}")
+        keys = ", ".join(repr(item.key) for item in self) or "none"
+        raise KeyError(f"there is no key {index!r}. The keys are: {keys}")

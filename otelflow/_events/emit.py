@@ -1,8 +1,8 @@
 """Emit run events: to the span, the run's memory, the console, the history and the listeners.
 
-All are fed from the same facts in the same call, so that what a listener saw and what the backend shows cannot differ:
-each kind of event has its module (``start_stop``, ``message``, ``exception``, ``outputs``), and uses what is here.
-Nothing in here raises into the run, but for KeyboardInterrupt of a listener.
+One call sends the same facts to all of them, so listeners and the backend cannot see different events. Each kind of
+event has a module of its own (``start_stop``, ``message``, ``exception``, ``outputs``), built on the functions here.
+Nothing here raises into the run, except a listener's KeyboardInterrupt.
 """
 
 from __future__ import annotations
@@ -21,14 +21,23 @@ from otelflow.context import RUN_KEY, get_current
 from otelflow.events import FlowRunEventType, event_of
 from otelflow.listeners import flow_events
 
-__all__ = ["At", "Emitter", "console", "console_line", "notify", "origin_of", "short", "truncate_counted"]
+__all__ = [
+    "At",
+    "Emitter",
+    "console",
+    "console_line",
+    "history_text",
+    "notify",
+    "origin_of",
+    "truncate_counted",
+]
 
 At = tuple[int, str]
-"""When and where something was said that was said elsewhere: ns since 1970, and the name of the function."""
+"""Time and place of an event that another process recorded: ns since 1970, and the qualified name of the function."""
 
 
 class Emitter(Protocol):
-    """What this package needs of a run; :class:`otelflow._runs.run.Run` is one."""
+    """Protocol: the members of a run that this package uses. :class:`otelflow._runs.run.Run` implements it."""
 
     _START: ClassVar[FlowRunEventType]
     _STOP: ClassVar[FlowRunEventType]
@@ -56,7 +65,7 @@ class Emitter(Protocol):
     def status(self) -> str: ...
 
     @property
-    def _journal(self) -> RunMemory: ...
+    def _target_memory(self) -> RunMemory: ...
 
     @property
     def _settings(self) -> Any: ...
@@ -72,48 +81,51 @@ _remember = flow_events.remember
 
 
 def notify(
-    event_type: FlowRunEventType, ns: int, origin: tuple[Any, ...], heard: Any, remembered: Any, level: int
+    event_type: FlowRunEventType, ns: int, origin: tuple[Any, ...], payload: Any, history_payload: Any, level: int
 ) -> None:
-    """To the history (which holds no values of the user's) and to the listeners. What is ``heard`` and ``remembered``
-    are facts, which the payload is made of when it is read: see :func:`otelflow.events.event_of`."""
-    _remember((event_type, ns, origin, remembered, level))
+    """Append an event to the history and send it to the listeners.
+
+    ``payload`` is for listeners. ``history_payload`` is for the history, which holds no values of the user's. Both are
+    tuples of facts; the event builds its data from them when it is read: see :func:`otelflow.events.event_of`.
+    """
+    _remember((event_type, ns, origin, history_payload, level))
     if flow_events.event_listeners:
-        flow_events.raise_event(event_of((event_type, ns, origin, heard, level)))
+        flow_events.raise_event(event_of((event_type, ns, origin, payload, level)))
 
 
 def truncate_counted(run: Emitter, text: str) -> str:
-    """A text that is clean already, in the size that goes on a span."""
-    kept, was_cut = truncate(text)
+    """Truncate clean text to the largest size of a span value, and count the truncation."""
+    truncated, was_cut = truncate(text)
     if was_cut:
         run._cut += 1
         counts.add(VALUES)
-    return kept
+    return truncated
 
 
-def origin_of(run: Emitter, what: str, at: At | None) -> Any:
-    """The origin of what ``run`` was told to emit: its ids, and the function that told it to.
+def origin_of(run: Emitter, kind: str, at: At | None) -> Any:
+    """Return the origin of an event of ``run``: the run's ids, and the function that emitted the event.
 
-    None where the run has ended, or is a forked child's copy of one of its parent's: what comes then reaches nobody,
-    and is counted. Asked as late as can be, with everything prepared: another thread may end the run at any moment.
+    Return None, and count the dropped event, if the run has ended, or if this process is a forked child and the run
+    belongs to the parent. Call this last, when the event is prepared: another thread may end the run at any moment.
     """
     origin = run._origin
     if run._ended_ns or origin is None:
-        counts.add(after_end_reason(what))
+        counts.add(after_end_reason(kind))
         return None
     if at is not None:
         return (at[1], *origin[1:])
     if run_ids.forked and run_ids.is_inherited(run._number):
         counts.add(AFTER_FORK)
         return None
-    inner: Any = get_current().get(RUN_KEY)
-    if inner is None or inner is run:
+    current: Any = get_current().get(RUN_KEY)
+    if current is None or current is run:
         return origin
-    told_by = inner._origin  # None where the context was carried on, and the run in it has ended
-    return origin if told_by is None else (told_by[0], *origin[1:])
+    inner_origin = current._origin  # None if the context outlived the run in it
+    return origin if inner_origin is None else (inner_origin[0], *origin[1:])
 
 
-def short(text: str) -> str:
-    """A text for the history, where no span wanted it: that holds nothing large."""
+def history_text(text: str) -> str:
+    """Truncate a text that is on no span, for the history: the history holds no large values."""
     return text if len(text) <= MAX_VALUE_BYTES else truncate(text)[0]
 
 
@@ -122,10 +134,10 @@ def _time_of_day(ns: int) -> str:
 
 
 def console(text: str) -> None:
-    """Print a line to the terminal that is no message itself."""
+    """Print a line to the terminal, without making a message of it."""
     try:
         print_line(text)
-    except Exception as error:  # a closed stream, an encoding that lacks a character
+    except Exception as error:  # a closed stream, or an encoding without a character of the text
         log_once("console", "Could not print to the standard output: %s", safe_str(error))
 
 

@@ -1,4 +1,4 @@
-"""An exception that a run raised: its event on the span where it began, and the message that says so."""
+"""Record an exception that a run raised: an event on the span of the run where it began, and a message."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ _TYPE, _MESSAGE, _STACKTRACE = wire.EXCEPTION_TYPE, wire.EXCEPTION_MESSAGE, wire
 _TEXT, _SEVERITY = wire.MESSAGE_TEXT, wire.MESSAGE_SEVERITY
 _EXCEPTION_BYTES = estimated_size({_TYPE: "", _MESSAGE: "", _STACKTRACE: ""})
 _MESSAGE_BYTES = estimated_size({_TEXT: "", _SEVERITY: "ERROR"})
-_SHORT = min(MAX_VALUE_BYTES // 8, 256)
-"""Characters of a text that has room wherever it is put, whatever they are, and may be kept as one that is known."""
+_SHORT_LENGTH = min(MAX_VALUE_BYTES // 8, 256)
+"""Length up to which a text, in characters, fits everywhere without truncation, whatever its characters are."""
 
 
 def record_exception_event(run: Emitter, attributes: dict[str, Any], ns: int) -> None:
-    """The event of an exception."""
+    """Add the exception event to the span of ``run``; in a worker process that exports log records, also relay it."""
     add_span_event(run, wire.EXCEPTION_EVENT, attributes, ns, attributes[_MESSAGE], _ERROR)
     if ON_LOGS and run._relay is not None:
         run._relay.said(run, "exception", ns, run._origin[0], (attributes,))
 
 
 def emit_failure(run: Emitter, error: BaseException) -> None:
-    """An exception that began in ``run``: recorded on its span, and said in a message.
+    """Record an exception that began in ``run``: an event on its span, and a message at ERROR.
 
-    Raises RecursionError where the stack has no room for that: then it is the run above that the error began in.
+    Raises RecursionError if the stack has no room for that: the exception then counts as one of the run above.
     """
     if isinstance(error, RecursionError):
-        _need_room(_FRAMES)
+        _check_stack_room(_NEEDED_FRAMES)
     take_redacted_count()
     ns = clock.now()
     text, title = safe_str(error), f"Error executing {run._title()}: "
@@ -61,50 +61,56 @@ def emit_failure(run: Emitter, error: BaseException) -> None:
         return
     kind = error_type(error)
     prefix = f"{kind}: "
-    last = prefix + text
-    is_short = len(last) <= _SHORT and is_independent_prefix(prefix)
+    last_line = prefix + text
+    is_short = len(last_line) <= _SHORT_LENGTH and is_independent_prefix(prefix)
     if is_short:
-        described, shown = last if is_clean(text) else prefix + scrub_text(text), text
+        description, message = last_line if is_clean(text) else prefix + scrub_text(text), text
     else:
-        described, shown = scrub_and_truncate(last)[0], text
-    is_unchanged = described == last and (last.isascii() or encodable_text(last) == last)
-    if not is_unchanged:  # else its parts are so as well, and need not be looked at again
-        described, shown = truncate(described)[0], truncate_counted(run, scrub_long(text))
-    run._failure = (kind, described, text if is_unchanged else None)
-    stack = format_error(error, last=last if is_unchanged else "")
-    attributes = {_TYPE: kind, _MESSAGE: shown, _STACKTRACE: stack}
+        description, message = scrub_and_truncate(last_line)[0], text
+    is_unchanged = description == last_line and (last_line.isascii() or encodable_text(last_line) == last_line)
+    if not is_unchanged:  # if the whole line is unchanged, its parts are, and need no second scan
+        description, message = truncate(description)[0], truncate_counted(run, scrub_long(text))
+    run._failure = (kind, description, text if is_unchanged else None)
+    stack = format_error(error, last=last_line if is_unchanged else "")
+    attributes = {_TYPE: kind, _MESSAGE: message, _STACKTRACE: stack}
     if ON_LOGS:
         record_exception_event(run, attributes, ns)
     else:
-        size = _EXCEPTION_BYTES + len(kind) + len(shown) + len(stack) if is_unchanged and stack.isascii() else 0
-        add_span_event(run, wire.EXCEPTION_EVENT, attributes, ns, shown, _ERROR, size)
-    if is_unchanged and is_short and "\x1b" not in text and len(title) <= _SHORT and is_independent_prefix(title):
-        _say(run, title + text)
+        size = _EXCEPTION_BYTES + len(kind) + len(message) + len(stack) if is_unchanged and stack.isascii() else 0
+        add_span_event(run, wire.EXCEPTION_EVENT, attributes, ns, message, _ERROR, size)
+    if (
+        is_unchanged
+        and is_short
+        and "\x1b" not in text
+        and len(title) <= _SHORT_LENGTH
+        and is_independent_prefix(title)
+    ):
+        _send_clean_message(run, title + text)
     else:
         emit_message(run, _ERROR, title + text)
 
 
-_FRAMES = 60
-"""Calls within one another that a span's event, and the listeners that hear of it, may take: where the stack is full,
-the one must not be there without the other."""
+_NEEDED_FRAMES = 60
+"""Stack frames that the span event and the listeners may need: on a full stack, a span must not get an event that the
+listeners never see."""
 
 
-def _need_room(frames: int) -> None:
+def _check_stack_room(frames: int) -> None:
     if frames:
-        _need_room(frames - 1)
+        _check_stack_room(frames - 1)
 
 
 def _is_recording(span: Any) -> bool:
     try:
         return span.is_recording()  # type: ignore[no-any-return]
-    except Exception as problem:  # another SDK's: the exception of the user's is the one that has to arrive
+    except Exception as problem:  # a span of another SDK: the user's own exception must reach the caller
         log_span_error("is_recording", problem)
         return False
 
 
-def _say(run: Emitter, text: str) -> None:
-    """The message of a failure, as :func:`otelflow._events.message.emit_message` makes it of a text that is clean and
-    short."""
+def _send_clean_message(run: Emitter, text: str) -> None:
+    """Send the message of a failure. The text is clean and short: this is the short form of
+    :func:`otelflow._events.message.emit_message`."""
     config = run._settings
     if config.logging_enabled and config.log_level <= _ERROR:
         size = _MESSAGE_BYTES + len(text) if text.isascii() else 0
@@ -114,8 +120,8 @@ def _say(run: Emitter, text: str) -> None:
 
 
 def print_stack_trace(error: BaseException) -> None:
-    """Print the whole traceback to the standard error."""
+    """Print the whole traceback, without secrets, to the standard error."""
     try:
         print(scrub_long("".join(traceback.format_exception(error))), end="", file=sys.stderr)
-    except Exception as problem:  # its own __str__, a closed stream
+    except Exception as problem:  # the exception's own __str__, or a closed stream
         log_once("stack trace", "Could not print a stack trace: %s", type(problem).__name__)

@@ -1,4 +1,4 @@
-"""What a run made, as all the world sees of it: artifacts and results, on the same way as its messages."""
+"""Emit a run's artifacts and results: to the span, the run's memory, the history and the listeners."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from otelflow import attributes as wire
-from otelflow._events.emit import At, Emitter, notify, origin_of, short, truncate_counted
+from otelflow._events.emit import At, Emitter, history_text, notify, origin_of, truncate_counted
 from otelflow._runtime import clock
 from otelflow._runtime.drop_counts import VALUES, after_end_reason, counts
 from otelflow._spans.span_events import add_counted_event, add_span_event, has_audience
@@ -21,7 +21,7 @@ from otelflow.events import FlowRunEventType
 __all__ = ["emit_artifact", "emit_result"]
 
 _INFO = logging.INFO
-_NEW_ARTIFACT, _NEW_RESULT = FlowRunEventType.NEW_ARTIFACT, FlowRunEventType.NEW_RESULT  # as in emit
+_NEW_ARTIFACT, _NEW_RESULT = FlowRunEventType.NEW_ARTIFACT, FlowRunEventType.NEW_RESULT  # see message.py
 _KEY, _TYPE, _DESCRIPTION = wire.ARTIFACT_KEY, wire.ARTIFACT_TYPE, wire.ARTIFACT_DESCRIPTION
 _DATA, _SIZE, _SHA256 = wire.ARTIFACT_DATA, wire.ARTIFACT_SIZE, wire.ARTIFACT_SHA256
 _ARTIFACT_BYTES = estimated_size({_KEY: "", _TYPE: "", _DESCRIPTION: "", _DATA: "", _SIZE: 0, _SHA256: 64 * "0"})
@@ -29,43 +29,48 @@ _STORE = os.environ.get(OTELFLOW_ARTIFACT_STORE, "").strip()
 
 
 def emit_artifact(run: Emitter, key: str, data: object, description: str, kind: str, at: At | None = None) -> None:
-    """Something that the run made: span event with a preview, the object itself in memory and for listeners."""
+    """Emit an artifact: its preview goes on the span and into the history, the object to memory and listeners."""
     ns = clock.now() if at is None else at[0]
     text = None
-    wanted = has_audience(run)
-    if wanted and is_clean(key) and is_clean(description) and is_clean(kind):
+    is_recorded = has_audience(run)
+    if is_recorded and is_clean(key) and is_clean(description) and is_clean(kind):
         text = simple_json(data, key)
-    made: dict[str, Any] | None
+    attributes: dict[str, Any] | None
     if text is None:
-        take_redacted_count()  # of what was cleaned elsewhere on this thread
+        take_redacted_count()  # reset: the count may be from another text that this thread scrubbed
         key, description, kind = scrub_long(key), scrub_long(description), scrub_long(kind)
-        made = _artifact_attributes(run, key, data, description, kind) if wanted else None
-        size = 0  # not known
-        if made is not None:
+        attributes = _artifact_attributes(run, key, data, description, kind) if is_recorded else None
+        size = 0  # unknown
+        if attributes is not None:
             run._redacted += take_redacted_count()
-        remembered = (short(description), short(key), _unseen(data) if made is None else made[_DATA], short(kind))
-    else:  # nothing is to be done to any of it, and so nothing was
+        history_payload = (
+            history_text(description),
+            history_text(key),
+            _describe_unread(data) if attributes is None else attributes[_DATA],
+            history_text(kind),
+        )
+    else:  # clean: no text needs a change, and nothing was redacted
         size = _ARTIFACT_BYTES + len(key) + len(kind) + len(description) + len(text)
-        made = {_KEY: key, _TYPE: kind, _DESCRIPTION: description, _DATA: text}
-        made[_SIZE], made[_SHA256] = len(text), sha256_of(text)
-        remembered = (description, key, text, kind)
+        attributes = {_KEY: key, _TYPE: kind, _DESCRIPTION: description, _DATA: text}
+        attributes[_SIZE], attributes[_SHA256] = len(text), sha256_of(text)
+        history_payload = (description, key, text, kind)
     origin = origin_of(run, "artifact", at)
     if origin is None:
         return
-    told = None if made is None else made[_DESCRIPTION] or made[_KEY]
-    if not add_counted_event(run, wire.ARTIFACT_EVENT, made, ns, told, _INFO, size, True):
+    body = None if attributes is None else attributes[_DESCRIPTION] or attributes[_KEY]
+    if not add_counted_event(run, wire.ARTIFACT_EVENT, attributes, ns, body, _INFO, size, True):
         counts.add(after_end_reason("artifact"))
         return
-    run._journal.artifacts.append((key, data, description, kind, ns, *run._task_number()))
+    run._target_memory.artifacts.append((key, data, description, kind, ns, *run._task_number()))
     if run._relay is not None:
         run._relay.said(run, "artifact", ns, origin[0], (key, data, description, kind))
         return
-    notify(_NEW_ARTIFACT, ns, origin, (description, key, data, kind), remembered, _INFO)
+    notify(_NEW_ARTIFACT, ns, origin, (description, key, data, kind), history_payload, _INFO)
 
 
 def _artifact_attributes(run: Emitter, key: str, data: object, description: str, kind: str) -> dict[str, Any]:
     preview = to_json(data, name=key)
-    made: dict[str, Any] = {
+    attributes: dict[str, Any] = {
         _KEY: truncate_counted(run, key),
         _TYPE: truncate_counted(run, kind),
         _DESCRIPTION: truncate_counted(run, description),
@@ -76,44 +81,53 @@ def _artifact_attributes(run: Emitter, key: str, data: object, description: str,
         counts.add(VALUES)
     size, digest = preview.size, preview.sha256
     if _STORE and preview.was_cut:
-        from otelflow._artifacts.store import keep  # for who asked for one
+        from otelflow._artifacts.store import keep  # loaded only if a store is configured
 
         stored = keep(_STORE, data)
         if stored is not None:
             size, digest = stored.size, stored.sha256
             if stored.uri is not None:
-                made[wire.ARTIFACT_URI] = stored.uri
+                attributes[wire.ARTIFACT_URI] = stored.uri
     if size is not None:
-        made[_SIZE], made[_SHA256] = size, digest
-    return made
+        attributes[_SIZE], attributes[_SHA256] = size, digest
+    return attributes
 
 
-def _unseen(data: object) -> str:
-    """What the history says of an artifact that no span wanted: nothing is read of it."""
+def _describe_unread(data: object) -> str:
+    """Describe an artifact that is on no span, for the history, without reading its content."""
     kind = type(data)
     length = f" of {len(data)}" if kind in (str, bytes, list, tuple, dict, set) else ""  # type: ignore[arg-type]
     return f"<{kind.__name__}{length}: not recorded>"
 
 
 def emit_result(run: Emitter, key: str, description: str, at: At | None = None) -> None:
-    """A result that the run wants to be seen."""
+    """Emit a result: to the span, memory, history and listeners."""
     take_redacted_count()
     key, description = scrub_long(key), scrub_long(description, key)
     ns = clock.now() if at is None else at[0]
-    made = None
+    attributes = None
     if has_audience(run):
-        made = {
+        attributes = {
             wire.RESULT_KEY: truncate_counted(run, key),
             wire.RESULT_DESCRIPTION: truncate_counted(run, description),
         }
     origin = origin_of(run, "result", at)
     if origin is None:
         return
-    if not add_span_event(run, wire.RESULT_EVENT, made, ns, None if made is None else made[wire.RESULT_DESCRIPTION]):
+    if not add_span_event(
+        run, wire.RESULT_EVENT, attributes, ns, None if attributes is None else attributes[wire.RESULT_DESCRIPTION]
+    ):
         counts.add(after_end_reason("result"))
         return
-    run._journal.results.append((key, description, ns, *run._task_number()))
+    run._target_memory.results.append((key, description, ns, *run._task_number()))
     if run._relay is not None:
         run._relay.said(run, "result", ns, origin[0], (key, description))
         return
-    notify(_NEW_RESULT, ns, origin, (key, description), (short(key), short(description)), _INFO)
+    notify(
+        _NEW_RESULT,
+        ns,
+        origin,
+        (key, description),
+        (history_text(key), history_text(description)),
+        _INFO,
+    )

@@ -1,4 +1,4 @@
-"""Tell of the start and end of a run: on its span, and to history, metrics and listeners."""
+"""Report the start and the end of a run: on its span, and to history, metrics and listeners."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ from otelflow.listeners import flow_events
 __all__ = ["end_attributes_and_failure", "notify_completed", "notify_started", "notify_stopped", "on_start", "on_stop"]
 
 _INFO = logging.INFO
-_NOTHING: dict[str, Any] = {}
+_NO_PAYLOAD: dict[str, Any] = {}
 _STATUSES = {status: {wire.STATUS: status} for status in ("completed", "failed", "cancelled")}
-"""The attributes of the end that say no more than how it came: shared by all spans that end so."""
+"""The end attributes of runs that have only a status, by status: one dict, shared by all their spans."""
 _remember = flow_events.remember
 
 
 def on_start(run: Emitter) -> None:
-    """A run began: its span carries the attributes of the start already."""
+    """Report that a run has begun. Its span has the start attributes already."""
     if run._relay is not None:
         run._relay.started(run)
         return
-    _remember((run._START, run._started_ns, run._origin, _NOTHING, _INFO))
+    _remember((run._START, run._started_ns, run._origin, _NO_PAYLOAD, _INFO))
     if measures.on or flow_events.event_listeners:
         notify_started(run)
 
 
 def notify_started(run: Emitter) -> None:
-    """Tell metrics and listeners that a run began."""
+    """Notify metrics and listeners that a run has begun."""
     if measures.on:
-        _measure(run._origin)
+        _measure_start(run._origin)
     if flow_events.event_listeners:
-        flow_events.raise_event(event_of((run._START, run._started_ns, run._origin, _NOTHING, _INFO)))
+        flow_events.raise_event(event_of((run._START, run._started_ns, run._origin, _NO_PAYLOAD, _INFO)))
 
 
-def _measure(origin: tuple[Any, ...]) -> None:
+def _measure_start(origin: tuple[Any, ...]) -> None:
     if measures.sink is None:
-        from otelflow._metrics.instruments import prepare  # loads the API's metrics: for who asked for them
+        from otelflow._metrics.instruments import prepare  # loads the metrics API: only if metrics are on
 
         prepare()
     if origin[2] is None:  # only flows are counted while they run
@@ -54,10 +54,10 @@ def _measure(origin: tuple[Any, ...]) -> None:
 
 
 def on_stop(run: Emitter) -> None:
-    """A run ended: its status and closing attributes on the span, and the event with its payload."""
+    """Report that a run has ended: set status and end attributes on its span, and notify history and listeners."""
     span = run._span
     if span is not None:
-        _end_attributes(run, span)
+        _set_end_attributes(run, span)
     if run._relay is not None:
         run._relay.stopped(run)
     else:
@@ -65,9 +65,9 @@ def on_stop(run: Emitter) -> None:
 
 
 def notify_stopped(run: Emitter) -> None:
-    """Tell history, metrics and listeners that a run ended."""
-    error, ended, status = run.error, run._ended_ns, run.status
-    duration_ns = ended - run._started_ns
+    """Notify history, metrics and listeners that a run has ended."""
+    error, ended_ns, status = run.error, run._ended_ns, run.status
+    duration_ns = ended_ns - run._started_ns
     text = None
     if error is not None:
         text = run._failure[2] if run._failure else None
@@ -75,53 +75,56 @@ def notify_stopped(run: Emitter) -> None:
             text = scrub_and_truncate(safe_str(error))[0]
     if measures.on:
         measures.stopped(run._origin, status, duration_ns, error)
-    _remember((run._STOP, ended, run._origin, (status, duration_ns, None, text), _INFO))
+    _remember((run._STOP, ended_ns, run._origin, (status, duration_ns, None, text), _INFO))
     if flow_events.event_listeners:
-        facts = (status, duration_ns, run.return_value, error)
-        flow_events.raise_event(event_of((run._STOP, ended, run._origin, facts, _INFO)))
+        payload = (status, duration_ns, run.return_value, error)
+        flow_events.raise_event(event_of((run._STOP, ended_ns, run._origin, payload, _INFO)))
 
 
 def notify_completed(run: Emitter, value: Any) -> None:
-    """:func:`notify_stopped` of a run that ended with ``value``."""
-    origin, began, ended = run._origin, run._started_ns, run._ended_ns
+    """Notify history, metrics and listeners that a run has ended with ``value``: the short form of
+    :func:`notify_stopped`."""
+    origin, started_ns, ended_ns = run._origin, run._started_ns, run._ended_ns
     if measures.on:
-        measures.stopped(origin, "completed", ended - began, None)
-    _remember((origin, began, ended))
+        measures.stopped(origin, "completed", ended_ns - started_ns, None)
+    _remember((origin, started_ns, ended_ns))
     if flow_events.event_listeners:
-        flow_events.raise_event(event_of((run._STOP, ended, origin, ("completed", ended - began, value, None), _INFO)))
+        flow_events.raise_event(
+            event_of((run._STOP, ended_ns, origin, ("completed", ended_ns - started_ns, value, None), _INFO))
+        )
 
 
-def _end_attributes(run: Emitter, span: Any) -> None:
+def _set_end_attributes(run: Emitter, span: Any) -> None:
     try:
         if not span.is_recording():
             return
-        made, description = end_attributes_and_failure(run)
-        if hasattr(type(span), "conclude"):  # a lean one, which takes what is known to be clean
-            span.conclude(made, description)
+        attributes, description = end_attributes_and_failure(run)
+        if hasattr(type(span), "conclude"):  # a lean span, which takes clean attributes without checking them
+            span.conclude(attributes, description)
         else:
             if description is not None:
                 span.set_status(Status(StatusCode.ERROR, description))
-            span.set_attributes(made)
+            span.set_attributes(attributes)
     except Exception as error:
         log_span_error("set_attributes", error)
 
 
 def end_attributes_and_failure(run: Emitter) -> tuple[dict[str, Any], str | None]:
-    """The attributes of the end, and what went wrong: None where nothing did."""
-    more, description = run._end_attributes(), None
-    made = {**_STATUSES[run.status], **more} if more else _STATUSES[run.status]
+    """Return a run's end attributes, and the description of its failure (None unless it failed)."""
+    own_attributes, description = run._end_attributes(), None
+    attributes = {**_STATUSES[run.status], **own_attributes} if own_attributes else _STATUSES[run.status]
     if run.status == "failed" and run.error is not None:
-        kind, description, _ = run._failure or _described(run, run.error)
-        made = {**made, wire.ERROR_TYPE: kind}
+        kind, description, _ = run._failure or _describe_failure(run, run.error)
+        attributes = {**attributes, wire.ERROR_TYPE: kind}
     if run._cut:
-        made = {**made, wire.DROPPED_VALUES: run._cut}
+        attributes = {**attributes, wire.DROPPED_VALUES: run._cut}
     if run._redacted:
-        made = {**made, wire.REDACTED: run._spec.attributes.get(wire.REDACTED, 0) + run._redacted}
-    return made, description
+        attributes = {**attributes, wire.REDACTED: run._spec.attributes.get(wire.REDACTED, 0) + run._redacted}
+    return attributes, description
 
 
-def _described(run: Emitter, error: BaseException) -> tuple[str, str, None]:
-    """As ``run._failure``, of an exception that began in a run within."""
+def _describe_failure(run: Emitter, error: BaseException) -> tuple[str, str, None]:
+    """Return the same as ``run._failure`` for an exception that began in an inner run."""
     take_redacted_count()
     kind = error_type(error)
     description, _ = scrub_and_truncate(f"{kind}: {safe_str(error)}")

@@ -1,4 +1,4 @@
-"""Incoming baggage as attributes of a flow's span: the keys that the operator allows by name, and no others."""
+"""Turn incoming baggage into attributes of a flow's span: only the keys that the operator allows by name."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ _KEYS = names_from_environment(OTELFLOW_BAGGAGE_ATTRIBUTES)
 
 
 def attributes_from_baggage() -> tuple[dict[str, Any], ...]:
-    """What the current baggage has under the allowed keys, as a part of a span's attributes; no part where none is
-    allowed. Who sent the request wrote it: it is cut, and cleaned."""
+    """Return the allowed keys of the current baggage, as one part of a span's attributes; no part if none is allowed.
+
+    The sender of the request wrote the values: they are scrubbed and truncated.
+    """
     if not _KEYS:
         return ()
-    from opentelemetry import baggage  # 2 ms that a program without flows does not need
+    from opentelemetry import baggage  # takes 2 ms, which a program without flows need not spend
 
-    found = {key: baggage.get_baggage(key) for key in _KEYS}
-    return ({key: to_attribute(key, value)[0] for key, value in found.items() if value is not None},)
+    values = {key: baggage.get_baggage(key) for key in _KEYS}
+    return ({key: to_attribute(key, value)[0] for key, value in values.items() if value is not None},)

@@ -1,4 +1,4 @@
-"""What kind of callable a function is: that decides which of the four lifecycles wraps it."""
+"""Classify a callable: function, coroutine function, generator or async generator. Each kind has its own driver."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Any
 __all__ = ["CACHE", "CallableKind", "kind_of"]
 
 CACHE: Any = type(functools.lru_cache(lambda: None))
-"""Class of what ``functools.cache`` and ``lru_cache`` make: written in C, and no function for :mod:`inspect`."""
+"""Class of the objects that ``functools.cache`` and ``lru_cache`` return. It is written in C: :mod:`inspect` does not
+take them for functions."""
 
 
 class CallableKind(Enum):
-    """The four ways in which Python code runs."""
+    """The four kinds of callables, by the way Python runs them."""
 
     CALL = "function"
     COROUTINE = "coroutine function"
@@ -23,12 +24,12 @@ class CallableKind(Enum):
 
     @property
     def is_async(self) -> bool:
-        """Whether an event loop drives it."""
+        """True if an event loop runs it."""
         return self in (CallableKind.COROUTINE, CallableKind.ASYNC_GENERATOR)
 
 
-def _function(target: Any) -> Any:
-    """The function that decides: inside partials, class and static methods, and ``__call__`` of an object."""
+def _inner_function(target: Any) -> Any:
+    """Return the function that decides the kind: the one inside a partial, class or static method, or ``__call__``."""
     while True:
         if isinstance(target, functools.partial):
             target = target.func
@@ -37,13 +38,13 @@ def _function(target: Any) -> Any:
         elif inspect.isroutine(target) or inspect.isclass(target):
             return target
         else:
-            call = getattr(type(target), "__call__", None)  # noqa: B004  # its function is wanted
+            call = getattr(type(target), "__call__", None)  # noqa: B004  # the function itself, not whether it exists
             return target if call is None or not inspect.isfunction(call) else call
 
 
 def kind_of(target: Any) -> CallableKind:
-    """The shape of a callable, asked of the standard library's own predicates."""
-    for candidate in (target, _function(target)):
+    """Return the kind of a callable, by the standard library's own predicates."""
+    for candidate in (target, _inner_function(target)):
         if inspect.isasyncgenfunction(candidate):
             return CallableKind.ASYNC_GENERATOR
         if inspect.isgeneratorfunction(candidate):

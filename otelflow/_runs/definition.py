@@ -1,4 +1,4 @@
-"""The facts of one decorated function, worked out once: all that a call does not have to find out again."""
+"""Hold the facts about one decorated function, computed once, so that a call does not compute them again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Definition"]
 
 
 class Definition:
-    """What is known of a function before it is called."""
+    """The facts about one decorated function that do not depend on a call: name, kind, attributes, injection plan."""
 
     __slots__ = (
         "_flow_class",
@@ -61,58 +61,61 @@ class Definition:
         self.kind = kind
         self.target = target
         self.is_named = name is not None
-        self.name = scrub_long(_checked_name(kind, name) or target_name(target))
+        self.name = scrub_long(_check_name(kind, name) or target_name(target))
         self.wire_name, _ = scrub_and_truncate(self.name)
         self.source = function_name(target)
         self.shape: CallableKind = kind_of(target)
         self.config = config
         self.raise_on_error = raise_on_error
         self.new_trace = new_trace
-        self.dependencies = _checked_dependencies(dependencies)
+        self.dependencies = _check_dependencies(dependencies)
         self.binds = inspect.isfunction(target) or isinstance(target, classmethod)
-        """Whether the signature names a first parameter (self, cls) that a bound call does not pass."""
-        self.attributes = self._static(kind, attributes)
+        """True if the signature names a first parameter (self, cls) that a bound call does not pass."""
+        self.attributes = self._static_attributes(kind, attributes)
         self._flow_class, self._task_class = flow_class, task_class
         self.plan: InjectionPlan | None = None if injects else NO_PLAN
         self.needs_injection = injects
-        """Whether the function itself has something to be injected; True until its plan is made."""
+        """True if the function itself has injected parameters, and until its plan exists."""
 
-    def _static(self, kind: str, attributes: Mapping[str, Any] | None) -> dict[str, Any]:
+    def _static_attributes(self, kind: str, user_attributes: Mapping[str, Any] | None) -> dict[str, Any]:
         take_redacted_count()
         name = wire.TASK_NAME if kind == "task" else wire.FLOW_NAME
-        made: dict[str, Any] = {
+        attributes: dict[str, Any] = {
             wire.KIND: kind,
             name: self.wire_name,
             wire.CODE_FUNCTION_NAME: scrub_and_truncate(self.source)[0],
         }
-        for key, value in (attributes or {}).items():
+        for key, value in (user_attributes or {}).items():
             if not isinstance(key, str) or not key:
-                raise ArgumentError(f"@{kind} of {self.name!r}: attribute name {key!r} is no text. Use a str.")
-            made[key], _ = to_attribute(key, value)
+                raise ArgumentError(f"@{kind} of {self.name!r}: attribute name {key!r} is not a text. Use a str.")
+            attributes[key], _ = to_attribute(key, value)
         if redacted := take_redacted_count():
-            made[wire.REDACTED] = redacted
-        return made if estimated_size(made) <= MAX_EVENT_BYTES else truncate_attributes(made, MAX_EVENT_BYTES)[0]
+            attributes[wire.REDACTED] = redacted
+        if estimated_size(attributes) <= MAX_EVENT_BYTES:
+            return attributes
+        return truncate_attributes(attributes, MAX_EVENT_BYTES)[0]
 
     def make_plan(self) -> InjectionPlan:
-        """Make the injection plan: at the first call, as annotations may name what is defined below the function."""
+        """Make the injection plan. This waits for the first call: annotations may use names that the module defines
+        below the function."""
         function = self.target.__func__ if isinstance(self.target, classmethod) else self.target
         self.plan = plan_for(function, self._flow_class, self._task_class)
         self.needs_injection = bool(self.plan.fixed)
         return self.plan
 
 
-def _checked_dependencies(dependencies: object) -> dict[str, Any]:
+def _check_dependencies(dependencies: object) -> dict[str, Any]:
     if dependencies is not None and not isinstance(dependencies, Mapping):
         raise ArgumentError(f"@flow(dependencies={dependencies!r}): use a dict of values by parameter name.")
-    taken = sorted(set(dependencies or ()) & set(NAMES))
-    if taken:
-        raise ArgumentError(f"@flow(dependencies=...): {taken[0]!r} is filled in by otelflow. Use another name.")
+    reserved = sorted(set(dependencies or ()) & set(NAMES))
+    if reserved:
+        raise ArgumentError(f"@flow(dependencies=...): {reserved[0]!r} is filled in by otelflow. Use another name.")
     return dict(dependencies or {})
 
 
-def _checked_name(kind: str, name: object) -> str | None:
+def _check_name(kind: str, name: object) -> str | None:
     if name is not None and (not isinstance(name, str) or not name):
         raise ArgumentError(
-            f"@{kind}(name={name!r}): a name is a text that is not empty. Use name='…' or leave it out."
+            f"@{kind}(name={name!r}): the name must be a text that is not empty. Use name='…' or leave it out."
         )
     return name

@@ -1,8 +1,8 @@
-"""The four ways through a run's lifecycle: one driver for each shape of callable.
+"""Drive runs through their lifecycle: one driver for each kind of callable.
 
-A driver opens the run, calls the body, and closes the run with what came of it. Exceptions go through as they are.
-Every driver calls its run ``run``, and puts the run's number there when an exception has ended it: see
-:data:`otelflow._runs.outcome.DRIVERS`.
+A driver opens the run, calls the body, and closes the run with the body's value or exception. Exceptions reach the
+caller unchanged. Every driver has its run in a local variable ``run``, and replaces it with the run's number when an
+exception has ended the run: see :data:`otelflow._runs.outcome.DRIVERS`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def drive_call(run: Any, body: Body, args: Args, kwargs: Kwargs, bound: bool) ->
 
 
 async def drive_coroutine(run: Any, body: Body, args: Args, kwargs: Kwargs, bound: bool) -> Any:
-    """Run a coroutine function. Nothing happens before the coroutine is awaited."""
+    """Run a coroutine function. The run starts when the coroutine is first awaited."""
     run._open()
     try:
         run._begin()
@@ -59,24 +59,24 @@ async def drive_coroutine(run: Any, body: Body, args: Args, kwargs: Kwargs, boun
 def drive_generator(run: Any, body: Body, args: Args, kwargs: Kwargs, bound: bool) -> Generator[Any, Any, Any]:
     """Run a generator function: the run lasts from the first step to the last.
 
-    Not by ``yield from``: it would hide what the generator returns when it is closed (Python 3.13 gives it to the
-    caller of ``close()``), and leave the run current for the consumer between two steps.
+    ``yield from`` is not used, for two reasons. It would hide the value that a closed generator returns (Python 3.13
+    returns it from ``close()``). It would also leave the run current for the consumer between two steps.
     """
     run._open()
     try:
         run._begin()
         inner = body(*args, **(run._inject(args, kwargs, bound) if run._needs_injection else kwargs))
-        sent, thrown = None, None
+        reply, error_to_throw = None, None
         while True:
             try:
-                item = inner.send(sent) if thrown is None else inner.throw(thrown)
+                item = inner.send(reply) if error_to_throw is None else inner.throw(error_to_throw)
             except StopIteration as stop:
                 value = stop.value
                 break
-            sent = thrown = None
+            reply = error_to_throw = None
             run._pause()
             try:
-                sent = yield item
+                reply = yield item
             except GeneratorExit:
                 run._resume()
                 value = inner.close()
@@ -84,7 +84,7 @@ def drive_generator(run: Any, body: Body, args: Args, kwargs: Kwargs, bound: boo
                     raise
                 break
             except BaseException as error:
-                thrown = error
+                error_to_throw = error
             run._resume()
     except BaseException as error:
         reaches_caller = run._close(None, error, CallableKind.GENERATOR)
@@ -104,22 +104,22 @@ async def drive_async_generator(
     try:
         run._begin()
         inner = body(*args, **(run._inject(args, kwargs, bound) if run._needs_injection else kwargs))
-        sent, thrown = None, None
+        reply, error_to_throw = None, None
         while True:
             try:
-                item = await (inner.asend(sent) if thrown is None else inner.athrow(thrown))
+                item = await (inner.asend(reply) if error_to_throw is None else inner.athrow(error_to_throw))
             except StopAsyncIteration:
                 break
-            sent = thrown = None
+            reply = error_to_throw = None
             run._pause()
             try:
-                sent = yield item
+                reply = yield item
             except GeneratorExit:
                 run._resume()
                 await inner.aclose()
                 raise
             except BaseException as error:
-                thrown = error
+                error_to_throw = error
             run._resume()
     except BaseException as error:
         reaches_caller = run._close(None, error, CallableKind.ASYNC_GENERATOR)
@@ -141,30 +141,32 @@ DRIVERS.update(driver.__code__ for driver in DRIVER_FOR.values())
 
 
 def copy_name(call: Callable[..., Any], spec: Definition) -> Callable[..., Any]:
-    """``call`` with the names of what it makes set, where that is a coroutine or generator: as the function's own is
-    named, in "never awaited" warnings and in what asyncio says of its tasks."""
+    """Give the coroutines or generators that ``call`` returns the name of the decorated function.
+
+    "never awaited" warnings and asyncio's description of tasks show that name. Plain functions need none.
+    """
     if spec.shape is CallableKind.CALL:
         return call
     name, qualname = target_name(spec.target), getattr(spec.target, "__qualname__", spec.name)
-    if inspect.iscoroutinefunction(call):  # its coroutines have their names from it
+    if inspect.iscoroutinefunction(call):  # its coroutines take their names from it
         call.__name__, call.__qualname__ = name, qualname
         return call
 
-    def naming(wrapped: Any, instance: Any, args: Args, kwargs: Kwargs) -> Any:
-        made = call(wrapped, instance, args, kwargs)
-        made.__name__, made.__qualname__ = name, qualname
-        return made
+    def call_and_name(wrapped: Any, instance: Any, args: Args, kwargs: Kwargs) -> Any:
+        steps = call(wrapped, instance, args, kwargs)
+        steps.__name__, steps.__qualname__ = name, qualname
+        return steps
 
-    return naming
+    return call_and_name
 
 
 # --- hooks: a run whose class has on_start or on_stop runs a body that calls them ----------------------------------
 
 
 def body_with_hooks(run: Any, target: Body, shape: CallableKind) -> Body:
-    """What a driver of ``shape`` has to call: the target, or ``main`` where the class overrides it, with its hooks."""
+    """Return the body for a driver of ``shape``: the target, or ``main`` if the class overrides it, with its hooks."""
     body = run.main if run._own_main else target
-    return _WITH_HOOKS[shape](run, body) if run._hooked else body
+    return _WITH_HOOKS[shape](run, body) if run._has_hooks else body
 
 
 def _call_with_hooks(run: Run, body: Body) -> Body:
@@ -178,19 +180,19 @@ def _call_with_hooks(run: Run, body: Body) -> Body:
     return call
 
 
-async def _hook(hook: Callable[[], Any]) -> None:
-    made = hook()
-    if inspect.isawaitable(made):
-        await made
+async def _call_hook(hook: Callable[[], Any]) -> None:
+    result = hook()
+    if inspect.isawaitable(result):
+        await result
 
 
 def _coroutine_with_hooks(run: Run, body: Body) -> Body:
     async def call(*args: Any, **kwargs: Any) -> Any:
-        await _hook(run.on_start)
+        await _call_hook(run.on_start)
         try:
             return await body(*args, **kwargs)
         finally:
-            await _hook(run.on_stop)
+            await _call_hook(run.on_stop)
 
     return call
 
@@ -207,16 +209,16 @@ def _generator_with_hooks(run: Run, body: Body) -> Body:
 
 
 def _async_generator_with_hooks(run: Run, body: Body) -> Body:
-    """The hooks stand before the first and after the last step; the steps in between are the generator's own."""
+    """Call the hooks before the first and after the last step. The steps between are the generator's own."""
 
     class Steps:
         def __init__(self, inner: Any) -> None:
-            self.inner, self.begun = inner, False
+            self.inner, self.has_started = inner, False
 
         async def asend(self, value: Any) -> Any:
-            if not self.begun:
-                await _hook(run.on_start)
-                self.begun = True
+            if not self.has_started:
+                await _call_hook(run.on_start)
+                self.has_started = True
             return await self._step(self.inner.asend(value))
 
         async def athrow(self, error: BaseException) -> Any:
@@ -226,13 +228,13 @@ def _async_generator_with_hooks(run: Run, body: Body) -> Body:
             try:
                 await self.inner.aclose()
             finally:
-                await _hook(run.on_stop)
+                await _call_hook(run.on_stop)
 
         async def _step(self, step: Any) -> Any:
             try:
                 return await step
             except BaseException:
-                await _hook(run.on_stop)
+                await _call_hook(run.on_stop)
                 raise
 
     return lambda *args, **kwargs: Steps(body(*args, **kwargs))

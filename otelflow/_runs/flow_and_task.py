@@ -1,4 +1,4 @@
-"""Flow and Task: the two kinds of run that a user meets, and how to find the current ones."""
+"""Define Flow and Task, the two kinds of runs that users work with, and return the current ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from otelflow._events.run_memory import RunMemory
 from otelflow._runs.baggage import attributes_from_baggage
 from otelflow._runs.callable_kind import CallableKind
 from otelflow._runs.definition import Definition
-from otelflow._runs.executable import Executable
+from otelflow._runs.executable import Executable, name_methods_after
 from otelflow._runs.markers import markers
 from otelflow._runs.run import Run
 from otelflow._runtime import stdout_capture
@@ -31,23 +31,18 @@ from otelflow.events import FlowRunEventType
 __all__ = ["Flow", "Task", "current_flow", "current_task"]
 
 R = TypeVar("R")
-_NOTHING: dict[str, Any] = {}
+_EMPTY: dict[str, Any] = {}
 
 
 class Flow(Executable, Generic[R]):
-    """One run of a unit of work: a span, usually the root of its trace, and what happened in it.
+    """One run of a unit of work: a span, usually the root of its trace, with its tasks, messages and outcome.
 
-    ``name``, ``flow_config`` and ``data`` (a dict that the flow and its tasks share) may be set before it is executed.
+    ``name``, ``flow_config`` and ``data`` (a dict that the flow and its tasks share) may be set before the execution.
     A subclass may set ``name`` and ``flow_config`` on the class, and override ``main``, ``on_start``, ``on_stop`` and
-    ``dependencies``. Executed again, it starts clean, under a new ``run_id``.
+    ``dependencies``. A second execution starts with cleared state and a new ``run_id``.
     """
 
-    __slots__ = (
-        "_capturing",
-        "_dependency_values",
-        "_keeps_tasks",
-        "_prints_end_messages",
-    )  # what its tasks read: see Run
+    __slots__ = ("_capturing", "_dependency_values", "_keeps_tasks", "_prints_end_messages")  # its tasks read these
 
     _START: ClassVar[FlowRunEventType] = FlowRunEventType.FLOW_START
     _STOP: ClassVar[FlowRunEventType] = FlowRunEventType.FLOW_STOP
@@ -60,22 +55,20 @@ class Flow(Executable, Generic[R]):
 
     _given_run_id: str | None = None
     _dependency_values: Mapping[str, Any] | None
-    _account: tuple[int, int, int, int, int] = (0, 0, 0, 0, 0)
-    """Tasks started, failed, too short for a span; tasks and messages that the bounds kept out of memory."""
-    _first_data: dict[str, Any]
+    _totals: tuple[int, int, int, int, int] = (0, 0, 0, 0, 0)
+    """Tasks started, failed and too short for a span; tasks and messages dropped from memory."""
+    _initial_data: dict[str, Any]
     _transparent: bool = False
     _capturing: bool
     _keeps_tasks: bool
     _prints_end_messages: bool
-    """Whether the configuration asks for messages when a run ends."""
+    """True if the configuration asks for messages when a run ends."""
 
     def _blank(self) -> None:
         super()._blank()
         self._dependency_values = None
         self._capturing = self._prints_end_messages = False
         self._keeps_tasks = True
-
-    # --- before the run -----------------------------------------------------------------------------------------
 
     def _new_spec(self, target: Any, name: str | None) -> Definition:
         return Definition("flow", target, flow_class=Flow, task_class=Task, name=name)
@@ -85,7 +78,7 @@ class Flow(Executable, Generic[R]):
     ) -> None:
         if spec.config is not None:
             self.flow_config = spec.config
-        if "data" not in self.__dict__:  # a subclass may have put something there
+        if "data" not in self.__dict__:  # the subclass may have set it
             self.data = {}
         if "_memory" not in self.__dict__ or not self._memory.messages:
             self._memory = self._new_memory()
@@ -94,15 +87,15 @@ class Flow(Executable, Generic[R]):
     def _new_memory(self) -> RunMemory:
         return RunMemory(self.flow_config.max_messages, self.flow_config.max_tasks)
 
-    def _start_clean(self) -> None:
-        super()._start_clean()
+    def _reset(self) -> None:
+        super()._reset()
         self._given_run_id = self._dependency_values = None
-        self.data = dict(self._first_data)
+        self.data = dict(self._initial_data)
         self._memory = self._new_memory()
 
     @property
     def run_id(self) -> str:
-        """Identifier of this run; a new one for each execution."""
+        """Identifier of this run. Each execution has a new one."""
         if self._given_run_id is None:
             self._given_run_id = run_id("flow_", next_run_number())
         return self._given_run_id
@@ -115,7 +108,7 @@ class Flow(Executable, Generic[R]):
     def _join(self, above: Run | None) -> None:
         self._flow, self._relay = self, None if above is None else above._relay
         self._is_outermost = above is None or self._spec.new_trace
-        self._first_data = dict(self.data)
+        self._initial_data = dict(self.data)
         self._ref = weakref.ref(self)
         self._wire = {wire.FLOW_NAME: scrub_and_truncate(self.name)[0], wire.FLOW_RUN_ID: self.run_id}
         config = self.flow_config
@@ -123,19 +116,19 @@ class Flow(Executable, Generic[R]):
         self._prints_end_messages = config.print_none_return_value or config.print_finished_message
         self._capturing = not self._transparent if config.capture_output is None else config.capture_output
 
-    def _capture(self) -> None:
+    def _start_capture(self) -> None:
         if self._capturing:
             stdout_capture.start_capture()
-        markers.opened(self)
+        markers.flow_opened(self)
 
     def _start_span(self, source: TracerSource, context: Context) -> Span | None:
-        above = get_current_span(context)
-        if not self._spec.new_trace or not above.get_span_context().is_valid:
+        parent_span = get_current_span(context)
+        if not self._spec.new_trace or not parent_span.get_span_context().is_valid:
             return super()._start_span(source, context)
-        self._links = [Link(above.get_span_context())]
+        self._links = [Link(parent_span.get_span_context())]
         span = super()._start_span(source, set_span_in_context(INVALID_SPAN, context))
-        if span is not None and above.is_recording():
-            above.add_link(span.get_span_context())
+        if span is not None and parent_span.is_recording():
+            parent_span.add_link(span.get_span_context())
         elif span is not None and self._relay is not None:
             self._relay.linked(span.get_span_context())
         return span
@@ -145,7 +138,7 @@ class Flow(Executable, Generic[R]):
 
     def _with_baggage(self, context: Context) -> Context:
         key = baggage_key()
-        return Context({**context, key: {**context.get(key, _NOTHING), **self._wire}})  # type: ignore[dict-item]
+        return Context({**context, key: {**context.get(key, _EMPTY), **self._wire}})  # type: ignore[dict-item]
 
     def _make_origin(self) -> tuple[Any, ...]:
         self._names = (self.name, self.run_id)
@@ -160,11 +153,11 @@ class Flow(Executable, Generic[R]):
     def _injectable(self, name: str) -> Any:
         return self if name == "this_flow" else self.data if name == "flow_data" else None
 
-    def _before_stop(self) -> None:
+    def _send_end_messages(self) -> None:
         self._say_end(self.flow_config, "Flow", f"flow run '{self.run_id}'")
 
     def _settle(self) -> None:
-        self._account = self._memory.settle(self._keeps_tasks)
+        self._totals = self._memory.close(self._keeps_tasks)
 
     def _after_stop(self) -> None:
         markers.open.pop(self._number, None)
@@ -175,15 +168,15 @@ class Flow(Executable, Generic[R]):
                 emit.console(message.raw)
 
     def _end_attributes(self) -> dict[str, Any]:
-        started, failed, short, tasks, messages = self._account
-        made: dict[str, Any] = {wire.FLOW_TASKS: started, wire.FLOW_TASKS_FAILED: failed}
+        started, failed, short, tasks, messages = self._totals
+        attributes: dict[str, Any] = {wire.FLOW_TASKS: started, wire.FLOW_TASKS_FAILED: failed}
         if short:
-            made[wire.DROPPED_SHORT_TASKS] = short
+            attributes[wire.DROPPED_SHORT_TASKS] = short
         if tasks:
-            made[wire.DROPPED_TASKS] = tasks
+            attributes[wire.DROPPED_TASKS] = tasks
         if messages:
-            made[wire.DROPPED_MESSAGES] = messages
-        return made
+            attributes[wire.DROPPED_MESSAGES] = messages
+        return attributes
 
     def _tolerates(self, error: BaseException) -> bool:
         return not self.flow_config.raise_flow_error and isinstance(error, Exception)
@@ -195,7 +188,7 @@ class Flow(Executable, Generic[R]):
         return "flow"
 
     @property
-    def _journal(self) -> RunMemory:
+    def _target_memory(self) -> RunMemory:
         return self._memory
 
     @property
@@ -206,55 +199,55 @@ class Flow(Executable, Generic[R]):
     def _captures(self) -> bool:
         return self._capturing
 
-    # --- what a user reads --------------------------------------------------------------------------------------
+    # --- public -------------------------------------------------------------------------------------------------
 
-    def _journals(self) -> Iterable[RunMemory]:
+    def _memories(self) -> Iterable[RunMemory]:
         return (self._memory,)
 
-    def _owns(self, kept: tuple[Any, ...]) -> bool:
+    def _owns(self, entry: tuple[Any, ...]) -> bool:
         return True
 
     @property
     def tasks(self) -> list[Task]:
-        """The tasks that this run started, at any depth, in the order of their start. Those of a nested flow are its
-        own. Empty with ``add_task_to_self=False``; the newest ``max_tasks`` otherwise."""
+        """The tasks that this run started, at any depth, in the order of their start. Tasks of a nested flow belong to
+        that flow. Empty with ``add_task_to_self=False``; otherwise the newest ``max_tasks``."""
         return list(self._memory.tasks)
 
     def add_flow_artifact(
         self, description: str | None = None, key: str | None = None, data: Any = None, artifact_type: str | None = None
     ) -> None:
-        """The seed's name for :meth:`add_artifact`."""
+        """Record an artifact: the OSBot-Utils name of :meth:`add_artifact`, with the same arguments."""
         self.add_artifact(description, key, data, artifact_type)
 
     def add_flow_result(self, key: str, description: object = "") -> None:
-        """The seed's name for :meth:`add_result`."""
+        """Record a result: the OSBot-Utils name of :meth:`add_result`, with the same arguments."""
         self.add_result(key, description)
 
     def to_dict(self) -> dict[str, Any]:
-        """The run and its tasks as plain data: every value is a str, number, bool, None, list or dict."""
+        """Return the run as a dict of plain data: see :meth:`Task.to_dict`. ``tasks`` is the list of its tasks."""
         return {**super().to_dict(), "tasks": [task.to_dict() for task in self.tasks]}
 
 
 class Task(Executable):
-    """One step: a span, a child of whatever span is current where it is called.
+    """One run of a step: a span, whose parent is the span that is current at the call.
 
-    ``raise_on_error`` may be set before it is executed. A task that has ended does not keep its flow in memory: its
-    ``flow`` is None once nobody else holds the Flow object.
+    ``raise_on_error`` may be set before the execution. A task that has ended does not keep its flow in memory: its
+    ``flow`` becomes None when no other reference to the Flow object is left.
     """
 
     _START: ClassVar[FlowRunEventType] = FlowRunEventType.TASK_START
     _STOP: ClassVar[FlowRunEventType] = FlowRunEventType.TASK_STOP
 
     _data: dict[str, Any] | None = None
-    _own: RunMemory | None = None
-    _raises: bool | None = None
+    _own_memory: RunMemory | None = None
+    _raise_on_error: bool | None = None
 
     def _new_spec(self, target: Any, name: str | None) -> Definition:
         return Definition("task", target, flow_class=Flow, task_class=Task, name=name)
 
     @property
     def flow(self) -> Flow[Any] | None:
-        """The flow that this task belongs to; None outside any."""
+        """The flow that this task belongs to; None outside a flow."""
         return self._own_flow()
 
     def _own_flow(self) -> Flow[Any] | None:
@@ -264,12 +257,12 @@ class Task(Executable):
 
     @property
     def raise_on_error(self) -> bool:
-        """Whether an exception reaches the caller. When False, it ends the task, and the call returns None."""
-        return self._spec.raise_on_error if self._raises is None else self._raises
+        """True if an exception reaches the caller. If False, an exception ends the task, and the call returns None."""
+        return self._spec.raise_on_error if self._raise_on_error is None else self._raise_on_error
 
     @raise_on_error.setter
     def raise_on_error(self, raises: bool) -> None:
-        self._raises = raises
+        self._raise_on_error = raises
 
     @property
     def run_id(self) -> str:
@@ -285,11 +278,9 @@ class Task(Executable):
             self._data = {}
         return self._data
 
-    # --- the run ------------------------------------------------------------------------------------------------
-
-    def _start_clean(self) -> None:
-        super()._start_clean()
-        self._data = self._own = None
+    def _reset(self) -> None:
+        super()._reset()
+        self._data = self._own_memory = None
 
     def _join(self, above: Any) -> None:
         flow = above if above is None or above._is_flow else above._own_flow()
@@ -299,8 +290,8 @@ class Task(Executable):
         self._flow, self._flow_ref = flow, flow._ref
         if flow._relay is not self._relay:
             self._relay = flow._relay
-        self._needs_injection = self._spec.needs_injection or flow._dependency_values or self._own_dependencies
-        if flow._ended_ns:  # a task that outlives its flow: its span has the right parent, the Flow object is closed
+        self._needs_injection = self._spec.needs_injection or flow._dependency_values or self._has_own_dependencies
+        if flow._ended_ns:  # the task starts after its flow ended: its span has the right parent, the flow is closed
             counts.add(after_end_reason("task"))
             return
         memory = flow._memory
@@ -309,10 +300,15 @@ class Task(Executable):
             memory.tasks.append(self)
 
     def _start_attributes(self) -> SharedAttributes:
-        above = _ORPHAN if self._flow is None else self._flow._wire
+        flow_attributes = _ORPHAN if self._flow is None else self._flow._wire
         if self._given_name is None:
-            return (self._spec.attributes, self._number, above)
-        return (self._spec.attributes, self._number, above, {wire.TASK_NAME: scrub_and_truncate(self._given_name)[0]})
+            return (self._spec.attributes, self._number, flow_attributes)
+        return (
+            self._spec.attributes,
+            self._number,
+            flow_attributes,
+            {wire.TASK_NAME: scrub_and_truncate(self._given_name)[0]},
+        )
 
     def _make_origin(self) -> tuple[Any, ...]:
         spec, flow = self._spec, self._flow
@@ -321,13 +317,13 @@ class Task(Executable):
 
     def _inject(self, args: tuple[Any, ...], kwargs: dict[str, Any], bound: bool) -> dict[str, Any]:
         spec, flow = self._spec, self._flow
-        given = None if flow is None else flow._dependency_values
+        dependencies = None if flow is None else flow._dependency_values
         plan = spec.plan or spec.make_plan()
-        if not (given or plan.fixed or self._own_dependencies):
+        if not (dependencies or plan.fixed or self._has_own_dependencies):
             return kwargs
-        if self._own_dependencies:
-            given = {**(given or _NOTHING), **self.dependencies()}
-        return plan.fill(args, kwargs, self._injectable, given, bound and spec.binds)
+        if self._has_own_dependencies:
+            dependencies = {**(dependencies or _EMPTY), **self.dependencies()}
+        return plan.fill(args, kwargs, self._injectable, dependencies, bound and spec.binds)
 
     def _injectable(self, name: str) -> Any:
         if name == "this_task":
@@ -337,7 +333,7 @@ class Task(Executable):
         flow = self._flow
         return None if flow is None else flow if name == "this_flow" else flow.data
 
-    def _before_stop(self) -> None:
+    def _send_end_messages(self) -> None:
         self._say_end(self._flow.flow_config, "Task", f"task '{self.name}'")
 
     def _closed_by(self, error: BaseException, shape: CallableKind) -> None:
@@ -346,7 +342,7 @@ class Task(Executable):
             self._flow._memory.task_failed()
 
     def _end_attributes(self) -> dict[str, Any]:
-        return _NOTHING
+        return _EMPTY
 
     def _tolerates(self, error: BaseException) -> bool:
         return not self.raise_on_error and isinstance(error, Exception)
@@ -358,14 +354,14 @@ class Task(Executable):
         return f"'{self.name}' task"
 
     @property
-    def _journal(self) -> RunMemory:
-        """Where this task keeps things: its flow's journal while that runs, else one of its own."""
+    def _target_memory(self) -> RunMemory:
+        """The memory for this task's events: its flow's while that is running, otherwise its own."""
         flow = self._flow or self._own_flow()
         if flow is not None and not flow._ended_ns:
             return flow._memory
-        if self._own is None:
-            self._own = RunMemory(DEFAULT_CONFIG.max_messages, 0)
-        return self._own
+        if self._own_memory is None:
+            self._own_memory = RunMemory(DEFAULT_CONFIG.max_messages, 0)
+        return self._own_memory
 
     @property
     def _settings(self) -> FlowRunConfig:
@@ -377,27 +373,28 @@ class Task(Executable):
         flow = self._flow
         return flow is not None and flow._capturing
 
-    # --- what a user reads --------------------------------------------------------------------------------------
-
-    def _journals(self) -> Iterable[RunMemory]:
+    def _memories(self) -> Iterable[RunMemory]:
         flow = self.flow
-        kept = (None if flow is None else flow._memory, self._own)
-        return [journal for journal in kept if journal is not None]
+        memories = (None if flow is None else flow._memory, self._own_memory)
+        return [memory for memory in memories if memory is not None]
 
-    def _owns(self, kept: tuple[Any, ...]) -> bool:
-        return bool(kept[-1] == self._number)
+    def _owns(self, entry: tuple[Any, ...]) -> bool:
+        return bool(entry[-1] == self._number)
 
+
+name_methods_after(Flow)
+name_methods_after(Task)
 
 _ORPHAN = {wire.TASK_ORPHAN: True}
 _NO_FLOW = (None, None)
 
 
 def current_flow() -> Flow[Any] | None:
-    """The flow that is running here: the innermost one; None outside any."""
+    """Return the innermost flow that is running here; None outside a flow."""
     return None if (run := current_run()) is None else run._own_flow()
 
 
 def current_task() -> Task | None:
-    """The task that is running here: the innermost one; None outside any, and in the flow's own code."""
+    """Return the innermost task that is running here; None outside a task, also in the flow's own code."""
     run = current_run()
     return run if isinstance(run, Task) else None

@@ -1,6 +1,6 @@
-"""Injection: which parameters of a function otelflow fills in when the caller left them out.
+"""Inject values into a function's parameters: those that otelflow fills in when the caller leaves them out.
 
-The plan is worked out once for each function; a call only looks whether the caller gave the value.
+The plan is made once for each function. A call only checks if the caller passed the value.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 __all__ = ["NAMES", "NO_PLAN", "InjectionPlan", "plan_for"]
 
 NAMES = ("this_flow", "this_task", "flow_data", "task_data")
-"""Parameter names that are filled in wherever they appear."""
+"""Names of parameters that are always injected."""
 
 
 class _Parameter:
@@ -27,27 +27,27 @@ class _Parameter:
         self.position = position
         """Index among the positional arguments; None for a keyword-only parameter."""
         self.classes = classes
-        """What its annotation names, Optional and unions taken apart."""
+        """The classes in its annotation; those of Optional and unions one by one."""
         self.positional_only = positional_only
 
 
 class InjectionPlan:
     """The injectable parameters of one function."""
 
-    __slots__ = ("alone", "fixed", "parameters")
+    __slots__ = ("fixed", "parameters", "single")
 
     def __init__(self, parameters: tuple[_Parameter, ...], fixed: tuple[tuple[_Parameter, str], ...]) -> None:
         self.parameters = parameters
-        """Every parameter of the function that may be passed by keyword."""
+        """All parameters of the function that can be passed by keyword."""
         self.fixed = fixed
-        """Those that are filled in whenever the caller leaves them out, with what fills them (one of NAMES)."""
-        self.alone: tuple[str, int, str] | None = None
-        """Where there is one of those only, as nearly always: its name, the number of positional arguments up to which
-        it is left out, and what fills it."""
+        """The parameters that are injected whenever the caller leaves them out, each with its source (one of NAMES)."""
+        self.single: tuple[str, int, str] | None = None
+        """If ``fixed`` has one parameter only, the usual case: its name, its position, and its source. It is injected
+        if the call has at most so many positional arguments."""
         if len(fixed) == 1:
             parameter, source = fixed[0]
             position = sys.maxsize if parameter.position is None else parameter.position
-            self.alone = (parameter.name, position, source)
+            self.single = (parameter.name, position, source)
 
     def fill(
         self,
@@ -57,43 +57,45 @@ class InjectionPlan:
         dependencies: Mapping[str, Any] | None,
         bound: bool = False,
     ) -> dict[str, Any]:
-        """``kwargs`` with what was left out. What the caller passed always wins; ``values`` looks one of NAMES up.
+        """Return ``kwargs`` with the injected values. The caller's own arguments always win.
 
-        ``bound`` says that the arguments lack the first parameter, ``self`` of a method. A value of None is not
-        injected: the parameter's default stays, and without one Python's own TypeError names it.
+        ``values`` returns the value of one of NAMES. ``bound`` means that ``args`` lack the first parameter (``self``).
+        A value of None is not injected: the parameter keeps its default; without one, Python's TypeError names it.
         """
-        given = len(args) + bound
-        if self.alone is not None and not kwargs and not dependencies:
-            alone, position, source = self.alone
-            value = values(source) if position >= given else None
-            return kwargs if value is None else {alone: value}
+        passed = len(args) + bound
+        if self.single is not None and not kwargs and not dependencies:
+            single_name, position, source = self.single
+            value = values(source) if position >= passed else None
+            return kwargs if value is None else {single_name: value}
         filled: dict[str, Any] | None = None
         for parameter, name in self.fixed:
-            if parameter.name in kwargs or (parameter.position is not None and parameter.position < given):
+            if parameter.name in kwargs or (parameter.position is not None and parameter.position < passed):
                 continue
             value = values(name)
             if value is not None:
                 filled = dict(kwargs) if filled is None else filled
                 filled[parameter.name] = value
         if dependencies:
-            filled = self._fill_dependencies(given, dict(kwargs) if filled is None else filled, dependencies)
+            filled = self._fill_dependencies(passed, dict(kwargs) if filled is None else filled, dependencies)
         return kwargs if filled is None else filled
 
-    def _fill_dependencies(self, given: int, kwargs: dict[str, Any], dependencies: Mapping[str, Any]) -> dict[str, Any]:
+    def _fill_dependencies(
+        self, positional_count: int, kwargs: dict[str, Any], dependencies: Mapping[str, Any]
+    ) -> dict[str, Any]:
         for parameter in self.parameters:
-            if parameter.name in kwargs or (parameter.position is not None and parameter.position < given):
+            if parameter.name in kwargs or (parameter.position is not None and parameter.position < positional_count):
                 continue
             if parameter.name in dependencies:
                 kwargs[parameter.name] = dependencies[parameter.name]
             elif parameter.classes:
                 matches = [value for value in dependencies.values() if _is_instance(value, parameter.classes)]
-                if len(matches) == 1:  # two of one type: only the name can tell them apart
+                if len(matches) == 1:  # with two of one type, only the name can distinguish them
                     kwargs[parameter.name] = matches[0]
         return kwargs
 
 
 def _is_instance(value: object, classes: tuple[type, ...]) -> bool:
-    """isinstance, where it can be asked: protocols, typed dicts and lazy proxies may raise."""
+    """Return ``isinstance(value, classes)``; False if that raises, as protocols, typed dicts and lazy proxies may."""
     try:
         return isinstance(value, classes)
     except Exception:
@@ -103,22 +105,22 @@ def _is_instance(value: object, classes: tuple[type, ...]) -> bool:
 def _is_subclass(cls: type, base: type) -> bool:
     try:
         return issubclass(cls, base)
-    except Exception:  # a metaclass of the user's
+    except Exception:  # raised by a metaclass of the user's
         return False
 
 
 NO_PLAN = InjectionPlan((), ())
-"""Of a function that nothing is injected into."""
+"""The plan of a function without injected parameters."""
 
 
 def plan_for(function: Any, flow_class: type, task_class: type) -> InjectionPlan:
-    """The plan for ``function``: parameters named as in NAMES, and those annotated with the Flow or Task class."""
+    """Make the plan for ``function``: parameters named as in NAMES, and those annotated with a Flow or Task class."""
     try:
         signature = inspect.signature(function)
-    except (TypeError, ValueError):  # builtins without one
+    except (TypeError, ValueError):  # a builtin without a signature
         return NO_PLAN
     hints = _hints(function, {"Flow": flow_class, "Task": task_class})
-    preset = _preset(function)
+    preset = _preset_names(function)
     parameters = tuple(
         _Parameter(
             name,
@@ -131,12 +133,12 @@ def plan_for(function: Any, flow_class: type, task_class: type) -> InjectionPlan
     )
     parameters = tuple(parameter for parameter in parameters if parameter.name not in preset)
     usable = tuple(parameter for parameter in parameters if not parameter.positional_only)
-    fixed = ((parameter, _source(parameter, flow_class, task_class)) for parameter in usable)
+    fixed = ((parameter, _injectable_name(parameter, flow_class, task_class)) for parameter in usable)
     return InjectionPlan(usable, tuple((parameter, name) for parameter, name in fixed if name is not None))
 
 
-def _preset(function: Any) -> set[str]:
-    """Names of the parameters that a partial gives by keyword already: it is the caller there."""
+def _preset_names(function: Any) -> set[str]:
+    """Return the names of the parameters that a partial passes by keyword: the partial counts as the caller."""
     names: set[str] = set()
     while isinstance(function, functools.partial):
         names |= function.keywords.keys()
@@ -144,7 +146,7 @@ def _preset(function: Any) -> set[str]:
     return names
 
 
-def _source(parameter: _Parameter, flow_class: type, task_class: type) -> str | None:
+def _injectable_name(parameter: _Parameter, flow_class: type, task_class: type) -> str | None:
     if parameter.name in NAMES:
         return parameter.name
     if any(_is_subclass(cls, flow_class) for cls in parameter.classes):
@@ -154,27 +156,27 @@ def _source(parameter: _Parameter, flow_class: type, task_class: type) -> str | 
     return None
 
 
-def _hints(function: Any, own: dict[str, type]) -> dict[str, Any]:
-    """Annotations with strings resolved, each by itself: one that cannot be does not spoil the others.
+def _hints(function: Any, fallback: dict[str, type]) -> dict[str, Any]:
+    """Return the annotations, strings resolved one by one: one that fails does not affect the others.
 
-    ``own`` are names to fall back on: Flow and Task are often imported for type checkers only.
+    ``fallback`` has the names Flow and Task, as programs often import them for type checkers only.
     """
     inner = inspect.unwrap(getattr(function, "__func__", function))
-    names = {**own, **getattr(inner, "__globals__", {})}
-    made = dict(getattr(inner, "__annotations__", {}))
-    for name, annotation in made.items():
+    names = {**fallback, **getattr(inner, "__globals__", {})}
+    annotations = dict(getattr(inner, "__annotations__", {}))
+    for name, annotation in annotations.items():
         if isinstance(annotation, str):
             try:
-                made[name] = eval(annotation, names)
-            except Exception:  # it runs the user's expression, and may name what is not there
-                made[name] = None
-    return made
+                annotations[name] = eval(annotation, names)
+            except Exception:  # the expression is the user's, and may use names that do not exist at run time
+                annotations[name] = None
+    return annotations
 
 
 def _classes(annotation: Any) -> tuple[type, ...]:
-    """The classes that an annotation names: ``Flow``, ``Flow | None``, ``Optional[Flow]``, ``Flow[int]``.
+    """Return the classes in an annotation: ``Flow``, ``Flow | None``, ``Optional[Flow]``, ``Flow[int]``.
 
-    Builtins are not among them: that a number is wanted does not say which.
+    Builtins are left out: ``int`` does not say which number to inject.
     """
     origin = typing.get_origin(annotation)
     if origin in (typing.Union, types.UnionType):

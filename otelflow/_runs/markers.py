@@ -1,8 +1,8 @@
-"""Spans that show a flow before it has ended: one when it starts, or has run for a while, and heartbeats on its way.
+"""Send marker spans, which show a flow before it has ended: at its start or after a while, and as heartbeats.
 
-A span is sent when it ends. Of a flow that runs for hours, a backend would know nothing but tasks whose parent is
-missing. So a span of no length is sent as a child of the flow's, with an id of its own: under the flow's id, backends
-would show the flow twice for good.
+A span is sent when it ends. While a flow runs for hours, a backend would show only tasks whose parent is missing. So a
+span of zero length is sent as a child of the flow's span. It has an id of its own: with the flow's id, backends would
+show the flow twice for good.
 """
 
 from __future__ import annotations
@@ -37,43 +37,43 @@ _MOST_NAMES = 10
 
 
 class StartedMarkers:
-    """The flows that run and may need a marker. A thread looks at them while there are any, and ends without.
+    """The running flows that may need a marker. A thread checks them, and ends when there are none.
 
-    ``each``: every outermost flow is marked at once; ``after``, ``heartbeat``: in seconds, None for never.
+    ``mark_all`` marks every outermost flow at its start. ``after`` and ``heartbeat`` are in seconds, None for never.
     """
 
-    def __init__(self, each: bool, after: float | None, heartbeat: float | None) -> None:
-        self.each, self.after, self.heartbeat = each, after, heartbeat
-        self._begin()
-        renew_in_child(self._begin)
+    def __init__(self, mark_all: bool, after: float | None, heartbeat: float | None) -> None:
+        self.mark_all, self.after, self.heartbeat = mark_all, after, heartbeat
+        self._reset()
+        renew_in_child(self._reset)
 
-    def _begin(self) -> None:
-        """Watch nothing; also in a forked child, as the flows there are its parent's, and the thread is gone."""
+    def _reset(self) -> None:
+        """Watch no flows. Also called in a forked child: the flows are the parent's, and the thread does not exist."""
         self.open: dict[int, tuple[weakref.ref[Any], bool, int]] = {}
-        """By the order of their start: the flow, whether it is marked, how many heartbeats it has had. A flow that
-        ends takes itself out."""
+        """By run number, in the order of their start: the flow, whether it is marked, and its number of heartbeats. A
+        flow removes itself when it ends."""
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
     # --- on the path of a flow ----------------------------------------------------------------------------------------
 
-    def opened(self, flow: Any) -> None:
-        """A flow has begun. By default only those are marked that stand below no other run: its marker shows the
-        trace, and a marker of each part would say no more."""
-        wanted = flow.flow_config.started_marker
-        if wanted is None:
+    def flow_opened(self, flow: Any) -> None:
+        """Mark a flow that has begun, or watch it. By default only outermost flows are marked: their marker shows the
+        trace, and markers of nested flows would add nothing."""
+        marks_at_once = flow.flow_config.started_marker
+        if marks_at_once is None:
             if not flow._is_outermost:
                 return
-            wanted = self.each
-        elif not wanted:
+            marks_at_once = self.mark_all
+        elif not marks_at_once:
             return
-        own = flow._span_context
-        if own is None or not own.trace_flags & 1 or tracer.is_overridden() or flow._relay is not None:
-            return  # not sent; or a test's capture, which knows of what runs; or in a worker, which sends nothing
-        if wanted:
-            _mark(flow)
-        if self.heartbeat is not None or not (wanted or self.after is None):
-            self.open[flow._number] = (flow._ref, wanted, 0)
+        context = flow._span_context
+        if context is None or not context.trace_flags & 1 or tracer.is_overridden() or flow._relay is not None:
+            return  # not sampled; or captured by a test, which sees running flows; or in a worker, which does not send
+        if marks_at_once:
+            _send_started(flow)
+        if self.heartbeat is not None or not (marks_at_once or self.after is None):
+            self.open[flow._number] = (flow._ref, marks_at_once, 0)
             if self._thread is None:
                 self._start_thread()
 
@@ -81,107 +81,108 @@ class StartedMarkers:
         with self._lock:
             if self._thread is not None:
                 return
-            self._thread = threading.Thread(target=self._work, name="otelflow-markers", daemon=True)
+            self._thread = threading.Thread(target=self._run_thread, name="otelflow-markers", daemon=True)
             try:
                 self._thread.start()
-            except RuntimeError:  # the interpreter is ending, or has no threads
+            except RuntimeError:  # the interpreter is shutting down, or has no threads
                 pass
 
-    # --- beside it ----------------------------------------------------------------------------------------------------
+    # --- in the thread ------------------------------------------------------------------------------------------------
 
-    def _work(self) -> None:
-        while self.open or not self._is_over():
+    def _run_thread(self) -> None:
+        while self.open or not self._end_thread():
             try:
-                pause = self._look()
+                delay = self._mark_due_flows()
             except Exception as error:
-                log_once(f"markers {type(error).__name__}", "Running flows could not be looked at.", exc_info=True)
-                pause = _LONGEST_SLEEP
-            time.sleep(min(max(pause, _SHORTEST_SLEEP), _LONGEST_SLEEP))
+                log_once(f"markers {type(error).__name__}", "Could not check the running flows.", exc_info=True)
+                delay = _LONGEST_SLEEP
+            time.sleep(min(max(delay, _SHORTEST_SLEEP), _LONGEST_SLEEP))
 
-    def _is_over(self) -> bool:
-        """Say that there is no thread, unless a flow has come that still relied on it."""
+    def _end_thread(self) -> bool:
+        """Unregister this thread and return True, unless a flow was added that relies on it."""
         with self._lock:
             self._thread = None
             if self.open:
                 self._thread = threading.current_thread()
             return self._thread is None
 
-    def _look(self) -> float:
-        """Mark what is due. The seconds until the next look."""
+    def _mark_due_flows(self) -> float:
+        """Send the markers that are due. Return the seconds until the next check."""
         now = clock.now()
-        pauses = [pause for order in tuple(self.open.copy()) if (pause := self._look_at(order, now)) is not None]
-        return min(pauses, default=_SHORTEST_SLEEP)
+        delays = [delay for number in tuple(self.open.copy()) if (delay := self._mark_if_due(number, now)) is not None]
+        return min(delays, default=_SHORTEST_SLEEP)
 
-    def _look_at(self, order: int, now: int) -> float | None:
-        """The same for one flow; None where there is nothing more to do."""
-        ref, is_marked, beats = self.open.get(order) or _NONE
+    def _mark_if_due(self, number: int, now: int) -> float | None:
+        """Send the markers of one flow that are due. Return the seconds until its next, None if there is none."""
+        ref, is_marked, heartbeats = self.open.get(number) or _NO_ENTRY
         flow = ref()
-        if flow is None or flow._ended_ns:  # dropped without an end, as an iterator may be
-            self.open.pop(order, None)
+        if flow is None or flow._ended_ns:  # a flow that is iterated may be freed before its end
+            self.open.pop(number, None)
             return None
         age = (now - flow._started_ns) / 1e9
         if not is_marked and self.after is not None and age >= self.after:
-            _mark(flow)
+            _send_started(flow)
             is_marked = True
-        if self.heartbeat is not None and age // self.heartbeat > beats:
-            _beat(flow, now, age)
-            beats = int(age // self.heartbeat)
-        left = [] if is_marked or self.after is None else [self.after - age]
+        if self.heartbeat is not None and age // self.heartbeat > heartbeats:
+            _send_heartbeat(flow, now, age)
+            heartbeats = int(age // self.heartbeat)
+        delays = [] if is_marked or self.after is None else [self.after - age]
         if self.heartbeat is not None:
-            left.append((beats + 1) * self.heartbeat - age)
-        if order in self.open:
-            self.open[order] = (ref, is_marked, beats)
-        if not left:
-            self.open.pop(order, None)
-        return min(left, default=None)
+            delays.append((heartbeats + 1) * self.heartbeat - age)
+        if number in self.open:
+            self.open[number] = (ref, is_marked, heartbeats)
+        if not delays:
+            self.open.pop(number, None)
+        return min(delays, default=None)
 
 
-def _nothing() -> None:
+def _no_flow() -> None:
     return None
 
 
-_NONE: Any = (_nothing, True, 0)
+_NO_ENTRY: Any = (_no_flow, True, 0)
 
 
-def _mark(flow: Any) -> None:
-    """Show that ``flow`` runs, at the time of its start."""
-    _send(flow, wire.STARTED, flow._started_ns, {})
+def _send_started(flow: Any) -> None:
+    """Send the marker of the start of ``flow``, at the time of its start."""
+    _send_marker(flow, wire.STARTED, flow._started_ns, {})
 
 
-def _beat(flow: Any, now: int, age: float) -> None:
-    """Show what ``flow`` does at this moment."""
-    made: dict[str, Any] = {wire.RUNNING_FOR: _in_words(age)}
-    known = getattr(flow._span, "attributes", None) or {}
-    made.update({key: known[key] for key in (wire.PROGRESS_DONE, wire.PROGRESS_TOTAL) if key in known})
-    said = flow._journal.messages
-    if said:
-        made[wire.RUNNING_MESSAGE] = scrub_and_truncate(said[-1][0])[0]
+def _send_heartbeat(flow: Any, now: int, age: float) -> None:
+    """Send a marker of what ``flow`` is doing now."""
+    attributes: dict[str, Any] = {wire.RUNNING_FOR: _duration_text(age)}
+    span_attributes = getattr(flow._span, "attributes", None) or {}
+    progress = (wire.PROGRESS_DONE, wire.PROGRESS_TOTAL)
+    attributes.update({key: span_attributes[key] for key in progress if key in span_attributes})
+    messages = flow._target_memory.messages
+    if messages:
+        attributes[wire.RUNNING_MESSAGE] = scrub_and_truncate(messages[-1][0])[0]
     names = [scrub_and_truncate(task.name)[0] for task in flow.tasks if task.status == "running"]
     if names:
-        made[wire.RUNNING_TASKS] = tuple(names[-_MOST_NAMES:])
-    _send(flow, wire.RUNNING, now, made)
+        attributes[wire.RUNNING_TASKS] = tuple(names[-_MOST_NAMES:])
+    _send_marker(flow, wire.RUNNING, now, attributes)
 
 
-def _send(flow: Any, kind: str, ns: int, first: dict[str, Any]) -> None:
-    """Send a marker with the attributes ``first``, and after them those that the flow's span has from its start."""
+def _send_marker(flow: Any, kind: str, ns: int, own_attributes: dict[str, Any]) -> None:
+    """Send a marker with ``own_attributes``, followed by the start attributes of the flow's span."""
     try:
-        above, source = flow._span, tracer.current_source()
-        if above is None or source is None or tracer.is_overridden():
-            return  # it has just ended; or a test captures what this process does
+        flow_span, source = flow._span, tracer.current_source()
+        if flow_span is None or source is None or tracer.is_overridden():
+            return  # the flow has just ended; or a test captures this process
         name = f"{flow._wire[wire.FLOW_NAME]} ({kind})"
-        parts = (first, *flow._start_attributes(), {wire.KIND: kind})
-        source.start(name, Context({SPAN_KEY: above}), parts, ns).end(ns)
+        parts = (own_attributes, *flow._start_attributes(), {wire.KIND: kind})
+        source.start(name, Context({SPAN_KEY: flow_span}), parts, ns).end(ns)
     except Exception as error:  # a sampler or processor of the user's
-        log_once(f"marker {type(error).__name__}", "A marker of a running flow could not be sent.", exc_info=True)
+        log_once(f"marker {type(error).__name__}", "Could not send a marker of a running flow.", exc_info=True)
         return
-    from otelflow._export.registry import span_processors  # loaded where there are any
+    from otelflow._export.registry import span_processors  # already loaded if there are any
 
-    for pipeline in span_processors:
-        pipeline.hurry()
+    for processor in span_processors:
+        processor.hurry()
 
 
-def _in_words(seconds: float) -> str:
-    """``45 s``, ``12 min``, ``2 h 05 min``, ``3 d 04 h``."""
+def _duration_text(seconds: float) -> str:
+    """Format a duration for a person: ``45 s``, ``12 min``, ``2 h 05 min``, ``3 d 04 h``."""
     minutes = int(seconds // 60)
     if not minutes:
         return f"{seconds:.0f} s"

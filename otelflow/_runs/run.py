@@ -1,4 +1,4 @@
-"""The lifecycle of a run, once: entered and left the same way by a function, coroutine and generator, flow and task."""
+"""Implement the lifecycle of a run, once for flows and tasks, and for all kinds of callables."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from otelflow._events.message import emit_message as emit_message
 from otelflow._events.run_memory import RunMemory
 from otelflow._runs.callable_kind import CallableKind
 from otelflow._runs.definition import Definition
-from otelflow._runs.outcome import came_from_inside, status_of
+from otelflow._runs.outcome import began_in_inner_run, status_of
 from otelflow._runtime import clock, run_ids, stdout_capture
 from otelflow._runtime.log_once import log_end_error, log_start_error
 from otelflow._spans.shared_attributes import SharedAttributes
@@ -31,10 +31,10 @@ Self = TypeVar("Self", bound="Run")
 
 
 class Run:
-    """One run of a function: what Flow and Task have in common.
+    """One run of a function: the common base of Flow and Task.
 
-    What each task call reads is in slots; everything that a run may turn out not to need has its default on the class.
-    (Python 3.11 takes six times as long to read a field of an object whose class has one of that name.)
+    Fields that every task call reads are in slots. Fields that a run may not need have their default on the class.
+    (Python 3.11 takes six times as long to read a field of an object if its class has an attribute of that name.)
     """
 
     __slots__ = (
@@ -61,15 +61,15 @@ class Run:
 
     _START: ClassVar[FlowRunEventType]
     _STOP: ClassVar[FlowRunEventType]
-    _hooked: ClassVar[bool] = False
-    """Whether the class has an ``on_start`` or ``on_stop`` of its own: where it has none, a call does not look."""
+    _has_hooks: ClassVar[bool] = False
+    """True if the class overrides ``on_start`` or ``on_stop``; otherwise a call does not look for them."""
     _own_main: ClassVar[bool] = False
-    """Whether the class has a ``main`` of its own."""
-    _own_dependencies: ClassVar[bool] = False
-    """Whether the class has ``dependencies`` of its own."""
+    """True if the class overrides ``main``."""
+    _has_own_dependencies: ClassVar[bool] = False
+    """True if the class overrides ``dependencies``."""
 
     _context_of: ClassVar[Any] = methodcaller("get_span_context")
-    """How the ids of the span are asked for. Not a method, which would cost every task a call more."""
+    """Returns the SpanContext of a span. Not a method, which would cost every task one more call."""
 
     status: str = "running"
     """``pending`` (prepared, not executed yet), ``running``, ``completed``, ``failed`` or ``cancelled``."""
@@ -80,12 +80,12 @@ class Run:
 
     _is_flow: ClassVar[bool] = False
     _is_prepared: bool = False
-    """Whether this object was made before its run, and may run again; one for a single call was not."""
+    """True if this object was created before its run, and may run again; False if it is for a single call."""
     _spec: Definition
     _flow: Any
-    """The flow that this run belongs to, while it runs; a flow's is itself."""
+    """While the run is in progress, its flow; for a flow, itself."""
     _flow_ref: Any
-    """A task's flow, while anybody holds it."""
+    """A weak reference to a task's flow."""
     _given_name: str | None = None
     _number: int
     _started_ns: int
@@ -93,22 +93,22 @@ class Run:
     _span: Span | None
     _span_context: SpanContext | None
     _needs_injection: Any
-    """Whether there may be something to inject."""
+    """True if there may be something to inject."""
     _links: Any = None
     _token: Any
     _context: Context
     _origin: Any
-    """Where events of this run come from; needed until it ends."""
+    """The origin of this run's events; set until the run ends."""
     _relay: Any
-    """In a worker process: what records all that happens, instead of an exporter and listeners."""
+    """In a worker process, the recorder that takes all events, instead of an exporter and listeners."""
     _lines: stdout_capture.Lines | None = None
     _failure: tuple[str, str, str | None] | None = None
-    """Of the exception that began here: its type, its description on the span, and its text where that is clean."""
+    """Of an exception that began here: its type, its description on the span, and its text (None unless clean)."""
     _events: int
     _direct: int
-    """How many events go on the span as they come; from the first of them on."""
+    """How many events are added to the span at once. Set when the first event is added."""
     _weight: int
-    """Bytes of the events on the span; from the first of them on."""
+    """Bytes of the events on the span. Set when the first event is added."""
     _cut: int
     _redacted: int
 
@@ -118,30 +118,39 @@ class Run:
         return self
 
     def _blank(self) -> None:
-        """Fill the slots of an object that has begun nothing yet."""
+        """Fill the slots of an object that has not run yet."""
         self._flow = self._flow_ref = self._span = self._span_context = self._token = self._origin = self._relay = None
         self._number = self._started_ns = self._ended_ns = self._events = self._cut = self._redacted = 0
         self._needs_injection = True
 
-    def __init_subclass__(cls, **given: Any) -> None:
-        super().__init_subclass__(**given)
-        cls._hooked = cls.on_start is not Run.on_start or cls.on_stop is not Run.on_stop
-        cls._own_dependencies = cls.dependencies is not Run.dependencies
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._has_hooks = cls.on_start is not Run.on_start or cls.on_stop is not Run.on_stop
+        cls._has_own_dependencies = cls.dependencies is not Run.dependencies
 
     # --- hooks --------------------------------------------------------------------------------------------------
 
     def on_start(self) -> Any:
-        """Hook: called when the run has begun, before the function. Prepare resources here. May be ``async`` where the
-        function is. What it raises ends the run as if the function had raised it."""
+        """Hook: prepare resources. Called when the run has started, before the function.
+
+        It may be ``async`` if the function is. An exception ends the run as if the function had raised it.
+        """
 
     def on_stop(self) -> Any:
-        """Hook: called when the function has ended, however it ended, if ``on_start`` went well. Clean up here."""
+        """Hook: clean up. Called when the function has returned or raised, if ``on_start`` did not raise.
+
+        It may be ``async`` if the function is.
+        """
 
     def dependencies(self) -> Mapping[str, Any]:
-        """Hook: more values to inject, by parameter name. Asked once a run."""
+        """Hook: return more values to inject. Called once a run.
+
+        Returns:
+            The values by parameter name.
+        """
         return {}
 
-    # --- what Flow and Task say of themselves -------------------------------------------------------------------
+    # --- what Flow and Task implement ---------------------------------------------------------------------------
 
     @property
     def name(self) -> str:
@@ -151,11 +160,11 @@ class Run:
     @name.setter
     def name(self, name: str) -> None:
         if not isinstance(name, str) or not name:
-            raise ArgumentError(f"{type(self).__name__}.name = {name!r}: a name is a text that is not empty.")
+            raise ArgumentError(f"{type(self).__name__}.name = {name!r}: the name must be a text that is not empty.")
         self._given_name = scrub_long(name)
 
     def _join(self, above: Any) -> None:
-        """Take the place below the run ``above`` (None: there is none)."""
+        """Become a child of the run ``above`` (None if there is none)."""
         raise NotImplementedError
 
     def _start_attributes(self) -> SharedAttributes:
@@ -174,23 +183,23 @@ class Run:
         raise NotImplementedError
 
     def _task_number(self) -> tuple[str | None, int | None]:
-        """Name and number of a task; neither, for a flow."""
+        """Return a task's name and number; None for both in a flow."""
         raise NotImplementedError
 
     def _title(self) -> str:
         raise NotImplementedError
 
-    def _before_stop(self) -> None:
-        """What is to be said before STOP: the messages that the configuration asks for. Asked where it does."""
+    def _send_end_messages(self) -> None:
+        """Send the messages at the end of a run. Called before STOP, if the configuration asks for them."""
 
     def _settle(self) -> None:
-        """The account of a flow that ends."""
+        """Compute the totals of a flow that ends."""
 
     def _after_stop(self) -> None:
-        """What is to be put back when the run is over. Asked of flows only."""
+        """Undo the effects of a flow's start. Called for flows only, when the run is over."""
 
     @property
-    def _journal(self) -> RunMemory:
+    def _target_memory(self) -> RunMemory:
         raise NotImplementedError
 
     @property
@@ -211,7 +220,7 @@ class Run:
         try:
             self._number = next(run_ids._numbers)
             self._join(context.get(RUN_KEY))
-            # before the clock is read: the first time, it loads what a provider needs
+            # before the clock is read: the first call loads the modules that a provider needs
             source = current_source() if self._relay is None else self._relay.source
             self._started_ns = clock.now()
             if source is not None and SUPPRESS_KEY not in context:
@@ -220,14 +229,14 @@ class Run:
                     self._span = span
                     self._span_context = self._context_of(span)
             if self._span is None:
-                below = Context({**context, RUN_KEY: self})
+                context_with_run = Context({**context, RUN_KEY: self})
             else:
-                below = Context({**context, RUN_KEY: self, SPAN_KEY: self._span})
+                context_with_run = Context({**context, RUN_KEY: self, SPAN_KEY: self._span})
             self._origin = self._make_origin()
-            self._token = attach(self._with_baggage(below) if self._is_flow else below)
+            self._token = attach(self._with_baggage(context_with_run) if self._is_flow else context_with_run)
             if self._is_flow:
-                self._capture()
-        except BaseException:  # a full stack, Ctrl-C: nothing has begun, and nothing of it may stay
+                self._start_capture()
+        except BaseException:  # a full stack, Ctrl-C: the run has not started, and must leave nothing behind
             self._undo_open()
             raise
 
@@ -241,16 +250,17 @@ class Run:
             self._end_span()
 
     def _claim(self) -> None:
-        """Take a prepared object for one run: it cannot be run twice at once, and starts clean."""
+        """Reserve a prepared object for one run and clear its state: it cannot run twice at once."""
 
-    def _capture(self) -> None:
-        """Begin to capture output, where a flow does. The last step of opening: what follows is closed."""
+    def _start_capture(self) -> None:
+        """Start to capture output, if the flow does. This is the last step of opening: if a later one raised, the
+        capture would not be stopped."""
 
     def _start_span(self, source: TracerSource, context: Context) -> Span | None:
         try:
             name = self._spec.wire_name if self._given_name is None else scrub_and_truncate(self._given_name)[0]
             return source.start(name, context, self._start_attributes(), self._started_ns, self._links)
-        except Exception as error:  # a sampler or processor of the user's; never in the way of the call
+        except Exception as error:  # raised by the user's sampler or processor: the call goes on without a span
             log_start_error(error)
             return None
 
@@ -258,11 +268,13 @@ class Run:
         raise NotImplementedError
 
     _begin = start_stop.on_start
-    """Say that the run has begun."""
+    """Report that the run has begun."""
 
     def _pause(self) -> None:
-        """Between two steps of a generator: the consumer must not see this run as the current one. What the generator
-        itself made current (a span around its ``yield``) waits with it."""
+        """Detach this run's context between two steps of a generator: the consumer must not see the run as current.
+
+        The context is kept for the next step, with values that the generator attached (a span around its ``yield``).
+        """
         self._context = get_current()
         detach(self._token)
 
@@ -270,9 +282,9 @@ class Run:
         self._token = attach(self._context)
 
     def _close(self, value: Any, error: BaseException | None, shape: CallableKind = CallableKind.CALL) -> bool:
-        """End the run with ``value`` or ``error``; returns whether the error has to reach the caller.
+        """End the run with ``value`` or ``error``. Return whether the error must reach the caller.
 
-        Never raises, but for a listener's KeyboardInterrupt.
+        Raises nothing except a listener's KeyboardInterrupt.
         """
         if run_ids.forked and run_ids.is_inherited(self._number):
             self._close_inherited(value, error, shape)
@@ -287,29 +299,31 @@ class Run:
                 else:
                     self._closed_by(error, shape)
                 if self._flow is not None and self._flow._prints_end_messages:
-                    self._before_stop()
+                    self._send_end_messages()
             finally:
                 self._ended_ns = clock.now()
-                if self._is_flow:  # after the end: a task of another thread that starts now is late, and counted so
+                if self._is_flow:  # after the end: a task that another thread starts now is counted as late
                     self._settle()
                 start_stop.on_stop(self)
         finally:
             try:
                 reset(self._token)
-            except UNRESETTABLE:  # another execution context: see context.detach
+            except UNRESETTABLE:  # in another execution context: see context.detach
                 pass
             self._token = self._flow = self._origin = None
             try:
                 if self._span is not None:
                     self._end_span()
-            finally:  # also where the stack is full: what was put in place is put back
+            finally:  # also on a full stack: the effects of the flow's start must be undone
                 if self._is_flow:
                     self._after_stop()
         return error is not None and not self._tolerates(error)
 
     def _close_inherited(self, value: Any, error: BaseException | None, shape: CallableKind) -> None:
-        """In a forked child, the end of a run that the parent began. The object tells how it ended here; to say so on
-        the span, and to listeners, is the parent's."""
+        """End a run in a forked child that the parent process started.
+
+        The object gets its outcome in this process. The span and the events are left to the parent.
+        """
         self.status = "completed" if error is None else status_of(error, shape)
         self.return_value, self.error = value, None if self.status == "completed" else error
         self._ended_ns = clock.now()
@@ -323,7 +337,7 @@ class Run:
         if self.status == "completed":
             return
         self.error = error
-        if self.status == "failed" and not came_from_inside(self._number, error):
+        if self.status == "failed" and not began_in_inner_run(self._number, error):
             exception.emit_failure(self, error)
             if self._settings.print_error_stack_trace:
                 exception.print_stack_trace(error)
@@ -335,20 +349,23 @@ class Run:
             span.end(self._ended_ns or None)  # type: ignore[union-attr]
             if self._relay is not None:
                 self._relay.ended(span)
-        except Exception as error:  # a processor of the user's
+        except Exception as error:  # raised by the user's span processor
             log_end_error(error)
 
     # --- printed lines ------------------------------------------------------------------------------------------
 
     def printed(self, text: str) -> None:
-        """What the run printed, as it came; whole lines become messages. Called by the stand-in for ``sys.stdout``."""
+        """Take text that the run printed, and send each complete line as a message.
+
+        The replacement of ``sys.stdout`` calls this.
+        """
         if not self._captures or self.status != "running":
             return
         lines = self.__dict__.setdefault("_lines", {})  # atomic: two threads may print at once
         stdout_capture.feed(lines, text, self._line)
 
     def _flush_lines(self) -> None:
-        """What was printed without a line end, at the end of the run."""
+        """Send the printed text without a line end as a message. Called at the end of the run."""
         if self._lines:
             stdout_capture.flush_lines(self._lines, self._line)
 

@@ -1,4 +1,4 @@
-"""The callable that a decorator leaves in a function's place: a wrapt proxy that can also be pickled and copied."""
+"""Wrap a decorated function: the callable that takes its place is a wrapt proxy that can be pickled and copied."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ import wrapt
 __all__ = ["BoundWrapper", "FunctionWrapper", "Wrapper", "teach_cloudpickle", "wrap"]
 
 Wrap = Callable[[Any, Any, tuple[Any, ...], dict[str, Any]], Any]
-"""What wrapt calls: the function, its object (None for a plain function), and the arguments."""
+"""A function that wrapt calls with the function, its object (None for a plain function), and the arguments."""
 
 
 def _by_name(module: str, qualname: str) -> Any:
-    """The object that stands under ``module:qualname`` now: how a decorated function comes out of a pickle."""
-    found: Any = importlib.import_module(module)
+    """Return the object that is named ``module:qualname`` now. Unpickling a decorated function calls this."""
+    value: Any = importlib.import_module(module)
     for part in qualname.split("."):
-        found = getattr(found, part)
-    return found
+        value = getattr(value, part)
+    return value
 
 
-def _name_of(wrapper: Any) -> tuple[str, str]:
-    """Module and name under which ``wrapper`` itself is found: its own, or another that its module gives it.
+def _importable_name(wrapper: Any) -> tuple[str, str]:
+    """Return the module and name under which ``wrapper`` can be imported: its own name, or another in its module.
 
-    Raises PicklingError where there is none, as pickle does for plain functions: what a pickle named would be another
-    function in the process that reads it, or none.
+    Raises PicklingError if there is none, as pickle does for plain functions. The process that reads such a pickle
+    would find another function under that name, or none.
     """
     module, qualname = wrapper.__module__, wrapper.__qualname__
     try:
@@ -39,25 +39,25 @@ def _name_of(wrapper: Any) -> tuple[str, str]:
                 return module, name
     except (ImportError, AttributeError):
         pass
-    from pickle import PicklingError  # 1.5 ms, a twentieth of our import: whoever asks has loaded it
+    from pickle import PicklingError  # 1.5 ms, a twentieth of our import; a caller that pickles has loaded it
 
     raise PicklingError(
-        f"Can't pickle {module}.{qualname}: it is not found under that name in its module. Define it there, and not "
-        "inside a function, or use an executor that pickles by value (loky, Dask)."
+        f"Can't pickle {module}.{qualname}: its module does not have it under that name. Define it at the top level of "
+        "the module, not inside a function, or use an executor that pickles by value (loky, Dask)."
     )
 
 
 class BoundWrapper(wrapt.BoundFunctionWrapper):  # type: ignore[type-arg,unused-ignore]  # generic in its stubs only
-    """A decorated method of one object."""
+    """A decorated method, bound to one object."""
 
-    def __new__(cls, *given: Any, **named: Any) -> Any:
-        if len(given) == 2 and not named:  # as weakref.WeakMethod makes a method anew: of its function and its object
-            function, instance = given
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        if len(args) == 2 and not kwargs:  # as weakref.WeakMethod makes a method anew: of its function and its object
+            function, instance = args
             return types.MethodType(getattr(type(instance), function.__name__, function), instance)
-        return super().__new__(cls, *given, **named)
+        return super().__new__(cls, *args, **kwargs)
 
     def __reduce__(self) -> Any:
-        if self._self_instance is None:  # a class or static method, below the decorator
+        if self._self_instance is None:  # a class method or static method below the decorator
             return _by_name, (self.__module__, self.__qualname__)
         return getattr, (self._self_instance, self.__name__)
 
@@ -72,30 +72,29 @@ class BoundWrapper(wrapt.BoundFunctionWrapper):  # type: ignore[type-arg,unused-
 
 
 class Wrapper(wrapt.FunctionWrapper):  # type: ignore[type-arg,unused-ignore]
-    """A decorated function: looks like the function in everything that :mod:`inspect` asks.
+    """A decorated function: :mod:`inspect` sees the function's own name, signature and kind.
 
-    wrapt's own proxies refuse to be pickled or copied (wrapt issue 158), which would shut them out of process pools:
-    this one is pickled by name, as a plain function is, and copied as one, which is not at all.
+    wrapt's own proxies refuse to be pickled or copied (wrapt issue 158), so they could not go to process pools. This
+    one behaves like a plain function: it is pickled by name, and a copy of it is the object itself.
     """
 
     __bound_function_wrapper__ = BoundWrapper
     __slots__ = ("__call__",)
-    """What a call of the object itself comes to; methods go through wrapt's binding. wrapt's own way looks for a
-    ``__self__`` at each call, which a function does not have, and a method of this class would have to ask for the
-    fields of a proxy, which hands each name on: with a function in the place of ``__call__`` a task without an SDK
-    takes a fifth less."""
+    """A slot for the function that a call of this object runs; methods use wrapt's binding. wrapt's own ``__call__``
+    looks for a ``__self__`` at each call, which a function does not have. A method of this class would read fields of a
+    proxy, which forwards every name. With a function in this slot, a task without an SDK takes a fifth less time."""
 
     def __init__(self, wrapped: Any, wrapper: Wrap) -> None:
         super().__init__(wrapped, wrapper)
-        _set_call(self, _direct(wrapped, wrapper))
+        _set_call(self, _direct_call(wrapped, wrapper))
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
         if name == "__wrapped__":
-            _set_call(self, _direct(value, self._self_wrapper))  # type: ignore[arg-type,unused-ignore]  # its stubs
+            _set_call(self, _direct_call(value, self._self_wrapper))  # type: ignore[arg-type,unused-ignore]  # its stubs
 
     def __reduce__(self) -> Any:
-        return _by_name, _name_of(self)
+        return _by_name, _importable_name(self)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return self.__reduce__()
@@ -110,51 +109,50 @@ class Wrapper(wrapt.FunctionWrapper):  # type: ignore[type-arg,unused-ignore]
 _set_call: Any = Wrapper.__dict__["__call__"].__set__
 
 
-def _direct(wrapped: Any, wrapper: Wrap) -> Callable[..., Any]:
-    """What calls ``wrapper`` for a call of ``wrapped``; where it says how that is done at once, just that."""
-    at_once = getattr(wrapper, "at_once", None)
-    if at_once is not None:
-        return at_once(wrapped)  # type: ignore[no-any-return]
+def _direct_call(wrapped: Any, wrapper: Wrap) -> Callable[..., Any]:
+    """Return a function that calls ``wrapper`` for a call of ``wrapped``; the faster one if ``wrapper`` can make it."""
+    make_call = getattr(wrapper, "make_call", None)
+    if make_call is not None:
+        return make_call(wrapped)  # type: ignore[no-any-return]
     return lambda *args, **kwargs: wrapper(wrapped, None, args, kwargs)
 
 
 class FunctionWrapper(Wrapper):
-    """A decorated function whose call is known at once: in a class, it binds as a function does."""
+    """A decorated function that is called without wrapt's binding. In a class, it binds as a plain function does."""
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
-        """A bound method as Python makes them: wrapt's own costs a quarter of a task, and is no :class:`MethodType`."""
+        """Return Python's own bound method. wrapt's costs a quarter of a task, and is no :class:`MethodType`."""
         return self if instance is None else types.MethodType(self, instance)
 
 
 def wrap(wrapped: Any, wrapper: Wrap) -> Wrapper:
-    """What stands in the place of ``wrapped``, and calls ``wrapper``."""
-    kind = FunctionWrapper if hasattr(wrapper, "at_once") else Wrapper
+    """Return the wrapper that takes the place of ``wrapped``, and calls ``wrapper``."""
+    kind = FunctionWrapper if hasattr(wrapper, "make_call") else Wrapper
     return kind(wrapped, wrapper)
 
 
 def teach_cloudpickle() -> None:
-    """Have cloudpickle, where it is loaded, keep the decoration of functions that it pickles by value: those of
-    ``__main__``, those inside functions, and of modules registered for it. So a script's or notebook's tasks reach the
-    workers of Dask and loky.
+    """Extend cloudpickle, if it is loaded, so that functions it pickles by value stay decorated.
 
-    It takes a wrapt proxy for the plain function that the proxy pretends to be, before it asks for a reducer of the
-    object's own: so the question is put to it here, for our objects only.
+    These are functions of ``__main__``, functions inside functions, and those of modules registered for it. So the
+    tasks of scripts and notebooks reach the workers of Dask and loky. cloudpickle takes a wrapt proxy for a plain
+    function, before it looks for the object's own reducer. So this overrides the reducer, for our objects only.
     """
     cloudpickle = sys.modules.get("cloudpickle")
     pickler: Any = getattr(cloudpickle, "Pickler", None)
-    theirs = getattr(pickler, "reducer_override", None)
-    if theirs is None or theirs.__module__ == __name__:
+    original = getattr(pickler, "reducer_override", None)
+    if original is None or original.__module__ == __name__:
         return
 
     def reducer_override(self: Any, value: Any) -> Any:
-        if issubclass(type(value), Wrapper) and _goes_by_value(value, cloudpickle):
+        if issubclass(type(value), Wrapper) and _is_pickled_by_value(value, cloudpickle):
             return wrap, (value.__wrapped__, value._self_wrapper)
-        return theirs(self, value)
+        return original(self, value)
 
     pickler.reducer_override = reducer_override
 
 
-def _goes_by_value(wrapper: Wrapper, cloudpickle: Any) -> bool:
+def _is_pickled_by_value(wrapper: Wrapper, cloudpickle: Any) -> bool:
     if wrapper.__module__ == "__main__" or "<locals>" in wrapper.__qualname__:
         return True
     registered: set[str] = getattr(cloudpickle, "list_registry_pickle_by_value", set)()

@@ -1,4 +1,4 @@
-"""Listeners and the history: who hears what, in which order, and what a listener can do wrong."""
+"""Test listeners and the history: the events, their order, and listeners that raise, print or remove themselves."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from otelflow.testing import Capture
 
 @task
 def step(fail: bool = False, this_task: Any = None) -> str:
-    """A task that speaks."""
+    """Send a message."""
     this_task.log_info("hello \x1b[31mred\x1b[0m")
     if fail:
         raise ValueError("no")
@@ -24,12 +24,12 @@ def step(fail: bool = False, this_task: Any = None) -> str:
 
 @flow
 def work(fail: bool = False) -> str:
-    """A flow with one task."""
+    """Call one task."""
     return step(fail)
 
 
 def test_events_come_in_order_with_their_payloads(captured: Capture) -> None:
-    """START and STOP around everything; STOP says how it went."""
+    """START is first and STOP is last; STOP has the status."""
     run = work().execute()
     assert texts(captured.events) == ["FLOW_START", "TASK_START", "hello red", "TASK_STOP", "FLOW_STOP"]
     message, task_stop, flow_stop = (event.event_data for event in captured.events[2:])
@@ -58,7 +58,7 @@ def test_a_failure_is_in_the_stop_event(captured: Capture) -> None:
 
 
 def test_the_source_is_the_function_that_emitted(captured: Capture) -> None:
-    """A message on the flow that a task sent names the task's function."""
+    """A task's function is the source of the messages that the task sends on its flow."""
 
     @task
     def speaks(this_flow: Any = None) -> None:
@@ -75,24 +75,24 @@ def test_the_source_is_the_function_that_emitted(captured: Capture) -> None:
 
 
 def test_a_listener_that_raises_is_counted_and_the_next_is_called(caplog: pytest.LogCaptureFixture) -> None:
-    """Also for BaseExceptions; the run does not notice; it is logged once."""
+    """Also for BaseExceptions. The run is not affected; the error is logged once."""
     before = stats().listener_errors
 
-    class Rude(BaseException):
+    class ListenerError(BaseException):
         pass
 
-    def rude(event: FlowRunEvent) -> None:
-        raise Rude
+    def raises(event: FlowRunEvent) -> None:
+        raise ListenerError
 
-    after: list[FlowRunEvent] = []
-    with caplog.at_level(logging.WARNING, "otelflow"), flow_events.listen(rude), flow_events.listen(after.append):
+    events: list[FlowRunEvent] = []
+    with caplog.at_level(logging.WARNING, "otelflow"), flow_events.listen(raises), flow_events.listen(events.append):
         assert work().execute().return_value == "value"
-    assert len(after) == 5
+    assert len(events) == 5
     assert stats().listener_errors == before + 5
-    assert len([record for record in caplog.records if "rude raised Rude" in record.getMessage()]) == 1
+    assert len([record for record in caplog.records if "raises raised ListenerError" in record.getMessage()]) == 1
 
 
-def test_keyboard_interrupt_in_a_listener_goes_through_and_everything_is_closed(captured: Capture) -> None:
+def test_keyboard_interrupt_in_a_listener_reaches_the_caller_and_all_runs_end(captured: Capture) -> None:
     """Ctrl-C must work; START is still followed by STOP, and the spans end."""
     stops: list[str] = []
 
@@ -109,19 +109,19 @@ def test_keyboard_interrupt_in_a_listener_goes_through_and_everything_is_closed(
 
 def test_a_listener_may_remove_itself(captured: Capture) -> None:
     """The next one is still called."""
-    once: list[FlowRunEvent] = []
+    events: list[FlowRunEvent] = []
 
-    def leaves(event: FlowRunEvent) -> None:
-        once.append(event)
-        flow_events.event_listeners.remove(leaves)
+    def removes_itself(event: FlowRunEvent) -> None:
+        events.append(event)
+        flow_events.event_listeners.remove(removes_itself)
 
-    flow_events.event_listeners.insert(0, leaves)
+    flow_events.event_listeners.insert(0, removes_itself)
     work().execute()
-    assert (len(once), len(captured.events)) == (1, 5)
+    assert (len(events), len(captured.events)) == (1, 5)
 
 
-def test_what_a_listener_prints_is_no_message(capsys: pytest.CaptureFixture[str]) -> None:
-    """It reaches the terminal and causes no events that would cause prints."""
+def test_the_output_of_a_listener_is_not_a_message(capsys: pytest.CaptureFixture[str]) -> None:
+    """It goes to the terminal, and makes no events that would make the listener print again."""
     with flow_events.listen(lambda event: print(event.event_type.name)):
         run = work().execute()
     assert run.messages == ["hello red"]
@@ -130,24 +130,24 @@ def test_what_a_listener_prints_is_no_message(capsys: pytest.CaptureFixture[str]
 
 def test_a_listener_sees_the_run_as_current() -> None:
     """The context is the run's, also at START."""
-    seen: list[Any] = []
-    with flow_events.listen(lambda event: seen.append(current_task() and current_task().name)):  # type: ignore[union-attr]
+    names: list[Any] = []
+    with flow_events.listen(lambda event: names.append(current_task() and current_task().name)):  # type: ignore[union-attr]
         work().execute()
-    assert seen == [None, "step", "step", "step", None]
+    assert names == [None, "step", "step", "step", None]
 
 
-def test_listen_returns_its_undo() -> None:
-    """Called or as a context manager; a second time it does nothing."""
+def test_listen_returns_an_object_that_removes_the_listener() -> None:
+    """A call of it removes the listener; a second call does nothing."""
     events: list[FlowRunEvent] = []
-    undo = flow_events.listen(events.append)
-    undo()
-    undo()
+    remove = flow_events.listen(events.append)
+    remove()
+    remove()
     work().execute()
     assert events == []
 
 
-def test_the_history_is_what_listeners_heard(captured: Capture) -> None:
-    """The same events with the same ids and times; without return values, and with small previews of artifacts."""
+def test_the_history_has_the_events_of_listeners(captured: Capture) -> None:
+    """They have the same ids and times, no return values, and small previews of artifacts."""
 
     @flow
     def makes(this_flow: Any = None) -> str:
@@ -155,17 +155,17 @@ def test_the_history_is_what_listeners_heard(captured: Capture) -> None:
         return "value"
 
     makes().execute()
-    history, heard = flow_events.history(), captured.events
-    assert [event.event_id for event in history] == [event.event_id for event in heard]
-    assert [event.timestamp for event in history] == [event.timestamp for event in heard]
+    history, events = flow_events.history(), captured.events
+    assert [event.event_id for event in history] == [event.event_id for event in events]
+    assert [event.timestamp for event in history] == [event.timestamp for event in events]
     assert history[-1].event_data.data["flow_data"]["return_value"] is None
-    assert heard[-1].event_data.data["flow_data"]["return_value"] == "value"
+    assert events[-1].event_data.data["flow_data"]["return_value"] == "value"
     assert len(history[1].event_data.data["artifact_data"]["data"].encode()) <= 2048
-    assert len(heard[1].event_data.data["artifact_data"]["data"]["big"]) == 100_000
+    assert len(events[1].event_data.data["artifact_data"]["data"]["big"]) == 100_000
 
 
 def test_the_history_is_bounded() -> None:
-    """Only the newest 1000 events are held."""
+    """It has only the newest 1000 events."""
 
     @flow
     def many() -> None:
@@ -178,8 +178,8 @@ def test_the_history_is_bounded() -> None:
     assert history[-1].event_type is FlowRunEventType.FLOW_STOP
 
 
-def test_an_event_made_by_hand_can_be_raised(captured: Capture) -> None:
-    """raise_event hands any event to the listeners; its fields have defaults."""
+def test_an_event_of_the_user_can_be_raised(captured: Capture) -> None:
+    """raise_event sends any event to the listeners; its fields have defaults."""
     event = FlowRunEvent(FlowRunEventType.NEW_RESULT, FlowRunEventData(data={"result_data": {"key": "k"}}))
     flow_events.raise_event(event)
     assert captured.events == [event]
@@ -198,24 +198,24 @@ def test_the_original_object_is_in_memory_and_with_listeners(captured: Capture) 
     run = makes().execute()
     assert run.artifacts[0].data is run.artifacts["rows"].data is data
     assert captured.events[1].event_data.data["artifact_data"]["data"] is data
-    with pytest.raises(KeyError, match="'none' is not among the keys: 'rows'"):
+    with pytest.raises(KeyError, match=r"there is no key 'none'\. The keys are: 'rows'"):
         run.artifacts["none"]
 
 
 def test_to_dict_is_plain_data() -> None:
-    """A run as data that json can write."""
+    """json can write it."""
     import json
 
     run = work().execute()
-    made = json.loads(json.dumps(run.to_dict()))
-    assert (made["name"], made["status"], made["return_value"]) == ("work", "completed", '"value"')
-    assert [item["name"] for item in made["tasks"]] == ["step"]
-    assert made["messages"] == [{"text": "hello red", "severity": "INFO", "task_name": "step"}]
+    data = json.loads(json.dumps(run.to_dict()))
+    assert (data["name"], data["status"], data["return_value"]) == ("work", "completed", '"value"')
+    assert [item["name"] for item in data["tasks"]] == ["step"]
+    assert data["messages"] == [{"text": "hello red", "severity": "INFO", "task_name": "step"}]
     assert repr(run).startswith("<Flow 'work' completed in 0.")
 
 
 def test_messages_before_and_after_a_run() -> None:
-    """Before it they are kept; after it they reach nobody, and are counted."""
+    """Before the run they are kept in memory; after it they are dropped and counted."""
     before = stats().dropped.get("messages_after_end", 0)
     run = work()
     run.log_info("before")

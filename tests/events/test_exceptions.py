@@ -1,4 +1,4 @@
-"""What is recorded of an exception: whatever it is, bounded, without secrets, and at once."""
+"""Test the record of an exception: it is bounded, has no secrets, and works for any exception."""
 
 from __future__ import annotations
 
@@ -24,47 +24,47 @@ from otelflow.context import get_current
 from otelflow.testing import Capture
 
 KINDS: list[Any] = []
-"""Classes of exceptions that refuse to be looked at."""
+"""Classes of exceptions with attributes that raise or have the wrong type."""
 
 
-def refuses(cls: Any) -> Any:
+def odd_exception(cls: Any) -> Any:
     KINDS.append(cls)
     return cls
 
 
-@refuses
-class AnswersAll(Exception):
+@odd_exception
+class RaisingGetattr(Exception):
     def __getattr__(self, name: str) -> Any:
         raise RuntimeError(name)
 
 
-@refuses
-class WithoutNotes(Exception):
+@odd_exception
+class RaisingNotes(Exception):
     @property
     def __notes__(self) -> Any:
         raise RuntimeError("notes")
 
 
-@refuses
+@odd_exception
 class OddNotes(Exception):
     __notes__ = 5
 
 
-@refuses
+@odd_exception
 class OddGroup(Exception):
     @property
     def exceptions(self) -> Any:
         raise KeyError("exceptions")
 
 
-@refuses
+@odd_exception
 class OddCause(Exception):
     @property
     def __cause__(self) -> Any:  # type: ignore[override]
         raise KeyError("cause")
 
 
-@refuses
+@odd_exception
 class Empty(Exception):
     def __len__(self) -> int:
         return 0
@@ -95,14 +95,14 @@ def stack_of(captured: Capture, name: str = "fails") -> str:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-def test_an_exception_that_refuses_to_be_looked_at(kind: Any, captured: Capture) -> None:
-    """It is the one that the caller gets, recorded, and said; and so is one that it is the cause of."""
+def test_an_exception_whose_attributes_cannot_be_read(kind: Any, captured: Capture) -> None:
+    """It reaches the caller, is recorded, and has a message; the same holds for an exception that it caused."""
     for work, expected in ((fails, kind), (fails_because, ValueError)):
-        reached = type(caught(runs(partial(work, kind("told"))).execute))
-        assert reached is expected  # its type alone: pytest would look at what it is
-        made = captured.tasks[-1]
-        assert [event.name for event in made.events] == ["exception", "otelflow.message"]
-        assert made.attributes["error.type"].rpartition(".")[2] == expected.__name__
+        raised_type = type(caught(runs(partial(work, kind("text"))).execute))
+        assert raised_type is expected  # only the type: pytest would read the exception
+        task_run = captured.tasks[-1]
+        assert [event.name for event in task_run.events] == ["exception", "otelflow.message"]
+        assert task_run.attributes["error.type"].rpartition(".")[2] == expected.__name__
         assert stack_of(captured, work.__name__)
 
 
@@ -114,22 +114,22 @@ def inside(number: int) -> int:
     return number // 0
 
 
-def caught(call: Any, *given: Any) -> BaseException:
+def caught(call: Any, *args: Any) -> BaseException:
     try:
-        call(*given)
+        call(*args)
     except BaseException as error:
         return error
     raise AssertionError
 
 
 def as_python(error: BaseException) -> str:
-    """What Python prints, without the marks below the lines of source."""
+    """Return what Python prints, without the marks below the lines of source."""
     lines = "".join(traceback.format_exception(error)).splitlines(keepends=True)
     return "".join(line for line in lines if line.strip("~^ \n") or not line.strip())
 
 
 def test_a_traceback_is_what_python_prints() -> None:
-    """The first time and the second: with causes, contexts, and what was raised in their place."""
+    """Also with causes, with contexts, and with exceptions raised `from None`; the first time and the second."""
 
     def chained(number: int) -> None:
         try:
@@ -147,7 +147,7 @@ def test_a_traceback_is_what_python_prints() -> None:
 
 
 def test_a_line_is_as_new_as_in_the_line_cache(tmp_path: Any) -> None:
-    """A module that is loaded anew is not shown with its lines of before."""
+    """A module that is loaded again is shown with its new lines."""
     path = tmp_path / "again.py"
     for text in ("1 / 0  # first", "1 / 0  # second, which is longer"):
         path.write_text(text)
@@ -156,8 +156,8 @@ def test_a_line_is_as_new_as_in_the_line_cache(tmp_path: Any) -> None:
         assert f"    {text}\n" in format_error(error)
 
 
-def test_the_users_rules_hold_for_lines_that_are_known() -> None:
-    """A callback that comes later sees them."""
+def test_the_users_rules_apply_to_cached_lines() -> None:
+    """A callback that is set later gets them."""
     error = caught(outside, 1)
     assert "number // 0" in format_error(error)
     use_callback(lambda name, text, rule: text.replace("number", "NUMBER"))
@@ -169,11 +169,11 @@ def test_the_users_rules_hold_for_lines_that_are_known() -> None:
 
 
 def test_a_secret_in_a_line_of_source_is_counted_each_time(captured: Capture) -> None:
-    """Each span says how many values of it were redacted."""
+    """Each span has the number of its redacted values."""
 
     @task
     def connects() -> None:
-        print(1 / 0, dict(password="hunter2-canary"))  # noqa: C408  # a literal beside its name
+        print(1 / 0, dict(password="hunter2-canary"))  # noqa: C408  # a literal next to its name
 
     for _ in range(2):
         before = stats().dropped.get("values_redacted", 0)
@@ -187,7 +187,7 @@ def test_a_secret_in_a_line_of_source_is_counted_each_time(captured: Capture) ->
 
 
 def test_notes_and_groups_are_bounded() -> None:
-    """However many there are, and however large."""
+    """By number and by size."""
     error = ValueError("many")
     error.__notes__ = [f"note {number} " + "é" * 50 for number in range(10_000)]  # type: ignore[attr-defined]
     text = format_error(error)
@@ -198,8 +198,8 @@ def test_notes_and_groups_are_bounded() -> None:
     assert len(format_error(error).encode()) < MAX_VALUE_BYTES + 100
 
 
-def test_circles_of_causes_end() -> None:
-    """Exceptions that are each other's causes, and one that is its own context."""
+def test_cycles_of_causes_end() -> None:
+    """Two exceptions are each other's causes, or cause and context."""
     first, second = caught(outside, 1), caught(outside, 2)
     first.__cause__, second.__cause__ = second, first
     assert format_error(first).count("ZeroDivisionError") == 2
@@ -209,8 +209,8 @@ def test_circles_of_causes_end() -> None:
     assert format_error(first).count("ZeroDivisionError") == 2
 
 
-def test_lone_surrogates_of_a_file_name() -> None:
-    """As file names that are no UTF-8 have them: UTF-8 and protobuf refuse them."""
+def test_lone_surrogates_in_a_file_name_are_escaped() -> None:
+    """File names that are not UTF-8 have them; UTF-8 and protobuf reject them."""
     error = caught(exec, compile("1 / 0", "bad\udcff.py", "exec"))
     assert 'File "bad\\udcff.py"' in format_error(error)
 
@@ -220,29 +220,29 @@ TEXTS = ["no", "disk full: 'a' = 1", "", "é" * 40, "x" * 5000, "password=hunter
 
 @pytest.mark.parametrize("text", TEXTS, ids=range(len(TEXTS)))
 @pytest.mark.parametrize("config", [{}, {"log_level": 41}, {"logging_enabled": False}, {"log_to_memory": False}])
-def test_what_is_said_of_a_plain_text_is_what_is_said_of_any(
+def test_the_short_path_for_clean_texts_has_the_same_results(
     text: str, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, captured: Capture, capsys: Any
 ) -> None:
-    """A text that is known to be clean is not looked at twice: what comes of it is the same."""
+    """A text that is known to be clean is not scanned again; the span, messages and events are the same."""
 
-    def account() -> Any:
-        heard: list[Any] = []
+    def results() -> Any:
+        listened: list[Any] = []
         flow_events.clear_history()
         settings = FlowRunConfig(capture_output=False, log_to_console=True, raise_flow_error=False, **config)
-        with flow_events.listen(heard.append):
+        with flow_events.listen(listened.append):
             run: Any = flow(flow_config=settings)(lambda: fails(OSError(text)))().execute()
-        made = captured.tasks[-1]
-        events = [(event.name, dict(event.attributes or {})) for event in made.events]
-        shown = [line.partition(" | ")[2] for line in capsys.readouterr().out.splitlines()]
-        messages = [(str(one), one.raw, one.log_level, one.task_name, one.attributes) for one in run.messages]
-        seen = [[event.event_data.data for event in some] for some in (heard, flow_events.history())]
-        told = [[data["message_data"] for data in some if "message_data" in data] for some in seen]
-        attributes = {key: value for key, value in made.attributes.items() if not key.endswith("run_id")}
-        return events, shown, messages, told, attributes, made.span.status.description
+        task_run = captured.tasks[-1]
+        span_events = [(event.name, dict(event.attributes or {})) for event in task_run.events]
+        console = [line.partition(" | ")[2] for line in capsys.readouterr().out.splitlines()]
+        messages = [(str(text), text.raw, text.log_level, text.task_name, text.attributes) for text in run.messages]
+        payloads = [[event.event_data.data for event in events] for events in (listened, flow_events.history())]
+        message_data = [[data["message_data"] for data in some if "message_data" in data] for some in payloads]
+        attributes = {key: value for key, value in task_run.attributes.items() if not key.endswith("run_id")}
+        return span_events, console, messages, message_data, attributes, task_run.span.status.description
 
-    plain = account()
+    expected = results()
     monkeypatch.setattr("otelflow._events.exception.is_independent_prefix", lambda prefix: False)
-    assert account() == plain
+    assert results() == expected
 
 
 PIECES = ["password", "token", "=", ": ", " ", '"', "'", "\\", "{", ")", "<", ">", "--", "://", "@", "task", "\n", "é"]
@@ -251,15 +251,15 @@ SOME = st.lists(st.sampled_from(PIECES), max_size=8).map("".join)
 
 
 @given(SOME, SOME)
-def test_what_stands_apart_makes_no_secret_of_what_follows(prefix: str, text: str) -> None:
-    """Where it is said so, a clean text is clean behind it, too."""
+def test_an_independent_prefix_makes_no_secret_of_the_text_after_it(prefix: str, text: str) -> None:
+    """A clean text is also clean after such a prefix."""
     prefix = f"{prefix}: "
     if is_independent_prefix(prefix) and scrub_text(text) == text:
         assert scrub_text(prefix + text) == prefix + text
 
 
-def test_what_does_not_stand_apart() -> None:
-    """A name of secrets, one half of a form, the user's own rules."""
+def test_prefixes_that_are_not_independent() -> None:
+    """A name of secrets, one half of a secret's form, and any prefix if the user has own rules."""
     assert is_independent_prefix("ValueError: ")
     assert is_independent_prefix("Error executing 'add' task: ")
     assert not is_independent_prefix("shop.BadToken: ")
@@ -273,9 +273,9 @@ def test_what_does_not_stand_apart() -> None:
     assert is_independent_prefix("ValueError: ")
 
 
-def test_nothing_of_a_failed_call_is_kept() -> None:
-    """Neither what its frames hold nor the exception: what is kept of it is text."""
-    done = programs.run("""
+def test_a_failed_call_leaves_only_text_in_memory() -> None:
+    """Neither the objects in its frames nor the exception stay."""
+    program = programs.run("""
         import gc, weakref
         from otelflow import FlowRunConfig
 
@@ -289,48 +289,51 @@ def test_nothing_of_a_failed_call_is_kept() -> None:
             raise Own("no")
 
         @task
-        def holds(gone):
+        def holds(references):
             held = Held()
-            gone.append(weakref.ref(held))
+            references.append(weakref.ref(held))
             fails(held)
 
-        gone = []
+        references = []
 
         @flow(flow_config=FlowRunConfig(add_task_to_self=False))
         def root():
             try:
-                holds(gone)
+                holds(references)
             except Own as error:
-                gone.append(weakref.ref(error))
+                references.append(weakref.ref(error))
 
         gc.disable()
-        made = root().execute()
-        say(gone=[one() is None for one in gone], said=list(made.messages))
+        run = root().execute()
+        say(freed=[reference() is None for reference in references], messages=list(run.messages))
         """)
-    assert done.said == {"gone": [True, True], "said": ["Error executing 'holds' task: no"]}, done.stderr
+    expected = {"freed": [True, True], "messages": ["Error executing 'holds' task: no"]}
+    assert program.said == expected, program.stderr
 
 
-class Mute(NonRecordingSpan):
-    """A span of another SDK, which does not answer."""
+class RaisingSpan(NonRecordingSpan):
+    """A span of another SDK, whose methods raise."""
 
     def is_recording(self) -> bool:
-        raise RuntimeError("no answer")
+        raise RuntimeError("is_recording")
 
 
-class MuteTracer(Tracer):
+class RaisingTracer(Tracer):
     def start_span(self, *_: Any, **__: Any) -> Any:
-        return Mute(INVALID_SPAN_CONTEXT)
+        return RaisingSpan(INVALID_SPAN_CONTEXT)
 
     def start_as_current_span(self, *_: Any, **__: Any) -> Any:
         raise NotImplementedError
 
 
-class MuteProvider(TracerProvider):
+class RaisingProvider(TracerProvider):
     def get_tracer(self, *_: Any, **__: Any) -> Tracer:
-        return MuteTracer()
+        return RaisingTracer()
 
 
-def test_a_span_that_does_not_answer_puts_no_exception_in_the_place_of_the_users() -> None:
+def test_a_span_that_raises_does_not_replace_the_users_exception() -> None:
+    """The task's own exception reaches the caller."""
+
     @task
     def fails() -> None:
         raise ValueError("the user's")
@@ -339,15 +342,15 @@ def test_a_span_that_does_not_answer_puts_no_exception_in_the_place_of_the_users
     def root() -> None:
         fails()
 
-    with use_provider(MuteProvider()), pytest.raises(ValueError, match="the user's"):
+    with use_provider(RaisingProvider()), pytest.raises(ValueError, match="the user's"):
         root()
 
 
 @pytest.mark.parametrize("listens", [False, True])
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_full_stack_leaves_no_context_behind(fails: bool, listens: bool) -> None:
-    """However little room there is when a task ends, what it made current is taken back."""
-    ended: set[type[Exception]] = set()
+    """A task that ends detaches its context, at any depth of the stack."""
+    errors: set[type[Exception]] = set()
 
     @task
     def ends() -> None:
@@ -367,17 +370,17 @@ def test_a_full_stack_leaves_no_context_behind(fails: bool, listens: bool) -> No
             try:
                 from_depth(depth)
             except (ValueError, RecursionError) as error:
-                ended.add(type(error))
+                errors.add(type(error))
             assert get_current() is before, depth
 
     with use_provider(NoOpTracerProvider()), flow_events.listen(lambda _: None) if listens else nullcontext():
         tries()
-    assert ended == ({ValueError, RecursionError} if fails else {RecursionError})
+    assert errors == ({ValueError, RecursionError} if fails else {RecursionError})
 
 
-def test_where_the_stack_is_full_listeners_hear_what_the_spans_say(captured: Capture) -> None:
-    """Where there is no room for both, there is neither; the task above, where there is, says it. At each depth that
-    the first task may begin at, as it depends on that where the stack ends."""
+def test_on_a_full_stack_listeners_and_spans_have_the_same_events(captured: Capture) -> None:
+    """If there is no room for both, there is neither, and a task above records the error. The first task starts at
+    several depths, because the depth decides where the stack ends."""
 
     @task
     def deeper() -> None:
@@ -393,4 +396,5 @@ def test_where_the_stack_is_full_listeners_hear_what_the_spans_say(captured: Cap
         with pytest.raises(RecursionError):
             from_depth(depth)
     captured.assert_events_agree()
-    assert sum("recursion" in str(event.attributes) for one in captured.tasks for event in one.span.events) >= 40
+    events = [event for task_run in captured.tasks for event in task_run.span.events]
+    assert sum("recursion" in str(event.attributes) for event in events) >= 40

@@ -160,9 +160,13 @@ def test_max_messages_and_max_tasks_keep_the_newest(captured: Capture) -> None:
             ArgumentError,
             "has no argument 'raise_flow_eror'. Did you mean 'raise_flow_error'?",
         ),
-        ({"log_level": "LOUD"}, ConfigError, "log_level is 'LOUD'. Use a number from 0 up or one of: DEBUG, INFO"),
-        ({"print_logs": "yes"}, ConfigError, "print_logs is 'yes'. Use True or False."),
-        ({"max_tasks": -1}, ConfigError, "max_tasks is -1. Use a whole number from 0 up."),
+        (
+            {"log_level": "LOUD"},
+            ConfigError,
+            "log_level must be a number, at least 0, or one of DEBUG, INFO, WARNING, ERROR, CRITICAL; got 'LOUD'.",
+        ),
+        ({"print_logs": "yes"}, ConfigError, "print_logs must be True or False; got 'yes'."),
+        ({"max_tasks": -1}, ConfigError, "max_tasks must be a whole number, at least 0; got -1."),
     ],
 )
 def test_an_invalid_setting_is_an_error(fields: dict[str, Any], error: type[Exception], message: str) -> None:

@@ -1,4 +1,4 @@
-"""Bad input: each is a clear error or is bounded and counted, and the user's call never fails for it."""
+"""Test bad input: it is a clear error, or it is bounded and counted and the user's call does not fail."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otelflow import Flow, flow, flow_events, stats, task
+from otelflow import Flow, Task, flow, flow_events, stats, task
 from otelflow._values.attribute import to_attribute, to_json
 from otelflow._values.text import MAX_VALUE_BYTES, scrub_and_truncate
 from otelflow.errors import ArgumentError, OtelflowError
@@ -30,28 +30,38 @@ LIMIT = 2048
         ),
         (lambda: flow(flow_confg=None), "Did you mean 'flow_config'?"),
         (lambda: task(raise_on_eror=False), "@task has no argument 'raise_on_eror'. Did you mean 'raise_on_error'?"),
-        (lambda: task(name=3)(print), "@task(name=3): a name is a text that is not empty."),
-        (lambda: flow(3), "@flow was given 3, which cannot be called. Use it on a function or callable."),
+        (lambda: task(name=3)(print), "@task(name=3): the name must be a text that is not empty."),
+        (lambda: flow(3), "@flow needs a callable; got 3. Use it on a function or another callable."),
         (lambda: flow(cls=dict), "@flow(cls=<class 'dict'>): use a subclass of Flow."),
         (lambda: flow(flow_config={})(print), "@flow(flow_config={}): use a FlowRunConfig."),
-        (lambda: Flow(3), "Flow(3): a target is a callable. Use Flow(function, *args, **kwargs)."),
-        (lambda: task(attributes={3: 4})(print), "attribute name 3 is no text. Use a str."),
+        (lambda: Flow(3), "Flow(3): the target must be callable. Use Flow(function, *args, **kwargs)."),
+        (lambda: task(attributes={3: 4})(print), "attribute name 3 is not a text. Use a str."),
         (lambda: flow(dependencies=[1])(print), "@flow(dependencies=[1]): use a dict of values by parameter name."),
         (lambda: flow(dependencies={"this_flow": 1})(print), "'this_flow' is filled in by otelflow. Use another name."),
-        (lambda: flow_events.listen(5), "listen(5): a listener is called with each event. Use a function."),
-        (lambda: setattr(Flow(print), "name", 3), "Flow.name = 3: a name is a text that is not empty."),
+        (lambda: flow_events.listen(5), "listen(5): a listener must be callable. Use a function."),
+        (lambda: setattr(Flow(print), "name", 3), "Flow.name = 3: the name must be a text that is not empty."),
     ],
 )
 def test_wrong_arguments(make: Any, message: str) -> None:
-    """What, which, and the way out; a TypeError, as Python's own would be."""
+    """The error says what is wrong, which value, and what to do; it is a TypeError, as Python's own would be."""
     with pytest.raises(ArgumentError, match=re.escape(message)) as caught:
         make()
     assert isinstance(caught.value, TypeError)
     assert isinstance(caught.value, OtelflowError)
 
 
+@pytest.mark.parametrize("run", [Flow(print), Task(print)], ids=["Flow", "Task"])
+def test_pythons_own_errors_name_the_class_that_users_know(run: Any) -> None:
+    """Flow or Task, not a base class of both."""
+    name = type(run).__name__
+    with pytest.raises(TypeError, match=rf"^{name}\.log_info\(\) missing 1 required positional argument: 'message'$"):
+        run.log_info()
+    with pytest.raises(TypeError, match=rf"^{name}\.execute\(\) takes 1 positional argument but 2 were given$"):
+        run.execute(1)
+
+
 class Unprintable:
-    """An object that cannot be shown."""
+    """An object whose repr() and str() raise."""
 
     def __repr__(self) -> str:
         raise RuntimeError("no repr")
@@ -61,16 +71,16 @@ class Unprintable:
 
 @dataclass
 class Row:
-    """A dataclass of the user's."""
+    """A dataclass of the user."""
 
     name: str
     count: int
 
 
 def cycle() -> list[Any]:
-    made: list[Any] = [1]
-    made.append(made)
-    return made
+    items: list[Any] = [1]
+    items.append(items)
+    return items
 
 
 ARTIFACTS: list[tuple[Any, Any]] = [
@@ -90,7 +100,7 @@ ARTIFACTS: list[tuple[Any, Any]] = [
 
 @pytest.mark.parametrize(("data", "shown"), ARTIFACTS, ids=lambda value: type(value).__name__)
 def test_artifacts_that_are_not_json(data: Any, shown: Any, captured: Capture) -> None:
-    """What JSON cannot say is said in words; the flow keeps the object itself."""
+    """Values that JSON does not have are described in words; the flow keeps the object itself."""
 
     @flow
     def makes(this_flow: Any = None) -> None:
@@ -114,7 +124,7 @@ def test_artifacts_that_are_not_json(data: Any, shown: Any, captured: Capture) -
     ids=["text", "text not ascii", "list", "bytes", "nested"],
 )
 def test_a_10_mb_artifact(data: Any, captured: Capture) -> None:
-    """It is a preview of at most 2 kB, still JSON, marked and counted; of texts and bytes the size is known."""
+    """The span has a preview: at most 2 kB, JSON, marked and counted. The size of texts and bytes is known."""
     before = stats().dropped.get("values_cut", 0)
 
     @flow
@@ -122,13 +132,13 @@ def test_a_10_mb_artifact(data: Any, captured: Capture) -> None:
         this_flow.add_flow_artifact("d", "k", data)
 
     makes().execute()
-    made = captured.flow("makes")
-    attributes = dict(made.events[0].attributes or {})
+    root = captured.flow("makes")
+    attributes = dict(root.events[0].attributes or {})
     text = str(attributes["otelflow.artifact.data"])
     assert len(text.encode()) <= LIMIT
     json.loads(text)
     assert any(mark in text for mark in ("left out", "more", "10000000 bytes"))
-    assert made.attributes["otelflow.dropped.values"] == 1
+    assert root.attributes["otelflow.dropped.values"] == 1
     assert stats().dropped["values_cut"] == before + 1
     if isinstance(data, str | bytes):
         assert attributes["otelflow.artifact.size"] == 10_000_000
@@ -145,7 +155,7 @@ def test_a_10_mb_artifact(data: Any, captured: Capture) -> None:
         (b"bytes", "b'bytes'"),
     ],
 )
-def test_messages_that_are_no_plain_text(message: Any, text: str, captured: Capture) -> None:
+def test_messages_that_are_not_plain_text(message: Any, text: str, captured: Capture) -> None:
     """They become text; the run goes on."""
 
     @flow
@@ -153,12 +163,12 @@ def test_messages_that_are_no_plain_text(message: Any, text: str, captured: Capt
         this_flow.log_info(message)
 
     says().execute()
-    (told,) = captured.flow("says").events
-    assert (told.attributes or {})["otelflow.message.text"] == text
+    (event,) = captured.flow("says").events
+    assert (event.attributes or {})["otelflow.message.text"] == text
 
 
-def test_every_value_on_a_span_is_cut(captured: Capture) -> None:
-    """Names, attributes, messages, keys, errors: at most 2 kB each, marked, and counted on the span."""
+def test_every_value_on_a_span_is_truncated(captured: Capture) -> None:
+    """Names, attributes, messages, keys and errors have at most 2 kB each, are marked, and counted on the span."""
     long = "ü" * 5000
 
     @task(name=long, attributes={"given": long, "list": [long, "short"]})
@@ -181,14 +191,14 @@ def test_every_value_on_a_span_is_cut(captured: Capture) -> None:
 
 
 @given(st.text(max_size=6000) | st.text(alphabet="aé€😀\ud800", max_size=6000), st.integers(64, 4096))
-def test_cut_is_on_a_character_boundary(text: str, limit: int) -> None:
-    """The result always fits, always encodes, and is the text itself where that fits."""
-    kept, was_cut = scrub_and_truncate(text, limit)
-    assert len(kept.encode()) <= limit
-    if not was_cut:
-        assert kept == text.encode("utf-8", "backslashreplace").decode()
+def test_text_is_truncated_at_a_character_boundary(text: str, limit: int) -> None:
+    """The result always fits, always encodes, and is the text itself if that fits."""
+    result, was_truncated = scrub_and_truncate(text, limit)
+    assert len(result.encode()) <= limit
+    if not was_truncated:
+        assert result == text.encode("utf-8", "backslashreplace").decode()
     else:
-        assert kept.endswith("characters left out]")
+        assert result.endswith("characters left out]")
 
 
 JSON = st.recursive(
@@ -200,25 +210,25 @@ JSON = st.recursive(
 
 @given(JSON)
 def test_json_is_always_json_and_always_fits(value: Any) -> None:
-    """Whatever the value, the text is JSON of at most the largest size."""
-    made = to_json(value)
-    assert len(made.text.encode()) <= MAX_VALUE_BYTES
-    json.loads(made.text)
-    assert (made.sha256 is None) == (made.size is None)
+    """For any value, the text is JSON of at most the largest size."""
+    preview = to_json(value)
+    assert len(preview.text.encode()) <= MAX_VALUE_BYTES
+    json.loads(preview.text)
+    assert (preview.sha256 is None) == (preview.size is None)
 
 
 @given(JSON)
-def test_attributes_are_what_opentelemetry_takes(value: Any) -> None:
-    """bool, int, float, str, and lists of one of them; integers in 64 bits."""
-    made, _ = to_attribute("value", value)
-    parts = made if isinstance(made, tuple) else (made,)
+def test_attributes_have_types_that_opentelemetry_accepts(value: Any) -> None:
+    """bool, int, float, str, and lists of one of them; integers have 64 bits."""
+    attribute, _ = to_attribute("value", value)
+    parts = attribute if isinstance(attribute, tuple) else (attribute,)
     assert len({type(part) for part in parts}) == 1
     assert all(isinstance(part, bool | int | float | str) for part in parts)
     assert all(-(2**63) <= part < 2**63 for part in parts if type(part) is int)
 
 
 def test_a_mapping_that_raises_when_it_is_read(captured: Capture) -> None:
-    """A container of the user's own may do anything; the run goes on."""
+    """The user's own container may raise; the run goes on."""
 
     class Lazy(dict[str, int]):
         def items(self) -> Any:
@@ -235,8 +245,8 @@ def test_a_mapping_that_raises_when_it_is_read(captured: Capture) -> None:
     assert "ConnectionError" in str((message.attributes or {})["value"])
 
 
-def test_arguments_are_never_looked_at(captured: Capture) -> None:
-    """An argument whose __repr__ raises and a list of five million items are passed on and nothing else."""
+def test_arguments_are_never_read(captured: Capture) -> None:
+    """An argument whose __repr__ raises and a list of five million items reach the function, and are not read."""
 
     @task
     def takes(first: Any, second: Any) -> int:
@@ -247,7 +257,7 @@ def test_arguments_are_never_looked_at(captured: Capture) -> None:
 
 
 def test_a_secret_in_the_arguments_is_on_no_span(captured: Capture) -> None:
-    """Nothing of what a function is called with is captured."""
+    """The arguments of a function are not captured."""
 
     @task
     def login(user: str, password: str) -> str:

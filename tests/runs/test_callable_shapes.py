@@ -1,4 +1,4 @@
-"""What a decorated function of each shape looks like, and passes through."""
+"""Test decorated callables of each kind: how they look to inspect, and what passes through them."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ class Thing:
         return type(self).__name__, x
 
 
-# --- shapes ---------------------------------------------------------------------------------------
+# --- kinds of callables ---------------------------------------------------------------------------
 
 
-def test_a_decorated_function_looks_like_itself() -> None:
+def test_a_decorated_function_looks_like_the_function() -> None:
     """Signature, name, documentation and kind are the function's."""
 
     @task
@@ -87,7 +87,7 @@ def test_methods_in_both_orders_of_decoration() -> None:
 
 
 def test_partials_and_callable_objects(captured: Capture) -> None:
-    """Partials and objects with __call__ are named after what a person knows them by."""
+    """They are named after the function or the class."""
 
     class Adder:
         def __call__(self, x: int) -> int:
@@ -106,7 +106,7 @@ def test_partials_and_callable_objects(captured: Capture) -> None:
 
 
 def test_decorated_functions_can_be_pickled_and_copied() -> None:
-    """By name, as plain functions are; bound methods with their object."""
+    """Functions are pickled by name, as plain ones are; bound methods with their object."""
     thing = Thing()
     assert pickle.loads(pickle.dumps(plain)) is plain
     assert pickle.loads(pickle.dumps(thing.method))(1) == ("Thing", 1)
@@ -115,38 +115,38 @@ def test_decorated_functions_can_be_pickled_and_copied() -> None:
 
 
 def test_a_generator_task_passes_everything_through(captured: Capture) -> None:
-    """send, throw, return value; no context for the consumer; the span covers the iteration."""
-    outside = trace.get_current_span()
-    inside: list[Any] = []
+    """send, throw and the return value work; the consumer's context does not change; the span covers the iteration."""
+    outer_span = trace.get_current_span()
+    tasks: list[Any] = []
 
     @task
     def talks() -> Any:
         try:
-            got = yield 1
+            value = yield 1
         finally:
-            inside.append(current_task())
+            tasks.append(current_task())
         try:
-            yield got
+            yield value
         except KeyError:
             yield "caught"
         return "end"
 
-    made = talks()
+    steps = talks()
     assert captured.spans == []
-    assert next(made) == 1
-    assert trace.get_current_span() is outside
-    assert made.send("hello") == "hello"
-    assert made.throw(KeyError("k")) == "caught"
+    assert next(steps) == 1
+    assert trace.get_current_span() is outer_span
+    assert steps.send("hello") == "hello"
+    assert steps.throw(KeyError("k")) == "caught"
     assert current_task() is None
     with pytest.raises(StopIteration) as stop:
-        next(made)
+        next(steps)
     assert stop.value.value == "end"
     assert captured.span("talks").status == "completed"
-    assert inside[0].return_value == "end"
+    assert tasks[0].return_value == "end"
 
 
 def test_a_generator_closed_early_is_no_error(captured: Capture) -> None:
-    """break, close() and garbage collection end the span as completed, once."""
+    """break, close() and garbage collection end the span once, as completed."""
 
     @task
     def counts() -> Any:
@@ -155,52 +155,52 @@ def test_a_generator_closed_early_is_no_error(captured: Capture) -> None:
     for number in counts():
         if number == 3:
             break
-    made = counts()
-    next(made)
-    made.close()
-    made = counts()
-    next(made)
-    del made
+    steps = counts()
+    next(steps)
+    steps.close()
+    steps = counts()
+    next(steps)
+    del steps
     gc.collect()
     ends = [(run.status, run.span.status.status_code) for run in captured.spans]
     assert ends == [("completed", StatusCode.UNSET)] * 3
 
 
-def test_a_span_around_a_yield_stays_with_the_generator() -> None:
-    """What a generator makes current is current again when it goes on, and never for its consumer."""
+def test_a_span_around_a_yield_is_current_only_in_the_generator() -> None:
+    """It is current again when the generator goes on, and never for its consumer."""
     tracer = trace.get_tracer("mine")
-    seen: list[bool] = []
+    is_current: list[bool] = []
 
     @task
     def wraps() -> Any:
-        with tracer.start_as_current_span("mine") as mine:
+        with tracer.start_as_current_span("mine") as span:
             yield
-            seen.append(trace.get_current_span() is mine)
+            is_current.append(trace.get_current_span() is span)
 
-    outside = trace.get_current_span()
+    outer_span = trace.get_current_span()
     for _ in wraps():
-        assert trace.get_current_span() is outside
-    assert seen == [True]
+        assert trace.get_current_span() is outer_span
+    assert is_current == [True]
 
 
 def test_an_async_generator_task(captured: Capture) -> None:
-    """asend, athrow, aclose and early break, with no context for the consumer."""
+    """asend, athrow, aclose and an early break work; the consumer's context does not change."""
 
     @task
     async def talks() -> Any:
-        got = yield 1
+        value = yield 1
         try:
-            yield got
+            yield value
         except KeyError:
             yield current_task().name  # type: ignore[union-attr]
 
     async def main() -> None:
-        made = talks()
-        assert await made.asend(None) == 1
+        steps = talks()
+        assert await steps.asend(None) == 1
         assert current_task() is None
-        assert await made.asend("hi") == "hi"
-        assert await made.athrow(KeyError("k")) == "talks"
-        await made.aclose()
+        assert await steps.asend("hi") == "hi"
+        assert await steps.athrow(KeyError("k")) == "talks"
+        await steps.aclose()
         async for _ in talks():
             break
         await asyncio.sleep(0)
@@ -211,7 +211,7 @@ def test_an_async_generator_task(captured: Capture) -> None:
 
 
 def test_a_deferred_generator_flow() -> None:
-    """execute() drains it and keeps the return value; iterating the Flow steps it."""
+    """execute() drains it and keeps the return value; a Flow can also be iterated."""
 
     @flow
     def yields() -> Any:
@@ -235,8 +235,8 @@ def test_a_deferred_generator_flow() -> None:
         list(deferred(1))
 
 
-def test_a_transparent_flow_is_the_function(captured: Capture) -> None:
-    """transparent=True: the call runs and returns the function's own value; errors go through."""
+def test_a_transparent_flow_behaves_like_the_function(captured: Capture) -> None:
+    """transparent=True: the call runs the function and returns its value; errors reach the caller."""
 
     @flow(transparent=True)
     def runs(x: int, this_flow: Any = None) -> tuple[int, str]:

@@ -1,4 +1,4 @@
-"""Many runs at once: in each way of running things at the same time, a task belongs to its own flow and to no other."""
+"""Test many runs at once: with each kind of concurrency, a task belongs to its own flow and to no other."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ new_in_311 = pytest.mark.skipif(sys.version_info < (3, 11), reason="new in Pytho
 
 
 class Meeting:
-    """Where the first task of each run waits for those of all the others: so all runs are in progress at once."""
+    """A barrier: the first task of each run waits for those of all other runs, so all runs are in progress at once."""
 
     def __init__(self) -> None:
         self.missing = RUNS
         self.barrier = threading.Barrier(RUNS, timeout=20)
 
     async def wait(self) -> None:
-        """On one event loop."""
+        """Wait on the event loop."""
         self.missing -= 1
         with anyio.fail_after(20):
             while self.missing:
@@ -47,14 +47,14 @@ class Meeting:
 
 @task
 def detail(label: int, number: int) -> None:
-    """A task within a task, that prints a line in pieces."""
+    """Print a line in pieces. This is a task within a task."""
     for part in (f"{label}.{number}", " detail", "\n"):
         sys.stdout.write(part)
 
 
 @task
 async def async_step(meeting: Meeting, label: int, number: int, this_task: Any = None, this_flow: Any = None) -> None:
-    """One of the tasks of run number ``label``: it speaks on its own span and on its flow's."""
+    """Send messages on the span of the task and on that of its flow. ``label`` is the number of the run."""
     this_task.log_info(f"{label}.{number} begins")
     await (meeting.wait() if number == 0 else checkpoint())
     detail(label, number)
@@ -64,7 +64,7 @@ async def async_step(meeting: Meeting, label: int, number: int, this_task: Any =
 
 @task
 def step(meeting: Meeting, label: int, number: int, this_task: Any = None, this_flow: Any = None) -> None:
-    """The same as a plain function."""
+    """Do the same as ``async_step``, as a plain function."""
     this_task.log_info(f"{label}.{number} begins")
     if number == 0:
         meeting.barrier.wait()
@@ -72,14 +72,14 @@ def step(meeting: Meeting, label: int, number: int, this_task: Any = None, this_
     this_flow.log_info(f"{label}.{number} ends")
 
 
-# --- the ways --------------------------------------------------------------------------------------------------------
+# --- kinds of concurrency --------------------------------------------------------------------------------------------
 
 WAYS: list[Any] = []
 
 
 def way(*backends: str, tasks: Any = async_step, marks: Any = ()) -> Callable[[Any], Any]:
-    """A function that does each of a run's tasks (``tasks`` says of which kind), beside other such runs on each of the
-    backends: an event loop, or a thread a run. The pool is one for all runs."""
+    """Register a function that runs all tasks of one flow. ``tasks`` is the kind of task. Such flows run at once on
+    each of ``backends``: an event loop, or one thread a flow. All flows share the pool."""
 
     def add(spread: Any) -> Any:
         ids = {backend: f"{backend}-{spread.__name__}" for backend in backends}
@@ -102,8 +102,8 @@ async def gather(do: Step, pool: Any) -> None:
 
 @way("asyncio")
 async def create_task(do: Step, pool: Any) -> None:
-    for made in [asyncio.create_task(do(number)) for number in NUMBERS]:
-        await made
+    for asyncio_task in [asyncio.create_task(do(number)) for number in NUMBERS]:
+        await asyncio_task
 
 
 @way("asyncio", marks=new_in_311)
@@ -131,7 +131,7 @@ async def to_thread(do: Step, pool: Any) -> None:
 
 
 @way("asyncio", tasks=step)
-async def run_in_executor_of_what_is_bound(do: Step, pool: Any) -> None:
+async def run_in_executor_with_a_bound_function(do: Step, pool: Any) -> None:
     loop = asyncio.get_running_loop()
     await asyncio.gather(*(loop.run_in_executor(None, propagate.bind(do), number) for number in NUMBERS))
 
@@ -193,12 +193,12 @@ def pool_submit(do: Step, pool: Any) -> None:
 
 
 def in_threads(targets: Iterable[Callable[[], Any]]) -> None:
-    """Run all, each in a thread of its own."""
+    """Run all targets, each in a thread of its own."""
     threads = [threading.Thread(target=target) for target in targets]
-    for made in threads:
-        made.start()
-    for made in threads:
-        made.join()
+    for started in threads:
+        started.start()
+    for started in threads:
+        started.join()
 
 
 def at_once(runs: list[Any], backend: str) -> None:
@@ -217,28 +217,28 @@ def at_once(runs: list[Any], backend: str) -> None:
         anyio.run(on_loop, backend=backend)
 
 
-# --- what holds in each of them --------------------------------------------------------------------------------------
+# --- tests -----------------------------------------------------------------------------------------------------------
 
 
-def has_its_own(run: Flow[Any], label: int, captured: Capture) -> None:
-    """The run has its own tasks and messages, all of them and nothing else: its spans say so, and the Flow object."""
-    own = captured.find(attributes={"otelflow.flow.run_id": run.run_id})
-    (root,) = [made for made in own if made.span_id == run.span_id]
-    assert len(own) == 1 + 2 * TASKS
-    assert {root, *root.descendants} == set(own)
+def assert_has_only_its_own(run: Flow[Any], label: int, captured: Capture) -> None:
+    """Assert that the run has all of its own tasks and messages and no others: by its spans, and by the Flow object."""
+    spans = captured.find(attributes={"otelflow.flow.run_id": run.run_id})
+    (root,) = [span for span in spans if span.span_id == run.span_id]
+    assert len(spans) == 1 + 2 * TASKS
+    assert {root, *root.descendants} == set(spans)
     assert sorted(root.messages) == [f"{label}.{number} ends" for number in NUMBERS]
-    assert sorted(made.messages for made in root.children) == [[f"{label}.{number} begins"] for number in NUMBERS]
-    for made in root.children:
-        assert [below.messages for below in made.children] == [[made.messages[0].replace("begins", "detail")]]
-    assert {made.status for made in own} == {"completed"}
+    assert sorted(child.messages for child in root.children) == [[f"{label}.{number} begins"] for number in NUMBERS]
+    for child in root.children:
+        assert [below.messages for below in child.children] == [[child.messages[0].replace("begins", "detail")]]
+    assert {span.status for span in spans} == {"completed"}
     assert root.attributes["otelflow.flow.tasks"] == len(run.tasks) == 2 * TASKS
-    assert {made.flow for made in run.tasks} == {run}
-    assert sorted(run.messages) == sorted(text for made in own for text in made.messages)
+    assert {task_run.flow for task_run in run.tasks} == {run}
+    assert sorted(run.messages) == sorted(text for span in spans for text in span.messages)
 
 
 @pytest.mark.parametrize(("spread", "backend", "tasks"), WAYS)
 def test_each_task_belongs_to_its_own_flow(spread: Any, backend: str, tasks: Any, captured: Capture) -> None:
-    """Twenty flows at once: every task has its flow's run id and its parent, and every message its flow."""
+    """Twenty flows run at once: every task has its flow's run id and its parent, and every message its flow."""
     meeting = Meeting()
 
     def plain(label: int) -> None:
@@ -252,14 +252,14 @@ def test_each_task_belongs_to_its_own_flow(spread: Any, backend: str, tasks: Any
     with propagate.propagating(ThreadPoolExecutor(RUNS)) as pool:
         at_once(runs, backend)
     for label, run in enumerate(runs):
-        has_its_own(run, label, captured)
+        assert_has_only_its_own(run, label, captured)
     assert len(captured.spans) == RUNS * (1 + 2 * TASKS)
     assert (current_flow(), current_task()) == (None, None)
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_nested_flows_and_flows_in_tasks(backend: str, captured: Capture) -> None:
-    """A flow within a flow, and one started in a task: each with its own tasks, messages and place in the trace."""
+    """A flow in a flow and a flow in a task each have their own tasks, messages and place in the trace."""
     meeting = Meeting()
     nested: dict[int, Any] = {}
     in_task: dict[int, Any] = {}
@@ -268,25 +268,25 @@ def test_nested_flows_and_flows_in_tasks(backend: str, captured: Capture) -> Non
     async def inner(label: int) -> None:
         await anyio_task_group(functools.partial(async_step, meeting, label), None)
 
-    async def keep(kept: dict[int, Any], label: int) -> None:
-        kept[label] = await inner(label)
+    async def store(runs_by_label: dict[int, Any], label: int) -> None:
+        runs_by_label[label] = await inner(label)
 
     @task
     async def starts(label: int) -> None:
-        await keep(in_task, label)
+        await store(in_task, label)
 
     @flow
     async def outer(label: int, this_flow: Any = None) -> None:
         async with anyio.create_task_group() as group:
-            group.start_soon(keep, nested, label)
+            group.start_soon(store, nested, label)
             group.start_soon(starts, RUNS // 2 + label)
         this_flow.log_info(f"outer {label}")
 
     runs = [outer(label) for label in range(RUNS // 2)]
     at_once(runs, backend)
     for label, run in {**nested, **in_task}.items():
-        has_its_own(run, label, captured)
-    parents = {made.span_id: made.parent.span_id for made in captured.spans if made.parent}
+        assert_has_only_its_own(run, label, captured)
+    parents = {span.span_id: span.parent.span_id for span in captured.spans if span.parent}
     for label, run in enumerate(runs):
         (starter,) = run.tasks
         assert parents[nested[label].span_id] == parents[starter.span_id] == run.span_id
@@ -294,8 +294,8 @@ def test_nested_flows_and_flows_in_tasks(backend: str, captured: Capture) -> Non
         assert run.messages == [f"outer {label}"]
 
 
-def test_a_worker_keeps_nothing_of_the_job_before() -> None:
-    """The next job on the same thread, of nobody's, finds no flow."""
+def test_a_worker_keeps_nothing_of_the_previous_job() -> None:
+    """The next job on the same thread, submitted outside a flow, has no current flow."""
 
     @flow
     def work(pool: Executor) -> Any:

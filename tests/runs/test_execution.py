@@ -1,4 +1,4 @@
-"""How flows are executed: made directly, in subclasses, twice, and in event loops."""
+"""Test how flows are executed: created directly, as subclasses, twice, and in event loops."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from otelflow.testing import Capture
 # --- execution ------------------------------------------------------------------------------------
 
 
-def test_flows_and_tasks_made_directly(captured: Capture) -> None:
+def test_flows_and_tasks_can_be_created_directly(captured: Capture) -> None:
     """Flow(target, ...) and Task(target, ...), sync and async."""
 
     async def double(x: int) -> int:
@@ -27,16 +27,16 @@ def test_flows_and_tasks_made_directly(captured: Capture) -> None:
     assert Flow(plain, 1, y=2).execute().return_value == 3
     assert Flow(double, 2).execute().return_value == 4
     assert Task(double, 2).execute().return_value == 4
-    made = Task(int, "x")
-    made.raise_on_error = False
-    made.name = "convert"
-    assert made.execute().status == "failed"
-    assert isinstance(made.error, ValueError)
+    convert = Task(int, "x")
+    convert.raise_on_error = False
+    convert.name = "convert"
+    assert convert.execute().status == "failed"
+    assert isinstance(convert.error, ValueError)
     assert captured.task("convert").attributes["otelflow.task.name"] == "convert"
 
 
 def test_subclasses_with_hooks() -> None:
-    """on_start, on_stop, main and dependencies of a subclass, by decorator and directly."""
+    """A subclass may override on_start, on_stop, main and dependencies."""
     calls: list[str] = []
 
     class Logged(Flow[Any]):
@@ -75,7 +75,7 @@ def test_subclasses_with_hooks() -> None:
 
 
 def test_async_hooks() -> None:
-    """Hooks of an async run may be async; on_stop runs when the function raised, too."""
+    """Hooks of an async run may be async; on_stop is also called if the function raises."""
     calls: list[str] = []
 
     class Resource(Task):
@@ -103,12 +103,12 @@ def test_async_hooks() -> None:
 
 
 def test_a_second_execution_starts_clean() -> None:
-    """A new run id, and nothing of the run before: no error, no messages, no data."""
+    """It has a new run id, and no error, messages or data of the previous run."""
     outcomes: list[Any] = [ValueError("first"), 2]
 
     @flow(flow_config=FlowRunConfig(raise_flow_error=False))
     def again(flow_data: Any = None) -> Any:
-        flow_data["seen"] = flow_data.get("seen", 0) + 1
+        flow_data["count"] = flow_data.get("count", 0) + 1
         outcome = outcomes.pop(0)
         if isinstance(outcome, Exception):
             raise outcome
@@ -119,12 +119,12 @@ def test_a_second_execution_starts_clean() -> None:
     first = run.execute().run_id
     assert (run.status, str(run.error)) == ("failed", "first")
     run.execute()
-    assert (run.status, run.error, run.return_value, run.messages, run.data) == ("completed", None, 2, [], {"seen": 1})
+    assert (run.status, run.error, run.return_value, run.messages, run.data) == ("completed", None, 2, [], {"count": 1})
     assert run.run_id != first
 
 
 def test_an_async_flow_executed_inside_a_loop_warns_at_the_callers_line() -> None:
-    """It works, blocks the loop, and one RuntimeWarning names await, at the line that called."""
+    """It works and blocks the loop; one RuntimeWarning at the line of the call suggests await."""
 
     @flow
     async def inside() -> Any:
@@ -141,7 +141,7 @@ def test_an_async_flow_executed_inside_a_loop_warns_at_the_callers_line() -> Non
 
 
 def test_execute_leaves_the_threads_event_loop_alone() -> None:
-    """A loop that the user set stays set, unlike after asyncio.run."""
+    """A loop that the user set stays set; asyncio.run would remove it."""
     loop = asyncio.new_event_loop()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -160,7 +160,7 @@ def test_execute_leaves_the_threads_event_loop_alone() -> None:
 
 
 def test_context_variables_reach_an_async_flow() -> None:
-    """execute() carries the caller's context over, with and without a running loop."""
+    """execute() uses the caller's context, with and without a running loop."""
     import contextvars
 
     variable = contextvars.ContextVar("variable", default="unset")
@@ -181,8 +181,8 @@ def test_context_variables_reach_an_async_flow() -> None:
         variable.reset(token)
 
 
-def test_nothing_to_run_and_running_twice() -> None:
-    """A Flow without a function says so; so does one that is running already."""
+def test_a_flow_without_a_function_and_a_running_one_cannot_be_executed() -> None:
+    """The errors say so."""
     with pytest.raises(NothingToRun, match=r"Flow has nothing to run: .* Use Flow\(function, \*args, \*\*kwargs\)"):
         Flow().execute()
 

@@ -1,4 +1,4 @@
-"""A task's usual way through the lifecycle, in one breath, and the long way of every other run: one account."""
+"""Compare the fast path of tasks with the slow path of all other runs: both have the same results."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from otelflow._spans.tracer import use_provider
 from otelflow.context import attach, get_current
 
 Make = Callable[..., Any]
-"""``task``, or ``task`` for a subclass: these take the long way."""
+"""``task``, or ``task`` for a subclass, which takes the slow path."""
 
 
-class LongWay(Task):
-    """A task as any other."""
+class SlowPathTask(Task):
+    """A subclass that adds nothing."""
 
 
 class Broken(SpanProcessor):
@@ -48,7 +48,7 @@ class Broken(SpanProcessor):
 
 
 def values(make: Make) -> None:
-    """Tasks in tasks, and what they may ask for."""
+    """Call tasks in tasks, with injected values."""
 
     @make(name="inner", attributes={"a": 1})
     def inner(x: int, this_task: Any = None, this_flow: Any = None, task_data: Any = None) -> int:
@@ -65,10 +65,10 @@ def values(make: Make) -> None:
 
 
 def says(make: Make) -> None:
-    """What tasks say, and what they print."""
+    """Send messages, print lines, and add an artifact and a result."""
 
     @make(name="says")
-    def say(this_task: Any = None) -> None:
+    def sends(this_task: Any = None) -> None:
         this_task.log_info("hello", rows=3)
         this_task.log_error("long " * 2000)
         print("a line")
@@ -76,11 +76,11 @@ def says(make: Make) -> None:
         this_task.add_artifact(key="rows", data=[1, 2])
         this_task.add_result("ok", "done")
 
-    say()
+    sends()
 
 
 def fails(make: Make) -> None:
-    """Errors that reach the caller, that do not, and that are none."""
+    """Raise errors that reach the caller, errors that do not, and exceptions that are not failures."""
 
     @make(name="fails")
     def fail(error: BaseException) -> None:
@@ -101,7 +101,7 @@ def fails(make: Make) -> None:
 
 
 def fails_oddly(make: Make) -> None:
-    """Errors of tasks that have done something to their span before, and of what they printed."""
+    """Raise errors in tasks that changed their span, printed, or attached a context before."""
 
     @make(name="odd")
     def odd(what: str) -> None:
@@ -111,7 +111,7 @@ def fails_oddly(make: Make) -> None:
         elif what == "status":
             span.set_status(StatusCode.OK)
         elif what == "ended":
-            with suppress(ValueError):  # of the processor that raises
+            with suppress(ValueError):  # raised by the broken processor
                 span.end()
         elif what == "printed":
             print("no end", end="")
@@ -130,7 +130,7 @@ def fails_oddly(make: Make) -> None:
 
 
 def awaits(make: Make) -> None:
-    """The same for coroutines, one of them cancelled, and one that fails."""
+    """Await coroutines: one completes, one is cancelled, and one fails."""
 
     @make(name="sleeps")
     async def sleeps(seconds: float) -> float:
@@ -158,30 +158,30 @@ def awaits(make: Make) -> None:
 
 PROVIDERS: dict[str, Callable[[], Any]] = {
     "recording": TracerProvider,
-    "sampled out": lambda: TracerProvider(sampler=ParentBased(ALWAYS_OFF)),
-    "a sampler that has to be asked": lambda: TracerProvider(
+    "not sampled": lambda: TracerProvider(sampler=ParentBased(ALWAYS_OFF)),
+    "a sampler that must decide for tasks": lambda: TracerProvider(
         sampler=ParentBased(
             StaticSampler(Decision.RECORD_AND_SAMPLE), local_parent_sampled=StaticSampler(Decision.DROP)
         )
     ),
     "a sampler of its own": lambda: TracerProvider(sampler=StaticSampler(Decision.RECORD_AND_SAMPLE)),
-    "a start that raises": lambda: _with(Broken("start")),
-    "an end that raises": lambda: _with(Broken("end")),
+    "a start that raises": lambda: _provider_with(Broken("start")),
+    "an end that raises": lambda: _provider_with(Broken("end")),
     "no SDK": NoOpTracerProvider,
 }
 
 
-def _with(processor: SpanProcessor) -> TracerProvider:
+def _provider_with(processor: SpanProcessor) -> TracerProvider:
     provider = TracerProvider()
     provider.add_span_processor(processor)
     return provider
 
 
-def account(
+def results_of(
     make: Make, program: Callable[[Make], None], provider: Any, config: dict[str, Any], listens: bool
 ) -> dict[str, Any]:
-    """All that the world sees of ``program``, but for ids and times."""
-    heard: list[Any] = []
+    """Run ``program``, and return all that it shows to listeners, history, exporter and user, without ids and times."""
+    events: list[Any] = []
     memory = InMemorySpanExporter()
     if isinstance(provider, TracerProvider):
         provider.add_span_processor(SimpleSpanProcessor(memory))
@@ -192,26 +192,29 @@ def account(
 
     flow_events.clear_history()
     before = get_current()
-    listening = flow_events.listen(lambda event: heard.append(_of_event(event))) if listens else nobody_listening()
+    listening = flow_events.listen(lambda event: events.append(_event_facts(event))) if listens else no_listeners()
     with use_provider(provider), listening:
-        made = root().execute()
+        run = root().execute()
     assert get_current() is before
     return {
-        "heard": heard,
-        "history": [_of_event(event) for event in flow_events.history()],
-        "spans": [_of_span(span) for span in memory.get_finished_spans()],
-        "tasks": [(one.name, one.status, one.return_value, repr(one.error), one.data) for one in made.tasks],
-        "said": (
-            [_of_value(text) for text in made.messages],
-            [artifact.key for artifact in made.artifacts],
-            [one.key for one in made.results],
+        "events": events,
+        "history": [_event_facts(event) for event in flow_events.history()],
+        "spans": [_span_facts(span) for span in memory.get_finished_spans()],
+        "tasks": [
+            (task_run.name, task_run.status, task_run.return_value, repr(task_run.error), task_run.data)
+            for task_run in run.tasks
+        ],
+        "memory": (
+            [_without_ids(text) for text in run.messages],
+            [artifact.key for artifact in run.artifacts],
+            [result.key for result in run.results],
         ),
     }
 
 
 @contextmanager
-def nobody_listening() -> Iterator[None]:
-    """Without the listener of the test kit, which hears all tests: who listens takes the long way at some places."""
+def no_listeners() -> Iterator[None]:
+    """Remove all listeners during the block, also that of the test kit: with listeners, some code is not reached."""
     listeners = flow_events.event_listeners
     before, listeners[:] = list(listeners), []
     try:
@@ -220,85 +223,91 @@ def nobody_listening() -> Iterator[None]:
         listeners[:] = before
 
 
-def _of_event(event: Any) -> Any:
+def _event_facts(event: Any) -> Any:
     data = event.event_data
     payload = {key: value for key, value in next(iter(data.data.values()), {}).items() if key != "duration"}
-    shown = {
-        key: repr(value) if isinstance(value, BaseException) else _of_value(str(value))
+    texts = {
+        key: repr(value) if isinstance(value, BaseException) else _without_ids(str(value))
         for key, value in payload.items()
     }
-    return event.event_type.name, data.flow_name, data.task_name, data.log_level, data.trace_id is None, shown
+    return event.event_type.name, data.flow_name, data.task_name, data.log_level, data.trace_id is None, texts
 
 
-def _of_span(span: Any) -> Any:
+def _span_facts(span: Any) -> Any:
     attributes = {key: value for key, value in span.attributes.items() if not key.endswith("run_id")}
-    events = [(event.name, {key: _of_value(value) for key, value in event.attributes.items()}) for event in span.events]
+    events = [
+        (event.name, {key: _without_ids(value) for key, value in event.attributes.items()}) for event in span.events
+    ]
     return span.name, attributes, events, span.status.status_code.name, span.status.description
 
 
-def _of_value(value: Any) -> Any:
-    """Without the ids of objects and of runs, which are in the text of some."""
+def _without_ids(value: Any) -> Any:
+    """Remove the ids of objects and of runs from a text."""
     return re.sub(r"0x[0-9a-f]+|flow_[0-9a-f]{28}", "", value) if isinstance(value, str) else value
 
 
-TALKS = {"print_none_return_value": True, "print_finished_message": True, "capture_output": False}
+END_MESSAGES = {"print_none_return_value": True, "print_finished_message": True, "capture_output": False}
 
 
 @pytest.mark.parametrize("listens", [True, False], ids=["listens", ""])
 @pytest.mark.parametrize("program", [values, says, fails, fails_oddly, awaits])
 @pytest.mark.parametrize("provider", PROVIDERS)
-@pytest.mark.parametrize("config", [{}, TALKS], ids=["", "talks"])
-def test_both_ways_give_one_account(program: Any, provider: str, config: dict[str, Any], listens: bool) -> None:
-    """Listeners, history, spans and Flow object say the same of a plain task and of a subclass that adds nothing."""
-    usual = account(task, program, PROVIDERS[provider](), config, listens)
-    long = account(lambda **given: task(cls=LongWay, **given), program, PROVIDERS[provider](), config, listens)
-    assert usual == long
-    assert usual["history"]
+@pytest.mark.parametrize("config", [{}, END_MESSAGES], ids=["", "end messages"])
+def test_both_paths_have_the_same_results(program: Any, provider: str, config: dict[str, Any], listens: bool) -> None:
+    """Listeners, history, spans and Flow object are the same for a plain task and for a subclass that adds nothing."""
+    fast = results_of(task, program, PROVIDERS[provider](), config, listens)
+    slow = results_of(
+        lambda **arguments: task(cls=SlowPathTask, **arguments), program, PROVIDERS[provider](), config, listens
+    )
+    assert fast == slow
+    assert fast["history"]
 
 
-def test_a_span_that_was_sampled_out_has_one_id_of_its_own() -> None:
-    """Tasks in a trace that was sampled out: each has an id once it is asked for, the same for whoever asks, in two
-    threads at once too; it is in the trace, is not recorded, and does not hold the spans above it."""
-    seen: list[Any] = []
+def test_a_span_that_is_not_sampled_has_one_id_of_its_own() -> None:
+    """The span of a task in a trace that is not sampled gets its id on first reading. All readers get the same id, also
+    two threads at once. The span is in the trace, is not recorded, and has no reference to the spans above it."""
+    spans: list[Any] = []
 
     @task
-    def look(depth: int) -> None:
-        seen.append(trace.get_current_span())
+    def nested(depth: int) -> None:
+        spans.append(trace.get_current_span())
         if depth:
-            look(depth - 1)
+            nested(depth - 1)
 
     @flow
     def root() -> None:
-        seen.append(trace.get_current_span())
-        look(2)
+        spans.append(trace.get_current_span())
+        nested(2)
 
     with use_provider(TracerProvider(sampler=ParentBased(ALWAYS_OFF), shutdown_on_exit=False)):
-        made = root().execute()
-    begin = threading.Barrier(2)
-    found: list[Any] = []
+        run = root().execute()
+    start = threading.Barrier(2)
+    contexts: list[Any] = []
 
-    def ask() -> None:
-        begin.wait()
-        found.append([span.get_span_context() for span in seen])
+    def read_ids() -> None:
+        start.wait()
+        contexts.append([span.get_span_context() for span in spans])
 
-    threads = [threading.Thread(target=ask) for _ in range(2)]
+    threads = [threading.Thread(target=read_ids) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert found[0] == found[1]
-    assert len({context.span_id for context in found[0]}) == 4
-    assert {context.trace_id for context in found[0]} == {int(made.trace_id or "", 16)}
-    assert not any(context.trace_flags.sampled or not context.is_valid for context in found[0])
-    assert [int(one.span_id or "", 16) for one in made.tasks] == [context.span_id for context in found[0][1:]]
-    assert not any(span.is_recording() for span in seen)
-    assert seen[-2] not in gc.get_referents(vars(seen[-1]))
-    copied = pickle.loads(pickle.dumps(seen[-1]))
-    assert copied.get_span_context() == seen[-1].get_span_context()
+    assert contexts[0] == contexts[1]
+    assert len({context.span_id for context in contexts[0]}) == 4
+    assert {context.trace_id for context in contexts[0]} == {int(run.trace_id or "", 16)}
+    assert not any(context.trace_flags.sampled or not context.is_valid for context in contexts[0])
+    assert [int(task_run.span_id or "", 16) for task_run in run.tasks] == [
+        context.span_id for context in contexts[0][1:]
+    ]
+    assert not any(span.is_recording() for span in spans)
+    assert spans[-2] not in gc.get_referents(vars(spans[-1]))
+    copied = pickle.loads(pickle.dumps(spans[-1]))
+    assert copied.get_span_context() == spans[-1].get_span_context()
 
 
-def test_what_a_wrapper_wraps_may_be_replaced() -> None:
-    """As with any wrapt proxy: a call is of what is there now."""
+def test_the_wrapped_function_may_be_replaced() -> None:
+    """As with any wrapt proxy, a call uses the current ``__wrapped__``."""
 
     @task
     def add(x: int) -> int:
@@ -310,8 +319,8 @@ def test_what_a_wrapper_wraps_may_be_replaced() -> None:
     assert wrapper(1) == 10
 
 
-def test_the_stack_trace_is_printed_where_nobody_listens(capsys: pytest.CaptureFixture[str]) -> None:
-    """As it is where somebody does; once, where the exception began."""
+def test_the_stack_trace_is_printed_without_listeners(capsys: pytest.CaptureFixture[str]) -> None:
+    """As with listeners: once, by the run where the exception began."""
 
     @task
     def inner() -> None:
@@ -325,7 +334,7 @@ def test_the_stack_trace_is_printed_where_nobody_listens(capsys: pytest.CaptureF
     def root() -> None:
         outer()
 
-    with use_provider(TracerProvider()), nobody_listening():
+    with use_provider(TracerProvider()), no_listeners():
         root().execute()
     assert capsys.readouterr().err.count("ValueError: no") == 1
 
@@ -364,16 +373,16 @@ async def coroutine(value):
         pass
 
 gc.disable()
-for made in (sync, coroutine):
+for function in (sync, coroutine):
     value = Value()
-    gone = weakref.ref(value)
-    made(value).execute()
+    reference = weakref.ref(value)
+    function(value).execute()
     del value
-    say(**{made.__name__: gone() is None})
+    say(**{function.__name__: reference() is None})
 """
 
 
-def test_what_failed_is_freed_without_the_garbage_collector() -> None:
-    """The traceback of an exception has the frames of the runs that it came through: they do not hold these runs. In a
-    process of its own, as a capture keeps what it heard."""
+def test_failed_runs_are_freed_without_the_garbage_collector() -> None:
+    """The traceback of an exception has the frames of the runs that it passed through: they do not hold these runs.
+    The test needs a process of its own, because a capture keeps events."""
     assert programs.run(FREED).said == {"sync": True, "coroutine": True}

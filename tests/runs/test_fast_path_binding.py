@@ -1,4 +1,4 @@
-"""Decorated methods on the fast path: they bind as functions do."""
+"""Test decorated methods on the fast path: they bind as plain functions do."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Counter:
 
 
 def test_a_method_binds_as_a_function_does() -> None:
-    """A task that is a method is a bound method of Python's: to inspect, to pickle, to hold weakly, to compare."""
+    """A task that is a method is Python's own bound method: for inspect, pickle, weak references and comparison."""
     counter = Counter()
     bound: Any = counter.add
     assert type(bound) is types.MethodType
@@ -52,32 +52,32 @@ def test_a_method_binds_as_a_function_does() -> None:
     def root() -> None:
         counter.add(1)
 
-    assert [one.name for one in root().execute().tasks] == ["add"]
+    assert [task_run.name for task_run in root().execute().tasks] == ["add"]
     assert counter.number == 4
 
 
-def test_a_decorator_below_that_asks_for_the_object_of_a_method_gets_it() -> None:
-    """As ``wrapt.synchronized`` does: told of none, all objects of a class would wait for one another."""
-    told: list[Any] = []
+def test_a_wrapt_decorator_below_a_task_gets_the_object_of_the_method() -> None:
+    """``wrapt.synchronized`` needs it: without the object, all objects of a class would wait for one another."""
+    calls: list[Any] = []
 
     @wrapt.decorator
-    def tells(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
-        told.append((instance, args))
+    def records(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        calls.append((instance, args))
         return wrapped(*args, **kwargs)
 
     class Shop:
         @task
-        @tells
+        @records
         def sell(self, count: int) -> int:
             return count
 
         @task
         @task
-        @tells
+        @records
         async def buy(self, count: int) -> int:
             return count
 
     shop = Shop()
     assert shop.sell(3) == 3
     assert asyncio.run(shop.buy(4)) == 4
-    assert told == [(shop, (3,)), (shop, (4,))]
+    assert calls == [(shop, (3,)), (shop, (4,))]

@@ -1,4 +1,4 @@
-"""Injection: by name, by type, of dependencies; what the caller passes wins."""
+"""Test injection: by name, by type, and of dependencies; the caller's own arguments win."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Database:
-    """A dependency with a type."""
+    """A dependency with a class of its own."""
 
 
 @task
@@ -21,25 +21,25 @@ def by_type(run: Flow[Any], step: Task | None = None, other: Task | None = None)
     return run, step, other
 
 
-def test_by_type() -> None:
-    """Parameters annotated with Flow or Task are filled in, under any name, also as Optional, also without default."""
+def test_parameters_annotated_with_flow_or_task_are_injected() -> None:
+    """Under any name, also as Optional, and also without a default."""
 
     @flow
     def typed(myself: Flow[Any] | None = None) -> Any:
         return myself, by_type()  # type: ignore[call-arg]
 
     run = typed().execute()
-    myself, (flow_given, step, other) = run.return_value  # type: ignore[misc]
-    assert myself is flow_given is run
+    myself, (injected_flow, step, other) = run.return_value  # type: ignore[misc]
+    assert myself is injected_flow is run
     assert step is other is run.tasks[0]
 
 
 class Mine(Flow[Any]):
-    """A flow of the user's own class."""
+    """The user's own subclass of Flow."""
 
 
-def test_by_the_type_of_a_subclass() -> None:
-    """An annotation with a subclass of Flow is one with Flow."""
+def test_parameters_annotated_with_a_subclass_are_injected() -> None:
+    """An annotation with a subclass of Flow works like one with Flow."""
 
     @task
     def asks(mine: Mine | None = None) -> Any:
@@ -54,7 +54,7 @@ def test_by_the_type_of_a_subclass() -> None:
 
 
 def test_dependencies_by_name_and_by_type() -> None:
-    """A flow's dependencies reach the flow and its tasks, by name, or by type where only one is of it."""
+    """A flow's dependencies are injected into the flow and its tasks: by name, or by type if only one has that type."""
     database = Database()
 
     @task
@@ -69,7 +69,7 @@ def test_dependencies_by_name_and_by_type() -> None:
 
 
 def test_two_dependencies_of_one_type_need_the_name() -> None:
-    """By type only where it is unique."""
+    """Injection by type needs a unique type."""
 
     @task
     def asks(store: Database | None = None) -> Any:
@@ -82,7 +82,7 @@ def test_two_dependencies_of_one_type_need_the_name() -> None:
     assert depends().execute().return_value is None
 
 
-def test_the_caller_wins() -> None:
+def test_arguments_of_the_caller_win() -> None:
     """By position and by keyword, for every kind of injection."""
 
     @task
@@ -97,7 +97,7 @@ def test_the_caller_wins() -> None:
 
 
 def test_methods_keyword_only_and_positional_only_parameters() -> None:
-    """self is not counted; keyword-only parameters are filled in; positional-only ones cannot be."""
+    """self is not counted; keyword-only parameters are injected; positional-only ones cannot be."""
 
     class Service:
         @task
@@ -123,8 +123,8 @@ def test_methods_keyword_only_and_positional_only_parameters() -> None:
     assert positional() is None
 
 
-def test_nothing_to_inject() -> None:
-    """Outside a flow the default stays; without one, Python's own TypeError names the parameter."""
+def test_outside_a_flow_nothing_is_injected() -> None:
+    """The default stays; without a default, Python's own TypeError names the parameter."""
 
     @task
     def with_default(this_flow: Any = "none", flow_data: Any = None) -> Any:
@@ -140,7 +140,7 @@ def test_nothing_to_inject() -> None:
 
 
 def test_annotations_that_cannot_be_resolved() -> None:
-    """A name that exists for type checkers only does not break the call, nor injection by name."""
+    """A name that exists for type checkers only breaks neither the call nor injection by name."""
 
     @task
     def odd(amount: Decimal | None = None, this_task: Any = None) -> Any:
@@ -149,8 +149,8 @@ def test_annotations_that_cannot_be_resolved() -> None:
     assert odd() == (None, "odd")
 
 
-def test_names_that_are_imported_for_type_checkers_only() -> None:
-    """``Flow`` and ``Task`` in an annotation are understood where the module does not have them at run time."""
+def test_flow_and_task_may_be_imported_for_type_checkers_only() -> None:
+    """``Flow`` and ``Task`` in an annotation work if the module does not have them at run time."""
     names: dict[str, Any] = {"task": task}
     source = "@task\ndef asks(mine: 'Task | None' = None, amount: 'Decimal' = 0): return mine"
     exec(compile(source, "user.py", "exec", dont_inherit=True), names)
@@ -158,12 +158,12 @@ def test_names_that_are_imported_for_type_checkers_only() -> None:
 
 
 def test_the_plan_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Signatures are looked at once a function, not once a call."""
+    """A signature is read once a function, not once a call."""
     from otelflow._runs import definition
 
-    made: list[Any] = []
+    calls: list[Any] = []
     original = definition.plan_for
-    monkeypatch.setattr(definition, "plan_for", lambda *given: made.append(given) or original(*given))
+    monkeypatch.setattr(definition, "plan_for", lambda *args: calls.append(args) or original(*args))
 
     @task
     def step(this_task: Any = None) -> None:
@@ -175,4 +175,4 @@ def test_the_plan_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
             step()
 
     steps().execute()
-    assert len(made) == 2
+    assert len(calls) == 2

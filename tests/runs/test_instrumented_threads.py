@@ -1,11 +1,9 @@
-"""Many runs at once where others instrument threads or replace them: OpenTelemetry and gevent."""
+"""Test many runs at once while other libraries instrument or replace threads: OpenTelemetry and gevent."""
 
 from __future__ import annotations
 
 import programs
 import pytest
-
-# --- what others do to threads ---------------------------------------------------------------------------------------
 
 JUDGE = """
 import functools, threading
@@ -36,22 +34,25 @@ def judged(at_once, meet, pause, spread):
     runs = [outer(label) for label in range(20)]
     at_once([run.execute for run in runs])
     ids = {run.run_id: int(run.span_id, 16) for run in runs}
-    made = [span for span in memory.get_finished_spans() if span.name == "piece"]
-    own = [span for span in made if span.parent and span.parent.span_id == ids[span.attributes["otelflow.flow.run_id"]]]
+    spans = [span for span in memory.get_finished_spans() if span.name == "piece"]
+    own = [
+        span for span in spans if span.parent and span.parent.span_id == ids[span.attributes["otelflow.flow.run_id"]]
+    ]
     lines = [sorted(run.messages) == [f"{label}.{number}" for number in range(3)] for label, run in enumerate(runs)]
-    return len(made), len(own), sum(lines)
+    return len(spans), len(own), sum(lines)
 """
-"""A program's head: ``judged()`` gives, of 20 flows at once with 3 tasks each, how many task spans there are, how many
-of them are below their own flow, and how many flows have exactly their own printed lines."""
+"""The head of a program. ``judged()`` runs 20 flows at once, with 3 tasks each. It returns the number of task spans,
+the number of those below their own flow, and the number of flows that have exactly their own printed lines."""
 
 
 ALL, NONE = [60, 60, 20], [60, 0, 0]
 
 
 def test_together_with_opentelemetrys_threading_instrumentation() -> None:
-    """With it a plain thread, timer or pool does; what is bound or propagating beside it is right, and done once."""
+    """It propagates the context to plain threads, timers and pools. Bound functions and propagating pools also work
+    with it, and run once."""
     pytest.importorskip("opentelemetry.instrumentation.threading")
-    done = programs.run(
+    program = programs.run(
         """
         from concurrent.futures import ThreadPoolExecutor
         from opentelemetry.instrumentation.threading import ThreadingInstrumentor
@@ -71,28 +72,28 @@ def test_together_with_opentelemetrys_threading_instrumentation() -> None:
             "bound in a pool": lambda do: ways["pool"](propagate.bind(do)),
             "propagating pool": lambda do: list(pool.map(do, range(3))),
         }
-        def look():
+        def judge_all():
             meet = threading.Barrier(20, timeout=20).wait
             return {name: judged(in_threads, meet, lambda: time.sleep(0), way) for name, way in ways.items()}
-        before = look()
+        before = judge_all()
         ThreadingInstrumentor().instrument()
-        say(before=before, beside=look())
+        say(before=before, instrumented=judge_all())
         bare.shutdown(); pool.shutdown()
         """,
         head=programs.HEAD + JUDGE,
     )
     plain, ours = ("thread", "timer", "pool"), ("bound thread", "bound in a pool", "propagating pool")
-    assert done.said["before"] == {**dict.fromkeys(plain, NONE), **dict.fromkeys(ours, ALL)}, done.stderr
-    assert done.said["beside"] == dict.fromkeys([*plain, *ours], ALL), done.stderr
-    assert done.stderr == ""
+    assert program.said["before"] == {**dict.fromkeys(plain, NONE), **dict.fromkeys(ours, ALL)}, program.stderr
+    assert program.said["instrumented"] == dict.fromkeys([*plain, *ours], ALL), program.stderr
+    assert program.stderr == ""
 
 
 @pytest.mark.parametrize("first", ["", "from gevent import monkey; monkey.patch_all()\n"], ids=["plain", "patched"])
 def test_greenlets(first: str) -> None:
-    """gevent: flows in greenlets do not mix, nor do their printed lines; a greenlet that a flow spawns runs orphans
-    unless what it runs is bound."""
+    """gevent: flows in greenlets do not mix, nor do their printed lines. A greenlet that a flow spawns runs orphan
+    tasks, unless its function is bound."""
     pytest.importorskip("gevent")
-    done = programs.run(
+    program = programs.run(
         """
         import gevent, gevent.pool
         bind = propagate.bind
@@ -117,5 +118,6 @@ def test_greenlets(first: str) -> None:
         head=first + programs.HEAD + JUDGE,
     )
     bound = ("called", "bound spawn", "bound map", "bound threads")
-    assert done.said == {**dict.fromkeys(bound, ALL), **dict.fromkeys(("spawn", "map", "threads"), NONE)}, done.stderr
-    assert done.stderr == ""
+    expected = {**dict.fromkeys(bound, ALL), **dict.fromkeys(("spawn", "map", "threads"), NONE)}
+    assert program.said == expected, program.stderr
+    assert program.stderr == ""

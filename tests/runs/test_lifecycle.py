@@ -1,4 +1,4 @@
-"""How runs begin and end: in each shape of callable, and with each kind of end."""
+"""Test how runs start and end: for each kind of callable, and with each kind of end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from otelflow.testing import Capture
 
 
 def test_the_original_exception_reaches_the_caller() -> None:
-    """The same object, its cause and its traceback, through task and flow."""
+    """It is the same object, with its cause and its traceback, after task and flow."""
     error = ValueError("original")
 
     @task
@@ -54,7 +54,7 @@ def test_the_original_exception_reaches_the_caller() -> None:
     ids=repr,
 )
 def test_each_kind_of_end(error: BaseException, status: str, code: StatusCode, captured: Capture) -> None:
-    """What only stops a run is no failure; START is always followed by STOP; the exception goes through."""
+    """Cancellation and normal exits are not failures; STOP always follows START; the exception reaches the caller."""
 
     @task
     def ends() -> None:
@@ -78,7 +78,7 @@ def test_each_kind_of_end(error: BaseException, status: str, code: StatusCode, c
 
 
 def test_a_cancelled_task_is_cancelled_not_failed(captured: Capture) -> None:
-    """Cancelling and timing out end the inner spans as cancelled; the TimeoutError is the outer one's error."""
+    """A timeout ends the inner span as cancelled; the TimeoutError is the error of the outer one."""
 
     @task
     async def sleeps() -> None:
@@ -95,7 +95,7 @@ def test_a_cancelled_task_is_cancelled_not_failed(captured: Capture) -> None:
 
 
 def test_concurrent_failures_are_each_recorded_once(captured: Capture) -> None:
-    """Two tasks fail in a gather: each span has its exception, the flow none."""
+    """Two tasks fail in a gather: each span has its exception, the flow has none."""
 
     @task
     async def fails(number: int) -> None:
@@ -107,13 +107,13 @@ def test_concurrent_failures_are_each_recorded_once(captured: Capture) -> None:
         await asyncio.gather(fails(1), fails(2))
 
     gathers().execute()
-    recorded = [(run.name, [event.name for event in run.events].count("exception")) for run in captured.spans]
-    assert recorded == [("gathers", 0), ("fails", 1), ("fails", 1)]
+    exceptions = [(run.name, [event.name for event in run.events].count("exception")) for run in captured.spans]
+    assert exceptions == [("gathers", 0), ("fails", 1), ("fails", 1)]
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="ExceptionGroup is new in Python 3.11")
 def test_an_exception_group_is_the_flows_own_error(captured: Capture) -> None:
-    """A TaskGroup makes a new exception of its tasks': that one begins in the flow."""
+    """A TaskGroup raises a new exception with those of its tasks: this one begins in the flow."""
 
     @task
     async def fails() -> None:
@@ -131,7 +131,7 @@ def test_an_exception_group_is_the_flows_own_error(captured: Capture) -> None:
 
 
 def test_an_exception_that_cannot_be_printed(captured: Capture) -> None:
-    """An exception whose __str__ and __repr__ raise is still the one that the caller gets."""
+    """An exception whose __str__ and __repr__ raise still reaches the caller."""
 
     class Broken(Exception):
         def __str__(self) -> str:
@@ -149,7 +149,7 @@ def test_an_exception_that_cannot_be_printed(captured: Capture) -> None:
 
 
 def test_deep_recursion(captured: Capture) -> None:
-    """RecursionError through a traced function goes through, and its record is bounded."""
+    """A RecursionError in a task reaches the caller, and its record is bounded."""
 
     def forever(depth: int) -> int:
         return forever(depth + 1)
@@ -168,7 +168,7 @@ def test_deep_recursion(captured: Capture) -> None:
 
 
 def test_a_processor_that_raises_does_not_reach_the_caller(caplog: pytest.LogCaptureFixture) -> None:
-    """A span processor of the user's that raises is logged, and the function's value comes through."""
+    """The error of the user's span processor is logged, and the caller gets the function's value."""
     from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 
     from otelflow._spans.tracer import use_provider
@@ -187,11 +187,11 @@ def test_a_processor_that_raises_does_not_reach_the_caller(caplog: pytest.LogCap
     assert any("OpenTelemetry raised RuntimeError" in record.message for record in caplog.records)
 
 
-# --- what is left ---------------------------------------------------------------------------------
+# --- memory ---------------------------------------------------------------------------------------
 
 
 def test_arguments_are_not_kept() -> None:
-    """An argument of a task dies when the caller lets it go, while the flow still runs."""
+    """An argument of a task is freed when the caller drops it, while the flow still runs."""
 
     class Payload:
         pass
@@ -212,60 +212,60 @@ def test_arguments_are_not_kept() -> None:
 
 
 def test_finished_flows_are_freed_without_the_garbage_collector() -> None:
-    """A Flow is not part of a reference cycle: its tasks do not keep it."""
+    """A Flow is not part of a reference cycle: its tasks do not keep it in memory."""
     gc.collect()
     gc.disable()
     try:
         run: Any = deferred(1).execute()
-        kept, gone = run.tasks[0], weakref.ref(run)
-        assert kept.flow is run
+        task_run, reference = run.tasks[0], weakref.ref(run)
+        assert task_run.flow is run
         del run
-        assert gone() is None
-        assert kept.flow is None
+        assert reference() is None
+        assert task_run.flow is None
     finally:
         gc.enable()
 
 
 def test_a_task_that_outlives_its_flow_is_counted(captured: Capture) -> None:
-    """Its span has the right parent; the finished Flow object is not touched."""
+    """Its span has the right parent; the finished Flow object does not change."""
     before = stats().dropped.get("tasks_after_end", 0)
-    left: list[Any] = []
+    tasks: list[Any] = []
 
     @task
     async def late(this_task: Any = None) -> None:
         this_task.log_info("late")
-        left.append(this_task)
+        tasks.append(this_task)
 
     @flow
     async def forgets() -> None:
         loop = asyncio.get_running_loop()
-        left.append(loop.create_task(_after(forgotten, late)))
+        tasks.append(loop.create_task(_after(flow_ended, late)))
 
     async def _after(event: asyncio.Event, call: Any) -> None:
         await event.wait()
         await call()
 
     async def main() -> Any:
-        global forgotten
-        forgotten = asyncio.Event()
+        global flow_ended
+        flow_ended = asyncio.Event()
         run = await forgets()
-        forgotten.set()
-        await left[0]
+        flow_ended.set()
+        await tasks[0]
         return run
 
     run = asyncio.run(main())
     assert run.tasks == []
     assert run.messages == []
-    assert left[1].messages == ["late"]
+    assert tasks[1].messages == ["late"]
     assert stats().dropped["tasks_after_end"] == before + 1
     captured.assert_tree("forgets\n  late")
 
 
-forgotten: asyncio.Event
+flow_ended: asyncio.Event
 
 
 def test_threads_with_the_callers_context(captured: Capture) -> None:
-    """to_thread and copy_context().run carry the flow; a plain thread's task is an orphan, not a crash."""
+    """to_thread and copy_context().run propagate the flow; the task of a plain thread is an orphan, not an error."""
     import contextvars
 
     @flow

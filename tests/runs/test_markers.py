@@ -1,4 +1,4 @@
-"""A flow that runs for long is visible before it ends: by a marker below its span, and by heartbeats."""
+"""Test marker spans: a long flow is visible before its end, by a marker below its span and by heartbeats."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from services import until
 
 from otelflow import Flow, FlowRunConfig, flow, task
 from otelflow._runs import flow_and_task, markers
-from otelflow._runs.markers import StartedMarkers, _in_words
+from otelflow._runs.markers import StartedMarkers, _duration_text
 from otelflow._spans import tracer
 from otelflow.config import OTELFLOW_HEARTBEAT, OTELFLOW_STARTED_MARKER_AFTER, seconds_from_environment
 from otelflow.testing import Capture
 
 
 class Sent:
-    """Where spans of a test go that is not captured: to a provider as a program has it."""
+    """The spans that a test sends without a capture: through a provider, as a program does."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
         self._patch = monkeypatch
@@ -39,18 +39,20 @@ class Sent:
         monkeypatch.setattr(tracer, "override", provider)
         monkeypatch.setattr(tracer, "is_overridden", lambda: False)
 
-    def watch(self, each: bool = False, after: float | None = None, heartbeat: float | None = None) -> StartedMarkers:
-        """What the process's settings are in this test."""
-        made = StartedMarkers(each, after, heartbeat)
-        self._patch.setattr(flow_and_task, "markers", made)
-        return made
+    def watch(
+        self, mark_all: bool = False, after: float | None = None, heartbeat: float | None = None
+    ) -> StartedMarkers:
+        """Use these settings in this test."""
+        watched = StartedMarkers(mark_all, after, heartbeat)
+        self._patch.setattr(flow_and_task, "markers", watched)
+        return watched
 
     def named(self, name: str) -> list[ReadableSpan]:
         return [span for span in self._memory.get_finished_spans() if span.name == name]
 
     def wait_for(self, name: str, number: int = 1) -> list[ReadableSpan]:
-        """The spans of that name, as soon as there are so many."""
-        return until(lambda: found if len(found := self.named(name)) >= number else None, name)
+        """Wait until there are ``number`` spans of that name, and return them."""
+        return until(lambda: spans if len(spans := self.named(name)) >= number else None, name)
 
 
 @pytest.fixture
@@ -63,17 +65,18 @@ def step() -> None:
     pass
 
 
-def test_at_once_where_it_is_asked_for(sent: Sent) -> None:
-    """With OTELFLOW_STARTED_MARKER a flow is shown as it begins: of no length, below its span, under its own id."""
-    sent.watch(each=True)
-    seen = []
+def test_a_flow_is_marked_at_its_start_if_configured(sent: Sent) -> None:
+    """With OTELFLOW_STARTED_MARKER a flow has a marker at its start: of zero length, below its span, with an id of its
+    own."""
+    sent.watch(mark_all=True)
+    markers_during_run = []
 
     @flow(attributes={"customer": "A-7"})
     def nightly() -> None:
-        seen.extend(sent.named("nightly (started)"))
+        markers_during_run.extend(sent.named("nightly (started)"))
 
     nightly().execute()
-    (root,), (marker,) = sent.named("nightly"), seen
+    (root,), (marker,) = sent.named("nightly"), markers_during_run
     assert marker.parent is not None
     assert marker.context is not None
     assert root.context is not None
@@ -89,49 +92,50 @@ def test_at_once_where_it_is_asked_for(sent: Sent) -> None:
     assert not sent.named("nightly (running)")
 
 
-def test_only_the_outermost(sent: Sent) -> None:
-    """A nested flow has no marker, unless it says so itself; one with a trace of its own has."""
-    sent.watch(each=True)
+def test_only_outermost_flows_are_marked(sent: Sent) -> None:
+    """A nested flow has no marker, unless it is configured; a flow with a trace of its own has one."""
+    sent.watch(mark_all=True)
 
     @flow
     def nested() -> None:
         pass
 
     @flow(flow_config=FlowRunConfig(started_marker=True))
-    def asked() -> None:
+    def configured() -> None:
         pass
 
     @flow(new_trace=True)
-    def apart() -> None:
+    def with_new_trace() -> None:
         pass
 
     @flow
     def outer() -> None:
-        for part in (nested, asked, apart):
+        for part in (nested, configured, with_new_trace):
             part().execute()
 
     outer().execute()
-    assert [len(sent.named(f"{name} (started)")) for name in ("outer", "nested", "asked", "apart")] == [1, 0, 1, 1]
+    names = ("outer", "nested", "configured", "with_new_trace")
+    assert [len(sent.named(f"{name} (started)")) for name in names] == [1, 0, 1, 1]
 
 
-def test_one_flow_says_for_itself(sent: Sent) -> None:
-    """FlowRunConfig goes before the environment, both ways."""
-    sent.watch(each=False, after=None)
+def test_the_configuration_of_a_flow_overrides_the_environment(sent: Sent) -> None:
+    """FlowRunConfig(started_marker=...) wins, both True and False."""
+    sent.watch(mark_all=False, after=None)
     Flow(step).execute()
     assert not sent.named("step (started)")
     shown = Flow(step)
     shown.flow_config = FlowRunConfig(started_marker=True)
     shown.execute()
     assert len(sent.named("step (started)")) == 1
-    sent.watch(each=True, after=0.01, heartbeat=0.01)
+    sent.watch(mark_all=True, after=0.01, heartbeat=0.01)
     hidden = Flow(step)
     hidden.flow_config = FlowRunConfig(started_marker=False)
     hidden.execute()
     assert len(sent.named("step (started)")) == 1
 
 
-def test_when_it_has_run_for_a_while(sent: Sent) -> None:
-    """A flow older than the limit is shown, once, while it runs; one that ended before is not looked at."""
+def test_a_flow_is_marked_when_it_has_run_for_a_while(sent: Sent) -> None:
+    """A flow older than the limit is marked once, while it runs; one that ended before is not watched."""
     watched = sent.watch(after=0.2)
     go_on = threading.Event()
 
@@ -150,14 +154,14 @@ def test_when_it_has_run_for_a_while(sent: Sent) -> None:
     running.start()
     (marker,) = sent.wait_for("long (started)")
     assert not sent.named("long")
-    until(lambda: not watched.open, "end of watching what needs nothing more")
+    until(lambda: not watched.open, "end of watching a flow that needs no more markers")
     go_on.set()
     running.join()
     (root,) = sent.named("long")
     assert marker.start_time == root.start_time
 
 
-def test_the_thread_goes_when_nothing_runs(sent: Sent) -> None:
+def test_the_thread_ends_when_no_flow_runs(sent: Sent) -> None:
     """It starts with the first flow, ends when there is none, and starts again with the next."""
     watched = sent.watch(after=0.05)
 
@@ -171,10 +175,10 @@ def test_the_thread_goes_when_nothing_runs(sent: Sent) -> None:
     assert not watched.open
 
 
-def test_no_thread_where_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is sampled out has no marker and starts no thread; nor does a flow where all is switched off."""
-    sampled_out = Sent(monkeypatch, sampler=ALWAYS_OFF)
-    watched = sampled_out.watch(each=True, after=0.01, heartbeat=0.01)
+def test_no_thread_starts_if_no_marker_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flow that is not sampled has no marker and starts no thread; nor does a flow if all markers are off."""
+    not_sampled = Sent(monkeypatch, sampler=ALWAYS_OFF)
+    watched = not_sampled.watch(mark_all=True, after=0.01, heartbeat=0.01)
     Flow(step).execute()
     assert (watched._thread, watched.open) == (None, {})
     off = Sent(monkeypatch).watch()
@@ -182,8 +186,8 @@ def test_no_thread_where_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> Non
     assert (off._thread, off.open) == (None, {})
 
 
-def test_a_capture_has_none(captured: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a test captures does not change with the settings of the process."""
+def test_a_capture_has_no_markers(captured: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The settings of the process do not change what a test captures."""
     watched = StartedMarkers(True, 0.01, 0.01)
     monkeypatch.setattr(flow_and_task, "markers", watched)
     Flow(step).execute()
@@ -192,8 +196,8 @@ def test_a_capture_has_none(captured: Capture, monkeypatch: pytest.MonkeyPatch) 
     assert watched._thread is None
 
 
-def test_a_heartbeat_says_what_it_does(sent: Sent) -> None:
-    """How long it runs, how far it is, what it said last, which tasks it is in: before all else."""
+def test_a_heartbeat_shows_what_the_flow_does(sent: Sent) -> None:
+    """Its first attributes are: time, progress, last message and running tasks."""
     sent.watch(heartbeat=0.1)
 
     @task
@@ -219,9 +223,9 @@ def test_a_heartbeat_says_what_it_does(sent: Sent) -> None:
     assert (attributes["otelflow.kind"], attributes["otelflow.flow.name"]) == ("running", "nightly")
 
 
-def test_heartbeats_come_again(sent: Sent) -> None:
-    """Each at its own time, while the flow runs; none is made up for time that was slept through."""
-    watched = sent.watch(each=True, heartbeat=0.1)
+def test_heartbeats_are_repeated(sent: Sent) -> None:
+    """Each has its own time, while the flow runs; missed ones are not sent later."""
+    watched = sent.watch(mark_all=True, heartbeat=0.1)
 
     @flow
     async def nightly() -> None:
@@ -238,8 +242,8 @@ def test_heartbeats_come_again(sent: Sent) -> None:
     assert not watched.open
 
 
-def test_it_holds_no_flow(sent: Sent) -> None:
-    """A flow that is dropped before its end is not kept alive by being watched."""
+def test_watching_does_not_keep_a_flow_alive(sent: Sent) -> None:
+    """A flow that is freed before its end is not watched any more."""
     watched = sent.watch(after=0.05)
 
     @flow
@@ -255,9 +259,9 @@ def test_it_holds_no_flow(sent: Sent) -> None:
 
 
 def test_a_sampler_that_raises(monkeypatch: pytest.MonkeyPatch, sent: Sent) -> None:
-    """What cannot be marked runs as it is."""
-    sent.watch(each=True)
-    monkeypatch.setattr(markers, "_in_words", None)
+    """A flow that cannot be marked runs normally."""
+    sent.watch(mark_all=True)
+    monkeypatch.setattr(markers, "_duration_text", None)
 
     @flow
     def work() -> str:
@@ -272,8 +276,10 @@ def test_a_sampler_that_raises(monkeypatch: pytest.MonkeyPatch, sent: Sent) -> N
     ("text", "seconds"),
     [("", 60.0), ("0", None), ("never", None), ("NEVER ", None), ("2.5", 2.5), ("soon", 60.0), ("inf", 60.0)],
 )
-def test_the_limit_is_set(monkeypatch: pytest.MonkeyPatch, text: str, seconds: float | None) -> None:
-    """Seconds; 0 and never switch it off; what is neither is logged, and the default holds."""
+def test_the_limit_is_read_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch, text: str, seconds: float | None
+) -> None:
+    """It is in seconds; 0 and never switch it off; another value is logged, and the default is used."""
     monkeypatch.setenv(OTELFLOW_STARTED_MARKER_AFTER, text)
     assert seconds_from_environment(OTELFLOW_STARTED_MARKER_AFTER, 60.0) == seconds
     monkeypatch.delenv(OTELFLOW_HEARTBEAT, raising=False)
@@ -284,9 +290,9 @@ def test_the_limit_is_set(monkeypatch: pytest.MonkeyPatch, text: str, seconds: f
     ("seconds", "words"),
     [(0, "0 s"), (59.4, "59 s"), (60, "1 min"), (7500, "2 h 05 min"), (3 * 86400 + 4 * 3600, "3 d 04 h")],
 )
-def test_words_for_a_person(seconds: float, words: str) -> None:
-    """What one reads at three in the morning."""
-    assert _in_words(seconds) == words
+def test_durations_are_formatted_for_people(seconds: float, words: str) -> None:
+    """The text has at most two units."""
+    assert _duration_text(seconds) == words
 
 
 NIGHTLY = """
@@ -304,8 +310,8 @@ nightly().execute()
 # --- in programs ------------------------------------------------------------------------------------------------------
 
 
-def test_sent_at_once(sink: Sink) -> None:
-    """A marker does not wait for the batch, and takes along the tasks that have ended."""
+def test_a_marker_is_sent_at_once(sink: Sink) -> None:
+    """A marker does not wait for the batch; the spans of ended tasks are sent with it."""
     done = run(
         """
         @flow
@@ -328,8 +334,8 @@ def test_sent_at_once(sink: Sink) -> None:
     assert {attributes_of(span)["otelflow.flow.name"] for span, _, _ in sink.spans} == {"nightly"}
 
 
-def test_a_forked_child_marks_its_own(sink: Sink) -> None:
-    """The parent's flow is marked by the parent, once; a flow of the child's by the child."""
+def test_a_forked_child_marks_its_own_flows(sink: Sink) -> None:
+    """The parent marks its flow once; the child marks its own flow."""
     done = run(
         """
         import os, warnings
@@ -366,9 +372,9 @@ def backends() -> Iterator[Backends]:
 
 
 @pytest.mark.skipif(missing_backend("jaeger") is not None, reason=str(missing_backend("jaeger")))
-def test_jaeger_shows_it_before_the_end(backends: Backends) -> None:
-    """Before the end one trace has the marker and the tasks that ended, below a span that is not there yet; after it
-    a whole tree, in which the flow stands once and the marker is one row."""
+def test_jaeger_shows_a_flow_before_its_end(backends: Backends) -> None:
+    """Before the end, the trace has the marker and the ended tasks, below a span that is missing. After the end it is a
+    complete tree: the flow is one row, and the marker is one row."""
     program = subprocess.Popen(
         [sys.executable, "-c", HEAD + NIGHTLY],
         env=clean_environment(

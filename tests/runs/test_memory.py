@@ -1,4 +1,4 @@
-"""What stays in memory: little for a finished task, nothing for a finished flow."""
+"""Test what stays in memory: little of a finished task, nothing of a finished flow."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ from otelflow._spans.tracer import use_provider
 
 @pytest.fixture
 def captured() -> None:
-    """Nothing is captured here: a capture keeps what it saw."""
+    """Replace the fixture: these tests must not capture, because a capture keeps runs in memory."""
 
 
 @task
 def step(x: int) -> int:
-    """The smallest task."""
+    """Return the argument: the smallest task."""
     return x
 
 
 @flow(flow_config=FlowRunConfig(max_tasks=100_000))
 def keeping(number: int) -> None:
-    """Keeps its tasks."""
+    """Run tasks, and keep them."""
     for x in range(number):
         step(x)
 
 
 @flow(flow_config=FlowRunConfig(add_task_to_self=False))
 def not_keeping(number: int) -> None:
-    """Does not."""
+    """Run tasks, and do not keep them."""
     for x in range(number):
         step(x)
 
 
-def kept_by(make: Any) -> int:
-    """Bytes that are in use after ``make`` and were not before, its result still held."""
-    make()  # fills caches and the history
+def growth_by(call: Any) -> int:
+    """Return the growth of the memory in use by ``call``, in bytes, while its result is still referenced."""
+    call()  # fills caches and the history
     gc.collect()
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
-        result = make()
-        flow_events.clear_history()  # a ring of bounded size: what is in it is no growth
+        result = call()
+        flow_events.clear_history()  # its size is bounded: it does not count as growth
         gc.collect()
         after = tracemalloc.get_traced_memory()[0]
         del result
@@ -58,32 +58,32 @@ def kept_by(make: Any) -> int:
 
 def test_a_finished_task_keeps_less_than_1_kb() -> None:
     """Measured on 5,000 tasks of one flow, without an SDK."""
-    assert kept_by(lambda: keeping(5000).execute()) / 5000 < 1000
+    assert growth_by(lambda: keeping(5000).execute()) / 5000 < 1000
 
 
 def test_a_finished_task_keeps_less_than_1_kb_with_spans() -> None:
-    """The same with recorded spans, after their exporter let them go."""
+    """The same with recorded spans, when their exporter has released them."""
     with use_provider(TracerProvider(shutdown_on_exit=False)):
-        assert kept_by(lambda: keeping(5000).execute()) / 5000 < 1000
+        assert growth_by(lambda: keeping(5000).execute()) / 5000 < 1000
 
 
 def test_a_task_that_is_not_kept_leaves_nothing() -> None:
-    """add_task_to_self=False: the number of tasks does not show in memory. A flow itself is a few kB, however long."""
-    assert kept_by(lambda: not_keeping(20_000).execute()) < 20_000
+    """add_task_to_self=False: memory does not grow with the number of tasks. A flow itself has a few kB."""
+    assert growth_by(lambda: not_keeping(20_000).execute()) < 20_000
 
 
 def test_many_finished_flows_leave_nothing_behind() -> None:
-    """3,000 flows, each with a task: less than a byte a flow is in use afterwards, beyond noise."""
+    """3,000 flows with one task each leave less than one byte a flow in use, apart from noise."""
 
-    def make() -> None:
+    def run_flows() -> None:
         for _ in range(3000):
             keeping(1).execute()
 
-    assert kept_by(make) < 3000
+    assert growth_by(run_flows) < 3000
 
 
-def test_contexts_do_not_pile_up() -> None:
-    """After any number of runs the context is the one before them, and no token refers to a run."""
+def test_contexts_do_not_accumulate() -> None:
+    """After the runs, the current context is the same as before, and no token refers to a run."""
     from otelflow.context import get_current
 
     before = get_current()

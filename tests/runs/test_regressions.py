@@ -1,4 +1,4 @@
-"""What a hostile reading found once, so that it stays mended."""
+"""Test defects that an adversarial review once found, so that they do not come back."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ from otelflow.errors import OtelflowError
 from otelflow.testing import Capture
 
 
-class Asks(Protocol):
-    """A protocol that isinstance refuses."""
+class Askable(Protocol):
+    """A protocol: isinstance raises TypeError for it."""
 
     def ask(self) -> None: ...
 
 
-class Shape(TypedDict):
-    """A typed dict, which isinstance refuses as well."""
+class Point(TypedDict):
+    """A typed dict: isinstance raises TypeError for it, too."""
 
     x: int
 
 
 class Unbound:
-    """A proxy that is bound to nothing: every look at it raises."""
+    """A proxy without an object: reading it raises."""
 
     @property
     def __class__(self) -> Any:  # type: ignore[override]
         raise RuntimeError("unbound")
 
 
-def test_annotations_and_dependencies_that_refuse_to_be_asked() -> None:
-    """Injection by type leaves them alone; the default stays."""
+def test_annotations_and_dependencies_for_which_isinstance_raises() -> None:
+    """Injection by type skips them; the default stays."""
 
     @task
-    def asks(one: Asks | None = None, two: Shape | None = None, three: Capture | None = None) -> Any:
-        return one, two, three
+    def asks(protocol: Askable | None = None, point: Point | None = None, capture: Capture | None = None) -> Any:
+        return protocol, point, capture
 
     @flow(dependencies={"proxy": Unbound()})
     def depends() -> Any:
@@ -53,8 +53,8 @@ def test_annotations_and_dependencies_that_refuse_to_be_asked() -> None:
     assert depends().execute().return_value == (None, None, None)
 
 
-def test_a_full_stack_while_a_run_begins() -> None:
-    """Whatever the depth at which the stack is full, standard output and context are put back."""
+def test_a_full_stack_while_a_run_starts() -> None:
+    """At any depth of the stack, standard output and context are restored."""
 
     @flow
     def deeper(number: int) -> Any:
@@ -64,7 +64,7 @@ def test_a_full_stack_while_a_run_begins() -> None:
         return from_depth(depth - 1) if depth else deeper(0).execute()
 
     before = sys.stdout
-    # a provider of its own: where an event of a span has stack enough, a listener may not, and the kit compares both
+    # a provider of its own: a span event may fit on the stack and its listener not, and the test kit compares both
     with use_provider(TracerProvider(shutdown_on_exit=False)):
         for depth in range(12):
             with pytest.raises(RecursionError):
@@ -73,8 +73,8 @@ def test_a_full_stack_while_a_run_begins() -> None:
     assert stdout_capture._captures == 0
 
 
-def test_a_flow_that_could_not_begin_can_be_executed_again() -> None:
-    """What is wrong with its data is said, and nothing of the attempt stays."""
+def test_a_flow_that_could_not_start_can_be_executed_again() -> None:
+    """Wrong data raises an error, and the attempt leaves no state behind."""
     run = flow(lambda: 1)()
     run.data = None  # type: ignore[assignment]
     with pytest.raises(TypeError):
@@ -84,27 +84,27 @@ def test_a_flow_that_could_not_begin_can_be_executed_again() -> None:
 
 
 def test_compat_blocks_can_be_nested_and_executed_in() -> None:
-    """``with Flow() as f`` twice, and around an execution: everything is put back."""
+    """``with Flow() as f`` twice, and around an execution: standard output is restored."""
     before = sys.stdout
     for _ in range(3):
-        with compat.Flow() as made, made:
-            made.setup(lambda: 1).execute()
+        with compat.Flow() as run, run:
+            run.setup(lambda: 1).execute()
     assert sys.stdout is before
     assert stdout_capture._captures == 0
 
 
-def test_a_partials_own_keywords_win() -> None:
-    """They are what the caller passes."""
+def test_keywords_of_a_partial_win() -> None:
+    """They count as arguments of the caller."""
 
-    def asked(a: int, this_flow: Any = None, db: Any = None) -> Any:
+    def function(a: int, this_flow: Any = None, db: Any = None) -> Any:
         return a, this_flow, db
 
-    given = functools.partial(asked, this_flow="mine", db="mydb")
-    assert flow(dependencies={"db": "injected"})(given)(1).execute().return_value == (1, "mine", "mydb")
+    partial = functools.partial(function, this_flow="mine", db="mydb")
+    assert flow(dependencies={"db": "injected"})(partial)(1).execute().return_value == (1, "mine", "mydb")
 
 
-def test_data_of_a_subclasss_init_stays() -> None:
-    """Under @flow(cls=...) as when it is made directly."""
+def test_data_that_a_subclass_sets_in_init_stays() -> None:
+    """With @flow(cls=...), as with a Flow that is created directly."""
 
     class Prepared(Flow[Any]):
         def __init__(self, target: Any = None, *args: Any, **kwargs: Any) -> None:
@@ -118,8 +118,8 @@ def test_data_of_a_subclasss_init_stays() -> None:
     assert uses().execute().return_value is True
 
 
-def test_values_that_refuse_every_look(captured: Capture) -> None:
-    """As attributes, artifacts, messages and return values."""
+def test_values_that_cannot_be_read(captured: Capture) -> None:
+    """They may be attributes, artifacts, messages and return values."""
 
     @flow
     def says(this_flow: Any = None) -> Any:
@@ -137,8 +137,8 @@ def test_values_that_refuse_every_look(captured: Capture) -> None:
     assert attributes["number"] == "<int of 16610 bits>"
 
 
-def test_an_exception_whose_text_stops_the_program(captured: Capture) -> None:
-    """A BaseException of its __str__ replaces neither the exception nor STOP."""
+def test_an_exception_whose_str_raises_system_exit(captured: Capture) -> None:
+    """The task's exception reaches the caller, and STOP is sent."""
 
     class Odd(Exception):
         def __str__(self) -> str:
@@ -154,7 +154,7 @@ def test_an_exception_whose_text_stops_the_program(captured: Capture) -> None:
 
 
 def test_one_flow_object_is_one_run_at_a_time(captured: Capture) -> None:
-    """Two iterators of one Flow: the second cannot begin while the first runs, and begins clean after it."""
+    """A second iterator of one Flow cannot start while the first runs. Later it starts with cleared state."""
 
     @flow
     def steps() -> Any:
@@ -173,8 +173,8 @@ def test_one_flow_object_is_one_run_at_a_time(captured: Capture) -> None:
     captured.assert_tree("steps  x2")
 
 
-def test_compat_setup_keeps_what_was_there() -> None:
-    """The id, the name, messages, and what a subclass sets on its class or declares."""
+def test_compat_setup_keeps_the_state_of_the_flow() -> None:
+    """Its id, its name, its messages, and attributes that a subclass sets on its class or declares."""
 
     class Mine(compat.Flow):
         flow_config = compat.Flow_Run__Config(raise_flow_error=False)  # type: ignore[assignment]
@@ -183,18 +183,18 @@ def test_compat_setup_keeps_what_was_there() -> None:
         def main(self) -> None:
             raise ValueError(self.extra)
 
-    made = compat.Flow()
-    given = made.flow_id
-    made.log_info("before")
-    made.set_flow_name("mine")
-    made.setup(len, "a").set_flow_target(max, [1, 2]).execute()
-    assert (made.flow_id, made.flow_name, made.flow_return_value) == (given, "mine", 2)
-    assert "before" in made.log_messages()
-    assert str(Mine(extra="given").setup().execute().flow_error) == "given"
+    run = compat.Flow()
+    flow_id = run.flow_id
+    run.log_info("before")
+    run.set_flow_name("mine")
+    run.setup(len, "a").set_flow_target(max, [1, 2]).execute()
+    assert (run.flow_id, run.flow_name, run.flow_return_value) == (flow_id, "mine", 2)
+    assert "before" in run.log_messages()
+    assert str(Mine(extra="declared").setup().execute().flow_error) == "declared"
 
 
-def test_close_returns_what_the_generator_returns() -> None:
-    """As of a bare generator of this Python version."""
+def test_close_returns_the_return_value_of_the_generator() -> None:
+    """If it does so for a plain generator in this Python version."""
 
     def returns() -> Any:
         try:
@@ -202,16 +202,16 @@ def test_close_returns_what_the_generator_returns() -> None:
         except GeneratorExit:
             return 5
 
-    closed = []
+    values = []
     for function in (returns, task(returns)):
         steps: Any = function()
         next(steps)
-        closed.append(steps.close())
-    assert closed[0] == closed[1]
+        values.append(steps.close())
+    assert values[0] == values[1]
 
 
-def test_coroutines_and_generators_have_their_functions_name() -> None:
-    """In the warning about one that was never awaited, and in what asyncio says."""
+def test_coroutines_and_generators_have_the_name_of_their_function() -> None:
+    """Warnings about coroutines that were never awaited show it, and so does asyncio."""
 
     @task
     async def fetch() -> None: ...
@@ -228,8 +228,8 @@ def test_coroutines_and_generators_have_their_functions_name() -> None:
     assert rows().__qualname__ == rows.__qualname__
 
 
-def test_an_event_of_an_artifact_that_cannot_be_shown(captured: Capture) -> None:
-    """repr() of the event does not ask the artifact."""
+def test_an_event_of_an_artifact_whose_repr_raises(captured: Capture) -> None:
+    """repr() of the event does not call repr() of the artifact."""
 
     class Broken:
         def __repr__(self) -> str:
@@ -244,9 +244,9 @@ def test_an_event_of_an_artifact_that_cannot_be_shown(captured: Capture) -> None
     assert flow_events.history()
 
 
-def test_an_exporter_that_takes_its_time_or_exits() -> None:
-    """shutdown returns in its time, and an exporter's SystemExit ends neither the thread nor the account."""
-    done = programs.run(
+def test_an_exporter_that_is_slow_or_exits() -> None:
+    """shutdown returns within its timeout. SystemExit of an exporter does not end the thread, and is counted."""
+    program = programs.run(
         """
         from opentelemetry.sdk.trace.export import SpanExportResult
         class Odd:
@@ -264,16 +264,17 @@ def test_an_exporter_that_takes_its_time_or_exits() -> None:
         """,
         timeout=25,
     )
-    assert done.said == {"first": {"export_failed": 1}, "second": 1, "pending": 0, "in_time": True}, done.stderr
+    expected = {"first": {"export_failed": 1}, "second": 1, "pending": 0, "in_time": True}
+    assert program.said == expected, program.stderr
 
 
-def test_an_async_flow_main_in_a_transparent_flow() -> None:
-    """The shape that counts is that of main, where a subclass has its own."""
+def test_an_async_main_in_a_transparent_flow() -> None:
+    """If a subclass overrides main, the kind of main decides how the flow runs."""
 
     class Later(Flow[Any]):
         async def main(self, *args: Any, **kwargs: Any) -> Any:
             await asyncio.sleep(0)
             return super().main(*args, **kwargs)
 
-    made: Any = flow(cls=Later, transparent=True)(lambda: 3)
-    assert asyncio.run(made()) == 3
+    transparent: Any = flow(cls=Later, transparent=True)(lambda: 3)
+    assert asyncio.run(transparent()) == 3

@@ -1,4 +1,4 @@
-"""Everything that the seed document shows, in both spellings."""
+"""Test all that the OSBot-Utils document shows, with otelflow's own names and with the OSBot-Utils names."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from otelflow.testing import Capture
 
 @pytest.fixture(params=[OWN, SEED], ids=lambda spelling: spelling.name)
 def api(request: pytest.FixtureRequest) -> Any:
-    """The names to use."""
+    """Return the names to use: otelflow's own, or those of OSBot-Utils."""
     return request.param
 
 
 @pytest.fixture
 def listened(api: Any) -> Any:
-    """Events as this spelling's listeners hear them."""
+    """Collect the events that listeners of this API receive."""
     events: list[Any] = []
     api.flow_events.event_listeners.append(events.append)
     yield events
@@ -27,7 +27,7 @@ def listened(api: Any) -> Any:
 
 
 def test_a_flow_processes_input_through_a_task(api: Any, captured: Capture) -> None:
-    """Basic usage: a flow calls a task; execute() returns the flow with its value."""
+    """Basic usage: a flow calls a task; execute() returns the flow with its return value."""
 
     @api.task()
     def process_data(data: list[int]) -> list[int]:
@@ -45,14 +45,14 @@ def test_a_flow_processes_input_through_a_task(api: Any, captured: Capture) -> N
 
 
 def test_dependencies_are_injected_and_data_is_shared(api: Any) -> None:
-    """Task dependencies: by name, with one scope a task and one a flow."""
-    seen: dict[str, Any] = {}
+    """Task dependencies: injection by name, with data of one task and data of the flow."""
+    injected: dict[str, Any] = {}
 
     @api.task()
     def task_with_deps(
         this_task: Any = None, this_flow: Any = None, task_data: Any = None, flow_data: Any = None
     ) -> None:
-        seen.update(task=this_task, flow=this_flow)
+        injected.update(task=this_task, flow=this_flow)
         task_data["local"] = "only visible to this task"
         flow_data["shared"] = "visible to all tasks"
 
@@ -66,11 +66,11 @@ def test_dependencies_are_injected_and_data_is_shared(api: Any) -> None:
         return the_next()
 
     run = sharing().execute()
-    assert isinstance(seen["task"], api.Task)
-    assert seen["flow"] is run
+    assert isinstance(injected["task"], api.Task)
+    assert injected["flow"] is run
     assert run.return_value == ({}, {"shared": "visible to all tasks"})
     assert run.data == {"shared": "visible to all tasks"}
-    assert seen["task"].data == {"local": "only visible to this task"}
+    assert injected["task"].data == {"local": "only visible to this task"}
 
 
 def test_async_flows_and_tasks(api: Any, captured: Capture) -> None:
@@ -145,8 +145,8 @@ def test_a_flow_may_fail_without_its_caller(api: Any) -> None:
     assert run.error is error
 
 
-def test_listeners_hear_events(api: Any, listened: list[Any], capsys: Any) -> None:
-    """Event listening: types and payloads as the document shows them."""
+def test_listeners_receive_events(api: Any, listened: list[Any], capsys: Any) -> None:
+    """Event listening: types and payloads are as the document shows them."""
 
     def event_listener(event: Any) -> None:
         if event.event_type == api.EventType.TASK_START:
@@ -175,7 +175,7 @@ def test_listeners_hear_events(api: Any, listened: list[Any], capsys: Any) -> No
 
 
 def test_artifacts_and_results(api: Any, listened: list[Any]) -> None:
-    """Artifacts and results: kept on the flow, and told to listeners."""
+    """Artifacts and results: the flow keeps them, and listeners receive them."""
 
     @api.flow()
     def flow_with_artifacts(this_flow: Any = None) -> None:
@@ -196,7 +196,7 @@ def test_artifacts_and_results(api: Any, listened: list[Any]) -> None:
 
 
 def test_the_event_types_and_fields(api: Any, listened: list[Any]) -> None:
-    """Event data structure: seven types, and the fields of an event."""
+    """Event data structure: there are seven types, and events have these fields."""
     assert {kind.name: kind.value for kind in api.EventType} == {
         name: name.lower()
         for name in (
@@ -230,7 +230,7 @@ def test_the_event_types_and_fields(api: Any, listened: list[Any]) -> None:
 
 
 def test_the_eight_settings_and_their_defaults(api: Any) -> None:
-    """Configuration: the eight fields, with the document's defaults."""
+    """Configuration: the eight fields have the document's defaults."""
     config = api.Config()
     defaults = {
         "add_task_to_self": True,
@@ -246,7 +246,7 @@ def test_the_eight_settings_and_their_defaults(api: Any) -> None:
 
 
 def test_printed_lines_become_messages(api: Any, capsys: Any) -> None:
-    """Output capture: of tasks and of the flow, and still on the terminal."""
+    """Output capture: lines of tasks and of the flow become messages, and still go to the terminal."""
 
     @api.task()
     def chatty() -> None:
@@ -264,7 +264,7 @@ def test_printed_lines_become_messages(api: Any, capsys: Any) -> None:
 
 
 def test_a_flow_can_be_extended(api: Any) -> None:
-    """Flow extensions: subclasses add features, and main() can be what runs."""
+    """Flow extensions: subclasses add features, and main() can replace the function."""
 
     class Timed(api.Flow):
         def main(self) -> str:
@@ -273,13 +273,13 @@ def test_a_flow_can_be_extended(api: Any) -> None:
         def summary(self) -> str:
             return f"{self.name}: {self.return_value}"
 
-    made = Timed().setup() if api.name == "compat" else Timed()
-    assert made.execute().return_value == "from main"
-    assert made.summary().endswith("from main")
+    run = Timed().setup() if api.name == "compat" else Timed()
+    assert run.execute().return_value == "from main"
+    assert run.summary().endswith("from main")
 
 
 def test_a_pipeline_of_tasks(api: Any, captured: Capture) -> None:
-    """Data processing pipeline: sequence, validation, errors, shared data, all in one trace."""
+    """Data processing pipeline: sequence, validation, errors and shared data are in one trace."""
 
     @api.task()
     def load(flow_data: Any = None) -> list[str]:
@@ -309,4 +309,4 @@ def test_a_pipeline_of_tasks(api: Any, captured: Capture) -> None:
           convert  !ValueError
           store
     """)
-    assert [(task.name, task.status) for task in run.tasks] == [(made.name, made.status) for made in captured.tasks]
+    assert [(task.name, task.status) for task in run.tasks] == [(span.name, span.status) for span in captured.tasks]
