@@ -132,7 +132,7 @@ def flow(
 
 def _deferred_flow(spec: Definition, cls: type[Flow[Any]]) -> Callable[..., Any]:
     def prepare(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Flow[Any]:
-        run = cls._made(wrapped, args, kwargs)
+        run = cls._create(wrapped, args, kwargs)
         run._prepare(spec, wrapped, args, kwargs, instance is not None)
         return run
 
@@ -141,7 +141,7 @@ def _deferred_flow(spec: Definition, cls: type[Flow[Any]]) -> Callable[..., Any]
 
 def _transparent_flow(spec: Definition, cls: type[Flow[Any]]) -> Callable[..., Any]:
     def call(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        run = cls._made(wrapped, (), {})
+        run = cls._create(wrapped, (), {})
         run._prepare(spec, wrapped, (), {}, False)
         run._transparent = True
         shape = run._callable_kind()
@@ -214,7 +214,7 @@ def task(
 
 def _custom_task(spec: Definition, cls: type[Task]) -> Callable[..., Any]:
     def call(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        run = cls._made(wrapped, (), {})
+        run = cls._create(wrapped, (), {})
         run._prepare(spec, wrapped, (), {}, False)
         shape = run._callable_kind()
         return DRIVER_FOR[shape](run, body_with_hooks(run, wrapped, shape), args, kwargs, instance is not None)

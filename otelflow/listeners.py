@@ -11,7 +11,7 @@ from typing import Any
 
 from otelflow._runtime.drop_counts import LISTENER_ERRORS, counts
 from otelflow._runtime.log_once import log_once
-from otelflow._runtime.stdout_capture import quiet
+from otelflow._runtime.stdout_capture import muted_threads
 from otelflow.config import OTELFLOW_HISTORY_SIZE, number_from_environment
 from otelflow.errors import ArgumentError
 from otelflow.events import FlowRunEvent, event_of, record_of
@@ -102,9 +102,9 @@ class FlowEvents:
             KeyboardInterrupt: a listener raised it. Other exceptions are logged and counted.
         """
         thread = get_ident()
-        is_outermost = thread not in quiet  # the code of mute() and unmute(), inlined
+        is_outermost = thread not in muted_threads  # the code of mute() and unmute(), inlined
         if is_outermost:
-            quiet[thread] = True
+            muted_threads[thread] = True
         try:
             for listener in tuple(self.event_listeners):
                 try:
@@ -114,8 +114,8 @@ class FlowEvents:
                 except BaseException as error:
                     _log_listener_error(listener, error)
         finally:
-            if is_outermost and thread in quiet:  # it is missing in a child that the listener forked
-                del quiet[thread]
+            if is_outermost and thread in muted_threads:  # it is missing in a child that the listener forked
+                del muted_threads[thread]
 
 
 def _log_listener_error(listener: Listener, error: BaseException) -> None:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from otelflow._propagation.carrier import attached, inject
 from otelflow._propagation.job import BoundFunction, Job, bind
 from otelflow._propagation.worker import JobFailed, JobResult
-from otelflow._runs.wrapper import teach_cloudpickle
+from otelflow._runs.wrapper import extend_cloudpickle
 from otelflow._runtime.drop_counts import WORKER_LOST, counts
 from otelflow._runtime.log_once import log_once
 from otelflow.errors import ArgumentError
@@ -61,7 +61,7 @@ def propagating(executor: Executor) -> Executor:
         raise ArgumentError(
             f"propagating({executor!r}): this has no submit() method. Use an executor, such as ThreadPoolExecutor."
         )
-    teach_cloudpickle()
+    extend_cloudpickle()
     return _Propagating(executor)
 
 

@@ -211,7 +211,7 @@ def _start_all() -> list[BatchProcessor]:
     """Start sending in all pipelines at once, and return them: one that hangs takes no time from the others."""
     pipelines = [*span_processors, *log_processors]
     for pipeline in pipelines:
-        pipeline.hurry()
+        pipeline.start_flush()
     return pipelines
 
 

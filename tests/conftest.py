@@ -42,7 +42,7 @@ def sink() -> Iterator[Sink]:
 @pytest.fixture(scope="module", params=["collector", "rotel"])
 def receiver(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A real receiver, running."""
-    reason = receivers.missing(request.param)
+    reason = receivers.missing_reason(request.param)
     if reason:
         pytest.skip(reason)
     with receivers.running(request.param, tmp_path_factory.mktemp("receiver")) as running:
@@ -56,8 +56,8 @@ def nothing_left_behind() -> Iterator[None]:
 
     listeners, context, stdout = list(flow_events.event_listeners), get_current(), sys.stdout
     flow_events.clear_history()
-    log_once._said.clear()  # what is logged once is logged once a test
-    loss_log.begin()
+    log_once._logged_keys.clear()  # what is logged once is logged once a test
+    loss_log.reset()
     yield
     assert flow_events.event_listeners == listeners
     assert get_current() is context

@@ -22,7 +22,7 @@ from typing import Any
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from otelflow_exporters._jsonfile.otlp_json import lines_of
+from otelflow_exporters._jsonfile.otlp_json import encode_lines
 from otelflow_exporters._trace.open_spans import OpenSpans
 from otelflow_exporters.tree import TreeSpanExporter
 
@@ -102,10 +102,10 @@ class _LiveTreeProcessor(SpanProcessor):
         self._running = OpenSpans()
 
     def on_start(self, span: Any, parent_context: Any = None) -> None:
-        self._running.started(span)
+        self._running.add(span)
 
     def on_end(self, span: ReadableSpan) -> None:
-        self._running.ended(span)
+        self._running.remove(span)
 
 
 _SHOW = """
@@ -143,7 +143,7 @@ def _run_show(*arguments: str) -> tuple[float, float]:
 
 def _write(path: Path, size: int, tasks: int) -> int:
     """Write runs as OTLP JSON, each with its own trace id; return the number of runs."""
-    line, _ = lines_of(spans(1, tasks))
+    line, _ = encode_lines(spans(1, tasks))
     trace_id = json.loads(line.splitlines()[0])["resourceSpans"][0]["scopeSpans"][0]["spans"][0]["traceId"].encode()
     number = 0
     with path.open("wb") as out:

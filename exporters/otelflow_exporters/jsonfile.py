@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from otelflow_exporters._jsonfile.otlp_json import lines_of
+from otelflow_exporters._jsonfile.otlp_json import encode_lines
 from otelflow_exporters._jsonfile.rotating_file import LineFile
 from otelflow_exporters._settings import parse_sync_policy, parse_whole_number, read_setting, suppress_instrumentation
 
@@ -104,7 +104,7 @@ class JsonFileSpanExporter(SpanExporter):
             return SpanExportResult.FAILURE
 
     def _export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        lines, failed_spans = lines_of(spans)
+        lines, failed_spans = encode_lines(spans)
         if failed_spans:
             self._count_loss(failed_spans, "encode", "cannot encode a span; it is lost")
         if lines:

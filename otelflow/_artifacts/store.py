@@ -34,7 +34,7 @@ from otelflow.config import (
 )
 from otelflow.context import SUPPRESS_KEY
 
-__all__ = ["StoredArtifact", "drain", "keep", "not_stored"]
+__all__ = ["StoredArtifact", "drain", "not_stored", "store_artifact"]
 
 _LOAD_SECONDS = 10.0
 """Seconds that the end of the process waits for a file system's library to load.
@@ -279,7 +279,7 @@ def _at_exit() -> None:
         _store.close(number_from_environment(OTELFLOW_EXIT_SECONDS, EXIT_SECONDS))
 
 
-def keep(url: str, data: object) -> StoredArtifact | None:
+def store_artifact(url: str, data: object) -> StoredArtifact | None:
     """Queue an artifact for the store at ``url``; see :meth:`Store.add`."""
     return (_store or _open(url)).add(data)
 

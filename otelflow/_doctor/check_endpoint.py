@@ -73,27 +73,27 @@ def _check_url(report: Report, target: Endpoint) -> None:
     if target.is_grpc:
         _check_grpc_url(report, target, parts.scheme, parts.path, "@" in parts.netloc)
     elif parts.path.rstrip("/").endswith(PATH * 2):
-        report.wrong(
+        report.error(
             "url",
-            f"{target.shown}: the path is doubled, because {PATH} is appended to {general}",
+            f"{target.display_url}: the path is doubled, because {PATH} is appended to {general}",
             f"Remove {PATH} from {general}, or set OTEL_EXPORTER_OTLP_TRACES_ENDPOINT instead.",
             source=target.source,
             rank=UNUSABLE,
         )
     elif target.source == "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT":
         if parts.path.rstrip("/").endswith(PATH):
-            report.ok("url", f"{target.shown} (used unchanged)", target.source)
+            report.ok("url", f"{target.display_url} (used unchanged)", target.source)
         else:
             report.warn(
                 "url",
-                f"{target.shown}: used unchanged, nothing is appended, but most receivers expect {PATH}",
+                f"{target.display_url}: used unchanged, nothing is appended, but most receivers expect {PATH}",
                 path_advice(target),
                 source=target.source,
             )
     elif target.source == OPTION:
-        report.ok("url", target.shown, target.source)
+        report.ok("url", target.display_url, target.source)
     else:
-        report.ok("url", f"{target.shown} ({PATH} is appended)", target.source)
+        report.ok("url", f"{target.display_url} ({PATH} is appended)", target.source)
     if not target.is_grpc and parts.port is None:
         report.warn("url", f"no port: {target.port} is called (OTLP over HTTP usually uses {HTTP_PORT})")
 
@@ -101,7 +101,7 @@ def _check_url(report: Report, target: Endpoint) -> None:
 def _check_grpc_url(report: Report, target: Endpoint, scheme: str, path: str, has_user: bool) -> None:
     general = "OTEL_EXPORTER_OTLP_ENDPOINT"
     if target.source == "default" and general in os.environ:
-        report.wrong(
+        report.error(
             "url",
             f"{general} is set, but empty: the gRPC exporter uses the empty text as an address",
             f"Unset {general}, or set it.",
@@ -109,15 +109,15 @@ def _check_grpc_url(report: Report, target: Endpoint, scheme: str, path: str, ha
             rank=UNUSABLE,
         )
     elif has_user:
-        report.wrong(
+        report.error(
             "url",
-            f"{target.shown}: a gRPC endpoint has no user and password, they become a part of the host",
+            f"{target.display_url}: a gRPC endpoint has no user and password, they become a part of the host",
             "Remove them from the endpoint, and set OTEL_EXPORTER_OTLP_HEADERS=authorization=Basic%20….",
             source=target.source,
             rank=UNUSABLE,
         )
     else:
-        report.ok("url", target.shown, target.source)
+        report.ok("url", target.display_url, target.source)
     if path.strip("/"):
         report.warn("url", f"gRPC has no paths: {path} is ignored")
     if not scheme:
@@ -125,7 +125,7 @@ def _check_grpc_url(report: Report, target: Endpoint, scheme: str, path: str, ha
         report.warn(
             "url",
             f"no scheme: the gRPC exporter uses {security}",
-            f"Write http://{target.place} for plain text, https://{target.place} for TLS.",
+            f"Write http://{target.host_and_port} for plain text, https://{target.host_and_port} for TLS.",
         )
     if urlsplit(target.url if scheme else f"//{target.url}").port is None:
         report.warn("url", f"no port: {target.port} is called (OTLP over gRPC usually uses {GRPC_PORT})")
@@ -159,7 +159,7 @@ def _check_tls_files(report: Report, target: Endpoint) -> None:
         if not target.tls:
             report.warn("tls", f"{variable} has no effect: TLS is not used", "Write https:// to use TLS.")
         elif reason := _file_problem(path):
-            report.wrong(
+            report.error(
                 "tls",
                 f"{content}, {path!r}, {reason}",
                 f"Set {variable} to a PEM file that this user can read.",
@@ -209,7 +209,7 @@ def _check_timeout(report: Report, target: Endpoint) -> None:
     try:
         seconds = float(text or 10)
     except ValueError:
-        report.wrong(
+        report.error(
             "timeout",
             f"{text!r} is not a number",
             f"Set {source} to a number of seconds.",
@@ -218,7 +218,7 @@ def _check_timeout(report: Report, target: Endpoint) -> None:
         )
         return
     if seconds <= 0:
-        report.wrong(
+        report.error(
             "timeout",
             f"{seconds:g} s: every request times out at once",
             f"Unset {source}.",

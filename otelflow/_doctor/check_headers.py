@@ -31,7 +31,7 @@ def check_headers(report: Report, target: Endpoint, secrets: Secrets) -> None:
         secrets.add(parsed.values())
         if not parsed:
             reason = "has no '=' between name and value" if "=" not in entry else "has characters that are not allowed"
-            report.wrong(
+            report.error(
                 "headers",
                 f"entry {number} of {variable} {reason}: it is ignored",
                 f"Write {variable} as name=value,name=value, percent-encoded (a space is %20, a quotation mark %22).",

@@ -87,7 +87,7 @@ def _resolve(report: Report, host: str, port: int, timeout: float) -> list[Any]:
         addresses = call_with_timeout(timeout, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
     except (OSError, UnicodeError) as error:  # TimeoutError is an OSError; UnicodeError: not a valid DNS name
         reason = getattr(error, "strerror", None) or str(error)
-        report.wrong(
+        report.error(
             "dns",
             f"{host} has no address: {reason}",
             f"Set the endpoint to a name that this machine can resolve (`getent hosts {host}` tries this name).",
@@ -116,7 +116,7 @@ def _connect(report: Report, addresses: list[Any], host: str, port: int, timeout
     failures = [attempt for attempt in attempts if attempt.error is not None]
     errors = "; ".join(f"{attempt.address} {_failure_text(attempt.error)}" for attempt in failures)
     if not successes:
-        report.wrong("connect", f"port {port}: {errors}", _unreachable_advice(failures, host, port, is_proxy))
+        report.error("connect", f"port {port}: {errors}", _unreachable_advice(failures, host, port, is_proxy))
         return False
     text = ", ".join(f"{attempt.address} ({attempt.seconds * 1000:.0f} ms)" for attempt in successes)
     if any(isinstance(attempt.error, TimeoutError) for attempt in failures):
@@ -208,7 +208,7 @@ def _check_tls_handshake(report: Report, target: Endpoint, timeout: float) -> No
     try:
         context = _ssl_context(target)
     except (OSError, ssl.SSLError) as error:
-        report.wrong(
+        report.error(
             "tls",
             f"the certificate files cannot be used: {error}",
             "Set OTEL_EXPORTER_OTLP_CERTIFICATE to a PEM file with the certificates to trust.",
@@ -223,7 +223,7 @@ def _check_tls_handshake(report: Report, target: Endpoint, timeout: float) -> No
             _check_tls_session(report, target, secure, start)
     except OSError as error:
         text, advice = _tls_failure(target, error)
-        report.wrong("tls", text, advice)
+        report.error("tls", text, advice)
 
 
 def _check_tls_session(report: Report, target: Endpoint, secure: ssl.SSLSocket, start: float) -> None:
@@ -233,11 +233,11 @@ def _check_tls_session(report: Report, target: Endpoint, secure: ssl.SSLSocket, 
         end = datetime.fromtimestamp(ssl.cert_time_to_seconds(not_after), timezone.utc)
         validity = f", certificate valid until {end:%Y-%m-%d}"
     if target.is_grpc and secure.selected_alpn_protocol() != "h2":
-        report.wrong(
+        report.error(
             "tls",
             f"{secure.version()}, but the server does not offer HTTP/2 (ALPN), and gRPC needs it",
             f"Call the receiver's gRPC port, let the proxy in front of it pass HTTP/2, or set "
-            f"OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf for {target.place}.",
+            f"OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf for {target.host_and_port}.",
         )
     else:
         report.ok("tls", f"{secure.version()}{validity} ({_elapsed(start)})")
@@ -258,7 +258,7 @@ _VERIFY_ERRORS = {
 def _tls_failure(target: Endpoint, error: OSError) -> tuple[str, str]:
     if isinstance(error, ssl.SSLCertVerificationError):
         text, advice = _VERIFY_ERRORS.get(error.verify_code, (f"is not accepted: {error.verify_message}", ""))
-        return f"the certificate of {target.place} {text}", advice or _TRUST_ADVICE
+        return f"the certificate of {target.host_and_port} {text}", advice or _TRUST_ADVICE
     if isinstance(error, TimeoutError):
         return "connected, but no answer to the TLS handshake", _plain_text_advice(target)
     reason = getattr(error, "reason", "") or str(error)
@@ -279,7 +279,7 @@ _TRUST_ADVICE = (
 
 def _plain_text_advice(target: Endpoint) -> str:
     return (
-        f"Write http:// instead of https:// if {target.place} accepts plain text; "
+        f"Write http:// instead of https:// if {target.host_and_port} accepts plain text; "
         "otherwise call the port that speaks TLS."
     )
 

@@ -99,7 +99,7 @@ def check_settings(report: Report, secrets: Secrets) -> Any:
             provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         except Exception as error:
             variable = re.search(r"OTEL_[A-Z_]+", str(error))
-            report.wrong(
+            report.error(
                 "sdk",
                 f"configure() raises {type(error).__name__}: {secrets.redact(error)}",
                 f"Unset {variable[0] if variable else 'the variable in the message'}, or set it to a number.",
@@ -141,7 +141,7 @@ def _check_provider(report: Report) -> None:
     entry_point = os.environ.get("OTEL_PYTHON_TRACER_PROVIDER", "")
     provider = global_provider()
     if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
-        report.wrong(
+        report.error(
             "provider",
             "the SDK is switched off: no span is recorded",
             "Unset OTEL_SDK_DISABLED.",
@@ -171,7 +171,7 @@ def _check_exporters(report: Report) -> None:
     variable = "OTEL_TRACES_EXPORTER"
     names, source = exporter_names(), variable if variable in os.environ else "default"
     if not names:
-        report.wrong(
+        report.error(
             "exporters",
             "none: every span is discarded",
             f"Unset {variable}, or set {variable}=otlp.",
@@ -185,7 +185,7 @@ def _check_exporters(report: Report) -> None:
             _check_exporter_import(report, name, installed.get(name), source)
     for name in names:
         if name not in installed and name != "otlp":
-            report.wrong(
+            report.error(
                 "exporters",
                 f"{name!r} is not installed. Installed are: {', '.join(sorted({'otlp', *installed}))}",
                 _exporter_advice(name, ["otlp", *installed]),
@@ -216,7 +216,7 @@ def _check_exporter_import(report: Report, name: str, entry: Any, source: str) -
         if entry is not None:
             entry.load()
     except ImportError as error:
-        report.wrong(
+        report.error(
             "exporters",
             f"{name!r} is installed, but cannot be imported: {error}",
             f"Reinstall the package that provides {name}.",
@@ -266,7 +266,7 @@ def _check_sampler(report: Report, provider: Any) -> None:
         )
     if share == 0:
         advice = f"Unset {variable}, or set it to parentbased_always_on."
-        report.wrong("sampler", f"{name}: no trace is sent{exception}", advice, source=source, rank=DISABLED)
+        report.error("sampler", f"{name}: no trace is sent{exception}", advice, source=source, rank=DISABLED)
     elif share < 1:
         report.warn(
             "sampler",

@@ -97,7 +97,7 @@ def _check_unknown_name(report: Report, name: str, known_variables: set[str]) ->
     similar = _nearest_name(name, known_variables)
     if similar:
         is_decisive = any(part in similar for part in _DECISIVE_PARTS)
-        report.wrong(
+        report.error(
             "misspelt",
             f"nothing reads {name}; it probably means {similar}",
             f"Rename the variable {name} to {similar}.",
@@ -124,7 +124,7 @@ def _check_value(report: Report, name: str) -> None:
     """Report a value that has the shell's quotation marks, is empty, or has a variable that was not expanded."""
     value = os.environ[name]
     if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
-        report.wrong(
+        report.error(
             "quotes",
             f"the value of {name} begins and ends with a quotation mark",
             f"Remove the quotation marks from {name}: a shell removes them, an env file or a manifest does not.",

@@ -120,7 +120,7 @@ def _report_config_error(report: Report, name: str, error: ConfigError, secrets:
     if text == REDACTED:
         text = "the value cannot be used; it is not shown, because it looks like a secret"
     name = "protocol" if error.setting.endswith("PROTOCOL") else name
-    report.wrong(name, text, secrets.redact(" ".join(advice)), source=option or error.setting, rank=UNUSABLE)
+    report.error(name, text, secrets.redact(" ".join(advice)), source=option or error.setting, rank=UNUSABLE)
 
 
 def _report_not_sent(report: Report, target: Endpoint, options: Options, proxy: str, is_reached: bool) -> None:
@@ -138,7 +138,7 @@ def _check_port_protocol(report: Report, target: Endpoint, timeout: float) -> No
     protocol = detect_protocol(target.host, target.port, timeout)
     explanation = explain(target, CanaryResult(0.0, error=TimeoutError()), protocol, 0, Secrets())
     if protocol in (TLS, HTTP1 if target.is_grpc else HTTP2):
-        report.wrong("spoken", explanation.text, explanation.advice)
+        report.error("spoken", explanation.text, explanation.advice)
     elif protocol in (HTTP1, HTTP2):
         report.ok("spoken", f"port {target.port} answers in {protocol}")
     else:
@@ -163,7 +163,7 @@ def _send_canary(
     elif not explanation.accepted:
         is_proxy = proxy and (result.error is not None or result.status in (403, 502, 503, 504))
         proxy_advice = f"Check the proxy {redacted_url(proxy)}, or add {target.host} to NO_PROXY to bypass it."
-        report.wrong("canary", explanation.text, proxy_advice if is_proxy else explanation.advice)
+        report.error("canary", explanation.text, proxy_advice if is_proxy else explanation.advice)
     else:
         report.trace_id = trace_id
         (report.warn if explanation.is_note else report.ok)("canary", explanation.text)
@@ -203,7 +203,7 @@ def _send_large_request(
     if explanation.accepted:
         report.ok("size", f"{request}: {explanation.text}")
     else:
-        report.wrong("size", f"{request}: {explanation.text}", explanation.advice)
+        report.error("size", f"{request}: {explanation.text}", explanation.advice)
 
 
 def _check_clock(report: Report, target: Endpoint, result: CanaryResult) -> None:

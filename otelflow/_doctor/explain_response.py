@@ -74,7 +74,7 @@ def _explain_wrong_protocol(target: Endpoint, protocol: str) -> Explanation | No
         return Explanation(
             False,
             f"port {target.port} speaks TLS, and the request was plain text",
-            f"Write https:// instead of http:// for {target.place}.",
+            f"Write https:// instead of http:// for {target.host_and_port}.",
         )
     if protocol == HTTP1 and target.is_grpc and not target.tls:
         return Explanation(
@@ -107,7 +107,7 @@ def _explain_success(target: Endpoint, result: CanaryResult, duration: str, secr
         return Explanation(
             False,
             f"HTTP {result.status}, but the response is not OTLP ({content_type or 'no content type'}): {body}",
-            f"Call an OTLP receiver (its port is usually {HTTP_PORT}): {target.place} seems to be something else.",
+            f"Call an OTLP receiver (its port is usually {HTTP_PORT}): {target.host_and_port} seems to be something else.",
         )
     return _explain_partial_success(partial, text, secrets)
 
@@ -217,7 +217,7 @@ _GRPC = {
 def _format_advice(template: str, target: Endpoint, size: int) -> str:
     names = header_names(target)
     return template.format(
-        place=target.place,
+        place=target.host_and_port,
         protocol=target.protocol,
         path=path_advice(target),
         swap=swap_advice(target),
@@ -231,7 +231,7 @@ def _format_advice(template: str, target: Endpoint, size: int) -> str:
 def _receiver_advice(target: Endpoint) -> str:
     usual = GRPC_PORT if target.is_grpc else HTTP_PORT
     return (
-        f"Check that an OTLP receiver for {target.protocol} is running and healthy at {target.place} (its port is "
+        f"Check that an OTLP receiver for {target.protocol} is running and healthy at {target.host_and_port} (its port is "
         f"usually {usual})."
     )
 
@@ -269,7 +269,9 @@ def _explain_http_failure(
     text, template = _HTTP.get(status, fallback)
     advice = _format_advice(template, target, size)
     if status == 400 and result.body.startswith(b"Client sent an HTTP request to an HTTPS"):
-        return Explanation(False, "the port speaks TLS", f"Write https:// instead of http:// for {target.place}.")
+        return Explanation(
+            False, "the port speaks TLS", f"Write https:// instead of http:// for {target.host_and_port}."
+        )
     message = secrets.redact(_refusal_message(result))
     retry_after = secrets.redact(result.headers.get("Retry-After", ""))
     parts = [

@@ -76,7 +76,7 @@ class Report:
         """Add a warning: it may be intended."""
         self.findings.append(Finding(self._section, name, WARNING, text, source, advice, rank))
 
-    def wrong(self, name: str, text: str, advice: str, *, source: str = "", rank: int = LIVE) -> None:
+    def error(self, name: str, text: str, advice: str, *, source: str = "", rank: int = LIVE) -> None:
         """Add an error: spans are lost, or a setting has no effect although it should."""
         self.findings.append(Finding(self._section, name, ERROR, text, source, advice, rank))
 
@@ -89,17 +89,17 @@ class Report:
             for finding in self.findings
         ]
 
-    def of(self, sign: str) -> list[Finding]:
+    def with_sign(self, sign: str) -> list[Finding]:
         """Return the findings with this sign, the first to fix first."""
         return sorted((finding for finding in self.findings if finding.sign == sign), key=lambda finding: finding.rank)
 
     def fails(self, strict: bool = False) -> bool:
         """Return whether there is an error; with ``strict``, also for a warning."""
-        return bool(self.of(ERROR) or (strict and self.of(WARNING)))
+        return bool(self.with_sign(ERROR) or (strict and self.with_sign(WARNING)))
 
     def first(self, strict: bool = False) -> Finding | None:
         """Return the first finding to fix; None if nothing is wrong."""
-        return next(iter((*self.of(ERROR), *(self.of(WARNING) if strict else ()))), None)
+        return next(iter((*self.with_sign(ERROR), *(self.with_sign(WARNING) if strict else ()))), None)
 
     def next_step(self, strict: bool = False) -> str:
         """Return what to do now."""

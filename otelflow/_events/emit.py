@@ -114,7 +114,7 @@ def origin_of(run: Emitter, kind: str, at: At | None) -> Any:
         return None
     if at is not None:
         return (at[1], *origin[1:])
-    if run_ids.forked and run_ids.is_inherited(run._number):
+    if run_ids.is_forked_child and run_ids.is_inherited(run._number):
         counts.add(AFTER_FORK)
         return None
     current: Any = get_current().get(RUN_KEY)

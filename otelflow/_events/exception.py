@@ -42,7 +42,7 @@ def record_exception_event(run: Emitter, attributes: dict[str, Any], ns: int) ->
     """Add the exception event to the span of ``run``; in a worker process that exports log records, also relay it."""
     add_span_event(run, wire.EXCEPTION_EVENT, attributes, ns, attributes[_MESSAGE], _ERROR)
     if ON_LOGS and run._relay is not None:
-        run._relay.said(run, "exception", ns, run._origin[0], (attributes,))
+        run._relay.record_event(run, "exception", ns, run._origin[0], (attributes,))
 
 
 def emit_failure(run: Emitter, error: BaseException) -> None:
@@ -71,7 +71,7 @@ def emit_failure(run: Emitter, error: BaseException) -> None:
     if not is_unchanged:  # if the whole line is unchanged, its parts are, and need no second scan
         description, message = truncate(description)[0], truncate_counted(run, scrub_long(text))
     run._failure = (kind, description, text if is_unchanged else None)
-    stack = format_error(error, last=last_line if is_unchanged else "")
+    stack = format_error(error, last_line=last_line if is_unchanged else "")
     attributes = {_TYPE: kind, _MESSAGE: message, _STACKTRACE: stack}
     if ON_LOGS:
         record_exception_event(run, attributes, ns)

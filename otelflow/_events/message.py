@@ -85,7 +85,7 @@ def send_message(
     if config.log_to_console:
         console_line(ns, level, raw)
     if run._relay is not None:
-        run._relay.said(run, "message", ns, origin[0], (level, raw, attributes))
+        run._relay.record_event(run, "message", ns, origin[0], (level, raw, attributes))
         return
     notify(_FLOW_MESSAGE, ns, origin, (raw, text), (truncated, truncated), level)
 

@@ -63,7 +63,7 @@ def emit_artifact(run: Emitter, key: str, data: object, description: str, kind: 
         return
     run._target_memory.artifacts.append((key, data, description, kind, ns, *run._task_number()))
     if run._relay is not None:
-        run._relay.said(run, "artifact", ns, origin[0], (key, data, description, kind))
+        run._relay.record_event(run, "artifact", ns, origin[0], (key, data, description, kind))
         return
     notify(_NEW_ARTIFACT, ns, origin, (description, key, data, kind), history_payload, _INFO)
 
@@ -81,9 +81,9 @@ def _artifact_attributes(run: Emitter, key: str, data: object, description: str,
         counts.add(VALUES)
     size, digest = preview.size, preview.sha256
     if _STORE and preview.was_cut:
-        from otelflow._artifacts.store import keep  # loaded only if a store is configured
+        from otelflow._artifacts.store import store_artifact  # loaded only if a store is configured
 
-        stored = keep(_STORE, data)
+        stored = store_artifact(_STORE, data)
         if stored is not None:
             size, digest = stored.size, stored.sha256
             if stored.uri is not None:
@@ -121,7 +121,7 @@ def emit_result(run: Emitter, key: str, description: str, at: At | None = None) 
         return
     run._target_memory.results.append((key, description, ns, *run._task_number()))
     if run._relay is not None:
-        run._relay.said(run, "result", ns, origin[0], (key, description))
+        run._relay.record_event(run, "result", ns, origin[0], (key, description))
         return
     notify(
         _NEW_RESULT,

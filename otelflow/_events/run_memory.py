@@ -48,11 +48,11 @@ class RunMemory:
         next(self._messages_added)
         self.messages.append(message)
 
-    def task_failed(self) -> None:
+    def count_failed_task(self) -> None:
         """Count a task that failed."""
         next(self._tasks_failed)
 
-    def task_was_short(self) -> None:
+    def count_short_task(self) -> None:
         """Count a task without a span: it was shorter than its ``min_duration``."""
         next(self._tasks_too_short)
 

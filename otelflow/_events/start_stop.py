@@ -29,7 +29,7 @@ _remember = flow_events.remember
 def on_start(run: Emitter) -> None:
     """Report that a run has begun. Its span has the start attributes already."""
     if run._relay is not None:
-        run._relay.started(run)
+        run._relay.record_start(run)
         return
     _remember((run._START, run._started_ns, run._origin, _NO_PAYLOAD, _INFO))
     if measures.on or flow_events.event_listeners:
@@ -50,7 +50,7 @@ def _measure_start(origin: tuple[Any, ...]) -> None:
 
         prepare()
     if origin[2] is None:  # only flows are counted while they run
-        measures.started(origin)
+        measures.note_start(origin)
 
 
 def on_stop(run: Emitter) -> None:
@@ -59,7 +59,7 @@ def on_stop(run: Emitter) -> None:
     if span is not None:
         _set_end_attributes(run, span)
     if run._relay is not None:
-        run._relay.stopped(run)
+        run._relay.record_stop(run)
     else:
         notify_stopped(run)
 
@@ -74,7 +74,7 @@ def notify_stopped(run: Emitter) -> None:
         if text is None:
             text = scrub_and_truncate(safe_str(error))[0]
     if measures.on:
-        measures.stopped(run._origin, status, duration_ns, error)
+        measures.note_end(run._origin, status, duration_ns, error)
     _remember((run._STOP, ended_ns, run._origin, (status, duration_ns, None, text), _INFO))
     if flow_events.event_listeners:
         payload = (status, duration_ns, run.return_value, error)
@@ -86,7 +86,7 @@ def notify_completed(run: Emitter, value: Any) -> None:
     :func:`notify_stopped`."""
     origin, started_ns, ended_ns = run._origin, run._started_ns, run._ended_ns
     if measures.on:
-        measures.stopped(origin, "completed", ended_ns - started_ns, None)
+        measures.note_end(origin, "completed", ended_ns - started_ns, None)
     _remember((origin, started_ns, ended_ns))
     if flow_events.event_listeners:
         flow_events.raise_event(

@@ -173,7 +173,7 @@ class BatchProcessor:
         if number:
             report_lost(self.name, self.exporter, reason, number, detail)
 
-    def hurry(self) -> None:
+    def start_flush(self) -> None:
         """Start sending the waiting items now; return without waiting."""
         self._flush_callers.add(None)
         self._wake_up.set()
@@ -269,11 +269,11 @@ class BatchProcessor:
                 self._delivered += number
         if reason is not None:
             self._record_loss(reason, number, detail)
-        self._progress.advanced()
+        self._progress.notify()
 
     def _measure_request(self, seconds: float, error: str | None) -> None:
         if measures.on:
-            measures.exported(self.name, self.kind, seconds, error)
+            measures.note_export(self.name, self.kind, seconds, error)
 
     def _pause(self, seconds: float, is_minimum: bool) -> bool:
         start = time.monotonic()
@@ -383,7 +383,7 @@ class BatchProcessor:
 
     def patience_left(self, patience: float, since: float) -> float:
         """Return the rest of ``patience`` seconds without progress since ``since``; at least a quarter of them."""
-        return max(patience / 4, seconds_left(self._progress.last(since) + patience) or 0.0)
+        return max(patience / 4, seconds_left(self._progress.last_advance(since) + patience) or 0.0)
 
     def _join_thread(self, end: float | None, patience: float | None, since: float | None) -> None:
         # An idle thread shuts its exporter down by itself. During a request, the shutdown has to come from here, on a

@@ -8,7 +8,7 @@ from typing import Any
 
 from otelflow._runtime.fork import after_fork_in_child
 
-__all__ = ["begin", "report_lost", "report_waiting"]
+__all__ = ["report_lost", "report_waiting", "reset"]
 
 _INTERVAL = 60.0
 """Seconds between two lines: a receiver that is down must not fill the user's log."""
@@ -69,11 +69,11 @@ def _endpoint(exporter: Any) -> str:
     return f" Endpoint: {endpoint}" if isinstance(endpoint, str) else ""
 
 
-def begin() -> None:
+def reset() -> None:
     """Forget all reports. Also called in a forked child, which reports only its own losses."""
     global _next_time
     _unreported.clear()
     _next_time = 0.0
 
 
-after_fork_in_child(begin)
+after_fork_in_child(reset)

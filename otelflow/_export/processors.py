@@ -50,7 +50,7 @@ def _size(span: Any) -> int:
 
     Spans of otelflow without events are not measured: their attributes are limited, and this runs for each span.
     """
-    pending_events = getattr(span, "_said", None)
+    pending_events = getattr(span, "_event_list", None)
     if type(pending_events) is PendingEvents:
         size = sum([_bytes(attributes) for _, attributes, _ in pending_events])
         return size if size > _SMALL_SPAN else 0

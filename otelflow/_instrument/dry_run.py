@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from otelflow._instrument.lookup import Match, NotInstrumentable, find_matches, is_ours
 from otelflow._instrument.registry import Registration, register, unregister
 from otelflow._instrument.targets import Target
-from otelflow._runtime.names import unwrapped
+from otelflow._runtime.names import unwrap
 from otelflow.errors import nearest
 
 __all__ = ["Finding", "dry_run", "load_contrib"]
@@ -123,7 +123,7 @@ def _loaded_modules(target: Target) -> list[ModuleType]:
 def _contrib_module(function: Any) -> str | None:
     """Return the module of the instrumentation package that wrapped the function, or None."""
     for candidate in (getattr(function, "_self_wrapper", None), function):
-        module_name = getattr(unwrapped(candidate), "__globals__", {}).get("__name__", "")
+        module_name = getattr(unwrap(candidate), "__globals__", {}).get("__name__", "")
         if module_name.startswith(f"{_CONTRIB}."):
             return str(module_name)
     return None

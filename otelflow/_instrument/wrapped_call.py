@@ -147,7 +147,7 @@ class _ShortTask(_InstrumentedTask):
         super()._end_span()
         flow = self.flow
         if flow is not None and isinstance(span, LazySpan) and span.is_dropped:
-            flow._memory.task_was_short()
+            flow._memory.count_short_task()
 
 
 def make_instrumented_call(target: Target, function: Any) -> tuple[Call, Stop]:

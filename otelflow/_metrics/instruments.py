@@ -109,7 +109,7 @@ class RunInstruments:
 
     def __init__(self, provider: Any, pipelines: Sequence[MeasuredProcessor] = ()) -> None:
         meter = provider.get_meter(SCOPE, __version__)
-        self.account = ExportInstruments(meter, pipelines)
+        self.export_instruments = ExportInstruments(meter, pipelines)
         self._active: dict[str, int] = {}
         self._series: dict[tuple[Any, ...], dict[str, Any]] = {}
         meter.create_observable_up_down_counter(wire.FLOW_ACTIVE, [self._flows], "{flow}", "Flows that are running.")
@@ -154,12 +154,12 @@ class RunInstruments:
         """Set all numbers of active flows to 0. Called in a forked child: these flows run in the parent."""
         self._active = dict.fromkeys(self._active, 0)
 
-    def _attributes(self, make: Callable[..., dict[str, Any]], *facts: Any) -> dict[str, Any]:
+    def _attributes(self, create: Callable[..., dict[str, Any]], *facts: Any) -> dict[str, Any]:
         attributes = self._series.get(facts)
         if attributes is None:
             if len(self._series) >= MAX_SERIES:
                 return _OVERFLOW_ATTRIBUTES
-            attributes = self._series[facts] = make(*facts)
+            attributes = self._series[facts] = create(*facts)
         return attributes
 
     # --- read at a collection ---------------------------------------------------------------------------------------

@@ -49,11 +49,11 @@ class MeasurementBuffer:
         self._thread_lock = threading.Lock()
         """Acquired by the caller that starts the thread, and never released: so only one thread starts."""
 
-    def started(self, origin: tuple[Any, ...]) -> None:
+    def note_start(self, origin: tuple[Any, ...]) -> None:
         """Note that a run started."""
         self._notes.append((origin,))
 
-    def stopped(self, origin: tuple[Any, ...], status: str, duration_ns: int, error: BaseException | None) -> None:
+    def note_end(self, origin: tuple[Any, ...], status: str, duration_ns: int, error: BaseException | None) -> None:
         """Note that a run ended."""
         notes = self._notes
         kind = error_type(error) if status == "failed" and error is not None else None
@@ -61,7 +61,7 @@ class MeasurementBuffer:
         if len(notes) > _NOTES_FOR_THREAD:
             self._start_processing()
 
-    def exported(self, name: str, kind: str, seconds: float, error: str | None) -> None:
+    def note_export(self, name: str, kind: str, seconds: float, error: str | None) -> None:
         """Note that an export ended."""
         self._notes.append((name, kind, seconds, error))
 

@@ -92,7 +92,7 @@ class Endpoint(NamedTuple):
         return self.protocol == GRPC
 
     @property
-    def shown(self) -> str:
+    def display_url(self) -> str:
         """The URL with credentials and query values redacted."""
         return redacted_url(self.url)
 
@@ -117,7 +117,7 @@ class Endpoint(NamedTuple):
         return _split(self.url).netloc
 
     @property
-    def place(self) -> str:
+    def host_and_port(self) -> str:
         """``host:port`` for messages, always with a port."""
         return f"{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 

@@ -98,7 +98,7 @@ class Recorder:
 
     # --- called by runs -----------------------------------------------------------------------------------------
 
-    def started(self, run: Any) -> None:
+    def record_start(self, run: Any) -> None:
         """Record the start of a run. If there is no room, the run is dropped with all its events."""
         if not self._check_room():
             return
@@ -117,7 +117,7 @@ class Recorder:
         )
         self._entries.append(entry)
 
-    def said(self, run: Any, kind: str, ns: int, source: str, facts: tuple[Any, ...]) -> None:
+    def record_event(self, run: Any, kind: str, ns: int, source: str, facts: tuple[Any, ...]) -> None:
         """Record an event of a run; see :class:`EventEntry`."""
         number = run._number
         if number not in self._open_runs:  # the handle of another flow has no way back: use the current run
@@ -131,7 +131,7 @@ class Recorder:
                 facts = (level, text, {key: to_attribute(key, value)[0] for key, value in (attributes or {}).items()})
             self._entries.append(EventEntry(number, kind, ns, source, facts))
 
-    def stopped(self, run: Any) -> None:
+    def record_stop(self, run: Any) -> None:
         """Record the end of a run. Every recorded START gets its STOP, even if there is no room."""
         if run._number not in self._open_runs or self._is_finished:
             return
@@ -141,14 +141,14 @@ class Recorder:
         self._entries.append(entry)
         self._last_stop = (entry, value)
 
-    def ended(self, span: Any) -> None:
+    def record_span(self, span: Any) -> None:
         """Record an ended span. If there are too many, the oldest is dropped, because outer spans end last."""
         if self._is_finished:
             counts.add(AFTER_JOB)
         elif span.get_span_context().trace_flags.sampled:
             self._append_span(span)
 
-    def linked(self, context: Any) -> None:
+    def record_link(self, context: Any) -> None:
         """Record a flow with a new trace that started directly below the submitting span."""
         if self._check_room():
             self._entries.append(LinkEntry(ids_of(context)))

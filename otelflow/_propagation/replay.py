@@ -16,7 +16,7 @@ from otelflow._propagation.recorder import HANDLE, EventEntry, JobReport, LinkEn
 from otelflow._propagation.remote_flow import NoFlow
 from otelflow._runs.definition import Definition
 from otelflow._runs.flow_and_task import Flow, Task
-from otelflow._runtime.drop_counts import NO_RELAY_DOOR, counts
+from otelflow._runtime.drop_counts import NO_SDK_PROVIDER, counts
 from otelflow._runtime.log_once import log_once
 from otelflow._spans.tracer import TracerSource
 from otelflow.config import FlowRunConfig
@@ -73,7 +73,7 @@ def _span_replayer(source: TracerSource | None) -> Any:
     """Return a function that replays a span. If the tracer is not the SDK's, it counts a drop instead."""
     tracer = None if source is None else source.tracer
     if not all(hasattr(tracer, name) for name in ("span_processor", "resource", "sampler", "_span_limits")):
-        return lambda fields: counts.add(NO_RELAY_DOOR)
+        return lambda fields: counts.add(NO_SDK_PROVIDER)
 
     def replay_or_log(fields: tuple[Any, ...]) -> None:
         try:
@@ -142,7 +142,7 @@ def _replay_stop(runs: dict[int | None, Any], entry: StopEntry, job_outcome: Any
     run.status = entry.status
     run.return_value, run.error = unpack(entry.value, job_outcome), unpack(entry.error, job_outcome)
     if entry.status == "failed" and run._flow is not None and not run._is_flow:
-        run._flow._memory.task_failed()
+        run._flow._memory.count_failed_task()
     run._ended_ns = entry.ns
     with _as_current(run):
         start_stop.on_stop(run)

@@ -93,7 +93,7 @@ def set_up_metrics(
         return
     existing_instruments = instruments.in_use()  # on the API's proxy provider, if a flow ran before configure()
     if existing_instruments is not None:
-        existing_instruments.account.pipelines = pipelines
+        existing_instruments.export_instruments.pipelines = pipelines
     existing = metrics.get_meter_provider()
     if type(existing).__name__ != "_ProxyMeterProvider":
         instruments.use(existing_instruments or instruments.RunInstruments(existing, pipelines))

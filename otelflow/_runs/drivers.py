@@ -165,7 +165,7 @@ def copy_name(call: Callable[..., Any], spec: Definition) -> Callable[..., Any]:
 
 def body_with_hooks(run: Any, target: Body, shape: CallableKind) -> Body:
     """Return the body for a driver of ``shape``: the target, or ``main`` if the class overrides it, with its hooks."""
-    body = run.main if run._own_main else target
+    body = run.main if run._has_own_main else target
     return _WITH_HOOKS[shape](run, body) if run._has_hooks else body
 
 

@@ -36,7 +36,7 @@ class Executable(RunApi):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls._own_main = cls.main is not Executable.main
+        cls._has_own_main = cls.main is not Executable.main
 
     def __init__(self, target: Any = None, /, *args: Any, **kwargs: Any) -> None:
         """Prepare a run of ``target``.
@@ -58,7 +58,7 @@ class Executable(RunApi):
         self._prepare(spec, target, args, kwargs, bound=False)
 
     @classmethod
-    def _made(cls: type[Self], target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Self:
+    def _create(cls: type[Self], target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Self:
         """Create the object for a call of a decorated function. A subclass's own ``__init__`` is called."""
         return cls.__new__(cls) if cls.__init__ is Executable.__init__ else cls(target, *args, **kwargs)
 
@@ -96,14 +96,14 @@ class Executable(RunApi):
     def _callable_kind(self) -> CallableKind:
         """Return the kind of callable to run: that of an overridden ``main``. If ``main`` is a plain function that
         wraps the target, the target's kind counts."""
-        if not self._own_main:
+        if not self._has_own_main:
             return self._spec.shape
         own = kind_of(self.main)
         return self._spec.shape if own is CallableKind.CALL and self._function is not None else own
 
     def _check_ready(self) -> CallableKind:
-        if self._function is None and not self._own_main:
-            raise self._nothing_to_run()
+        if self._function is None and not self._has_own_main:
+            raise self._nothing_to_run_error()
         if self.status == "running":
             raise self._already_running_error()
         return self._callable_kind()
@@ -127,7 +127,7 @@ class Executable(RunApi):
         self._ended_ns = self._events = self._cut = self._redacted = 0
         self.__dict__.pop("_overflow", None)
 
-    def _nothing_to_run(self) -> Exception:
+    def _nothing_to_run_error(self) -> Exception:
         kind = type(self).__name__
         return NothingToRun(
             f"{kind} has nothing to run: it was created without a function, and {kind}.main is not overridden. "
@@ -214,7 +214,7 @@ def name_methods_after(cls: type[Executable]) -> None:
     """Give ``cls`` copies of the public methods whose ``__qualname__`` names ``cls``, a class that users know.
 
     Python's own errors show it: ``Flow.log_info() missing 1 required positional argument``, not ``RunApi.log_info()``.
-    ``main`` is not copied: ``_own_main`` depends on its identity.
+    ``main`` is not copied: ``_has_own_main`` depends on its identity.
     """
     for name, method in {**vars(RunApi), **vars(Executable)}.items():
         if isinstance(method, FunctionType) and not name.startswith("_") and name not in ("main", *vars(cls)):

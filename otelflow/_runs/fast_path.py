@@ -53,8 +53,8 @@ def _open(run: Any) -> Any:
     flow = None if parent is None else parent._flow
     if flow is None or flow._relay is not None or flow._ended_ns:
         return _open_slowly(run)
-    provider, source = tracer.known
-    if provider is not (tracer.override or tracer.keeper._TRACER_PROVIDER):
+    provider, source = tracer.cached_source
+    if provider is not (tracer.override or tracer.provider_holder._TRACER_PROVIDER):
         source = current_source()  # before the clock is read: the first call loads the modules that a provider needs
     spec, number, ns = run._spec, next(run_ids._numbers), clock.now()
     span = ids = token = run._relay = None
@@ -127,7 +127,7 @@ def _close(run: Any, value: Any, token: Any) -> None:
         or run._redacted
         or flow._prints_end_messages
         or (flow._capturing and run._lines is not None)
-        or run_ids.forked
+        or run_ids.is_forked_child
     ):
         run._token = token
         run._close(value, None)
@@ -151,7 +151,7 @@ def _close(run: Any, value: Any, token: Any) -> None:
         run._flow = run._origin = run._span = None
         if span is not None and type(span) is not UnsampledSpan:
             try:
-                if run._events or span._said:
+                if run._events or span._event_list:
                     finish_events(run, span)
                 span.finish(_COMPLETED, run._ended_ns)
             except Exception as error:  # raised by the user's span processor
@@ -166,7 +166,7 @@ def close_failed(run: Any, error: BaseException, token: Any, shape: CallableKind
     flow, span = run._flow, run._span
     is_plain = isinstance(error, Exception) and hasattr(type(span), "finish")  # a failure, and a lean span
     is_watched = flow_events.event_listeners or measures.on or flow._prints_end_messages
-    if is_watched or not is_plain or (flow._capturing and run._lines is not None) or run_ids.forked:
+    if is_watched or not is_plain or (flow._capturing and run._lines is not None) or run_ids.is_forked_child:
         run._token = token
         return run._close(None, error, shape)  # type: ignore[no-any-return]
     run.status, run.error = "failed", error
@@ -177,7 +177,7 @@ def close_failed(run: Any, error: BaseException, token: Any, shape: CallableKind
                 emit_failure(run, error)
                 if flow.flow_config.print_error_stack_trace:
                     print_stack_trace(error)
-            flow._memory.task_failed()
+            flow._memory.count_failed_task()
         finally:
             run._ended_ns = ended_ns = clock.now()
             failure = run._failure
@@ -196,7 +196,7 @@ def close_failed(run: Any, error: BaseException, token: Any, shape: CallableKind
             pass
         run._flow = run._origin = run._span = None
         try:
-            if run._events or span._said:
+            if run._events or span._event_list:
                 finish_events(run, span)
             span.finish(span_end[0], run._ended_ns, span_end[1])
         except Exception as problem:  # raised by the user's span processor

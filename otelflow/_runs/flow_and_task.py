@@ -130,7 +130,7 @@ class Flow(Executable, Generic[R]):
         if span is not None and parent_span.is_recording():
             parent_span.add_link(span.get_span_context())
         elif span is not None and self._relay is not None:
-            self._relay.linked(span.get_span_context())
+            self._relay.record_link(span.get_span_context())
         return span
 
     def _start_attributes(self) -> SharedAttributes:
@@ -154,9 +154,9 @@ class Flow(Executable, Generic[R]):
         return self if name == "this_flow" else self.data if name == "flow_data" else None
 
     def _send_end_messages(self) -> None:
-        self._say_end(self.flow_config, "Flow", f"flow run '{self.run_id}'")
+        self._log_end(self.flow_config, "Flow", f"flow run '{self.run_id}'")
 
-    def _settle(self) -> None:
+    def _compute_totals(self) -> None:
         self._totals = self._memory.close(self._keeps_tasks)
 
     def _after_stop(self) -> None:
@@ -334,12 +334,12 @@ class Task(Executable):
         return None if flow is None else flow if name == "this_flow" else flow.data
 
     def _send_end_messages(self) -> None:
-        self._say_end(self._flow.flow_config, "Task", f"task '{self.name}'")
+        self._log_end(self._flow.flow_config, "Task", f"task '{self.name}'")
 
-    def _closed_by(self, error: BaseException, shape: CallableKind) -> None:
-        super()._closed_by(error, shape)
+    def _record_error(self, error: BaseException, shape: CallableKind) -> None:
+        super()._record_error(error, shape)
         if self.status == "failed" and self._flow is not None:
-            self._flow._memory.task_failed()
+            self._flow._memory.count_failed_task()
 
     def _end_attributes(self) -> dict[str, Any]:
         return _EMPTY

@@ -178,7 +178,7 @@ def _send_marker(flow: Any, kind: str, ns: int, own_attributes: dict[str, Any]) 
     from otelflow._export.registry import span_processors  # already loaded if there are any
 
     for processor in span_processors:
-        processor.hurry()
+        processor.start_flush()
 
 
 def _duration_text(seconds: float) -> str:

@@ -63,7 +63,7 @@ class Run:
     _STOP: ClassVar[FlowRunEventType]
     _has_hooks: ClassVar[bool] = False
     """True if the class overrides ``on_start`` or ``on_stop``; otherwise a call does not look for them."""
-    _own_main: ClassVar[bool] = False
+    _has_own_main: ClassVar[bool] = False
     """True if the class overrides ``main``."""
     _has_own_dependencies: ClassVar[bool] = False
     """True if the class overrides ``dependencies``."""
@@ -192,7 +192,7 @@ class Run:
     def _send_end_messages(self) -> None:
         """Send the messages at the end of a run. Called before STOP, if the configuration asks for them."""
 
-    def _settle(self) -> None:
+    def _compute_totals(self) -> None:
         """Compute the totals of a flow that ends."""
 
     def _after_stop(self) -> None:
@@ -286,7 +286,7 @@ class Run:
 
         Raises nothing except a listener's KeyboardInterrupt.
         """
-        if run_ids.forked and run_ids.is_inherited(self._number):
+        if run_ids.is_forked_child and run_ids.is_inherited(self._number):
             self._close_inherited(value, error, shape)
             return error is not None and not self._tolerates(error)
         try:
@@ -297,13 +297,13 @@ class Run:
                     self.status = "completed"
                     self.return_value = value
                 else:
-                    self._closed_by(error, shape)
+                    self._record_error(error, shape)
                 if self._flow is not None and self._flow._prints_end_messages:
                     self._send_end_messages()
             finally:
                 self._ended_ns = clock.now()
                 if self._is_flow:  # after the end: a task that another thread starts now is counted as late
-                    self._settle()
+                    self._compute_totals()
                 start_stop.on_stop(self)
         finally:
             try:
@@ -332,7 +332,7 @@ class Run:
         if self._is_flow:
             self._after_stop()
 
-    def _closed_by(self, error: BaseException, shape: CallableKind) -> None:
+    def _record_error(self, error: BaseException, shape: CallableKind) -> None:
         self.status = status_of(error, shape)
         if self.status == "completed":
             return
@@ -348,7 +348,7 @@ class Run:
             finish_events(self, span)
             span.end(self._ended_ns or None)  # type: ignore[union-attr]
             if self._relay is not None:
-                self._relay.ended(span)
+                self._relay.record_span(span)
         except Exception as error:  # raised by the user's span processor
             log_end_error(error)
 

@@ -112,7 +112,7 @@ class RunApi(Run):
             kind = type(self).__name__
             log_once("progress", "%s.progress() of %r: %s. Pass numbers, in any unit.", kind, self.name, error)
 
-    def _say_end(self, config: FlowRunConfig, kind: str, what: str) -> None:
+    def _log_end(self, config: FlowRunConfig, kind: str, what: str) -> None:
         """Send the messages at the end of a run that ``config`` asks for."""
         if config.print_none_return_value and self.return_value is None and self.status == "completed":
             self.log_info(f"{kind} return value: None")

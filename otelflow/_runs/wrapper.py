@@ -10,7 +10,7 @@ from typing import Any
 
 import wrapt
 
-__all__ = ["BoundWrapper", "FunctionWrapper", "Wrapper", "teach_cloudpickle", "wrap"]
+__all__ = ["BoundWrapper", "FunctionWrapper", "Wrapper", "extend_cloudpickle", "wrap"]
 
 Wrap = Callable[[Any, Any, tuple[Any, ...], dict[str, Any]], Any]
 """A function that wrapt calls with the function, its object (None for a plain function), and the arguments."""
@@ -131,7 +131,7 @@ def wrap(wrapped: Any, wrapper: Wrap) -> Wrapper:
     return kind(wrapped, wrapper)
 
 
-def teach_cloudpickle() -> None:
+def extend_cloudpickle() -> None:
     """Extend cloudpickle, if it is loaded, so that functions it pickles by value stay decorated.
 
     These are functions of ``__main__``, functions inside functions, and those of modules registered for it. So the

@@ -19,7 +19,7 @@ __all__ = [
     "MESSAGES",
     "NOT_ENCODED",
     "NO_LOCAL_SPAN",
-    "NO_RELAY_DOOR",
+    "NO_SDK_PROVIDER",
     "QUEUE_FULL",
     "REDACTED_VALUES",
     "REFUSED",
@@ -66,7 +66,7 @@ RELAY_FULL = "relay_full"
 WORKER_LOST = "worker_lost"
 """A job did not return: its worker died, or its result could not be pickled. Its records are lost; one per job."""
 
-NO_RELAY_DOOR = "no_relay_door"
+NO_SDK_PROVIDER = "no_relay_door"
 """A worker's span came back, but the tracer provider in use is not the SDK's: it accepts no ended spans."""
 
 NO_LOCAL_SPAN = "no_local_span"

@@ -8,7 +8,7 @@ __all__ = ["log_end_error", "log_once", "log_span_error", "log_start_error"]
 
 _logger = logging.getLogger("otelflow")
 
-_said: set[str] = set()
+_logged_keys: set[str] = set()
 
 
 def log_once(key: str, message: str, *arguments: object, exc_info: bool = False) -> None:
@@ -16,9 +16,9 @@ def log_once(key: str, message: str, *arguments: object, exc_info: bool = False)
 
     A broken telemetry path must not fill the user's log.
     """
-    if key in _said or len(_said) > 1000:
+    if key in _logged_keys or len(_logged_keys) > 1000:
         return
-    _said.add(key)
+    _logged_keys.add(key)
     _logger.warning(message, *arguments, exc_info=exc_info)
 
 

@@ -6,13 +6,13 @@ import functools
 import types
 from typing import Any
 
-__all__ = ["error_type", "function_name", "target_name", "unwrapped"]
+__all__ = ["error_type", "function_name", "target_name", "unwrap"]
 
 _WITH_FUNC = (functools.partial, functools.partialmethod)
 _WITH_FUNCTION = (staticmethod, classmethod, types.MethodType)
 
 
-def unwrapped(target: Any) -> Any:
+def unwrap(target: Any) -> Any:
     """Return the function inside partials, static methods and class methods: it has the name that people know."""
     while True:  # check only the type: some objects have every attribute
         if issubclass(type(target), _WITH_FUNC):
@@ -25,14 +25,14 @@ def unwrapped(target: Any) -> Any:
 
 def target_name(target: Any) -> str:
     """Return the short name of a callable: of the inner function, or of the class of a callable object."""
-    inner = unwrapped(target)
+    inner = unwrap(target)
     name = getattr(inner, "__name__", None)
     return name if isinstance(name, str) else type(inner).__name__
 
 
 def function_name(target: Any) -> str:
     """Return ``module.qualname`` of a callable, the format of OpenTelemetry's ``code.function.name``."""
-    inner = unwrapped(target)
+    inner = unwrap(target)
     source = inner if isinstance(getattr(inner, "__qualname__", None), str) else type(inner)
     return f"{getattr(source, '__module__', None) or '?'}.{source.__qualname__}"
 

@@ -14,7 +14,7 @@ __all__ = ["is_inherited", "next_run_number", "run_id"]
 _COUNTER_BITS = 48
 
 
-forked = False
+is_forked_child = False
 """Whether this process is a forked child. Only then its memory may contain runs of another process."""
 
 
@@ -30,8 +30,8 @@ def _start_counter() -> None:
 
 def _after_fork_in_child() -> None:
     """Start a new counter: a child that continued the parent's counter would create the same ids."""
-    global forked
-    forked = True
+    global is_forked_child
+    is_forked_child = True
     _start_counter()
 
 
@@ -41,7 +41,7 @@ after_fork_in_child(_after_fork_in_child)
 
 def is_inherited(run_number: int) -> bool:
     """Return whether the run of that number began in a process that this one was forked from."""
-    return forked and run_number != 0 and run_number >> _COUNTER_BITS != _seed
+    return is_forked_child and run_number != 0 and run_number >> _COUNTER_BITS != _seed
 
 
 def next_run_number() -> int:

@@ -21,8 +21,8 @@ __all__ = [
     "feed",
     "flush_lines",
     "mute",
+    "muted_threads",
     "print_line",
-    "quiet",
     "start_capture",
     "stop_capture",
     "terminal_stream",
@@ -33,10 +33,10 @@ _LONGEST_LINE = 65_536
 """Maximum length of an unfinished line in memory, in characters. A longer line is emitted in pieces."""
 
 _lock: threading.Lock
-_captures = 0
+_capture_count = 0
 
 
-quiet: dict[int, bool] = {}
+muted_threads: dict[int, bool] = {}
 """Threads whose output is not a message now, by identifier: see :func:`mute`.
 
 A listener is called often: a ``threading.local`` would be most of the cost of that call. A set costs twice as much as a
@@ -52,7 +52,7 @@ def _reset() -> None:
     """
     global _lock
     _lock = threading.Lock()
-    quiet.clear()
+    muted_threads.clear()
 
 
 _reset()
@@ -74,7 +74,7 @@ class _Tee:
     def write(self, text: str) -> Any:
         written = self._stream.write(text)
         run = current_run()
-        if run is not None and get_ident() not in quiet:
+        if run is not None and get_ident() not in muted_threads:
             run.printed(text)
         return written
 
@@ -89,15 +89,15 @@ def mute() -> bool:
     For listeners, whose output would otherwise cause events that cause output; and for lines that otelflow prints.
     """
     thread = get_ident()
-    was_muted = thread in quiet
-    quiet[thread] = True
+    was_muted = thread in muted_threads
+    muted_threads[thread] = True
     return was_muted
 
 
 def unmute(was_muted: bool) -> None:
     """Restore the state before :func:`mute`."""
     if not was_muted:
-        quiet.pop(get_ident(), None)
+        muted_threads.pop(get_ident(), None)
 
 
 def terminal_stream() -> Any:
@@ -117,9 +117,9 @@ def print_line(text: str) -> None:
 
 def start_capture() -> None:
     """Count one more capturing run, and install the tee if it is not there."""
-    global _captures
+    global _capture_count
     with _lock:
-        _captures += 1
+        _capture_count += 1
         if sys.stdout is not None and not isinstance(sys.stdout, _Tee):
             sys.stdout = _Tee(sys.stdout)
 
@@ -129,10 +129,10 @@ def stop_capture() -> None:
 
     If the user has replaced the tee, that stream stays.
     """
-    global _captures
+    global _capture_count
     with _lock:
-        _captures -= 1
-        if _captures == 0 and isinstance(sys.stdout, _Tee):
+        _capture_count -= 1
+        if _capture_count == 0 and isinstance(sys.stdout, _Tee):
             sys.stdout = sys.stdout._stream
 
 

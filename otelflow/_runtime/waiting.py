@@ -49,7 +49,7 @@ class Progress:
         self._last = 0.0
         self._has_given_up = False
 
-    def advanced(self) -> None:
+    def notify(self) -> None:
         """Wake the waiters: the number has grown."""
         self._last = time.monotonic()
         self._wake_waiters()
@@ -58,7 +58,7 @@ class Progress:
         for wake_up in tuple(self._waiters):
             wake_up.set()
 
-    def last(self, since: float) -> float:
+    def last_advance(self, since: float) -> float:
         """Return the time when the number last grew, or ``since`` if that is later."""
         return max(self._last, since)
 
@@ -77,7 +77,7 @@ class Progress:
         self._waiters.add(wake_up)
         try:
             while self._number() < goal and not self._has_given_up:
-                limits = [deadline, None if patience is None else self.last(since) + patience]
+                limits = [deadline, None if patience is None else self.last_advance(since) + patience]
                 seconds = seconds_left(min((limit for limit in limits if limit is not None), default=None))
                 if seconds == 0:
                     break

@@ -212,7 +212,7 @@ class ContinuationSpans:
                     event.add_to(span)
                 span.end(max(event.ns for event in events))
                 if self._recorder is not None:
-                    self._recorder.ended(span)
+                    self._recorder.record_span(span)
                 return
         except Exception as error:  # from the user's sampler or processor
             log_span_error("the continuation", error)

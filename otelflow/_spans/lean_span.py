@@ -61,7 +61,7 @@ class LeanSpan(Span):
     """Attributes set at the end. They are scrubbed, and nobody changes the dict any more, as with the parts."""
     _own: Any
     """The span's own attributes; None until they are written or read."""
-    _said: Any = ()
+    _event_list: Any = ()
     """The events: ``PendingEvents`` while all are otelflow's and nobody has read them, then the SDK's BoundedList."""
     _links: Any = ()
     _status = Status(StatusCode.UNSET)
@@ -131,28 +131,28 @@ class LeanSpan(Span):
 
     @property
     def _events(self) -> Any:  # in the SDK's class it is a field
-        if type(self._said) is PendingEvents:
+        if type(self._event_list) is PendingEvents:
             with self._lock:
                 self._build_events()
-        return self._said
+        return self._event_list
 
     @_events.setter
     def _events(self, events: Any) -> None:
-        self._said = events
+        self._event_list = events
 
     def _build_events(self) -> Any:
         """Return the SDK's list of the events so far. The caller holds the lock."""
-        events = self._said
+        events = self._event_list
         if type(events) is PendingEvents or events == ():
             bounded: Any = BoundedList(self._limits.max_events)
             limit = self._limits.max_event_attributes
             bounded.extend([_event(name, attributes, timestamp, limit) for name, attributes, timestamp in events])
-            self._said = events = bounded
+            self._event_list = events = bounded
         return events
 
     @property
     def dropped_events(self) -> int:
-        return self._said.dropped if isinstance(self._said, BoundedList) else 0
+        return self._event_list.dropped if isinstance(self._event_list, BoundedList) else 0
 
     def _add_event(self, event: Any) -> None:
         with self._lock:
@@ -179,7 +179,7 @@ class LeanSpan(Span):
         limit, lock = limits.max_events, self._lock
         try:
             lock.acquire()  # before "try" it would be unsafe: see finish()
-            events = self._said
+            events = self._event_list
             if (
                 self._end_time is None
                 and (type(events) is PendingEvents or events == ())
@@ -188,7 +188,7 @@ class LeanSpan(Span):
                 if events:
                     events.append((name, attributes, timestamp))
                 else:
-                    self._said = PendingEvents(((name, attributes, timestamp),))
+                    self._event_list = PendingEvents(((name, attributes, timestamp),))
                 return
         finally:
             try:

@@ -88,9 +88,9 @@ class _ApiGetter:
 
 override: TracerProvider | None = None
 """The provider that replaces the program's own; see :func:`use_provider`."""
-known: tuple[object, TracerSource | None] = (object(), None)
+cached_source: tuple[object, TracerSource | None] = (object(), None)
 """The provider that was last in use, and its source."""
-keeper: Any = trace if hasattr(trace, "_TRACER_PROVIDER") else _ApiGetter()
+provider_holder: Any = trace if hasattr(trace, "_TRACER_PROVIDER") else _ApiGetter()
 """The object whose ``_TRACER_PROVIDER`` is the global provider.
 
 While no provider is set, the API's own getter reads os.environ: 0.6 µs, a third of a task without an SDK."""
@@ -108,21 +108,21 @@ def current_source() -> TracerSource | None:
     Each span reads it again: a ProxyTracer created at import would keep the first provider it sees. The fast path of
     tasks reads the same variables inline, without this call.
     """
-    provider = override or keeper._TRACER_PROVIDER
-    in_use, source = known
+    provider = override or provider_holder._TRACER_PROVIDER
+    in_use, source = cached_source
     return source if in_use is provider else _resolve(provider)
 
 
 def _resolve(provider: Any) -> TracerSource | None:
     """Create the source for ``provider``. Runs once for each provider, before the span's clock is read."""
-    global known
+    global cached_source
     import opentelemetry.baggage  # noqa: F401  # 2 ms that a program without flows does not need
 
     in_use = provider if provider is not None else trace.get_tracer_provider()
     tracer = in_use.get_tracer(SCOPE, __version__)
     is_no_op = isinstance(tracer, NoOpTracer | ProxyTracer)
     source = None if is_no_op else TracerSource(tracer)
-    known = (provider, source)
+    cached_source = (provider, source)
     return source
 
 

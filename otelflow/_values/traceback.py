@@ -31,13 +31,13 @@ _CAUSE = "\nThe above exception was the direct cause of the following exception:
 _CONTEXT = "\nDuring handling of the above exception, another exception occurred:\n\n"
 
 
-def format_error(error: BaseException, limit: int = MAX_VALUE_BYTES, last: str = "") -> str:
+def format_error(error: BaseException, limit: int = MAX_VALUE_BYTES, last_line: str = "") -> str:
     """Return the traceback of ``error`` as Python prints it, with its causes and contexts, in about ``limit`` bytes.
 
     ``last`` is the last line, if the caller knows that it is clean.
     """
     try:
-        text = _format_single(error, limit, last)
+        text = _format_single(error, limit, last_line)
         seen_ids: set[int] = set()
         while True:
             cause = cause_of(error)
@@ -51,7 +51,7 @@ def format_error(error: BaseException, limit: int = MAX_VALUE_BYTES, last: str =
             text = _format_single(earlier, room) + separator + text
             error = earlier
     except Exception as problem:  # a full stack, a class that redefines __context__
-        return f"<the traceback could not be read: {type(problem).__name__}>\n{last}\n"
+        return f"<the traceback could not be read: {type(problem).__name__}>\n{last_line}\n"
 
 
 def _format_single(error: BaseException, limit: int, last: str = "") -> str:

@@ -101,7 +101,7 @@ def doctor(
     except Exception as error:  # a bug in otelflow: a traceback would not help here
         report = Report()
         report.begin("doctor")
-        report.wrong("doctor", f"the diagnosis itself failed: {type(error).__name__}", "Please report this as a bug.")
+        report.error("doctor", f"the diagnosis itself failed: {type(error).__name__}", "Please report this as a bug.")
     if as_json:
         click.echo(json.dumps({"version": __version__, **report.to_dict(strict)}, indent=2))
     else:
@@ -126,7 +126,7 @@ def _print_report(report: Report, strict: bool) -> None:
 
 def _print_conclusion(report: Report, signs: dict[str, str], strict: bool) -> None:
     """Print the conclusion: the most important problem, and the next step."""
-    errors, warnings, first = report.of(ERROR), report.of(WARNING), report.first(strict)
+    errors, warnings, first = report.with_sign(ERROR), report.with_sign(WARNING), report.first(strict)
     warning_count = f"{len(warnings)} warning{'s' * (len(warnings) != 1)}" if warnings else ""
     if first is None:
         text = "the receiver accepted the canary" if report.trace_id else "no problems found"

@@ -69,15 +69,15 @@ class _LoggedRun(Run):
         for line in lines or ():
             super()._line(line)
 
-    def _say_end(self, config: Any, kind: str, what: str) -> None:
+    def _log_end(self, config: Any, kind: str, what: str) -> None:
         value = self.return_value
         if self.status == "completed" and (value is not None or config.print_none_return_value):
             emit_message(self, 10, f"{kind} return value: {safe_str(value)}")
         if config.print_finished_message:
             emit_message(self, 10, f"Finished {what}")
 
-    def _closed_by(self, error: BaseException, shape: CallableKind) -> None:
-        super()._closed_by(error, shape)
+    def _record_error(self, error: BaseException, shape: CallableKind) -> None:
+        super()._record_error(error, shape)
         if self.status != "failed":
             return
         text = scrub_long(f"Error executing {self._title()}: {safe_str(error)}")
@@ -109,7 +109,7 @@ class Flow(_LoggedRun, MainFlow[Any]):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        cls._own_main = False  # here main() is the default target of setup(), not a wrapper around the target
+        cls._has_own_main = False  # here main() is the default target of setup(), not a wrapper around the target
 
     def __init__(self, **arguments: Any) -> None:
         arguments = _set_subclass_fields(self, arguments)
@@ -170,7 +170,7 @@ class Flow(_LoggedRun, MainFlow[Any]):
         """Return a new flow name."""
         return _new_id(FLOW__RANDOM_NAME__PREFIX)
 
-    def _nothing_to_run(self) -> Exception:
+    def _nothing_to_run_error(self) -> Exception:
         return NothingToRun(
             "Error starting Flow, setup has not been called, use .setup(target, *args, **kwargs) to configure it"
         )
@@ -227,8 +227,8 @@ class Flow(_LoggedRun, MainFlow[Any]):
         """Return more values to inject into tasks, by parameter name. Override it in a subclass."""
         return {}
 
-    def _say_end(self, config: Any, kind: str, what: str) -> None:
-        super()._say_end(config, kind, what)
+    def _log_end(self, config: Any, kind: str, what: str) -> None:
+        super()._log_end(config, kind, what)
         if self.status == "completed" and self.return_value is not None:
             self.add_flow_result("flow-return-value", safe_str(self.return_value))
 
@@ -303,7 +303,7 @@ class Flow(_LoggedRun, MainFlow[Any]):
         return self.flow_data.json()
 
 
-Flow._own_main = False
+Flow._has_own_main = False
 
 
 class Task(_LoggedRun, MainTask):
@@ -330,7 +330,7 @@ class Task(_LoggedRun, MainTask):
         self._prepare_target()
 
     @classmethod
-    def _made(cls, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Task:
+    def _create(cls, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Task:
         return cls.__new__(cls)
 
     def _prepare_target(self) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import bad_receivers as bad
 import pytest
 import receiver as receivers
-from diagnosis import ENDPOINT, PROTOCOL, Diagnosis, local
+from diagnosis import ENDPOINT, PROTOCOL, Diagnosis, localhost_url
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from otelflow._doctor.check_network import call_with_timeout
@@ -103,7 +103,7 @@ def test_the_options_override_the_variables(receiver: receivers.Receiver) -> Non
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
 def test_a_size_limit_is_found(protocol: str, tmp_path: Path) -> None:
     """The receiver accepts the canary and a small request but not a large one, although compression is on."""
-    if reason := receivers.missing("collector"):
+    if reason := receivers.missing_reason("collector"):
         pytest.skip(reason)
     with bad.limited_collector(tmp_path) as collector:
         where = {ENDPOINT: collector.grpc if protocol == "grpc" else collector.http, PROTOCOL: protocol}
@@ -130,7 +130,7 @@ def test_the_default_limit_of_grpc(receiver: receivers.Receiver) -> None:
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
 def test_a_closed_port(protocol: str) -> None:
     """The connection is refused: the doctor sends nothing, and advises to start a receiver."""
-    with bad.closed() as port:
+    with bad.refusing_port() as port:
         diagnosis = Diagnosis(**{ENDPOINT: f"http://127.0.0.1:{port}", PROTOCOL: protocol})
     assert diagnosis.status == 1
     assert diagnosis.of("connect") == f"error: port {port}: 127.0.0.1 refuses the connection: nothing listens there"
@@ -142,7 +142,7 @@ def test_a_closed_port(protocol: str) -> None:
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_port_that_never_answers(protocol: str, scheme: str) -> None:
     """The port accepts the connection but sends nothing; the diagnosis still ends."""
-    with bad.hanging() as port:
+    with bad.hanging_port() as port:
         options = ["--timeout", "0.5", "--endpoint", f"{scheme}://127.0.0.1:{port}", "--protocol", protocol]
         diagnosis = Diagnosis(*options)
         without_canary = Diagnosis(*options, "--no-send")
@@ -164,25 +164,25 @@ def test_a_name_without_an_address() -> None:
 
 def test_a_proxy_that_fails() -> None:
     """The doctor checks the proxy instead of the receiver, and shows its URL without the password."""
-    with bad.closed() as port:
+    with bad.refusing_port() as port:
         diagnosis = Diagnosis(
             **{ENDPOINT: "http://backend.invalid:4318", "http_proxy": f"http://me:sesame9@127.0.0.1:{port}"}
         )
     assert diagnosis.status == 1
     assert f"requests go through http://[redacted]@127.0.0.1:{port}" in diagnosis.of("proxy")
     assert diagnosis.next.startswith(f"Start the proxy at 127.0.0.1:{port}")
-    assert "sesame9" not in diagnosis.said
+    assert "sesame9" not in diagnosis.output
 
 
 def test_no_proxy_bypasses_the_proxy() -> None:
     """A host in no_proxy is called directly. gRPC reads only the lower-case variables."""
-    with bad.closed() as port, bad.http_server() as server, bad.grpc_server() as grpc:
+    with bad.refusing_port() as port, bad.http_server() as server, bad.grpc_server() as grpc:
         proxy, options = f"http://127.0.0.1:{port}", ["--protocol", "grpc"]
-        excepted = Diagnosis(**{ENDPOINT: local(server.port), "http_proxy": proxy, "no_proxy": "localhost"})
-        upper = Diagnosis(*options, **{ENDPOINT: local(grpc), "HTTP_PROXY": proxy})
-        lower = Diagnosis(*options, **{ENDPOINT: local(grpc), "http_proxy": proxy})
+        excepted = Diagnosis(**{ENDPOINT: localhost_url(server.port), "http_proxy": proxy, "no_proxy": "localhost"})
+        upper = Diagnosis(*options, **{ENDPOINT: localhost_url(grpc), "HTTP_PROXY": proxy})
+        lower = Diagnosis(*options, **{ENDPOINT: localhost_url(grpc), "http_proxy": proxy})
         excepted_in_list = Diagnosis(
-            *options, **{ENDPOINT: local(grpc), "http_proxy": proxy, "no_proxy": "x.example, localhost"}
+            *options, **{ENDPOINT: localhost_url(grpc), "http_proxy": proxy, "no_proxy": "x.example, localhost"}
         )
     assert [diagnosis.status for diagnosis in (excepted, upper, lower, excepted_in_list)] == [0, 0, 1, 0]
 
@@ -230,7 +230,7 @@ JSON, HTML, PROTOBUF = ({"Content-Type": kind} for kind in ("application/json", 
 def test_an_http_status_is_explained(status: int, body: bytes, headers: dict[str, str], text: str, step: str) -> None:
     """For each HTTP status: its meaning, the receiver's message, whether the exporter retries, and advice."""
     with bad.http_server(status, body, headers) as server:
-        diagnosis = Diagnosis(**{ENDPOINT: local(server.port)})
+        diagnosis = Diagnosis(**{ENDPOINT: localhost_url(server.port)})
     assert len(server) == 1, "the diagnosis sends one request, even if the exporter would retry"
     assert diagnosis.status == 1
     assert diagnosis.of("canary").startswith(f"error: HTTP {status}: ")
@@ -261,7 +261,7 @@ def partial_success(rejected: int, message: str) -> bytes:
 def test_the_body_of_a_success_is_checked(body: bytes, headers: dict[str, str], status: int, text: str) -> None:
     """A partial success, a web page, a response that is not OTLP: the exporter counts all as success."""
     with bad.http_server(200, body, headers) as server:
-        diagnosis = Diagnosis(**{ENDPOINT: local(server.port)})
+        diagnosis = Diagnosis(**{ENDPOINT: localhost_url(server.port)})
     assert diagnosis.status == status
     assert text in diagnosis.of("canary")
 
@@ -282,7 +282,7 @@ def test_the_body_of_a_success_is_checked(body: bytes, headers: dict[str, str], 
 def test_a_grpc_status_is_explained(code: str, text: str, step: str) -> None:
     """For each gRPC status: its meaning, the server's message, and advice."""
     with bad.grpc_server(code, "the reason") as port:
-        diagnosis = Diagnosis("--protocol", "grpc", **{ENDPOINT: local(port)})
+        diagnosis = Diagnosis("--protocol", "grpc", **{ENDPOINT: localhost_url(port)})
     assert diagnosis.status == 1
     assert text in diagnosis.of("canary")
     assert "it says: " in diagnosis.of("canary")
@@ -292,7 +292,7 @@ def test_a_grpc_status_is_explained(code: str, text: str, step: str) -> None:
 def test_a_partial_success_over_grpc() -> None:
     """The doctor reports rejected spans, with the reason."""
     with bad.grpc_server("OK", "too old", rejected=1) as port:
-        diagnosis = Diagnosis("--protocol", "grpc", **{ENDPOINT: local(port)})
+        diagnosis = Diagnosis("--protocol", "grpc", **{ENDPOINT: localhost_url(port)})
     assert diagnosis.status == 1
     assert "1 span rejected: too old" in diagnosis.of("canary")
 
@@ -303,6 +303,6 @@ def test_a_clock_that_is_wrong(seconds: int, text: str) -> None:
     import time
 
     with bad.http_server(200, headers={"Date": formatdate(time.time() + seconds, usegmt=True)}) as server:
-        diagnosis = Diagnosis(**{ENDPOINT: local(server.port)})
+        diagnosis = Diagnosis(**{ENDPOINT: localhost_url(server.port)})
     assert diagnosis.status == 0
     assert text in diagnosis.of("clock")

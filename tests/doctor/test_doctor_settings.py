@@ -12,7 +12,7 @@ from pathlib import Path
 import bad_receivers as bad
 import pytest
 from click.testing import CliRunner
-from diagnosis import ENDPOINT, OWN, PROTOCOL, Diagnosis, local
+from diagnosis import CLEARED_VARIABLES, ENDPOINT, PROTOCOL, Diagnosis, localhost_url
 from programs import clean_environment, command, python
 
 from otelflow.cli._doctor import doctor
@@ -44,7 +44,7 @@ def test_misspelt_variables() -> None:
     diagnosis = quick(**dict.fromkeys(MISSPELT, "sesame-open-1"))
     expected = {f"error: nothing reads {wrong}; it probably means {right}" for wrong, right in MISSPELT.items()}
     assert set(diagnosis.of("misspelt").splitlines()) == expected
-    assert "sesame" not in diagnosis.said
+    assert "sesame" not in diagnosis.output
 
 
 def test_the_misspelt_endpoint_is_the_first_thing_to_fix() -> None:
@@ -65,7 +65,7 @@ def test_names_of_other_packages() -> None:
     diagnosis = quick(OTEL_METRICS_EXPORTER="none", OTEL_PYTHON_FLASK_EXCLUDED_URLS="health", OTEL_SOMETHING="1")
     assert diagnosis.of("other signals") == "skipped: OTEL_METRICS_EXPORTER: not for traces"
     assert diagnosis.of("unknown").startswith("warning: neither OpenTelemetry for Python nor otelflow reads OTEL_SOME")
-    assert "FLASK" not in diagnosis.said
+    assert "FLASK" not in diagnosis.output
     assert diagnosis.of("misspelt") == ""
 
 
@@ -84,7 +84,7 @@ def test_values_from_an_env_file() -> None:
 
 def test_without_any_setting() -> None:
     """The doctor marks defaults as such, warns of the missing service name, and advises to start a receiver."""
-    result = command("doctor", "--no-send", "--endpoint", "http://127.0.0.1:1", **OWN)
+    result = command("doctor", "--no-send", "--endpoint", "http://127.0.0.1:1", **CLEARED_VARIABLES)
     assert result.returncode == 1
     assert "! service.name    unknown_service" in result.stdout
     assert "✓ exporters       otlp  (default)" in result.stdout
@@ -229,7 +229,7 @@ def test_small_mistakes_are_warnings() -> None:
     ):
         assert text in diagnosis.of(name)
     assert any(finding["source"] == "OTEL_PYTHON_TRACER_PROVIDER" for finding in diagnosis.findings)
-    assert "sesame" not in diagnosis.said
+    assert "sesame" not in diagnosis.output
 
 
 def test_an_endpoint_of_grpc_that_is_written_for_http() -> None:
@@ -237,7 +237,7 @@ def test_an_endpoint_of_grpc_that_is_written_for_http() -> None:
     diagnosis = quick(**{ENDPOINT: "http://me:sesame-7@localhost:4317/v1/traces"})
     assert "a gRPC endpoint has no user and password" in diagnosis.of("url")
     assert "gRPC has no paths: /v1/traces is ignored" in diagnosis.of("url")
-    assert "sesame" not in diagnosis.said
+    assert "sesame" not in diagnosis.output
 
 
 def test_credentials_of_a_netrc_file(tmp_path: Path) -> None:
@@ -247,11 +247,12 @@ def test_credentials_of_a_netrc_file(tmp_path: Path) -> None:
     netrc.chmod(0o600)
     with bad.http_server() as server:
         diagnosis = Diagnosis(
-            **{ENDPOINT: local(server.port), "NETRC": str(netrc)}, OTEL_EXPORTER_OTLP_HEADERS="authorization=mine"
+            **{ENDPOINT: localhost_url(server.port), "NETRC": str(netrc)},
+            OTEL_EXPORTER_OTLP_HEADERS="authorization=mine",
         )
     assert "a netrc file has credentials for localhost" in diagnosis.of("headers")
     assert server[0][0]["Authorization"].startswith("Basic ")
-    assert "sesame" not in diagnosis.said
+    assert "sesame" not in diagnosis.output
 
 
 def test_with_opentelemetry_instrument() -> None:
@@ -260,7 +261,12 @@ def test_with_opentelemetry_instrument() -> None:
     result = python(
         *("-c", "from opentelemetry.instrumentation.auto_instrumentation import run; run()"),
         *(sys.executable, "-m", "otelflow.cli", "doctor", "--no-send"),
-        **{**OWN, "OTEL_TRACES_EXPORTER": "console", "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"},
+        **{
+            **CLEARED_VARIABLES,
+            "OTEL_TRACES_EXPORTER": "console",
+            "OTEL_METRICS_EXPORTER": "none",
+            "OTEL_LOGS_EXPORTER": "none",
+        },
     )
     assert "other code has set one already (opentelemetry.sdk.trace.TracerProvider)" in result.stdout
 
@@ -270,7 +276,7 @@ def test_with_opentelemetry_instrument() -> None:
 
 def test_each_line_has_its_sign_and_the_last_is_the_next_step() -> None:
     """Lines start with a sign, blank lines separate sections, the end is the conclusion; a pipe gets no colours."""
-    result = command("doctor", "--no-send", **OWN, **{ENDPOINT: "http://127.0.0.1:1"})
+    result = command("doctor", "--no-send", **CLEARED_VARIABLES, **{ENDPOINT: "http://127.0.0.1:1"})
     lines = result.stdout.splitlines()
     assert (result.returncode, result.stderr) == (1, "")
     assert "\x1b" not in result.stdout
@@ -283,7 +289,7 @@ def test_each_line_has_its_sign_and_the_last_is_the_next_step() -> None:
 
 def test_a_terminal_that_knows_only_ascii() -> None:
     """The doctor uses plain signs, and escapes other letters instead of failing."""
-    environment = {**OWN, "PYTHONIOENCODING": "ascii", "OTEL_SERVICE_NAME": "täglich"}
+    environment = {**CLEARED_VARIABLES, "PYTHONIOENCODING": "ascii", "OTEL_SERVICE_NAME": "täglich"}
     result = command("doctor", "--no-send", **environment, **{ENDPOINT: "http://127.0.0.1:1"})
     assert (result.returncode, result.stderr) == (1, "")
     assert "x connect " in result.stdout
@@ -294,7 +300,7 @@ def test_a_terminal_that_knows_only_ascii() -> None:
 def test_on_a_terminal(no_color: str) -> None:
     """Output is coloured unless NO_COLOR is set, and wrapped to the terminal's width, with the text in its column."""
     leader, follower = pty.openpty()
-    environment = {**OWN, "NO_COLOR": no_color, "COLUMNS": "60", ENDPOINT: "http://127.0.0.1:1"}
+    environment = {**CLEARED_VARIABLES, "NO_COLOR": no_color, "COLUMNS": "60", ENDPOINT: "http://127.0.0.1:1"}
     with os.fdopen(leader, "rb", 0) as terminal:
         process = subprocess.Popen(
             [sys.executable, "-m", "otelflow.cli", "doctor", "--no-send"],
@@ -368,11 +374,11 @@ def test_the_environment_is_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> N
 
     from opentelemetry import trace
 
-    for name, value in {**OWN, "OTEL_SERVICE_NAME": "here"}.items():
+    for name, value in {**CLEARED_VARIABLES, "OTEL_SERVICE_NAME": "here"}.items():
         monkeypatch.setenv(name, value)
     before = dict(os.environ), list(logging.getLogger("opentelemetry").handlers), trace._TRACER_PROVIDER
     with bad.http_server() as server:
-        result = CliRunner().invoke(doctor, ["--endpoint", local(server.port), "--protocol", "http/protobuf"])
+        result = CliRunner().invoke(doctor, ["--endpoint", localhost_url(server.port), "--protocol", "http/protobuf"])
     assert result.exit_code == 0, result.output
     assert len(server) == 1
     assert (dict(os.environ), list(logging.getLogger("opentelemetry").handlers), trace._TRACER_PROVIDER) == before

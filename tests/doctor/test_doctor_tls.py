@@ -8,7 +8,7 @@ from pathlib import Path
 
 import bad_receivers as bad
 import pytest
-from diagnosis import ENDPOINT, OWN, PROTOCOL, Diagnosis, local
+from diagnosis import CLEARED_VARIABLES, ENDPOINT, PROTOCOL, Diagnosis, localhost_url
 from programs import command
 
 
@@ -37,8 +37,10 @@ def secure(request: pytest.FixtureRequest, pair: tuple[Path, Path]) -> Iterator[
 def test_a_certificate_that_is_not_trusted(secure: tuple[int, dict[str, str]], pair: tuple[Path, Path]) -> None:
     """The doctor reports the reason and the variable to set; with the variable set, the canary arrives."""
     port, protocol = secure
-    refused = Diagnosis(**{ENDPOINT: local(port, "https")}, **protocol)
-    trusted = Diagnosis(**{ENDPOINT: local(port, "https")}, **protocol, OTEL_EXPORTER_OTLP_CERTIFICATE=str(pair[0]))
+    refused = Diagnosis(**{ENDPOINT: localhost_url(port, "https")}, **protocol)
+    trusted = Diagnosis(
+        **{ENDPOINT: localhost_url(port, "https")}, **protocol, OTEL_EXPORTER_OTLP_CERTIFICATE=str(pair[0])
+    )
     assert (refused.status, trusted.status) == (1, 0)
     assert refused.of("tls").endswith("is self-signed")
     assert refused.next.startswith("Set OTEL_EXPORTER_OTLP_CERTIFICATE")
@@ -48,7 +50,7 @@ def test_a_certificate_that_is_not_trusted(secure: tuple[int, dict[str, str]], p
 def test_plain_text_to_a_port_that_speaks_tls(secure: tuple[int, dict[str, str]]) -> None:
     """The doctor detects TLS and advises https://."""
     port, protocol = secure
-    diagnosis = Diagnosis(**{ENDPOINT: local(port)}, **protocol)
+    diagnosis = Diagnosis(**{ENDPOINT: localhost_url(port)}, **protocol)
     assert "speaks TLS, and the request was plain text" in diagnosis.of("canary")
     assert diagnosis.next == f"Write https:// instead of http:// for localhost:{port}."
 
@@ -57,7 +59,9 @@ def test_a_certificate_file_that_is_missing(secure: tuple[int, dict[str, str]], 
     """The doctor names the file and its variable."""
     port, protocol = secure
     missing = str(tmp_path / "none.pem")
-    diagnosis = Diagnosis(**{ENDPOINT: local(port, "https")}, **protocol, OTEL_EXPORTER_OTLP_CERTIFICATE=missing)
+    diagnosis = Diagnosis(
+        **{ENDPOINT: localhost_url(port, "https")}, **protocol, OTEL_EXPORTER_OTLP_CERTIFICATE=missing
+    )
     assert diagnosis.status == 1
     assert f"{missing!r}, cannot be read" in diagnosis.of("tls")
     assert diagnosis.next.startswith("Set OTEL_EXPORTER_OTLP_CERTIFICATE")
@@ -67,7 +71,9 @@ def test_a_certificate_for_another_name(pair: tuple[Path, Path], tmp_path: Path)
     """The certificate is trusted, but it is not for this host."""
     other = bad.certificate(tmp_path, "elsewhere", "10.0.0.1")
     with bad.http_server(pair=other) as server:
-        diagnosis = Diagnosis(**{ENDPOINT: local(server.port, "https")}, OTEL_EXPORTER_OTLP_CERTIFICATE=str(other[0]))
+        diagnosis = Diagnosis(
+            **{ENDPOINT: localhost_url(server.port, "https")}, OTEL_EXPORTER_OTLP_CERTIFICATE=str(other[0])
+        )
     assert diagnosis.of("tls").endswith("is for another name")
     assert diagnosis.next.startswith("Call the receiver by a name")
 
@@ -77,7 +83,7 @@ def test_the_certificate_overrides_a_bundle(pair: tuple[Path, Path], tmp_path: P
     other = bad.certificate(tmp_path, "elsewhere", "10.0.0.1")
     with bad.http_server(pair=pair) as server:
         diagnosis = Diagnosis(
-            **{ENDPOINT: local(server.port, "https"), "REQUESTS_CA_BUNDLE": str(other[0])},
+            **{ENDPOINT: localhost_url(server.port, "https"), "REQUESTS_CA_BUNDLE": str(other[0])},
             OTEL_EXPORTER_OTLP_CERTIFICATE=str(pair[0]),
         )
     assert diagnosis.status == 0
@@ -89,7 +95,7 @@ def test_grpc_to_a_tls_port_without_http_2(pair: tuple[Path, Path]) -> None:
         diagnosis = Diagnosis(
             "--protocol",
             "grpc",
-            **{ENDPOINT: local(server.port, "https")},
+            **{ENDPOINT: localhost_url(server.port, "https")},
             OTEL_EXPORTER_OTLP_CERTIFICATE=str(pair[0]),
         )
     assert "does not offer HTTP/2" in diagnosis.of("tls")
@@ -115,10 +121,10 @@ def test_secrets_are_sent_and_not_shown(pair: tuple[Path, Path]) -> None:
             ENDPOINT: f"http://me:pa55-of-mine@localhost:{server.port}?key=query-value-1",
             "OTEL_EXPORTER_OTLP_HEADERS": "api-key=open%20sesame-7,x-tenant=blue-whale-9",
         }
-        plain, structured = command("doctor", **OWN, **variables), Diagnosis(**variables)
+        plain, structured = command("doctor", **CLEARED_VARIABLES, **variables), Diagnosis(**variables)
     headers, _ = server[0]
     assert (headers["api-key"], headers["x-tenant"]) == ("open sesame-7", "blue-whale-9")
-    for text in (plain.stdout, structured.said):
+    for text in (plain.stdout, structured.output):
         assert "api-key, x-tenant (values hidden)" in text
         for secret in ("sesame-7", "blue-whale-9", "pa55-of-mine", "query-value-1"):
             assert secret not in text

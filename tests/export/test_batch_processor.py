@@ -14,7 +14,7 @@ import pytest
 import receiver as receivers
 from opentelemetry.sdk.trace import TracerProvider
 from processes import free_ports
-from sending import OK, Answer, Scripted, Sending, both, names
+from sending import OK, Answer, AnsweringReceiver, Sending, receiver_and_sender, span_names
 from services import until
 
 from otelflow._export.batch_processor import BatchProcessor
@@ -24,16 +24,16 @@ from otelflow._providers.exporters import make_exporter
 
 def test_spans_arrive_in_order(cleanup: list[Any]) -> None:
     """With more spans than a batch, each arrives once, in the order in which they ended."""
-    receiver, sending = both(cleanup, lambda *_: OK)
+    receiver, sending = receiver_and_sender(cleanup, lambda *_: OK)
     sending.spans(5000)
     assert sending.pipeline.drain(30)
-    assert receiver.accepted == names(5000)
+    assert receiver.accepted == span_names(5000)
     assert sending.pipeline.stats() == (5000, 5000, {}, 0)
 
 
 def test_an_idle_processor_holds_no_span(cleanup: list[Any]) -> None:
     """Delivered spans are freed, also those of the last batch."""
-    _, sending = both(cleanup, lambda *_: OK)
+    _, sending = receiver_and_sender(cleanup, lambda *_: OK)
     span = TracerProvider(shutdown_on_exit=False).get_tracer("test").start_span("span")
     span.end()
     sending.pipeline.put(span)
@@ -50,7 +50,7 @@ def test_put_waits_for_room_in_a_full_queue(cleanup: list[Any]) -> None:
         time.sleep(0.02)
         return OK
 
-    receiver, sending = both(cleanup, answer_slowly, queue_size=100, batch_size=50, wait=30.0)
+    receiver, sending = receiver_and_sender(cleanup, answer_slowly, queue_size=100, batch_size=50, wait=30.0)
     sending.spans(1000)
     assert sending.pipeline.drain(30)
     assert (len(receiver.accepted), sending.pipeline.stats().lost) == (1000, {})
@@ -58,7 +58,7 @@ def test_put_waits_for_room_in_a_full_queue(cleanup: list[Any]) -> None:
 
 def test_a_full_queue_overflows_to_another_exporter(cleanup: list[Any]) -> None:
     """With ``overflow``, the oldest spans go to another exporter, and the numbers include both."""
-    second = Scripted(lambda *_: OK)
+    second = AnsweringReceiver(lambda *_: OK)
     cleanup.append(second)
     overflow = BatchProcessor(make_exporter("otlp", second.endpoint), "second", delay=60.0)
     (port,) = free_ports(1)
@@ -94,7 +94,7 @@ def test_a_large_item_and_its_size_are_added_in_one_step() -> None:
 
 def test_a_signal_handler_can_flush_while_its_thread_holds_the_lock(cleanup: list[Any]) -> None:
     """The export thread needs that lock: the flush releases it while it waits, and acquires it again."""
-    receiver, sending = both(cleanup, lambda *_: OK)
+    receiver, sending = receiver_and_sender(cleanup, lambda *_: OK)
     queue = sending.pipeline._queue
     with queue.lock, queue.lock:
         sending.spans(3)
@@ -103,12 +103,12 @@ def test_a_signal_handler_can_flush_while_its_thread_holds_the_lock(cleanup: lis
         other.start()
         other.join(0.1)
         assert other.is_alive()
-    assert receiver.accepted == names(3)
+    assert receiver.accepted == span_names(3)
 
 
 def test_a_thread_that_could_not_start_is_started_later(cleanup: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """The process may be at its limit of threads when the first span ends, and below it later."""
-    receiver, sending = both(cleanup, lambda *_: OK)
+    receiver, sending = receiver_and_sender(cleanup, lambda *_: OK)
 
     def start(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -118,7 +118,7 @@ def test_a_thread_that_could_not_start_is_started_later(cleanup: list[Any], monk
         sending.spans(2)
     assert sending.pipeline.stats() == (2, 0, {}, 2)
     assert sending.pipeline.drain(30)
-    assert receiver.accepted == names(2)
+    assert receiver.accepted == span_names(2)
 
 
 def test_a_shutdown_without_a_thread_returns_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +152,7 @@ def test_a_signal_handler_during_the_start_starts_no_second_thread(
     cleanup: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A span that ends in the handler is exported by the same thread."""
-    receiver, sending = both(cleanup, lambda *_: OK)
+    receiver, sending = receiver_and_sender(cleanup, lambda *_: OK)
     threads: list[threading.Thread] = []
     original_start = threading.Thread.start
 
@@ -198,7 +198,7 @@ def test_a_burst_of_100_000_spans_is_delivered() -> None:
 
 def test_losses_are_logged_once_a_minute(cleanup: list[Any], caplog: pytest.LogCaptureFixture) -> None:
     """One line has the numbers, the receiver's response and what to do; it has no credentials."""
-    receiver = Scripted(lambda *_: (401, {}, b""))
+    receiver = AnsweringReceiver(lambda *_: (401, {}, b""))
     sending = Sending(receiver.endpoint.replace("//", "//user:hidden@"))
     cleanup += [receiver, sending]
     for _ in range(5):
@@ -212,7 +212,7 @@ def test_losses_are_logged_once_a_minute(cleanup: list[Any], caplog: pytest.LogC
 
 def test_a_span_that_cannot_be_encoded_is_counted(cleanup: list[Any]) -> None:
     """The other spans of its batch arrive."""
-    receiver, sending = both(cleanup, lambda *_: OK)
+    receiver, sending = receiver_and_sender(cleanup, lambda *_: OK)
 
     class Broken(type(TracerProvider(shutdown_on_exit=False).get_tracer("test").start_span("span"))):  # type: ignore[misc]
         @property

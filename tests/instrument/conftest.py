@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import shopping
-from no_code_programs import OF_SCRIPT, SCRIPT, TARGETS
+from no_code_programs import SCRIPT, SCRIPT_TARGETS, TARGETS
 
 
 @pytest.fixture
@@ -24,5 +24,5 @@ def folder(tmp_path: Path) -> Path:
     """Return a folder with a package, a script and a configuration file."""
     shopping.write(tmp_path)
     (tmp_path / "nightly.py").write_text(SCRIPT)
-    (tmp_path / "otelflow.toml").write_text(TARGETS + OF_SCRIPT)
+    (tmp_path / "otelflow.toml").write_text(TARGETS + SCRIPT_TARGETS)
     return tmp_path

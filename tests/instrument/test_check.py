@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import shopping
-from no_code_programs import TARGETS, otelflow
+from no_code_programs import TARGETS, run_otelflow
 
 # --- otelflow check ---------------------------------------------------------------------------------------------------
 
@@ -18,7 +18,7 @@ from no_code_programs import TARGETS, otelflow
 def run_check(folder: Path, text: str, *words: str, **environment: str) -> tuple[int, list[str]]:
     """Run ``otelflow check`` with a configuration. Returns the exit status and the lines."""
     (folder / "otelflow.toml").write_text(textwrap.dedent(text))
-    done = otelflow(folder, "check", *words, **environment)
+    done = run_otelflow(folder, "check", *words, **environment)
     assert done.stderr == ""
     return done.returncode, done.stdout.splitlines()
 
@@ -177,14 +177,14 @@ def test_check_counts_calls_with_a_profile(folder: Path) -> None:
 )
 def test_wrong_usage_of_check(folder: Path, words: list[str], text: str) -> None:
     """Exit status 1, and a line that says what to do."""
-    done = otelflow(folder, "check", *words)
+    done = run_otelflow(folder, "check", *words)
     assert done.returncode == 1
     assert text in done.stdout + done.stderr
 
 
 def test_check_without_a_configuration_fails(tmp_path: Path) -> None:
     """Exit status 1, and one line."""
-    done = otelflow(tmp_path, "check")
+    done = run_otelflow(tmp_path, "check")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("otelflow: There is no configuration here")
 
@@ -193,6 +193,6 @@ def test_check_prints_the_schema(tmp_path: Path) -> None:
     """Editors can read it from a file. No file is written."""
     import json
 
-    done: Any = otelflow(tmp_path, "check", "--schema")
+    done: Any = run_otelflow(tmp_path, "check", "--schema")
     assert json.loads(done.stdout)["title"] == "otelflow.toml"
     assert os.listdir(tmp_path) == []

@@ -11,7 +11,7 @@ from pathlib import Path
 import programs
 import pytest
 import shopping
-from no_code_programs import TARGETS, otelflow
+from no_code_programs import TARGETS, run_otelflow
 from receiver import Sink, attributes_of
 
 
@@ -29,7 +29,7 @@ WHOLE = {"main": None, "work": "main", "helper": "work", "both": "main", "reserv
 @pytest.mark.parametrize("how", [["nightly.py"], ["-m", "nightly"]])
 def test_a_program_is_instrumented_with_its_own_functions(folder: Path, sink: Sink, how: list[str]) -> None:
     """They run before the module has run to its end. The program keeps its arguments and exit status."""
-    done = otelflow(folder, "run", *how, "-x", "--", "y", sink=sink)
+    done = run_otelflow(folder, "run", *how, "-x", "--", "y", sink=sink)
     assert (done.returncode, done.stderr) == (7, "")
     assert done.stdout == f"__main__ ['-x', '--', 'y'] {folder}\n"
     assert tree(sink, 8) == WHOLE
@@ -41,7 +41,7 @@ def test_a_script_in_another_folder(folder: Path, sink: Sink, tmp_path: Path) ->
     """Its folder is on the path. The configuration is the one that --config names."""
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    done = otelflow(
+    done = run_otelflow(
         elsewhere, "run", "--config", "../otelflow.toml", "--service-name=night", "../nightly.py", sink=sink
     )
     assert done.stdout == f"__main__ [] {folder}\n"
@@ -51,7 +51,7 @@ def test_a_script_in_another_folder(folder: Path, sink: Sink, tmp_path: Path) ->
 
 def test_a_failing_program_keeps_its_traceback(folder: Path, sink: Sink) -> None:
     """The traceback begins in the program's file, and the exit status is Python's."""
-    done = otelflow(folder, "run", "nightly.py", "fail", sink=sink)
+    done = run_otelflow(folder, "run", "nightly.py", "fail", sink=sink)
     assert done.returncode == 1
     lines = done.stderr.splitlines()
     assert lines[:2] == ["Traceback (most recent call last):", f'  File "{folder}/nightly.py", line 20, in <module>']
@@ -72,7 +72,7 @@ def test_a_failing_program_keeps_its_traceback(folder: Path, sink: Sink) -> None
 )
 def test_a_program_that_cannot_be_run(folder: Path, words: list[str], text: str) -> None:
     """One line says what is wrong and what to do."""
-    done = otelflow(folder, "run", *words)
+    done = run_otelflow(folder, "run", *words)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"otelflow: {text}")
     assert len(done.stderr.splitlines()) == 1
@@ -81,7 +81,7 @@ def test_a_program_that_cannot_be_run(folder: Path, words: list[str], text: str)
 def test_a_syntax_error_shows_pythons_message(folder: Path) -> None:
     """otelflow adds nothing to it."""
     (folder / "wrong.py").write_text("def f(:\n")
-    done = otelflow(folder, "run", "wrong.py")
+    done = run_otelflow(folder, "run", "wrong.py")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("SyntaxError")
     assert "otelflow" not in done.stderr
@@ -107,7 +107,7 @@ if __name__ == "__main__":
 def test_a_command_and_its_children_are_instrumented(folder: Path, sink: Sink, method: str) -> None:
     """Also with each start method of multiprocessing; the exit status is the command's."""
     (folder / "program.py").write_text(PROGRAM)
-    done = otelflow(folder, "run", "--", sys.executable, "program.py", method, sink=sink, PYTHONPATH=str(folder))
+    done = run_otelflow(folder, "run", "--", sys.executable, "program.py", method, sink=sink, PYTHONPATH=str(folder))
     assert done.returncode == 0, done.stderr
     assert tree(sink, 8) == {"both": None, "reserve": "both"}
 
@@ -116,7 +116,7 @@ def test_a_command_keeps_its_own_sitecustomize(folder: Path, sink: Sink) -> None
     """Python imports the first ``sitecustomize`` on its path. Otelflow's runs the next one."""
     (folder / "site").mkdir()
     (folder / "site" / "sitecustomize.py").write_text("import sys; sys.own_site = 5\n")
-    done = otelflow(
+    done = run_otelflow(
         folder, "run", "--", sys.executable, "-c", "import sys; print(sys.own_site)", PYTHONPATH=str(folder / "site")
     )
     assert done.stdout == "5\n"
@@ -124,7 +124,7 @@ def test_a_command_keeps_its_own_sitecustomize(folder: Path, sink: Sink) -> None
 
 def test_a_command_with_a_python_without_otelflow(folder: Path) -> None:
     """It starts as usual."""
-    done = otelflow(folder, "run", "--", sys.executable, "-S", "-c", "import site; site.main(); print(5)")
+    done = run_otelflow(folder, "run", "--", sys.executable, "-S", "-c", "import site; site.main(); print(5)")
     assert (done.stdout, done.returncode) == ("5\n", 0)
 
 
@@ -222,7 +222,7 @@ def test_the_service_runs_despite_errors_in_the_file(folder: Path, sink: Sink, w
     )
     variables = {"OTELFLOW_CONFIG": str(path), "PYTHONPATH": str(folder)}
     if starter == "otelflow run":
-        done = otelflow(folder, "run", "--", sys.executable, "app.py", sink=sink, **variables)
+        done = run_otelflow(folder, "run", "--", sys.executable, "app.py", sink=sink, **variables)
     else:
         done = opentelemetry_instrument(folder, sys.executable, "app.py", sink=sink, **variables)
     assert (done.returncode, done.stdout) == (0, "as ever\n(['a', 1], ['b', 2], ['c', 1])\n")

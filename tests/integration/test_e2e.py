@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import services
-from backends import Backends, ask, missing_backend, running_backends
+from backends import Backends, get_json, missing_backend, running_backends
 from otelflow_exporters._trace.from_json import from_json
 from otelflow_exporters._trace.span import Span
 from programs import clean_environment, python, run
@@ -228,7 +228,7 @@ def test_search_finds_exactly_the_matching_traces(backends: Backends) -> None:
     for name in ids:
         for trace, run_id in done.said[name]:
             assert search(tags={"otelflow.flow.run_id": run_id}) == {trace}
-    answer = ask(f"{backends.jaeger}/api/v3/operations", service="searched")
+    answer = get_json(f"{backends.jaeger}/api/v3/operations", service="searched")
     operations = {operation["name"] for operation in answer["operations"]}
     assert {"quick", "slow", "failing", "step"} == operations
 

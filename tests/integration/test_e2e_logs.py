@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import pytest
-from backends import Backends, ask, missing_backend, missing_loki, running_backends
+from backends import Backends, get_json, missing_backend, missing_loki, running_backends
 from programs import run
 from services import until
 
@@ -41,7 +41,7 @@ def lines(backends: Backends, query: str) -> list[tuple[str, dict[str, str]]]:
     """Return the lines that Loki finds, the oldest first, each with its labels and metadata."""
     now = time.time_ns()
     window = {"start": now - 600 * 10**9, "end": now + 60 * 10**9, "direction": "forward"}
-    streams = ask(f"{backends.loki}/loki/api/v1/query_range", query=query, **window)["data"]["result"]
+    streams = get_json(f"{backends.loki}/loki/api/v1/query_range", query=query, **window)["data"]["result"]
     return [(line, {**stream["stream"], **dict(*extra)}) for stream in streams for _, line, *extra in stream["values"]]
 
 

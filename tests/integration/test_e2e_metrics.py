@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from backends import Backends, ask, missing_backend, running_backends
+from backends import Backends, get_json, missing_backend, running_backends
 from programs import run
 from services import until
 
@@ -97,7 +97,9 @@ def test_an_exemplar_leads_from_prometheus_to_jaeger(backends: Backends, source:
 
     def exemplars() -> Any:
         now = time.time()
-        return ask(f"{backends.prometheus}/api/v1/query_exemplars", query=failed, start=now - 600, end=now + 60)["data"]
+        return get_json(f"{backends.prometheus}/api/v1/query_exemplars", query=failed, start=now - 600, end=now + 60)[
+            "data"
+        ]
 
     series, *_ = until(exemplars, "an exemplar")  # one for each bucket, and the runs may be in two
     trace_id = series["exemplars"][0]["labels"]["trace_id"]
@@ -125,7 +127,7 @@ def test_jaegers_monitor_page_has_numbers(backends: Backends) -> None:
             "step": 5_000,
             "ratePer": 60_000,
         }
-        answer = ask(f"{backends.jaeger}/api/metrics/{metric}", spanKind="internal", **query, **parameters)
+        answer = get_json(f"{backends.jaeger}/api/metrics/{metric}", spanKind="internal", **query, **parameters)
         return {
             next(label["value"] for label in series["labels"] if label["name"] == "operation"): point["gaugeValue"][
                 "doubleValue"

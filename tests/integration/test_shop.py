@@ -38,7 +38,7 @@ class Shop:
 
     def trace(self, order_id: str, *last: str) -> Trace:
         """Return the trace of an order, once it has the spans of these names."""
-        return self.spans.trace(self.spans.one("place order", order_id=order_id).trace_id, *last)
+        return self.spans.trace(self.spans.wait_for_span("place order", order_id=order_id).trace_id, *last)
 
     def wait_for_receipt(self, order_id: str, *, sampled: bool = True) -> None:
         """Request the order until its receipt is sent."""
@@ -102,16 +102,16 @@ def test_an_order_is_one_trace_over_both_services(shop: Shop, order_id: str) -> 
     answer = shop.order(order_id, mug=2, lamp=1)
     assert (answer.status, answer.body) == (201, {"id": order_id, "total": 6600, "status": "placed"})
     trace = shop.trace(order_id, *LAST_SPANS)
-    request, flow = trace.one("POST /orders"), trace.one("place order")
+    request, flow = trace.find_one("POST /orders"), trace.find_one("place order")
     assert (request.kind, request.service, flow.parent_id) == (SERVER, "shop", request.span_id)
     tasks = Counter(span.name for span in trace.children(flow, "otelflow"))
     assert tasks == {"quote": 2, "reserve": 2, "send receipt": 1}
-    for quote in trace.named("quote"):
+    for quote in trace.find("quote"):
         (client,) = trace.children(quote)
         (served,) = trace.children(client)
         assert (client.scope.rpartition(".")[2], client.kind, client.service) == ("httpx", CLIENT, "shop")
         assert (served.name, served.kind, served.service) == ("GET /prices/{sku}", SERVER, "prices")
-    for reserve in trace.named("reserve"):
+    for reserve in trace.find("reserve"):
         (available,) = trace.children(reserve, "otelflow")
         assert statements(trace, reserve) == {"UPDATE"}
         assert statements(trace, available) == {"SELECT"}
@@ -130,16 +130,18 @@ def test_only_the_configured_values_are_captured_with_their_types(shop: Shop, or
     assert shop.order(order_id, mug=1).status == 409
     assert shop.order(f"{order_id}-2", atlas=4).status == 409
     shop.wait_for_receipt(order_id)
-    shop.spans.one("send receipt", order_id=order_id)
+    shop.spans.wait_for_span("send receipt", order_id=order_id)
     trace = shop.trace(f"{order_id}-2")
-    assert trace.one("place order").captured == {
+    assert trace.find_one("place order").configured_attributes == {
         "order.id": f"{order_id}-2",
         "customer.tier": "gold",
         "error.type": "shop.stock.OutOfStock",
     }
-    (accepted, _) = shop.spans.named("place order", order_id=order_id)
-    assert accepted.captured == {"order.id": order_id, "customer.tier": "gold"}
-    captured_items = [span.captured for span in shop.spans.of_trace(accepted.trace_id) if span.name == "reserve"]
+    (accepted, _) = shop.spans.find("place order", order_id=order_id)
+    assert accepted.configured_attributes == {"order.id": order_id, "customer.tier": "gold"}
+    captured_items = [
+        span.configured_attributes for span in shop.spans.of_trace(accepted.trace_id) if span.name == "reserve"
+    ]
     assert captured_items == [{"item.sku": "mug", "item.quantity": 2}, {"item.sku": "lamp", "item.quantity": 1}]
     assert {type(captured["item.quantity"]) for captured in captured_items} == {int}
     everything = b"".join(shop.spans.raw)
@@ -152,7 +154,7 @@ def test_an_incoming_trace_is_continued(shop: Shop, order_id: str) -> None:
     """A request with a traceparent is in that trace, in both services."""
     answer = shop.order(order_id, mug=1)
     trace = shop.spans.trace(answer.trace_id, *LAST_SPANS[:3])
-    assert trace.one("place order").attributes["order.id"] == order_id
+    assert trace.find_one("place order").attributes["order.id"] == order_id
     assert {span.service for span in trace.spans} == {"shop", "prices"}
 
 
@@ -202,7 +204,7 @@ def test_an_order_that_fails(shop: Shop, order_id: str, name: str) -> None:
     answer = shop.order(order_id, **case.items)
     assert (answer.status, answer.body) == (case.status, {"detail": case.message})
     trace = shop.trace(order_id)
-    failed = [span for span in trace.ours if span.status == ERROR]
+    failed = [span for span in trace.own_spans if span.status == ERROR]
     assert [span.name for span in failed] == [case.origin, "place order"]
     assert trace.above(failed[0]) == failed[1:]
     for span in failed:
@@ -210,7 +212,7 @@ def test_an_order_that_fails(shop: Shop, order_id: str, name: str) -> None:
     assert [len(span.exceptions) for span in failed] == [1, 0]
     (recorded,) = failed[0].exceptions
     assert (recorded["exception.type"], recorded["exception.message"]) == (case.error, case.message)
-    assert {span.attributes["otelflow.status"] for span in trace.ours if span not in failed} <= {"completed"}
+    assert {span.attributes["otelflow.status"] for span in trace.own_spans if span not in failed} <= {"completed"}
 
 
 @with_instrumentations
@@ -219,7 +221,7 @@ def test_the_exception_is_recorded_once(shop: Shop, order_id: str) -> None:
     shop.order(order_id, mug=1, atlas=4)
     trace = shop.trace(order_id, "POST /orders", "GET /prices/{sku}", "GET /prices/{sku}")
     assert [span.name for span in trace.spans if span.exceptions] == ["reserve"]
-    assert trace.one("POST /orders").status == UNSET
+    assert trace.find_one("POST /orders").status == UNSET
 
 
 def test_an_order_that_was_placed_before(shop: Shop, order_id: str) -> None:
@@ -228,7 +230,7 @@ def test_an_order_that_was_placed_before(shop: Shop, order_id: str) -> None:
     again = shop.order(order_id, mug=1)
     assert (again.status, again.body) == (409, {"detail": f"there is an order {order_id} already"})
     (flow,) = services.until(
-        lambda: shop.spans.named("place order", order_id=order_id, error_type="shop.orders.AlreadyPlaced"), "flow"
+        lambda: shop.spans.find("place order", order_id=order_id, error_type="shop.orders.AlreadyPlaced"), "flow"
     )
     assert [error["exception.type"] for error in flow.exceptions] == ["shop.orders.AlreadyPlaced"]
     assert flow.attributes["otelflow.flow.tasks_failed"] == 0
@@ -247,10 +249,10 @@ def test_requests_that_start_no_flow(shop: Shop, order_id: str) -> None:
 def test_a_client_that_leaves_a_stream(shop: Shop, order_id: str) -> None:
     """The flow ends as cancelled, which is no error: it has no exception and no error status."""
     shop.order(order_id, mug=1)
-    with shop.service.asked(f"/orders/{order_id}/events") as stream:
+    with shop.service.open_response(f"/orders/{order_id}/events") as stream:
         assert stream.readline().startswith(b'data: {"id":"' + order_id.encode())
-        assert shop.spans.named("follow order", order_id=order_id) == []
-    flow = shop.spans.one("follow order", order_id=order_id)
+        assert shop.spans.find("follow order", order_id=order_id) == []
+    flow = shop.spans.wait_for_span("follow order", order_id=order_id)
     assert (flow.attributes["otelflow.status"], flow.status, flow.events) == ("cancelled", UNSET, [])
     assert "error.type" not in flow.attributes
 
@@ -259,7 +261,10 @@ def test_a_client_that_leaves_a_stream(shop: Shop, order_id: str) -> None:
 def test_a_job_in_a_thread_is_in_the_trace_that_caused_it(shop: Shop, order_id: str) -> None:
     """OpenTelemetry's threading instrumentation propagates the context: the receipt is below its order."""
     shop.order(order_id, mug=1)
-    receipt, order = shop.spans.one("send receipt", order_id=order_id), shop.spans.one("place order", order_id=order_id)
+    receipt, order = (
+        shop.spans.wait_for_span("send receipt", order_id=order_id),
+        shop.spans.wait_for_span("place order", order_id=order_id),
+    )
     assert (receipt.trace_id, receipt.parent_id) == (order.trace_id, order.span_id)
     assert receipt.attributes["otelflow.kind"] == "flow"
     assert receipt.attributes["otelflow.flow.run_id"] != order.attributes["otelflow.flow.run_id"]
@@ -269,7 +274,10 @@ def test_a_job_in_a_thread_is_in_the_trace_that_caused_it(shop: Shop, order_id: 
 def test_a_job_in_a_thread_is_a_trace_of_its_own(shop: Shop, order_id: str) -> None:
     """Without it, the receipt is the root of a trace."""
     shop.order(order_id, mug=1)
-    receipt, order = shop.spans.one("send receipt", order_id=order_id), shop.spans.one("place order", order_id=order_id)
+    receipt, order = (
+        shop.spans.wait_for_span("send receipt", order_id=order_id),
+        shop.spans.wait_for_span("place order", order_id=order_id),
+    )
     assert receipt.parent_id == ""
     assert receipt.trace_id != order.trace_id
 
@@ -279,13 +287,13 @@ def test_an_order_with_otelflow_alone(shop: Shop, order_id: str) -> None:
     """The service is named after its module. A task that is too short is only counted."""
     shop.order(order_id, mug=2, lamp=1)
     trace = shop.trace(order_id)
-    flow = trace.one("place order")
+    flow = trace.find_one("place order")
     tasks = Counter(span.name for span in trace.children(flow, "otelflow"))
     assert tasks == {"quote": 2, "reserve": 2}
     assert {span.service for span in trace.spans} == {"shop"}
     assert flow.attributes["otelflow.flow.tasks"] == 6
     short_tasks = flow.attributes.get("otelflow.dropped.short_tasks", 0)
-    assert len(trace.named("available")) + short_tasks == 2
+    assert len(trace.find("available")) + short_tasks == 2
 
 
 def test_orders_at_the_same_time(shop: Shop, order_id: str) -> None:
@@ -294,25 +302,25 @@ def test_orders_at_the_same_time(shop: Shop, order_id: str) -> None:
     with ThreadPoolExecutor(8) as clients:
         answers = list(clients.map(lambda key: shop.order(key, mug=quantities[key], lamp=1), quantities))
     assert {answer.status for answer in answers} == {201}
-    receipts = [shop.spans.one("send receipt", order_id=key) for key in quantities]
+    receipts = [shop.spans.wait_for_span("send receipt", order_id=key) for key in quantities]
     assert len({receipt.span_id for receipt in receipts}) == 40
     traces = [shop.trace(key) for key in quantities]
     assert len({trace.spans[0].trace_id for trace in traces}) == 40
     for trace, quantity in zip(traces, quantities.values(), strict=True):
-        assert_tasks_of_its_own(trace, trace.one("place order"), quantity)
+        assert_tasks_of_its_own(trace, trace.find_one("place order"), quantity)
 
 
 def assert_tasks_of_its_own(trace: Trace, flow: Span, quantity: int) -> None:
     """Assert that the flow has two quotes, and two reservations, one with the quantity of this order."""
     run_id = flow.attributes["otelflow.flow.run_id"]
     tasks = [span for span in trace.children(flow, "otelflow") if span.name != "send receipt"]
-    assert sorted((span.name, *span.captured.values()) for span in tasks) == [
+    assert sorted((span.name, *span.configured_attributes.values()) for span in tasks) == [
         ("quote", "lamp"),
         ("quote", "mug"),
         ("reserve", "lamp", 1),
         ("reserve", "mug", quantity),
     ]
-    run_spans = [span for span in trace.ours if span.attributes["otelflow.flow.run_id"] == run_id]
+    run_spans = [span for span in trace.own_spans if span.attributes["otelflow.flow.run_id"] == run_id]
     assert {span.name for span in run_spans} - {"available"} == {"place order", "quote", "reserve"}
     assert {span.attributes["otelflow.flow.run_id"] for span in tasks} == {run_id}
 

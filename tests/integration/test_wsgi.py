@@ -88,12 +88,12 @@ def test_each_worker_sends_the_flows_of_the_requests_that_it_answered(starter: s
     assert len(set(workers.values())) == 2
     assert Counter(answer.status for answer in books.answers.values()) == {201: len(workers) - 1, 409: 1}
     for name in ("lend a book", "find_reader"):
-        sent = [(span.attributes["book.title"], span.attributes["worker"]) for span in books.spans.named(name)]
+        sent = [(span.attributes["book.title"], span.attributes["worker"]) for span in books.spans.find(name)]
         assert sorted(sent) == sorted(workers.items())
     for book, answer in books.answers.items():
         assert_as_answered(books.spans, book, answer)
     requests = {span.span_id: span.trace_id for span in books.spans.arrived if span.kind == SERVER}
-    for flow in books.spans.named("lend a book"):
+    for flow in books.spans.find("lend a book"):
         trace_id = books.answers[flow.attributes["book.title"]].trace_id
         if starter == "opentelemetry-instrument":
             assert requests[flow.parent_id] == flow.trace_id == trace_id
@@ -103,7 +103,10 @@ def test_each_worker_sends_the_flows_of_the_requests_that_it_answered(starter: s
 
 def assert_as_answered(spans: Spans, book: str, answer: Answer) -> None:
     """Assert that the task is below its flow, which failed if the answer was a 409."""
-    flow, task = spans.one("lend a book", book_title=book), spans.one("find_reader", book_title=book)
+    flow, task = (
+        spans.wait_for_span("lend a book", book_title=book),
+        spans.wait_for_span("find_reader", book_title=book),
+    )
     assert (task.parent_id, task.trace_id, task.status) == (flow.span_id, flow.trace_id, UNSET)
     if answer.status == 201:
         assert (flow.status, flow.attributes["otelflow.status"], flow.exceptions) == (UNSET, "completed", [])
@@ -166,8 +169,8 @@ def test_a_script_run_by_cron_or_from_a_shell(how: str, folder: Path, spans: Spa
     environment = cron_environment if how == "cron" else services.settings(spans)
     assert clean_up(str(folder), "1", environment=environment) == (0, "10 bytes freed\n", "")
     assert os.listdir(folder) == ["new.log"]
-    trace = spans.trace(spans.one("clean up").trace_id)
-    tasks = trace.children(trace.one("clean up"))
+    trace = spans.trace(spans.wait_for_span("clean up").trace_id)
+    tasks = trace.children(trace.find_one("clean up"))
     assert [(span.name, span.attributes["file.name"]) for span in tasks] == [("remove", "a.log"), ("remove", "b.log")]
     assert len(spans.arrived) == 3
     assert {span.service for span in trace.spans} == {"clean_up"}
@@ -185,10 +188,10 @@ def test_a_script_that_cannot_remove_all_files(folder: Path, spans: Spans) -> No
     assert (status, output) == (1, "0 bytes freed\n")
     assert errors.splitlines() == [f"{folder / name} stays: Permission denied" for name in ("a.log", "b.log")]
     assert sorted(os.listdir(folder)) == ["a.log", "b.log", "new.log"]
-    flow = spans.one("clean up")
+    flow = spans.wait_for_span("clean up")
     assert flow.attributes["otelflow.flow.tasks_failed"] == 2
     assert (flow.status, flow.attributes["error.type"]) == (ERROR, "SystemExit")
-    for task in spans.named("remove"):
+    for task in spans.find("remove"):
         assert (task.status, task.attributes["error.type"]) == (ERROR, "PermissionError")
         assert [error["exception.type"] for error in task.exceptions] == ["PermissionError"]
     assert len(spans.arrived) == 3

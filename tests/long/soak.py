@@ -21,7 +21,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
-from http_receiver import Handler, HttpReceiver, KeepAliveHandler, spans_in, unpacked
+from http_receiver import Handler, HttpReceiver, KeepAliveHandler, decompress, spans_in
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from programs import clean_environment
 from soak_grpc import GrpcReceiver
@@ -80,7 +80,7 @@ class Receiver:
             return
         status = 200 if mode == "up" else int(mode)
         if status == 200:
-            self._count(unpacked(request.headers, body))
+            self._count(decompress(request.headers, body))
         request.reply(status, {"Retry-After": "1"} if status == 429 else {})
 
     def _count(self, body: bytes) -> None:

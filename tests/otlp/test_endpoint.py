@@ -91,13 +91,13 @@ def test_a_grpc_url_has_tls_host_and_port(
     """Also the host and the port as one text."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_INSECURE", insecure)
     endpoint = find_endpoint(url=Setting(url, "test"), protocol=Setting("grpc", "test"))
-    assert (endpoint.tls, endpoint.host, endpoint.port, endpoint.place) == facts
+    assert (endpoint.tls, endpoint.host, endpoint.port, endpoint.host_and_port) == facts
 
 
 def test_a_url_is_shown_without_its_secrets() -> None:
     """They are redacted or removed."""
     endpoint = find_endpoint(url=Setting("http://me:hunter2@a:1/x?key=hunter2#f", "test"))
-    assert endpoint.shown == "http://[redacted]@a:1/x?key=[redacted]"
+    assert endpoint.display_url == "http://[redacted]@a:1/x?key=[redacted]"
     assert endpoint.bare_url == "http://a:1/x"
 
 

@@ -12,7 +12,15 @@ from typing import Any
 import grpc
 import pytest
 import receiver as receivers
-from encoded_spans import CONTEXT, RESOURCE, decoded, made, spans_in, takes_none, upstream
+from encoded_spans import (
+    CONTEXT,
+    RESOURCE,
+    ended_span,
+    normalized_request,
+    spans_in,
+    upstream_encodes_none,
+    upstream_request,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.context import Context
@@ -53,7 +61,7 @@ numbers = st.integers(-(2**63), 2**63 - 1) | st.sampled_from([0, 1, -1, 127, 128
 scalars = st.one_of(texts, st.booleans(), numbers, st.floats(), st.binary(max_size=200))
 
 
-if takes_none():
+if upstream_encodes_none():
     scalars |= st.none()
 
 
@@ -114,7 +122,7 @@ SCOPES = [
 
 
 spans_by_hand = st.builds(
-    made,
+    ended_span,
     name=texts,
     context=contexts,
     parent=st.none() | contexts,
@@ -134,7 +142,7 @@ spans_by_hand = st.builds(
 @given(st.lists(spans_by_hand, max_size=8))
 def test_a_decoder_finds_no_difference_to_opentelemetrys_encoder(spans: list[ReadableSpan]) -> None:
     """For any spans, resources and scopes: the same fields in the same groups in the same order."""
-    assert decoded(encode(spans)) == upstream(spans)
+    assert normalized_request(encode(spans)) == upstream_request(spans)
 
 
 class Counting(IdGenerator):
@@ -149,7 +157,7 @@ class Counting(IdGenerator):
     generate_trace_id = generate_span_id
 
 
-sdk_attributes = attributes if takes_none() else plain_attributes
+sdk_attributes = attributes if upstream_encodes_none() else plain_attributes
 """The SDK replaces an invalid attribute by None, which older encoders left out."""
 
 
@@ -191,7 +199,7 @@ def spans_from_sdk(draw: st.DrawFn) -> list[ReadableSpan]:
 @given(spans_from_sdk())
 def test_spans_of_the_sdk_are_encoded_as_by_opentelemetrys_encoder(spans: list[ReadableSpan]) -> None:
     """With parents in this process and in another one, trace states, and numbers of dropped items."""
-    assert decoded(encode(spans)) == upstream(spans)
+    assert normalized_request(encode(spans)) == upstream_request(spans)
 
 
 FUNCTION = {"otelflow.kind": "task", "100%": "%d %s", "same": 1}
@@ -231,7 +239,7 @@ def test_lean_spans_are_encoded_from_their_parts(limits: SpanLimits) -> None:
             spans.append(span)
     request = encode(spans)
     assert any(span._own is None for span in spans) == (limits.max_span_attributes != 0)
-    assert decoded(request) == upstream(spans)
+    assert normalized_request(request) == upstream_request(spans)
 
 
 @settings(deadline=None)
@@ -251,8 +259,8 @@ def test_pending_events_of_lean_spans_are_encoded(pending: list[tuple[str, Any]]
         add_event(span, name, attributes_, number)
     span.end(20)
     request = encode([span])
-    assert decoded(request) == upstream([span])
-    assert decoded(encode([span])) == decoded(request)
+    assert normalized_request(request) == upstream_request([span])
+    assert normalized_request(encode([span])) == normalized_request(request)
 
 
 # --- requests under the receiver's limit ------------------------------------------------------------------------------
@@ -265,7 +273,7 @@ def test_requests_have_all_spans_in_order_and_respect_the_limit(spans: list[Read
     parts = list(encode_parts(spans, limit))
     assert [span for _, part in parts for span in part] == spans
     assert all(len(request) <= limit or len(part) == 1 for request, part in parts)
-    assert [decoded(request) for request, _ in parts] == [upstream(part) for _, part in parts]
+    assert [normalized_request(request) for request, _ in parts] == [upstream_request(part) for _, part in parts]
 
 
 def test_requests_nearly_reach_the_limit() -> None:
@@ -276,7 +284,7 @@ def test_requests_nearly_reach_the_limit() -> None:
         nonlocal read
         for number in range(1000):
             read += 1
-            yield made(name=f"{number:0100}")
+            yield ended_span(name=f"{number:0100}")
 
     parts = encode_parts(one_by_one(), 10_000)  # type: ignore[arg-type]
     assert read == 0
@@ -314,7 +322,7 @@ def send_grpc(endpoint: str, body: bytes, zipped: bool) -> None:
 @pytest.fixture(scope="module", params=["collector", "rotel"])
 def receiver(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[receivers.Receiver]:
     """Run a real receiver."""
-    reason = receivers.missing(request.param)
+    reason = receivers.missing_reason(request.param)
     if reason:
         pytest.skip(reason)
     with receivers.running(request.param, tmp_path_factory.mktemp("receiver")) as running:
@@ -327,7 +335,7 @@ def test_a_real_receiver_accepts_the_request(receiver: receivers.Receiver, proto
     """Over both protocols, with and without compression. The spans that arrive are those of OpenTelemetry's encoder."""
     receiver.sink.spans.clear()
     spans = [
-        made(
+        ended_span(
             name=f"{number}",
             context=SpanContext(9, number + 1, False),
             parent=SpanContext(9, 1, True),
@@ -342,4 +350,4 @@ def test_a_real_receiver_accepts_the_request(receiver: receivers.Receiver, proto
     send = send_http if protocol == "http" else send_grpc
     send(receiver.http if protocol == "http" else receiver.grpc, encode(spans), zipped)
     arrived = sorted((span for span, _, _ in receiver.sink.wait_for(100)), key=lambda span: int(span.name))
-    assert arrived == spans_in(upstream(spans))
+    assert arrived == spans_in(upstream_request(spans))

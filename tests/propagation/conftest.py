@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import Executor
 
 import pytest
-from pickling import Pickling
+from pickling import PicklingExecutor
 
 from otelflow._runtime.drop_counts import counts
 from otelflow.propagate import propagating
@@ -15,7 +15,7 @@ from otelflow.propagate import propagating
 @pytest.fixture
 def pool() -> Iterator[Executor]:
     """Return a propagating executor that pickles jobs and results."""
-    with propagating(Pickling()) as executor:
+    with propagating(PicklingExecutor()) as executor:
         yield executor
 
 

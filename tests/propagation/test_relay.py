@@ -19,7 +19,7 @@ from conftest import texts
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
-from pickling import Pickling, one
+from pickling import PicklingExecutor, one
 
 from otelflow import FlowRunConfig, FlowRunEvent, current_flow, current_task, flow, flow_events, stats, task
 from otelflow._propagation.recorder import Recorder
@@ -111,7 +111,7 @@ def steps() -> Iterator[int]:
 @task
 def nested(this_flow: Any = None) -> Any:
     """Use a pool in a worker."""
-    with propagating(Pickling()) as below:
+    with propagating(PicklingExecutor()) as below:
         return below.submit(pool_work.step, 5).result(20)
 
 
@@ -252,10 +252,10 @@ def test_the_record_of_a_job_is_bounded() -> None:
         _number, _is_flow, name, _origin, _started_ns, _span_context = 7, False, "much", ("source",), 1, None
         run_id, _flow, return_value, error, _ended_ns, status = "task_7", None, None, None, 2, "completed"
 
-    recorder.started(Run)
+    recorder.record_start(Run)
     for number in range(10):
-        recorder.said(Run, "message", number, "source", (20, "text", None))
-    recorder.stopped(Run)
+        recorder.record_event(Run, "message", number, "source", (20, "text", None))
+    recorder.record_stop(Run)
     report = recorder.finish(None, None)
     assert [type(entry).__name__ for entry in report.entries] == ["StartEntry", *["EventEntry"] * 4, "StopEntry"]
     assert report.drop_counts == {"relay_full": 6}
@@ -328,7 +328,7 @@ def test_propagating_takes_executors_only() -> None:
     """An object without submit is refused. Wrapping twice is once. The executor's attributes are there."""
     with pytest.raises(ArgumentError, match="submit"):
         propagating(object())  # type: ignore[arg-type]
-    with propagating(Pickling()) as pool:
+    with propagating(PicklingExecutor()) as pool:
         assert propagating(pool) is pool
         assert isinstance(pool.threads, ThreadPoolExecutor)  # type: ignore[attr-defined]
     with pytest.raises(RuntimeError, match="shutdown"):

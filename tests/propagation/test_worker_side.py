@@ -92,10 +92,10 @@ def test_a_recorder_takes_nothing_for_a_run_that_has_ended() -> None:
         run_id, _flow, return_value, error, _ended_ns, status = "task_7", None, None, None, 2, "completed"
 
     recorder = Recorder(None)
-    recorder.started(Run)
-    recorder.stopped(Run)
-    recorder.said(Run, "message", 3, "source", (20, "text", None))
-    recorder.stopped(Run)
+    recorder.record_start(Run)
+    recorder.record_stop(Run)
+    recorder.record_event(Run, "message", 3, "source", (20, "text", None))
+    recorder.record_stop(Run)
     assert len(recorder.finish(None, None).entries) == 2
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import programs
 import pytest
-from provider_programs import MEMORY, said
+from provider_programs import MEMORY, reported_values
 
 
 def test_flush_delivers_and_reports() -> None:
     """The report is true if all was accepted; its numbers count from the start of the process."""
-    facts = said(
+    facts = reported_values(
         """
         configure(exporters=[memory])
         work(9).execute()
@@ -27,7 +27,7 @@ def test_flush_delivers_and_reports() -> None:
 
 def test_spans_that_an_exporter_refuses_are_reported_as_lost() -> None:
     """Both FAILURE and an exception of the exporter are losses; neither disturbs the program."""
-    facts = said(
+    facts = reported_values(
         """
         class Raises(Memory):
             def export(self, spans): raise RuntimeError("broken exporter")
@@ -43,7 +43,7 @@ def test_spans_that_an_exporter_refuses_are_reported_as_lost() -> None:
 
 def test_a_full_queue_drops_the_oldest_and_counts() -> None:
     """At most the queue's size is in memory, and every span is counted."""
-    facts = said(
+    facts = reported_values(
         """
         configure(exporters=[Memory(wait=0.3)])
         work(2000).execute()
@@ -60,7 +60,7 @@ def test_a_full_queue_drops_the_oldest_and_counts() -> None:
 
 def test_a_burst_is_delivered() -> None:
     """40,000 tasks, as fast as one process can run them: none is lost with the default queue."""
-    facts = said(
+    facts = reported_values(
         "configure(exporters=[memory]); work(40_000).execute(); say(ok=bool(flush(60)), got=len(memory.spans))"
     )
     assert (facts["ok"], facts["got"]) == (True, 40_001)
@@ -69,7 +69,7 @@ def test_a_burst_is_delivered() -> None:
 @pytest.mark.parametrize("end", ["flush", "shutdown"])
 def test_an_exporter_that_hangs_takes_no_time_of_the_others(end: str) -> None:
     """All send at once: the second exporter gets its spans, although the first one takes the whole time."""
-    facts = said(
+    facts = reported_values(
         f"""
         configure(exporters=[Memory(wait=30), memory])
         work(2).execute()
@@ -90,7 +90,7 @@ def test_a_flush_accepts_an_infinite_timeout(provider: str) -> None:
         set_up = (
             "from opentelemetry.sdk.trace import TracerProvider as P; otelflow.providers.trace.set_tracer_provider(P())"
         )
-    facts = said(
+    facts = reported_values(
         f"from opentelemetry import trace; {set_up}; work(1).execute()\nsay(unknown=flush(float('inf')).unknown)",
         OTEL_METRICS_EXPORTER="none",
     )
@@ -100,7 +100,7 @@ def test_a_flush_accepts_an_infinite_timeout(provider: str) -> None:
 @pytest.mark.parametrize("provider", ["metrics", "foreign"])
 def test_a_flush_that_hangs_is_not_started_again(provider: str) -> None:
     """One thread waits for a backend that hangs, however often the program flushes."""
-    facts = said(
+    facts = reported_values(
         f"""
         import threading
         from opentelemetry import trace
@@ -124,7 +124,7 @@ def test_a_flush_that_hangs_is_not_started_again(provider: str) -> None:
 @pytest.mark.parametrize("put", ["time.sleep(60)", "{}[0]"])
 def test_a_flush_is_false_while_artifacts_are_not_stored(put: str, tmp_path: Path) -> None:
     """Their events name files, which are missing while the store is slow or if it refuses them."""
-    facts = said(
+    facts = reported_values(
         f"""
         import otelflow._artifacts.store
         configure(exporters=[memory])
@@ -146,7 +146,9 @@ def test_a_flush_is_false_while_artifacts_are_not_stored(put: str, tmp_path: Pat
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "10s"])
 def test_an_invalid_otlp_timeout_is_logged(seconds: str) -> None:
     """The message has no traceback, and the spans count as lost."""
-    facts = said("configure(); work(1).execute(); say(lost=flush().lost)", OTEL_EXPORTER_OTLP_TIMEOUT=seconds)
+    facts = reported_values(
+        "configure(); work(1).execute(); say(lost=flush().lost)", OTEL_EXPORTER_OTLP_TIMEOUT=seconds
+    )
     assert facts["lost"] == {"export_failed": 2}
     assert "The exporter 'otlp' cannot be created" in facts["stderr"]
     assert "Traceback" not in facts["stderr"]
@@ -154,7 +156,7 @@ def test_an_invalid_otlp_timeout_is_logged(seconds: str) -> None:
 
 def test_a_fork_while_another_thread_configures() -> None:
     """The child gets a new lock: the thread that holds the parent's does not exist there."""
-    facts = said(
+    facts = reported_values(
         """
         import signal, threading, otelflow.providers
         locked, finished = threading.Event(), threading.Event()
@@ -174,7 +176,7 @@ def test_a_fork_while_another_thread_configures() -> None:
 
 def test_shutdown_is_idempotent() -> None:
     """A second call only reports; the exporter is shut down once; spans that end later are counted as lost."""
-    facts = said(
+    facts = reported_values(
         """
         configure(exporters=[memory])
         work(1).execute()
@@ -206,7 +208,7 @@ work(700).execute()
 
 def test_a_forked_child_has_its_own_queue() -> None:
     """The parent sends the spans that wait in it; the child sends its own."""
-    facts = said(
+    facts = reported_values(
         """
         configure(exporters=[memory])
         work(3).execute()
@@ -226,7 +228,9 @@ def test_a_forked_child_has_its_own_queue() -> None:
 
 def test_a_flush_without_configure_is_unknown() -> None:
     """Nothing is delivered, and the report is false."""
-    facts = said("work(1).execute(); r = flush(1); say(ok=bool(r), unknown=r.unknown, produced=stats().produced)")
+    facts = reported_values(
+        "work(1).execute(); r = flush(1); say(ok=bool(r), unknown=r.unknown, produced=stats().produced)"
+    )
     assert facts == {"ok": False, "unknown": True, "produced": 0, "stderr": ""}
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import programs
 import pytest
-from provider_programs import said
+from provider_programs import reported_values
 
 
 def test_the_environment_configures_the_provider() -> None:
     """Service name, resource attributes, sampler and limits come from OpenTelemetry's variables."""
-    facts = said(
+    facts = reported_values(
         """
         provider = configure(exporters=[memory])
         work().execute(); flush()
@@ -34,7 +34,7 @@ def test_the_environment_configures_the_provider() -> None:
 
 def test_arguments_override_the_environment() -> None:
     """service_name, resource_attributes and sampler."""
-    facts = said(
+    facts = reported_values(
         """
         from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
         provider = configure("code", exporters=[memory], resource_attributes={"team": "core"}, sampler=ALWAYS_OFF)
@@ -97,16 +97,16 @@ def test_an_existing_provider_is_used_unchanged(when: str) -> None:
 
 def test_a_second_configure_changes_nothing() -> None:
     """It returns the provider in use, and logs that its arguments have no effect."""
-    facts = said("first = configure(exporters=[memory]); say(same=configure() is first)")
+    facts = reported_values("first = configure(exporters=[memory]); say(same=configure() is first)")
     assert facts == {"same": True, "stderr": ""}
-    facts = said("first = configure(exporters=[memory]); say(same=configure('other') is first)")
+    facts = reported_values("first = configure(exporters=[memory]); say(same=configure('other') is first)")
     assert facts["same"] is True
     assert "the arguments of this configure() have no effect" in facts["stderr"]
 
 
 def test_random_seed_cannot_repeat_ids() -> None:
     """Trace, span and run ids differ, although the program seeds the random module with the same number each time."""
-    facts = said(
+    facts = reported_values(
         """
         import random
         configure(exporters=[memory])
@@ -144,7 +144,7 @@ def test_a_flow_does_not_notice_that_its_endpoint_does_not_respond(
     kind: str, protocol: str, request: pytest.FixtureRequest
 ) -> None:
     """flush returns in time and reports the undelivered spans; the exit does not wait long."""
-    facts = said(
+    facts = reported_values(
         """
         configure()
         run = work(20).execute()
@@ -184,7 +184,7 @@ def test_exit_waits_for_everything_that_hangs_at_the_same_time() -> None:
         configure(exporters=[Hangs(wait=60)], metrics=True); work(2).execute(); began = time.time()
     """
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        facts = said(
+        facts = reported_values(
             hangs,
             OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{silent.getsockname()[1]}",
             OTELFLOW_EXIT_SECONDS="4",
@@ -206,7 +206,7 @@ def test_exit_waits_for_everything_that_hangs_at_the_same_time() -> None:
 )
 def test_a_malformed_endpoint_is_an_error(endpoint: str, message: str) -> None:
     """In code it raises ConfigError. In the environment it is logged, flows run, and their spans count as lost."""
-    facts = said(
+    facts = reported_values(
         """
         configure()
         run = work(2).execute()
@@ -227,7 +227,7 @@ def test_an_unknown_exporter_is_an_error() -> None:
     """The error lists the installed exporters."""
     process = programs.run("configure(exporters=['jaeger'])")
     assert "ConfigError: No exporter is installed under the name 'jaeger'. Use one of: console, " in process.stderr
-    facts = said(
+    facts = reported_values(
         "configure(); run = work(1).execute(); say(status=run.status, lost=flush(5).lost)", OTEL_TRACES_EXPORTER="x"
     )
     assert (facts["status"], facts["lost"]) == ("completed", {"export_failed": 2})
@@ -293,7 +293,7 @@ exporters.make_exporter = lambda *arguments: records  # everything else is real
 @pytest.mark.parametrize(("where", "on_span", "on_logs"), [("span", 3, 0), ("logs", 0, 3), ("both", 3, 3)])
 def test_events_go_to_spans_logs_or_both(where: str, on_span: int, on_logs: int) -> None:
     """As OTELFLOW_EVENTS says. Log records have the trace and the span of the event."""
-    facts = said(
+    facts = reported_values(
         LOGS
         + """
 @task(raise_on_error=False)
@@ -320,9 +320,9 @@ say(span=len(span.events), ok=bool(report), logs=[
 
 def test_an_unused_endpoint_is_logged() -> None:
     """configure(endpoint=...) with an exporter that does not use it."""
-    facts = said("configure(exporters=['console'], endpoint='http://localhost:4318'); say(done=True)")
+    facts = reported_values("configure(exporters=['console'], endpoint='http://localhost:4318'); say(done=True)")
     assert "configure(endpoint=...) has no effect: console does not use it" in facts["stderr"]
-    assert said("configure(endpoint='http://localhost:4318'); say(done=True)")["stderr"] == ""
+    assert reported_values("configure(endpoint='http://localhost:4318'); say(done=True)")["stderr"] == ""
 
 
 OWN_KIND = """
@@ -345,16 +345,19 @@ def test_an_exporter_class_with_sending_to_gets_endpoint_and_headers(tmp_path: P
     (tmp_path / "own_kind.py").write_text(OWN_KIND)
     environment = {"PYTHONPATH": str(tmp_path), "OTEL_TRACES_EXPORTER": "own"}
     show = "from otelflow._export.registry import span_processors as s; say(arguments=s[0].exporter.arguments)"
-    both = said(f"configure(endpoint='http://a:4318', headers={{'key': 'x'}}); {show}", **environment)
+    both = reported_values(f"configure(endpoint='http://a:4318', headers={{'key': 'x'}}); {show}", **environment)
     assert (both["arguments"], both["stderr"]) == (["http://a:4318", {"key": "x"}], "")
-    assert said(f"configure(headers={{'key': 'x'}}); {show}", **environment)["arguments"] == [None, {"key": "x"}]
-    assert said(f"configure(); {show}", **environment)["arguments"] == []
-    with_object = said(
+    assert reported_values(f"configure(headers={{'key': 'x'}}); {show}", **environment)["arguments"] == [
+        None,
+        {"key": "x"},
+    ]
+    assert reported_values(f"configure(); {show}", **environment)["arguments"] == []
+    with_object = reported_values(
         f"from own_kind import Own; configure(exporters=[Own()], endpoint='http://a:4318'); {show}", **environment
     )
     assert with_object["arguments"] == []
     assert "configure(endpoint=...) has no effect: Own does not use it" in with_object["stderr"]
-    invalid = said(
+    invalid = reported_values(
         "try: configure(endpoint='ftp://a')\nexcept Exception as error: say(error=str(error))", **environment
     )
     assert "'ftp://a' is not a valid URL" in invalid["error"]

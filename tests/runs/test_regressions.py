@@ -70,7 +70,7 @@ def test_a_full_stack_while_a_run_starts() -> None:
             with pytest.raises(RecursionError):
                 from_depth(depth)
     assert sys.stdout is before
-    assert stdout_capture._captures == 0
+    assert stdout_capture._capture_count == 0
 
 
 def test_a_flow_that_could_not_start_can_be_executed_again() -> None:
@@ -90,7 +90,7 @@ def test_compat_blocks_can_be_nested_and_executed_in() -> None:
         with compat.Flow() as run, run:
             run.setup(lambda: 1).execute()
     assert sys.stdout is before
-    assert stdout_capture._captures == 0
+    assert stdout_capture._capture_count == 0
 
 
 def test_keywords_of_a_partial_win() -> None:

@@ -14,7 +14,7 @@ from urllib.error import HTTPError
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
-from processes import end, free_ports, tool, wait_for_port
+from processes import end_process, free_ports, tool, wait_for_port
 from receiver import COLLECTOR_VERSION
 
 __all__ = ["Backends", "missing_backend", "missing_loki", "running_backends"]
@@ -127,7 +127,7 @@ class Backends:
 
     def stop(self, name: str) -> None:
         """Stop a server as the end of its container does."""
-        end(self._processes.pop(name), 20)
+        end_process(self._processes.pop(name), 20)
 
     def stop_all(self) -> None:
         """Stop all servers, the last one first."""
@@ -144,15 +144,15 @@ class Backends:
         """Search in Jaeger as its page does: ``operation``, ``tags`` (a mapping), ``minDuration``, ``limit``."""
         if "tags" in query:
             query["tags"] = json.dumps(query["tags"])
-        traces: list[dict[str, Any]] = ask(f"{self.jaeger}/api/traces", service=service, **{"limit": 2000, **query})[
-            "data"
-        ]
+        traces: list[dict[str, Any]] = get_json(
+            f"{self.jaeger}/api/traces", service=service, **{"limit": 2000, **query}
+        )["data"]
         return traces
 
     def trace(self, trace_id: str) -> dict[str, Any] | None:
         """Return one trace of Jaeger; None if it does not have it."""
         try:
-            (trace,) = ask(f"{self.jaeger}/api/traces/{trace_id}")["data"]
+            (trace,) = get_json(f"{self.jaeger}/api/traces/{trace_id}")["data"]
         except HTTPError:
             return None
         return dict(trace)
@@ -168,11 +168,11 @@ class Backends:
 
     def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
         """Run an instant query in Prometheus. Return labels and value of each series."""
-        result = ask(f"{self.prometheus}/api/v1/query", query=expression)["data"]["result"]
+        result = get_json(f"{self.prometheus}/api/v1/query", query=expression)["data"]["result"]
         return [(series["metric"], float(series["value"][1])) for series in result]
 
 
-def ask(url: str, **query: Any) -> Any:
+def get_json(url: str, **query: Any) -> Any:
     """Return the JSON response of a server."""
     with urlopen(f"{url}?{urlencode(query)}" if query else url, timeout=60) as response:
         return json.load(response)

@@ -13,7 +13,7 @@ from typing import Any
 
 import receiver as receivers
 from http_receiver import Handler, HttpReceiver
-from processes import free_ports, started, wait_for_port
+from processes import free_ports, running_process, wait_for_port
 
 GRPC_SERVER = """
 import sys
@@ -104,7 +104,7 @@ def http_server(
 
 
 @contextlib.contextmanager
-def hanging() -> Iterator[int]:
+def hanging_port() -> Iterator[int]:
     """Yield a port that accepts connections (the kernel does) and never answers."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -113,7 +113,7 @@ def hanging() -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def closed() -> Iterator[int]:
+def refusing_port() -> Iterator[int]:
     """Yield a port that refuses connections: it is bound, so that no other program gets it, but nothing listens."""
     with socket.socket() as bound_socket:
         bound_socket.bind(("127.0.0.1", 0))
@@ -161,7 +161,7 @@ def limited_collector(folder: Path) -> Iterator[receivers.Receiver]:
     config = folder / "limited.yaml"
     with contextlib.closing(receivers.Sink()) as sink:
         config.write_text(_LIMITED.format(grpc=grpc, http=http, sink=sink.endpoint))
-        with started(receivers.collector(), "--config", config, log=folder / "limited.log") as process:
+        with running_process(receivers.collector(), "--config", config, log=folder / "limited.log") as process:
             for port in (grpc, http):
                 wait_for_port(port, process)
             yield receivers.Receiver("collector", grpc, http, sink)

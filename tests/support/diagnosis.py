@@ -7,7 +7,7 @@ import json
 from programs import command
 
 ENDPOINT, PROTOCOL = "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_PROTOCOL"
-OWN = {
+CLEARED_VARIABLES = {
     name: ""
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
     for name in (name, name.lower())
@@ -19,10 +19,12 @@ class Diagnosis:
     """The findings of one run of the command."""
 
     def __init__(self, *words: str, **environment: str) -> None:
-        result = command("doctor", "--json", *words, **{"OTEL_SERVICE_NAME": "doctor-test", **OWN, **environment})
+        result = command(
+            "doctor", "--json", *words, **{"OTEL_SERVICE_NAME": "doctor-test", **CLEARED_VARIABLES, **environment}
+        )
         assert result.stderr == "", result.stderr
         self.status = result.returncode
-        self.said = result.stdout
+        self.output = result.stdout
         report = json.loads(result.stdout)
         self.next, self.trace_id = report["next"], report["trace_id"]
         self.findings = report["findings"]
@@ -35,6 +37,6 @@ class Diagnosis:
         )
 
 
-def local(port: int, scheme: str = "http") -> str:
+def localhost_url(port: int, scheme: str = "http") -> str:
     """Return a URL of localhost."""
     return f"{scheme}://localhost:{port}"

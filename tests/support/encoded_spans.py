@@ -15,12 +15,12 @@ from opentelemetry.trace import (
 )
 
 
-def decoded(request: bytes) -> bytes:
+def normalized_request(request: bytes) -> bytes:
     """Return a request in a normal form. Two requests have the same form if no decoded value differs, NaN included."""
     return Request.FromString(request).SerializeToString(deterministic=True)
 
 
-def upstream(spans: Sequence[Any]) -> bytes:
+def upstream_request(spans: Sequence[Any]) -> bytes:
     """Return the request that OpenTelemetry's encoder writes."""
     return encode_spans(spans).SerializeToString(deterministic=True)
 
@@ -41,13 +41,13 @@ CONTEXT = SpanContext(7, 8, False, TraceFlags(1))
 RESOURCE = Resource({"service.name": "encoder"})
 
 
-def made(**fields: Any) -> ReadableSpan:
+def ended_span(**fields: Any) -> ReadableSpan:
     """Return an ended span with these fields, as other code may create it."""
     return ReadableSpan(
         **{"name": "made", "context": CONTEXT, "resource": RESOURCE, "start_time": 1, "end_time": 2, **fields}
     )
 
 
-def takes_none() -> bool:
+def upstream_encodes_none() -> bool:
     """Return whether OpenTelemetry's encoder can encode None; before 1.43 it left the attribute out."""
-    return bool(encode_spans([made(attributes={"a": None})]).resource_spans[0].scope_spans[0].spans[0].attributes)
+    return bool(encode_spans([ended_span(attributes={"a": None})]).resource_spans[0].scope_spans[0].spans[0].attributes)

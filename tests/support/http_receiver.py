@@ -14,12 +14,12 @@ from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-__all__ = ["Handler", "HttpReceiver", "KeepAliveHandler", "spans_in", "unpacked"]
+__all__ = ["Handler", "HttpReceiver", "KeepAliveHandler", "decompress", "spans_in"]
 
 _UNPACK = {"gzip": gzip.decompress, "deflate": zlib.decompress, None: bytes}
 
 
-def unpacked(headers: Mapping[str, str], body: bytes) -> bytes:
+def decompress(headers: Mapping[str, str], body: bytes) -> bytes:
     """Return the decompressed body of a request."""
     return _UNPACK[headers.get("Content-Encoding")](body)
 

@@ -41,7 +41,7 @@ if __name__ == "__main__":
 """
 
 
-OF_SCRIPT = """
+SCRIPT_TARGETS = """
 [[flow]]
 target = "nightly:main"
 [[task]]
@@ -51,7 +51,7 @@ target = "nightly:helper"
 """
 
 
-def otelflow(
+def run_otelflow(
     folder: Path, *words: str, sink: Sink | None = None, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run the command in ``folder``."""

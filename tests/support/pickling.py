@@ -10,7 +10,7 @@ from typing import Any
 from otelflow import FlowRunConfig, flow
 
 
-class Pickling(Executor):
+class PicklingExecutor(Executor):
     """Runs each job as another process would: pickled and unpickled, in an empty context."""
 
     def __init__(self) -> None:

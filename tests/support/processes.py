@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["end", "free_ports", "started", "tool", "wait_for_port"]
+__all__ = ["end_process", "free_ports", "running_process", "tool", "wait_for_port"]
 
 
-def end(process: subprocess.Popen[bytes], seconds: float = 10) -> None:
+def end_process(process: subprocess.Popen[bytes], seconds: float = 10) -> None:
     """Terminate a process, and kill it after ``seconds``."""
     process.terminate()
     try:
@@ -25,14 +25,14 @@ def end(process: subprocess.Popen[bytes], seconds: float = 10) -> None:
 
 
 @contextlib.contextmanager
-def started(*words: Any, log: Path, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+def running_process(*words: Any, log: Path, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run a program, and end it afterwards."""
     with log.open("wb") as file:
         process = subprocess.Popen(words, stdout=file, stderr=file, env={**os.environ, **environment})
         try:
             yield process
         finally:
-            end(process)
+            end_process(process)
 
 
 def tool(name: str) -> Path | None:

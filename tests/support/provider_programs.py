@@ -21,7 +21,7 @@ memory = Memory()
 """
 
 
-def said(source: str, **environment: str) -> dict[str, Any]:
+def reported_values(source: str, **environment: str) -> dict[str, Any]:
     """Run a program with an exporter ``memory``. Return its reported values; it must succeed."""
     result = programs.run(source, head=programs.HEAD + MEMORY, **environment)
     assert result.returncode == 0, result.stderr

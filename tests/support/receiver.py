@@ -14,12 +14,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from http_receiver import Handler, HttpReceiver, spans_in, unpacked
+from http_receiver import Handler, HttpReceiver, decompress, spans_in
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
-from processes import free_ports, started, tool, wait_for_port
+from processes import free_ports, running_process, tool, wait_for_port
 
 COLLECTOR_VERSION = "0.145.0"
 
@@ -33,7 +33,7 @@ class Sink:
         self.endpoint = self._server.endpoint
 
     def _answer(self, request: Handler, body: bytes) -> None:
-        self.take(ExportTraceServiceRequest.FromString(unpacked(request.headers, body)))
+        self.take(ExportTraceServiceRequest.FromString(decompress(request.headers, body)))
         response = ExportTraceServiceResponse().SerializeToString()
         request.reply(200, {"Content-Type": "application/x-protobuf"}, response)
 
@@ -91,7 +91,7 @@ def _rotel() -> Path | None:
     return binary if works else None
 
 
-def missing(name: str) -> str | None:
+def missing_reason(name: str) -> str | None:
     """Return why the receiver ``name`` cannot be started here; None if it can."""
     if name == "collector":
         return None if collector() else "the OpenTelemetry Collector is not built: run .ci/collector (needs Go)"
@@ -139,7 +139,7 @@ def running(name: str, folder: Path) -> Iterator[Receiver]:
     grpc, http = free_ports(2)
     with contextlib.closing(Sink()) as sink:
         words = _command(name, grpc, http, sink, folder)
-        with started(*words, log=folder / "receiver.log") as process:
+        with running_process(*words, log=folder / "receiver.log") as process:
             for port in (grpc, http):
                 wait_for_port(port, process)
             yield Receiver(name, grpc, http, sink)

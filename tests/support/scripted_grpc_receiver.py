@@ -11,7 +11,7 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 
-from scripted_receiver import Answer, bound
+from scripted_receiver import Answer, bind_loopback_port
 
 __all__ = ["ScriptedGrpc"]
 
@@ -56,7 +56,7 @@ class ScriptedGrpc:
         """How often each span was accepted, by trace id and span id. Complete when the receiver is down."""
         self._hangs = any(answer.hangs for answer in answers)
         self._process: subprocess.Popen[str] | None = None
-        self._port = bound(0)  # keeps the port while the receiver is down, so that connections are refused
+        self._port = bind_loopback_port(0)  # keeps the port while the receiver is down, so that connections are refused
         self.endpoint = f"http://127.0.0.1:{self._port.getsockname()[1]}"
         if up:
             self.up()

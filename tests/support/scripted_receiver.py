@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from http_receiver import HttpReceiver, KeepAliveHandler, spans_in, unpacked
+from http_receiver import HttpReceiver, KeepAliveHandler, decompress, spans_in
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
@@ -33,7 +33,7 @@ class Answer:
     hangs: bool = False
 
 
-class Scripted:
+class ScriptedReceiver:
     """Counts the spans that it accepts, by id. It uses its answers in order, and then repeats the last one."""
 
     def __init__(self, answers: Sequence[Answer] = (), *, up: bool = True) -> None:
@@ -45,7 +45,7 @@ class Scripted:
         self._connections: set[socket.socket] = set()
         self._server: _Server | None = None
         # Two sockets share the port: this one keeps it while the receiver is down, so that connections are refused.
-        self._port = bound(0)
+        self._port = bind_loopback_port(0)
         self.port: int = self._port.getsockname()[1]
         if up:
             self.up()
@@ -99,13 +99,13 @@ class Scripted:
         spans = [(span.trace_id, span.span_id) for span, *_ in spans_in(request)]
         self.spans.update(spans[rejects:])
 
-    def hold(self, connection: socket.socket, is_open: bool) -> None:
+    def track(self, connection: socket.socket, is_open: bool) -> None:
         """Keep track of an open connection, or forget a closed one."""
         with self._lock:
             (self._connections.add if is_open else self._connections.discard)(connection)
 
 
-def bound(port: int) -> socket.socket:
+def bind_loopback_port(port: int) -> socket.socket:
     """Return a socket that is bound to a port of loopback; several may share the port."""
     bound_socket = socket.socket()
     bound_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -118,10 +118,10 @@ class _Server(HttpReceiver):
     daemon_threads = False  # server_close() waits for running requests
     request_queue_size = 128
 
-    def __init__(self, receiver: Scripted) -> None:
+    def __init__(self, receiver: ScriptedReceiver) -> None:
         self.receiver = receiver
         self.gone = threading.Event()
-        super().__init__(_answer, bound=bound(receiver.port), handler=_Handler)
+        super().__init__(_answer, bound=bind_loopback_port(receiver.port), handler=_Handler)
 
 
 class _Handler(KeepAliveHandler):
@@ -129,16 +129,16 @@ class _Handler(KeepAliveHandler):
 
     def setup(self) -> None:
         super().setup()
-        self.server.receiver.hold(self.connection, True)
+        self.server.receiver.track(self.connection, True)
 
     def finish(self) -> None:
-        self.server.receiver.hold(self.connection, False)
+        self.server.receiver.track(self.connection, False)
         with contextlib.suppress(OSError):
             super().finish()
 
 
 def _answer(request: _Handler, body: bytes) -> None:
-    answer, response = request.server.receiver.answer_to(unpacked(request.headers, body))
+    answer, response = request.server.receiver.answer_to(decompress(request.headers, body))
     if answer.hangs:
         request.server.gone.wait()
         request.close_connection = True

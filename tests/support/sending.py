@@ -22,7 +22,7 @@ Answer = tuple[int, dict[str, str], bytes]
 OK: Answer = (200, {}, b"")
 
 
-class Scripted:
+class AnsweringReceiver:
     """A receiver of OTLP over HTTP. ``answer(number, spans)`` returns the response to request ``number``."""
 
     def __init__(self, answer: Callable[[int, int], Answer]) -> None:
@@ -67,14 +67,16 @@ class Sending:
             self._tracer.start_span(f"span {count}", attributes={"text": text} if text else None).end()
 
 
-def both(closeables: list[Any], answer: Callable[[int, int], Answer], **settings: Any) -> tuple[Scripted, Sending]:
+def receiver_and_sender(
+    closeables: list[Any], answer: Callable[[int, int], Answer], **settings: Any
+) -> tuple[AnsweringReceiver, Sending]:
     """Create a receiver and a provider that sends to it, and add both to ``closeables``."""
-    receiver = Scripted(answer)
+    receiver = AnsweringReceiver(answer)
     sending = Sending(receiver.endpoint, **settings)
     closeables += [receiver, sending]
     return receiver, sending
 
 
-def names(number: int) -> list[str]:
+def span_names(number: int) -> list[str]:
     """Return the names of the first ``number`` spans."""
     return [f"span {count}" for count in range(number)]

@@ -77,12 +77,12 @@ class Span:
     events: list[Event]
 
     @property
-    def ours(self) -> bool:
+    def is_own(self) -> bool:
         """Whether this is a flow or a task."""
         return "otelflow.kind" in self.attributes
 
     @property
-    def captured(self) -> dict[str, Any]:
+    def configured_attributes(self) -> dict[str, Any]:
         """The attributes that the configuration requests."""
         return {key: value for key, value in self.attributes.items() if not key.startswith(("otelflow.", "code."))}
 
@@ -121,7 +121,7 @@ class Spans(Sink):
             for scope in resource.scope_spans:
                 self.arrived.extend(_read(span, resource.resource, scope.scope) for span in scope.spans)
 
-    def named(self, name: str, **attributes: Any) -> list[Span]:
+    def find(self, name: str, **attributes: Any) -> list[Span]:
         """Return the spans with that name and these attributes; ``order_id`` means ``order.id``."""
         required = {key.replace("_", "."): value for key, value in attributes.items()}
         return [
@@ -132,9 +132,9 @@ class Spans(Sink):
         """Assert that no span arrived twice."""
         assert len({span.span_id for span in self.arrived}) == len(self.arrived)
 
-    def one(self, name: str, **attributes: Any) -> Span:
+    def wait_for_span(self, name: str, **attributes: Any) -> Span:
         """Wait for the only such span, and return it."""
-        (span,) = until(lambda: self.named(name, **attributes), f"span {name!r} with {attributes}")
+        (span,) = until(lambda: self.find(name, **attributes), f"span {name!r} with {attributes}")
         return span
 
     def of_trace(self, trace_id: str) -> list[Span]:
@@ -161,17 +161,17 @@ class Trace:
     def __init__(self, spans: list[Span]) -> None:
         self.spans = spans
 
-    def named(self, name: str) -> list[Span]:
+    def find(self, name: str) -> list[Span]:
         return [span for span in self.spans if span.name == name]
 
-    def one(self, name: str) -> Span:
-        (span,) = self.named(name)
+    def find_one(self, name: str) -> Span:
+        (span,) = self.find(name)
         return span
 
     @property
-    def ours(self) -> list[Span]:
+    def own_spans(self) -> list[Span]:
         """The flows and tasks."""
-        return [span for span in self.spans if span.ours]
+        return [span for span in self.spans if span.is_own]
 
     def children(self, parent: Span, scope: str = "") -> list[Span]:
         """Return the spans directly below a span; ``scope`` filters by the end of their scope."""
@@ -179,7 +179,7 @@ class Trace:
 
     def above(self, span: Span) -> list[Span]:
         """Return the flows and tasks above a span, the nearest first."""
-        parents = [parent for parent in self.ours if parent.span_id == span.parent_id]
+        parents = [parent for parent in self.own_spans if parent.span_id == span.parent_id]
         return parents + [ancestor for parent in parents for ancestor in self.above(parent)]
 
 
@@ -205,7 +205,9 @@ class Service:
         self.log = log
 
     @contextlib.contextmanager
-    def asked(self, path: str, body: object = None, headers: dict[str, str] | None = None) -> Iterator[HTTPResponse]:
+    def open_response(
+        self, path: str, body: object = None, headers: dict[str, str] | None = None
+    ) -> Iterator[HTTPResponse]:
         """Send a GET, or a POST of ``body``, and yield the open response. The connection is closed afterwards.
 
         A request waits in the socket's backlog while the service starts, but only while the service lives.
@@ -213,8 +215,8 @@ class Service:
         with contextlib.closing(HTTPConnection(*self.address, timeout=30)) as connection:
             method, content = ("GET", None) if body is None else ("POST", json.dumps(body))
             connection.request(method, path, content, {"Content-Type": "application/json", **(headers or {})})
-            until(lambda: self.ended or select.select([connection.sock], [], [], 0.1)[0], f"answer to {path}", 40)
-            assert not self.ended, f"{self.process.args!r} has ended"
+            until(lambda: self.has_ended or select.select([connection.sock], [], [], 0.1)[0], f"answer to {path}", 40)
+            assert not self.has_ended, f"{self.process.args!r} has ended"
             with connection.getresponse() as response:
                 yield response
 
@@ -224,11 +226,11 @@ class Service:
         """Send a request with its own trace, and return the response."""
         trace_id = os.urandom(16).hex()
         traceparent = f"00-{trace_id}-{os.urandom(8).hex()}-0{int(sampled)}"
-        with self.asked(path, body, {**(headers or {}), "traceparent": traceparent}) as response:
+        with self.open_response(path, body, {**(headers or {}), "traceparent": traceparent}) as response:
             return Answer(response.status, json.load(response), trace_id)
 
     @property
-    def ended(self) -> bool:
+    def has_ended(self) -> bool:
         """Whether the process has ended."""
         return self.process.poll() is not None
 

@@ -18,7 +18,7 @@ from typing import Any
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace import ReadableSpan
 
-__all__ = ["MAX_LINE_BYTES", "lines_of"]
+__all__ = ["MAX_LINE_BYTES", "encode_lines"]
 
 MAX_LINE_BYTES = 1_000_000
 """Length in bytes above which a batch is split into several lines. Readers have limits: the Collector's is 1 MiB a line
@@ -32,7 +32,7 @@ _EncodedScope = tuple[list[str], str]
 """The encoded spans of a scope, and the JSON text that follows them."""
 
 
-def lines_of(spans: Sequence[ReadableSpan]) -> tuple[bytes, int]:
+def encode_lines(spans: Sequence[ReadableSpan]) -> tuple[bytes, int]:
     """Encode ``spans`` as complete lines. Return them, and the number of spans that could not be encoded.
 
     If the batch as a whole cannot be encoded, its spans are encoded one by one, so that one bad span does not cost the

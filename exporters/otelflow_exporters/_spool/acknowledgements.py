@@ -94,7 +94,7 @@ class Acknowledgements:
     def _mark_missing(self, stem: str) -> None:
         own = self._segments.pop(stem)
         # After the shutdown, another process may send the segment and remove it.
-        if self._is_shut_down and set(self._keys) <= set(self._folder.keys()):
+        if self._is_shut_down and set(self._keys) <= set(self._folder.endpoint_keys()):
             self._settled_spans += own.written_spans
             return
         self._missing[stem] = own

@@ -79,7 +79,7 @@ class DeliveryThread:
         self._reset()
 
     def _reset(self) -> None:
-        self._lock = lock_at(self._folder.at(f"sender-{self.destination.key}.lock"))
+        self._lock = lock_at(self._folder.path_of(f"sender-{self.destination.key}.lock"))
         self._wake_up, self._retry_now = WakeUp(), WakeUp()
         self._stopping = False
         self._thread: threading.Thread | None = None
@@ -166,7 +166,7 @@ class DeliveryThread:
     def _deliver_all(self) -> bool:
         """Send all pending records. Return False if another process is sending them."""
         self._callbacks.before_round()
-        if not self._folder.waiting([self.destination.key]):
+        if not self._folder.pending_segments([self.destination.key]):
             self._failures, self.is_failing = 0, False
             self._callbacks.remove_delivered()
             return True

@@ -95,7 +95,7 @@ class Folder:
         self._span_counts: dict[str, tuple[int, int, int]] = {}
         self._unsaved_progress: dict[str, dict[str, int]] = {}
 
-    def at(self, name: str) -> str:
+    def path_of(self, name: str) -> str:
         return os.path.join(self.path, name)
 
     def create(self) -> None:
@@ -111,7 +111,7 @@ class Folder:
     @contextlib.contextmanager
     def locked(self, seconds: float) -> Iterator[None]:
         """Hold the lock under which processes register and dead ones are detected. Raises Timeout and OSError."""
-        with lock_at(self.at("folder.lock")).acquire(timeout=seconds, poll_interval=0.01):
+        with lock_at(self.path_of("folder.lock")).acquire(timeout=seconds, poll_interval=0.01):
             yield
 
     # --- segments -----------------------------------------------------------------------------------------------
@@ -129,16 +129,16 @@ class Folder:
     def segment(self, stem: str) -> Segment | None:
         """Return the segment with that stem. None if it was removed."""
         for state in ("spool", "open", "spool"):  # twice, because it may be renamed meanwhile
-            segment = _segment_at(self.at(f"{stem}.{state}"))
+            segment = _segment_at(self.path_of(f"{stem}.{state}"))
             if segment is not None:
                 return segment
         return None
 
     def new_segment(self, identity: str, marker: bytes) -> str:
         """Return the path for a segment that begins now."""
-        return self.at(f"{time.time_ns():020d}-{identity}-{marker.hex()}.open")
+        return self.path_of(f"{time.time_ns():020d}-{identity}-{marker.hex()}.open")
 
-    def waiting(self, keys: Iterable[str]) -> list[tuple[Segment, int]]:
+    def pending_segments(self, keys: Iterable[str]) -> list[tuple[Segment, int]]:
         """Return the segments that some endpoint does not have, with the offset of the first undelivered byte."""
         progress = [self.progress(key) for key in keys]
         pending = []
@@ -148,7 +148,7 @@ class Folder:
                 pending.append((segment, offset))
         return pending
 
-    def spans_in(self, segment: Segment, offset: int) -> int:
+    def count_spans(self, segment: Segment, offset: int) -> int:
         """Count the spans of a segment from ``offset`` on. Cached until the segment changes."""
         entry = self._span_counts.get(segment.stem)
         if entry is None or entry[:2] != (segment.size, offset):
@@ -170,34 +170,34 @@ class Folder:
         progress = [self.progress(key) for key in keys] if sealed else []
         for segment in sealed:
             is_own = segment.identity == own_identity
-            if not is_own and os.path.exists(self.at(f"{segment.identity}.alive")):
+            if not is_own and os.path.exists(self.path_of(f"{segment.identity}.alive")):
                 continue
             if all(offsets.get(segment.stem, START) >= segment.size for offsets in progress):
                 if is_own and on_delivered is not None:
                     on_delivered(segment)
                 with contextlib.suppress(OSError):
                     os.unlink(segment.path)
-        for key in set(self.keys()) - set(keys):
+        for key in set(self.endpoint_keys()) - set(keys):
             with contextlib.suppress(OSError):
-                if time.time() - os.stat(self.at(f"sent-{key}.json")).st_mtime > _PROGRESS_MAX_AGE_SECONDS:
-                    os.unlink(self.at(f"sent-{key}.json"))
+                if time.time() - os.stat(self.path_of(f"sent-{key}.json")).st_mtime > _PROGRESS_MAX_AGE_SECONDS:
+                    os.unlink(self.path_of(f"sent-{key}.json"))
 
     # --- progress -----------------------------------------------------------------------------------------------
 
-    def keys(self) -> list[str]:
+    def endpoint_keys(self) -> list[str]:
         """Return the keys of the endpoints that something was sent to."""
         with contextlib.suppress(OSError):
             names = (_PROGRESS_FILE_NAME.fullmatch(name) for name in os.listdir(self.path))
             return sorted(name[1] for name in names if name)
         return []
 
-    def endpoint_of(self, key: str) -> str:
+    def endpoint_url(self, key: str) -> str:
         """Return the URL of an endpoint, or its key if the URL is unknown."""
         return str(self._read_progress(key).get("endpoint", key))
 
     def _read_progress(self, key: str) -> dict[str, Any]:
         try:
-            with open(self.at(f"sent-{key}.json"), encoding="utf-8") as file:
+            with open(self.path_of(f"sent-{key}.json"), encoding="utf-8") as file:
                 content = json.load(file)
         except (OSError, ValueError):  # missing or damaged: everything is sent again
             return {}
@@ -220,7 +220,7 @@ class Folder:
         for stem in list(progress):
             if self.segment(stem) is None:
                 del progress[stem]
-        path = self.at(f"sent-{key}.json")
+        path = self.path_of(f"sent-{key}.json")
         temporary = f"{path}.{os.getpid()}"
         try:
             with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
@@ -245,12 +245,12 @@ class Folder:
     def register(self, identity: str) -> FileLock:
         """Register a process as alive. Return the lock that it holds while it appends. Raises OSError and Timeout."""
         with self.locked(_LOCK_TIMEOUT_SECONDS):
-            lock = lock_at(self.at(f"{identity}.alive"))
+            lock = lock_at(self.path_of(f"{identity}.alive"))
             lock.acquire(timeout=0)
         return lock
 
     def is_alive(self, identity: str) -> bool:
-        lock = lock_at(self.at(f"{identity}.alive"))
+        lock = lock_at(self.path_of(f"{identity}.alive"))
         try:
             lock.acquire(timeout=0)
         except (Timeout, OSError):
@@ -258,7 +258,7 @@ class Folder:
         lock.release()
         return False
 
-    def bury(self, close_flows: Callable[[str, str], bool], own_identities: Iterable[str]) -> int:
+    def recover_dead_processes(self, close_flows: Callable[[str, str], bool], own_identities: Iterable[str]) -> int:
         """Seal the segments of dead processes and close their open flows. Return the number of these processes.
 
         ``close_flows`` is called with the identity of a process and the path of its journal. If it returns True, the
@@ -273,7 +273,7 @@ class Folder:
         return count
 
     def _recover_process(self, identity: str, close_flows: Callable[[str, str], bool]) -> bool:
-        path, journal = self.at(f"{identity}.alive"), self.at(f"{identity}.flows")
+        path, journal = self.path_of(f"{identity}.alive"), self.path_of(f"{identity}.flows")
         lock = lock_at(path)
         try:
             lock.acquire(timeout=0)
@@ -284,7 +284,7 @@ class Folder:
                 os.unlink(journal)
             for segment in self.segments():
                 if segment.is_open and segment.identity == identity:
-                    os.rename(segment.path, self.at(f"{segment.stem}.spool"))
+                    os.rename(segment.path, self.path_of(f"{segment.stem}.spool"))
         finally:
             lock.release()
         with contextlib.suppress(OSError):
@@ -295,7 +295,7 @@ class Folder:
         """Return the time of the last write of a process, in nanoseconds since the epoch."""
         paths = [segment.path for segment in self.segments() if segment.identity == identity]
         times = [0]
-        for path in (*paths, self.at(f"{identity}.flows")):
+        for path in (*paths, self.path_of(f"{identity}.flows")):
             with contextlib.suppress(OSError):
                 times.append(os.stat(path).st_mtime_ns)
         return max(times)
@@ -309,7 +309,7 @@ class Folder:
         of a segment that is deleted with the loss; it is logged even if no spans are lost. If the log cannot be
         written, the loss is not noted.
         """
-        path = self.at("losses.jsonl")
+        path = self.path_of("losses.jsonl")
         fields = {"time": time.time(), "owner": owner, "by": by, "reason": reason, "spans": spans}
         line = json.dumps(fields if removed is None else {**fields, "removed": removed})
         with contextlib.suppress(OSError):
@@ -321,14 +321,14 @@ class Folder:
     def losses_version(self) -> tuple[int, int] | None:
         """Return a value that changes when a loss is noted."""
         try:
-            status = os.stat(self.at("losses.jsonl"))
+            status = os.stat(self.path_of("losses.jsonl"))
         except OSError:
             return None
         return status.st_ino, status.st_size
 
     def losses(self) -> Iterator[dict[str, Any]]:
         """Yield the noted losses, the oldest first."""
-        for path in (self.at("losses.jsonl.1"), self.at("losses.jsonl")):
+        for path in (self.path_of("losses.jsonl.1"), self.path_of("losses.jsonl")):
             try:
                 with open(path, encoding="utf-8", errors="replace") as file:
                     lines = file.readlines()

@@ -18,7 +18,7 @@ from otelflow_exporters._spool.delivery import encode
 from otelflow_exporters._spool.record_format import Damage, file_header, pack, scan
 from otelflow_exporters._spool.segment_writer import write_all, write_lock
 
-__all__ = ["FlowJournal", "closed_flows"]
+__all__ = ["FlowJournal", "encode_closed_flows"]
 
 _KIND, _FLOW = "otelflow.kind", "flow"
 
@@ -201,7 +201,7 @@ def _failed_flow(payload: bytes, end_time: int) -> ReadableSpan:
     )
 
 
-def closed_flows(path: str, end_time: int) -> tuple[bytes, int]:
+def encode_closed_flows(path: str, end_time: int) -> tuple[bytes, int]:
     """Encode the flows that are open in a journal as spans that failed because their process died.
 
     ``end_time`` is their end in nanoseconds since the epoch. Return a request and the number of spans in it. Raises

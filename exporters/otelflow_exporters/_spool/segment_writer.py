@@ -84,7 +84,7 @@ class SegmentWriter:
         """Register this process in the folder as alive. Raises OSError."""
         with write_lock:
             was_registered = self._process_lock is not None
-            if was_registered and os.path.exists(self._folder.at(f"{self.identity}.alive")):
+            if was_registered and os.path.exists(self._folder.path_of(f"{self.identity}.alive")):
                 return
             if self._is_registering:  # a signal handler interrupted this
                 raise OSError("the folder is being created")
@@ -224,7 +224,7 @@ class SegmentWriter:
                 self._process_lock = None
                 if not keep_file:
                     with contextlib.suppress(OSError):
-                        os.unlink(self._folder.at(f"{self.identity}.alive"))
+                        os.unlink(self._folder.path_of(f"{self.identity}.alive"))
 
     # --- room ---------------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from otelflow_exporters._spool.delivery import deliver, new_sender
 from otelflow_exporters._spool.delivery_thread import DAMAGED, Callbacks, DeliveryThread
 from otelflow_exporters._spool.destination import Destination
 from otelflow_exporters._spool.folder import Folder, Segment
-from otelflow_exporters._spool.open_flows import FlowJournal, closed_flows
+from otelflow_exporters._spool.open_flows import FlowJournal, encode_closed_flows
 from otelflow_exporters._spool.segment_writer import RecordTooLarge, SegmentWriter, write_lock
 
 __all__ = ["FULL", "REMOVED", "UNWRITABLE", "Settings", "Spool", "SpoolStats"]
@@ -200,7 +200,9 @@ class Spool:
     def account(self) -> SpoolStats:
         """Count the spans of this process, and the spans in the folder."""
         in_flight = self._count_missing()
-        pending = [self.folder.spans_in(segment, offset) for segment, offset in self.folder.waiting(self.keys)]
+        pending = [
+            self.folder.count_spans(segment, offset) for segment, offset in self.folder.pending_segments(self.keys)
+        ]
         lost, lost_in_folder = dict(self._lost), self._lost_in_folder
         for reason, spans in self._losses_noted_by_others().items():
             lost[reason] = lost.get(reason, 0) + spans
@@ -285,9 +287,9 @@ class Spool:
             self._writer.sync()
         except OSError as error:
             self._warn_once("sync", f"cannot confirm that all spans are on disk: {error!r}")
-        self.bury()
+        self.recover_dead_processes()
         self.wake(now=True)
-        while self.folder.waiting(self.keys) or any(thread.is_delivering for thread in self._delivery_threads):
+        while self.folder.pending_segments(self.keys) or any(thread.is_delivering for thread in self._delivery_threads):
             seconds_left = deadline - time.monotonic()
             if seconds_left <= 0:
                 return False
@@ -308,7 +310,7 @@ class Spool:
         deadline = time.monotonic() + self.settings.exit_seconds
         if self.settings.exit_seconds > 0:
             self.wake(now=True)
-        while time.monotonic() < deadline and self.folder.waiting(self.keys):
+        while time.monotonic() < deadline and self.folder.pending_segments(self.keys):
             if all(self._is_stuck(thread) for thread in self._delivery_threads):
                 break
             with self._state_changed:
@@ -330,32 +332,32 @@ class Spool:
         self._writer.seal_old()
         if time.monotonic() - self._last_recovery > _RECOVERY_INTERVAL_SECONDS:
             self._last_recovery = time.monotonic()
-            self.bury()
+            self.recover_dead_processes()
             self._count_missing()
             self._remove_delivered()
 
-    def bury(self) -> None:
+    def recover_dead_processes(self) -> None:
         """Seal the segments of dead processes, and close their open flows."""
         try:
             with write_lock:  # prevents a fork meanwhile: a child would keep the locks
                 own_identities = {spool._writer.identity for spool in list(_spools)}
                 if self.folder.identities() - own_identities:
                     self._writer.register()  # before the folder's lock is held: this acquires it too
-                    self.folder.bury(self._close_flows, own_identities)
+                    self.folder.recover_dead_processes(self._close_flows, own_identities)
         except Timeout:  # another process is doing the same
             return
         except OSError as error:
             self._warn_once("bury", f"cannot recover the spans of dead processes: {error!r}")
 
     def _close_flows(self, identity: str, path: str) -> bool:
-        payload, spans = closed_flows(path, self.folder.last_write_time(identity))
+        payload, spans = encode_closed_flows(path, self.folder.last_write_time(identity))
         if spans:
             self._writer.append(payload, spans)
         return True
 
     def _journal_path(self) -> str:
         self._writer.register()
-        return self.folder.at(f"{self._writer.identity}.flows")
+        return self.folder.path_of(f"{self._writer.identity}.flows")
 
     # --- forks --------------------------------------------------------------------------------------------------
 

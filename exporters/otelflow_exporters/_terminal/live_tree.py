@@ -119,7 +119,7 @@ class LiveTree(SpanProcessor):
     def on_start(self, span: Any, parent_context: Any = None) -> None:
         if self._is_down or not span.context.trace_flags.sampled or is_marker(span.attributes):
             return
-        self._running.started(span)
+        self._running.add(span)
         if not self._wake_up.is_set():
             self._wake_up.set()
             if self._thread is None:
@@ -129,7 +129,7 @@ class LiveTree(SpanProcessor):
 
     def on_end(self, span: ReadableSpan) -> None:
         if not self._is_down:
-            self._running.ended(span)
+            self._running.remove(span)
 
     def _draw_pictures(self) -> None:
         turn = 0

@@ -61,7 +61,7 @@ class OpenSpans:
         self.dropped = 0
         """Number of spans that were not added, because too many were open."""
 
-    def started(self, span: Any) -> None:
+    def add(self, span: Any) -> None:
         """Add a span that has started."""
         with self.lock:
             if len(self._open) >= _MAX_OPEN:
@@ -73,7 +73,7 @@ class OpenSpans:
             self._open[span_id] = open_span
             (self.roots if parent is None else parent.children)[span_id] = open_span
 
-    def ended(self, span: ReadableSpan) -> None:
+    def remove(self, span: ReadableSpan) -> None:
         """Remove a span that has ended. Its open children move to its parent."""
         span_id = span.context.span_id if span.context else 0
         failed = span.status.status_code is StatusCode.ERROR

@@ -12,7 +12,7 @@ import click
 
 from otelflow_exporters._spool.destination import destinations
 from otelflow_exporters._spool.folder import Folder, Segment
-from otelflow_exporters._spool.open_flows import closed_flows
+from otelflow_exporters._spool.open_flows import encode_closed_flows
 from otelflow_exporters._spool.spool import Settings, Spool
 from otelflow_exporters._terminal.text import duration
 from otelflow_exporters.spool import folder_of_environment
@@ -70,8 +70,8 @@ def status(path: str | None, as_json: bool) -> None:
 
 
 def _facts(folder: Folder) -> dict[str, Any]:
-    keys = folder.keys()
-    waiting = folder.waiting(keys)
+    keys = folder.endpoint_keys()
+    waiting = folder.pending_segments(keys)
     lost: dict[str, int] = {}
     for loss in folder.losses():
         if loss["spans"]:
@@ -80,14 +80,14 @@ def _facts(folder: Folder) -> dict[str, Any]:
     return {
         "folder": folder.path,
         "waiting": {
-            "spans": sum(folder.spans_in(segment, offset) for segment, offset in waiting),
+            "spans": sum(folder.count_spans(segment, offset) for segment, offset in waiting),
             "bytes": sum(segment.size - offset for segment, offset in waiting),
             "oldest": min((segment.created / 1e9 for segment, _ in waiting), default=None),
         },
         "endpoints": [
             {
-                "endpoint": folder.endpoint_of(key),
-                "spans": sum(folder.spans_in(segment, offset) for segment, offset in folder.waiting([key])),
+                "endpoint": folder.endpoint_url(key),
+                "spans": sum(folder.count_spans(segment, offset) for segment, offset in folder.pending_segments([key])),
             }
             for key in keys
         ],
@@ -111,7 +111,7 @@ def _state(segment: Segment, alive: dict[str, bool]) -> str:
 
 def _open_flows(folder: Folder, process: str) -> int:
     try:
-        return closed_flows(folder.at(f"{process}.flows"), 0)[1]
+        return encode_closed_flows(folder.path_of(f"{process}.flows"), 0)[1]
     except OSError:
         return 0
 
@@ -179,7 +179,7 @@ def flush(path: str | None, timeout: float) -> None:
         )
     except ImportError as error:
         raise click.ClickException(str(error)) from None
-    sender.bury()
+    sender.recover_dead_processes()
     before = sender.account().pending
     is_sent = sender.flush(timeout)
     pending = sender.account().pending
@@ -199,9 +199,9 @@ def purge(path: str | None, yes: bool) -> None:
     """
     folder = _open_folder(path)
     with contextlib.suppress(OSError):  # includes a Timeout: another process holds the lock
-        folder.bury(lambda *_: True, ())
-    keys = folder.keys()
-    waiting = {segment.stem: folder.spans_in(segment, offset) for segment, offset in folder.waiting(keys)}
+        folder.recover_dead_processes(lambda *_: True, ())
+    keys = folder.endpoint_keys()
+    waiting = {segment.stem: folder.count_spans(segment, offset) for segment, offset in folder.pending_segments(keys)}
     sealed = [segment for segment in folder.segments() if not segment.is_open]
     spans = sum(waiting.get(segment.stem, 0) for segment in sealed)
     if not yes:

@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import Link as SdkLink
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
-from otelflow_exporters._jsonfile.otlp_json import lines_of
+from otelflow_exporters._jsonfile.otlp_json import encode_lines
 from otelflow_exporters._trace.file_index import Index, Source
 from otelflow_exporters._trace.from_json import from_json
 from otelflow_exporters._trace.from_sdk import from_sdk
@@ -44,7 +44,7 @@ def test_otlp_json_is_read_as_it_was(tmp_path: Path) -> None:
     """Every field is read, from lines, from one document and from a list."""
     spans = sdk_spans()
     expected = sorted((from_sdk(span) for span in spans), key=lambda span: span.name)
-    lines, lost = lines_of(spans)
+    lines, lost = encode_lines(spans)
     assert lost == 0
     document = json.loads(lines)
     for text in (lines, lines * 2, json.dumps(document, indent=2).encode(), json.dumps([document]).encode()):
@@ -150,7 +150,7 @@ def with_fault(document: Any, path: tuple[Any, ...], value: Any) -> Any:
 def documents() -> list[Any]:
     """Return one document of each kind, with every kind of content."""
     spans = sdk_spans()
-    lines, _ = lines_of(spans)
+    lines, _ = encode_lines(spans)
     return [json.loads(lines), from_sdk(spans[0]).to_json(), jaegers(), {"result": json.loads(lines)}]
 
 

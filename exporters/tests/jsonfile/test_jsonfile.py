@@ -25,7 +25,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 from otelflow_exporters._jsonfile import otlp_json
-from otelflow_exporters._jsonfile.otlp_json import lines_of
+from otelflow_exporters._jsonfile.otlp_json import encode_lines
 from otelflow_exporters.jsonfile import JsonFileSpanExporter
 
 SUCCESS, FAILURE = SpanExportResult.SUCCESS, SpanExportResult.FAILURE
@@ -146,7 +146,7 @@ _ERROR = Status(StatusCode.ERROR)
 @given(st.lists(spans(), max_size=5))
 def test_parsed_lines_equal_upstreams_message(batch: list[ReadableSpan]) -> None:
     """With all kinds of values, events, links, statuses, states, scopes, resources and counts."""
-    line, lost = lines_of(batch)
+    line, lost = encode_lines(batch)
     assert lost == 0
     assert line.count(b"\n") == 1
     assert parse(line) == encode_spans(batch)
@@ -155,7 +155,7 @@ def test_parsed_lines_equal_upstreams_message(batch: list[ReadableSpan]) -> None
 def test_the_encoding_follows_otlp() -> None:
     """Hex ids, 64-bit integers as text, integers for enums, base64, and names for numbers that JSON does not have."""
     attributes = {"i": 2**62, "f": 1.0, "nan": math.nan, "inf": math.inf, "minus": -math.inf, "b": b"\xff", "t": True}
-    line, _ = lines_of([span(attributes=attributes, kind=SpanKind.CLIENT, status=Status(StatusCode.ERROR, "no"))])
+    line, _ = encode_lines([span(attributes=attributes, kind=SpanKind.CLIENT, status=Status(StatusCode.ERROR, "no"))])
     (only,) = json.loads(line)["resourceSpans"][0]["scopeSpans"][0]["spans"]
     assert only["traceId"] == "0" * 31 + "1"
     assert only["spanId"] == "0" * 15 + "1"
@@ -216,7 +216,7 @@ def test_a_long_batch_is_several_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     batch = [span(f"s{number}", number, attributes={"text": "é" * 1000}) for number in range(1, 10)]
     batch.append(span("long", 10, attributes={"text": "x" * 50_000}))
     batch.append(span("other", 11, resource=Resource({"service.name": "other"})))
-    lines = lines_of(batch)[0].splitlines()
+    lines = encode_lines(batch)[0].splitlines()
     assert [len(line) > 10_500 for line in lines].count(True) == 1
     assert len(lines) == 5
     merged = ExportTraceServiceRequest()

@@ -25,9 +25,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import Link, SpanContext, SpanKind, StatusCode, TraceFlags, TraceState
 from otelflow_exporters._jsonfile.otlp_json import MAX_LINE_BYTES
 from otelflow_exporters.jsonfile import JsonFileSpanExporter
-from processes import free_ports, started, tool
+from processes import free_ports, running_process, tool
 from programs import run
-from receiver import Sink, collector, missing, running
+from receiver import Sink, collector, missing_reason, running
 
 VALUES = {
     "text": 'é \U0001f600 \\ " \n \u2028',
@@ -77,7 +77,7 @@ def post(url: str, body: bytes) -> Any:
         return json.load(response)
 
 
-@pytest.mark.skipif(missing("collector") is not None, reason=str(missing("collector")))
+@pytest.mark.skipif(missing_reason("collector") is not None, reason=str(missing_reason("collector")))
 def test_the_collector_reads_exported_lines(exported: Any, tmp_path: Path) -> None:
     """Its OTLP/JSON parser, which its file receiver uses for each line, reads what upstream's exporter would send."""
     spans, lines = exported
@@ -134,7 +134,7 @@ def following_collector(path: Path, settings: str = "") -> Iterator[Sink]:
     config = path.with_name("files.yaml")
     with contextlib.closing(Sink()) as sink:
         config.write_text(FILE_COLLECTOR_CONFIG.format(path=path, sink=sink.endpoint, settings=settings))
-        with started(binary, "--config", config, log=path.with_name("files.log")):
+        with running_process(binary, "--config", config, log=path.with_name("files.log")):
             yield sink
 
 
@@ -267,7 +267,9 @@ def jaeger(tmp_path: Path) -> Iterator[str]:
     config = tmp_path / "jaeger.yaml"
     config.write_text(JAEGER_CONFIG.format(http=http, grpc=grpc, otlp=otlp))
     # Jaeger makes spans of its own, and no receiver runs for them.
-    with started(binary, "--config", config, log=tmp_path / "jaeger.log", OTEL_TRACES_SAMPLER="always_off") as process:
+    with running_process(
+        binary, "--config", config, log=tmp_path / "jaeger.log", OTEL_TRACES_SAMPLER="always_off"
+    ) as process:
         _wait_for(f"http://127.0.0.1:{http}/api/services", process)
         yield f"http://127.0.0.1:{http}"
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from otelflow_exporters._spool import segment_writer
-from otelflow_exporters._spool.open_flows import closed_flows
+from otelflow_exporters._spool.open_flows import encode_closed_flows
 from otelflow_exporters.spool import SpoolSpanExporter
 from spool_backend import Backend
 from spooling import FAILURE, SUCCESS, files, log_messages, span
@@ -91,7 +91,7 @@ def test_spans_in_a_removed_folder_are_lost(make: Any, stopped_backend: Backend,
     assert exporter.export([span("later", 16)]) is SUCCESS
     assert exporter.account().pending == 1
     (journal,) = files(tmp_path / "spool", ".flows")
-    assert closed_flows(str(journal), 0)[1] == 1
+    assert encode_closed_flows(str(journal), 0)[1] == 1
     assert len(files(tmp_path / "spool", ".alive")) == 1
     stopped_backend.up()
     assert exporter.force_flush()

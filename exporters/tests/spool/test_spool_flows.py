@@ -126,13 +126,13 @@ def test_the_journal_does_not_grow_with_the_number_of_flows(settings: dict[str, 
         **settings,
     )
     assert 0 < process.said["size"] < 600_000
-    from otelflow_exporters._spool.open_flows import closed_flows
+    from otelflow_exporters._spool.open_flows import encode_closed_flows
 
     (journal,) = (path for path in (tmp_path / "spool").iterdir() if path.suffix == ".flows")
-    assert closed_flows(str(journal), 0)[1] == 1
+    assert encode_closed_flows(str(journal), 0)[1] == 1
     for content in (b"", journal.read_bytes()[:10], journal.read_bytes()[:-3], os.urandom(500)):
         journal.write_bytes(content)
-        assert closed_flows(str(journal), 0)[1] <= 2
+        assert encode_closed_flows(str(journal), 0)[1] <= 2
 
 
 def test_a_flow_that_is_open_at_exit_is_closed_by_the_next_process(backend: Backend, settings: dict[str, str]) -> None:

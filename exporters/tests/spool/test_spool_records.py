@@ -16,7 +16,7 @@ from otelflow_exporters._spool.delivery import encode
 from otelflow_exporters._spool.delivery_thread import Callbacks, DeliveryThread
 from otelflow_exporters._spool.destination import destinations
 from otelflow_exporters._spool.folder import Folder
-from otelflow_exporters._spool.open_flows import FlowJournal, closed_flows
+from otelflow_exporters._spool.open_flows import FlowJournal, encode_closed_flows
 from otelflow_exporters._spool.record_format import START, Damage, Record, file_header, pack, scan
 
 MARKER = b"\x93marker\x07"
@@ -172,7 +172,7 @@ def test_a_damaged_folder_is_delivered(segments: list[tuple[list[bytes], list[tu
                 progress[segment.stem] = batch.end
         assert delivered == b"".join(expected)
         folder.save_progress(destination.key, destination.display_url, progress)
-        assert folder.waiting([destination.key]) == []
+        assert folder.pending_segments([destination.key]) == []
         assert all(spans > 0 for _, _, spans in lost)
         folder.remove_delivered([destination.key])
         assert folder.segments() == []
@@ -190,9 +190,9 @@ def test_invalid_progress_losses_and_journal_are_ignored(data: bytes) -> None:
         folder = Folder(path)
         assert folder.progress("0123456789ab") == {}
         assert list(folder.losses()) == []
-        assert folder.waiting(folder.keys()) == []
-        assert folder.endpoint_of("0123456789ab") == "0123456789ab"
-        assert closed_flows(str(Path(path, "1.0123456789abcdef.flows")), 1) == (b"", 0)
+        assert folder.pending_segments(folder.endpoint_keys()) == []
+        assert folder.endpoint_url("0123456789ab") == "0123456789ab"
+        assert encode_closed_flows(str(Path(path, "1.0123456789abcdef.flows")), 1) == (b"", 0)
 
 
 values = st.text() | st.integers(-(2**63), 2**63 - 1) | st.booleans() | st.floats() | st.lists(st.text())
@@ -220,9 +220,9 @@ def test_a_closed_flow_equals_the_started_flow(
         path = Path(folder, "journal")
         journal = FlowJournal(lambda: str(path), lambda _, message: problems.append(message))
         journal.on_start(span)
-        payload, count = closed_flows(str(path), 1_800_000_000_000_000_000)
+        payload, count = encode_closed_flows(str(path), 1_800_000_000_000_000_000)
         path.write_bytes(apply_damage(path.read_bytes(), places))
-        damaged_payload, damaged_count = closed_flows(str(path), 1_800_000_000_000_000_000)
+        damaged_payload, damaged_count = encode_closed_flows(str(path), 1_800_000_000_000_000_000)
         journal.reset_after_fork()
     assert (problems, count) == ([], 1)
     assert (damaged_payload, damaged_count) in ((payload, 1), (b"", 0))

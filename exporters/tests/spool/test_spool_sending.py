@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bad_receivers import certificate, closed, grpc_server, hanging
+from bad_receivers import certificate, grpc_server, hanging_port, refusing_port
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.trace import SpanContext, TraceFlags
 from otelflow_exporters._spool import delivery_thread
 from otelflow_exporters._spool.delivery import count_spans, encode, split
 from otelflow_exporters.spool import SpoolSpanExporter
-from receiver import Receiver, missing, running
+from receiver import Receiver, missing_reason, running
 from spool_backend import Backend, partial_success_body
 
 SUCCESS = SpanExportResult.SUCCESS
@@ -189,7 +189,7 @@ def test_a_response_that_is_not_otlp_counts_as_success(make: Any, backend: Backe
 
 def test_a_backend_that_hangs_does_not_block_a_flush(make: Any) -> None:
     """The flush returns at its timeout, and the span is pending."""
-    with hanging() as port:
+    with hanging_port() as port:
         exporter = make(f"http://127.0.0.1:{port}", timeout="0.5")
         exporter.export(spans(1))
         assert not exporter.force_flush(300)
@@ -227,7 +227,7 @@ def test_grpc_refuses(make: Any, code: str, details: str, reason: str) -> None:
 
 def test_grpc_is_unavailable(make: Any) -> None:
     """No server listens, or the server is busy. The spans are pending."""
-    with closed() as port:
+    with refusing_port() as port:
         exporter = make(f"http://127.0.0.1:{port}", protocol="grpc")
         exporter.export(spans(2))
         assert not exporter.force_flush(500)
@@ -347,7 +347,7 @@ def test_a_request_is_split_in_halves() -> None:
     assert split(b"\xff\xff") is None
 
 
-@pytest.mark.skipif(missing("collector") is not None, reason=str(missing("collector")))
+@pytest.mark.skipif(missing_reason("collector") is not None, reason=str(missing_reason("collector")))
 @pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
 def test_a_real_collector_gets_the_spans(make: Any, tmp_path: Path, protocol: str) -> None:
     """The Collector forwards all exported spans. A batch that is too large for one message is sent in several."""

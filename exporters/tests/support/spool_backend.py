@@ -8,7 +8,7 @@ from collections import Counter, deque
 from pathlib import Path
 from typing import Any
 
-from http_receiver import Handler, HttpReceiver, spans_in, unpacked
+from http_receiver import Handler, HttpReceiver, decompress, spans_in
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
@@ -67,7 +67,7 @@ class Backend:
         self.requests.append(headers)
         if len(body) > self.max_bytes:
             return 413, {}, b""
-        spans = spans_in(ExportTraceServiceRequest.FromString(unpacked(headers, body)))
+        spans = spans_in(ExportTraceServiceRequest.FromString(decompress(headers, body)))
         if any(span.name == self.refused_name for span, _, _ in spans):
             return 400, {}, b""
         answer = self.answers.popleft() if self.answers else (200, {}, b"")

@@ -283,24 +283,24 @@ def test_open_children_of_an_ended_span_move_to_its_parent() -> None:
     """A thread that outlives its task is shown below the next open span."""
     running = OpenSpans()
     for picture in (Started(1), Started(2, 1), Started(3, 2)):
-        running.started(picture)
-    running.ended(ended(2))
+        running.add(picture)
+    running.remove(ended(2))
     assert [row.label for row in rows(running, SECOND, 10)] == ["s1", "   s2", "   s3"]
-    running.ended(ended(1))
+    running.remove(ended(1))
     assert [row.label for row in rows(running, SECOND, 10)] == ["s3"]
-    running.ended(ended(3))
+    running.remove(ended(3))
     assert not running
 
 
 def test_many_at_once_are_one_line() -> None:
     """No picture is higher than the terminal."""
     running = OpenSpans()
-    running.started(Started(1, name="root"))
+    running.add(Started(1, name="root"))
     for number in range(2, 102):
-        running.started(Started(number, 1, "step"))
+        running.add(Started(number, 1, "step"))
     assert [row.label for row in rows(running, SECOND, 10)] == ["root", "   step ×100"]
     for number in range(200, 300):
-        running.started(Started(number))
+        running.add(Started(number))
     visible_rows = rows(running, SECOND, 10)
     assert len(visible_rows) == 10
     assert visible_rows[-1].label.startswith("… and ")
@@ -311,14 +311,14 @@ def test_numbers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("otelflow_exporters._trace.open_spans._MAX_OPEN", 3)
     monkeypatch.setattr("otelflow_exporters._trace.open_spans._MAX_NAMES", 2)
     running = OpenSpans()
-    running.started(Started(1))
+    running.add(Started(1))
     for number in range(2, 10):
-        running.started(Started(number, 1))
-        running.ended(ended(number))
+        running.add(Started(number, 1))
+        running.remove(ended(number))
     (top,) = running.roots.values()
     assert top.ended_counts == {"s2": [1, 0], "s3": [1, 0], "others": [6, 0]}
     for number in range(20, 30):
-        running.started(Started(number))
+        running.add(Started(number))
     assert running.dropped == 8
 
 
@@ -326,7 +326,7 @@ def test_short_runs_do_not_flicker_and_progress_is_checked() -> None:
     """A span that has just started is not shown, and an invalid progress is ignored."""
     running = OpenSpans()
     invalid = {"otelflow.progress.done": "a", "otelflow.progress.total": 0}
-    running.started(Started(1, **invalid))
+    running.add(Started(1, **invalid))
     assert rows(running, SECOND // 10, 10) == []
     assert rows(running, SECOND + 1, 10) == [Row("s1", 1.0, 0, 0, None)]
 

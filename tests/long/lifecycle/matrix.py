@@ -17,14 +17,14 @@ from typing import Any
 
 import programs
 from scripted_grpc_receiver import ScriptedGrpc
-from scripted_receiver import Answer, Scripted
+from scripted_receiver import Answer, ScriptedReceiver
 
 KIT = Path(__file__).parent / "kit"
 
 OURS, SPOOL, BARE, NONE = "otelflow", "spool", "bare", "none"
 """The columns: otelflow, otelflow with the spool, the SDK with manual spans, and the program without telemetry."""
 
-Receiver = Scripted | ScriptedGrpc
+Receiver = ScriptedReceiver | ScriptedGrpc
 
 HEAD = "import os, sys, time\nfrom telemetry import *\n"
 
@@ -206,7 +206,7 @@ def run(case: Case, column: str, folder: Path, *, patient: bool = False) -> Outc
 
     With the spool, the service is then started again with a working receiver, and sends the rest.
     """
-    receiver = (ScriptedGrpc if case.grpc else Scripted)(case.answers, up=case.up)
+    receiver = (ScriptedGrpc if case.grpc else ScriptedReceiver)(case.answers, up=case.up)
     try:
         running = Running(case, column, receiver, folder, patient)
         try:
