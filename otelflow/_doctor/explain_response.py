@@ -107,7 +107,8 @@ def _explain_success(target: Endpoint, result: CanaryResult, duration: str, secr
         return Explanation(
             False,
             f"HTTP {result.status}, but the response is not OTLP ({content_type or 'no content type'}): {body}",
-            f"Call an OTLP receiver (its port is usually {HTTP_PORT}): {target.host_and_port} seems to be something else.",
+            f"Call an OTLP receiver (its port is usually {HTTP_PORT}): {target.host_and_port} seems to be something "
+            "else.",
         )
     return _explain_partial_success(partial, text, secrets)
 
@@ -231,8 +232,8 @@ def _format_advice(template: str, target: Endpoint, size: int) -> str:
 def _receiver_advice(target: Endpoint) -> str:
     usual = GRPC_PORT if target.is_grpc else HTTP_PORT
     return (
-        f"Check that an OTLP receiver for {target.protocol} is running and healthy at {target.host_and_port} (its port is "
-        f"usually {usual})."
+        f"Check that an OTLP receiver for {target.protocol} is running and healthy at {target.host_and_port} "
+        f"(its port is usually {usual})."
     )
 
 

@@ -83,7 +83,7 @@ def _make_finding(
         if holder_classes.get(id(match.raw)):
             classes = ", ".join(holder_classes[id(match.raw)][:3])
             warnings.append(
-                f"{match.full_name} is also held by {classes}, whose calls make no spans. Name a function that it calls"
+                f"{match.full_name} is also stored in {classes}: its calls make no spans. Name a function that it calls"
             )
     if not (errors and target.is_exact):  # else it would repeat the same error
         errors = errors + _try_wrapping(target)

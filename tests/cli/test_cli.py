@@ -67,9 +67,9 @@ def test_the_demo_prints_a_tree_and_writes_a_page(tmp_path: Path) -> None:
     source.mkdir()
     (source / "good.py").write_text("import os\ndef f(): pass\n")
     (source / "bad.py").write_text("def f(:\n")
-    done = command("demo", str(source), "--html", str(tmp_path / "run.html"), TMPDIR=str(tmp_path))
-    assert (done.returncode, done.stderr) == (0, "")
-    lines = done.stdout.splitlines()
+    result = command("demo", str(source), "--html", str(tmp_path / "run.html"), TMPDIR=str(tmp_path))
+    assert (result.returncode, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
     assert lines[0] == "no coverage report: this task fails, which is tolerated, and the flow continues"
     assert [line.split()[1] if line[0] in "├└" else line.split()[0] for line in lines[1:7]] == [
         "analyse",
@@ -79,8 +79,8 @@ def test_the_demo_prints_a_tree_and_writes_a_page(tmp_path: Path) -> None:
         "read_coverage",
         "summarise",
     ]
-    assert "✗ SyntaxError" in done.stdout
-    assert "✗ FileNotFoundError" in done.stdout
+    assert "✗ SyntaxError" in result.stdout
+    assert "✗ FileNotFoundError" in result.stdout
     assert "1 functions in 1 file, 1 not parsed" in lines[-2]
     assert lines[-1] == f"page: {tmp_path / 'run.html'}"
     assert "read_coverage" in (tmp_path / "run.html").read_text()
@@ -88,12 +88,12 @@ def test_the_demo_prints_a_tree_and_writes_a_page(tmp_path: Path) -> None:
 
 def test_the_demo_analyses_otelflow_by_default(tmp_path: Path) -> None:
     """Equal tasks are merged into one line. The page is in a private temporary folder."""
-    done = command("demo", TMPDIR=str(tmp_path))
-    assert done.returncode == 0
-    assert "parse ×" in done.stdout
-    assert "median" in done.stdout
+    result = command("demo", TMPDIR=str(tmp_path))
+    assert result.returncode == 0
+    assert "parse ×" in result.stdout
+    assert "median" in result.stdout
     (page,) = tmp_path.glob("otelflow-demo-*/run.html")
-    assert done.stdout.splitlines()[-1] == f"page: {page}"
+    assert result.stdout.splitlines()[-1] == f"page: {page}"
     assert page.stat().st_mode & 0o777 == 0o600
     assert page.parent.stat().st_mode & 0o777 == 0o700
 
@@ -124,10 +124,10 @@ def test_the_demo_analyses_otelflow_by_default(tmp_path: Path) -> None:
 )
 def test_wrong_usage(arguments: list[str], status: int, line: str) -> None:
     """The exit status is set, and stderr has one line without traceback."""
-    done = command(*arguments)
-    assert (done.returncode, done.stdout) == (status, "")
-    assert done.stderr.startswith(line)
-    assert done.stderr.count("\n") == 1
+    result = command(*arguments)
+    assert (result.returncode, result.stdout) == (status, "")
+    assert result.stderr.startswith(line)
+    assert result.stderr.count("\n") == 1
 
 
 def test_version_and_help() -> None:
@@ -158,9 +158,9 @@ def test_completion_of_commands_options_and_files(folder: Path) -> None:
 def test_the_command_without_its_libraries(tmp_path: Path) -> None:
     """One line says what to install."""
     (tmp_path / "click.py").write_text("raise ModuleNotFoundError('no click', name='click')")
-    done = command("demo", PYTHONPATH=str(tmp_path))
-    assert done.returncode == 1
-    assert done.stderr == "otelflow: this command needs click. Install it: pip install 'otelflow[cli]'\n"
+    result = command("demo", PYTHONPATH=str(tmp_path))
+    assert result.returncode == 1
+    assert result.stderr == "otelflow: this command needs click. Install it: pip install 'otelflow[cli]'\n"
 
 
 def test_a_command_of_another_distribution(tmp_path: Path) -> None:
@@ -173,10 +173,10 @@ def test_a_command_of_another_distribution(tmp_path: Path) -> None:
     variables = {"PYTHONPATH": str(tmp_path)}
     assert command("hello", **variables).stdout == "hello\n"
     assert "broken" in command("--help", **variables).stdout
-    done = command("broken", **variables)
-    assert done.returncode == 1
-    assert "'broken' of no_such_module:x cannot be loaded" in done.stderr
-    assert done.stderr.count("\n") == 1
+    result = command("broken", **variables)
+    assert result.returncode == 1
+    assert "'broken' of no_such_module:x cannot be loaded" in result.stderr
+    assert result.stderr.count("\n") == 1
 
 
 def test_a_closed_pipe_is_not_an_error(folder: Path) -> None:
@@ -200,10 +200,10 @@ def test_a_closed_pipe_is_not_an_error(folder: Path) -> None:
 def test_the_demo_with_a_dead_endpoint_fails(tmp_path: Path) -> None:
     """It still prints the tree, and the exit status is 1."""
     endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_EXPORTER_OTLP_TIMEOUT": "1"}
-    done = command("demo", TMPDIR=str(tmp_path), **endpoint)
-    assert done.returncode == 1
-    assert "analyse" in done.stdout
-    assert "some spans were not delivered to http://127.0.0.1:9" in done.stdout
+    result = command("demo", TMPDIR=str(tmp_path), **endpoint)
+    assert result.returncode == 1
+    assert "analyse" in result.stdout
+    assert "some spans were not delivered to http://127.0.0.1:9" in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -218,10 +218,10 @@ def test_the_demo_with_a_dead_endpoint_fails(tmp_path: Path) -> None:
 )
 def test_words_become_arguments_of_a_flow(folder: Path, words: list[str], printed: str) -> None:
     """``otelflow run MODULE:FLOW`` converts them by the annotations."""
-    done = command("run", "--tree", "jobs:nightly", *words, cwd=folder)
-    assert (done.returncode, done.stdout) == (0, printed + "\n")
-    assert done.stderr.startswith("nightly")
-    assert "└─ count" in done.stderr
+    result = command("run", "--tree", "jobs:nightly", *words, cwd=folder)
+    assert (result.returncode, result.stdout) == (0, printed + "\n")
+    assert result.stderr.startswith("nightly")
+    assert "└─ count" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -240,17 +240,17 @@ def test_words_become_arguments_of_a_flow(folder: Path, words: list[str], printe
 )
 def test_wrong_arguments_of_a_flow(folder: Path, words: list[str], line: str) -> None:
     """One line, and exit status 2."""
-    done = command("run", "--tree", *words, cwd=folder)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(line)
-    assert done.stderr.count("\n") == 1
+    result = command("run", "--tree", *words, cwd=folder)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith(line)
+    assert result.stderr.count("\n") == 1
 
 
 def test_plain_functions_run_as_flows(folder: Path) -> None:
     """Also coroutine functions. A failure shows the program's own traceback."""
-    done = command("run", "--tree", "jobs:plain", "1", "--b", "x", cwd=folder)
-    assert (done.returncode, done.stdout) == (0, "plain 1 x\n")
-    assert done.stderr.startswith("plain ")
+    result = command("run", "--tree", "jobs:plain", "1", "--b", "x", cwd=folder)
+    assert (result.returncode, result.stdout) == (0, "plain 1 x\n")
+    assert result.stderr.startswith("plain ")
     assert command("run", "--tree", "jobs:later", "1", cwd=folder).stdout == "later 2\n"
     failed = command("run", "--tree", "jobs:fails", cwd=folder)
     assert failed.returncode == 1
@@ -262,8 +262,8 @@ def test_plain_functions_run_as_flows(folder: Path) -> None:
 def test_file_and_page_are_written(folder: Path) -> None:
     """The file gets appended, the page has this run only. Without a destination nothing is sent."""
     for number in range(2):
-        done = command("run", "--file", "run.jsonl", "--html", "run.html", "jobs:nightly", ".", cwd=folder)
-        assert (done.returncode, done.stderr) == (0, "page: run.html\n")
+        result = command("run", "--file", "run.jsonl", "--html", "run.html", "jobs:nightly", ".", cwd=folder)
+        assert (result.returncode, result.stderr) == (0, "page: run.html\n")
         assert spans_of(folder / "run.jsonl") == ["count"] * (number + 1) + ["nightly"] * (number + 1)
     assert (folder / "run.html").read_text().count('"name": "nightly"') == 1
     only = command("run", "--html", "other.html", "jobs.py", cwd=folder, TMPDIR=str(folder))
@@ -274,20 +274,20 @@ def test_file_and_page_are_written(folder: Path) -> None:
 
 def test_a_wrong_page_path_is_reported_before_the_run(folder: Path) -> None:
     """A run may take hours."""
-    done = command("run", "--html", "no/such/run.html", "jobs:plain", "1", cwd=folder)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("otelflow: Cannot write 'no/such/run.html': there is no folder")
-    done = command("run", "--html", "run.html", "--", "python", "-c", "", cwd=folder)
-    assert done.returncode == 1
-    assert "--html needs a script, a module or a flow. For a command, use --file" in done.stderr
+    result = command("run", "--html", "no/such/run.html", "jobs:plain", "1", cwd=folder)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("otelflow: Cannot write 'no/such/run.html': there is no folder")
+    result = command("run", "--html", "run.html", "--", "python", "-c", "", cwd=folder)
+    assert result.returncode == 1
+    assert "--html needs a script, a module or a flow. For a command, use --file" in result.stderr
 
 
 def test_the_processes_of_a_command_write_the_file(folder: Path) -> None:
     """As in ``otelflow run --file … -- COMMAND``."""
     code = "import jobs; jobs.nightly(__import__('pathlib').Path('.')).execute()"
-    done = command("run", "--file", "run.jsonl", "--tree", "--", sys.executable, "-c", code, cwd=folder)
-    assert done.returncode == 0
-    assert done.stderr.startswith("nightly")
+    result = command("run", "--file", "run.jsonl", "--tree", "--", sys.executable, "-c", code, cwd=folder)
+    assert result.returncode == 0
+    assert result.stderr.startswith("nightly")
     assert spans_of(folder / "run.jsonl") == ["count", "nightly"]
 
 

@@ -350,7 +350,7 @@ def test_help_says_what_the_exit_status_means() -> None:
     """--help explains the exit status and has examples."""
     result = CliRunner().invoke(doctor, ["--help"])
     assert result.exit_code == 0
-    assert "Exit status: 0 all is well, 1 something is wrong" in " ".join(result.output.split())
+    assert "Exit status: 0 no errors; 1 an error" in " ".join(result.output.split())
     assert "otelflow doctor --endpoint http://collector:4317 --size 4MiB" in result.output
 
 
@@ -363,7 +363,7 @@ def test_a_bug_of_the_doctor_is_no_traceback(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("otelflow.cli._doctor.diagnose", fail)
     result = CliRunner().invoke(doctor, [])
     assert result.exit_code == 1
-    assert "doctor: the diagnosis itself fails: RuntimeError" in result.output
+    assert "doctor: the diagnosis itself failed: RuntimeError" in result.output
     assert "Traceback" not in result.output
     assert "sesame" not in result.output
 

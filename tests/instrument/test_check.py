@@ -18,9 +18,9 @@ from no_code_programs import TARGETS, run_otelflow
 def run_check(folder: Path, text: str, *words: str, **environment: str) -> tuple[int, list[str]]:
     """Run ``otelflow check`` with a configuration. Returns the exit status and the lines."""
     (folder / "otelflow.toml").write_text(textwrap.dedent(text))
-    done = run_otelflow(folder, "check", *words, **environment)
-    assert done.stderr == ""
-    return done.returncode, done.stdout.splitlines()
+    result = run_otelflow(folder, "check", *words, **environment)
+    assert result.stderr == ""
+    return result.returncode, result.stdout.splitlines()
 
 
 def test_check_lists_the_matches(folder: Path) -> None:
@@ -177,22 +177,22 @@ def test_check_counts_calls_with_a_profile(folder: Path) -> None:
 )
 def test_wrong_usage_of_check(folder: Path, words: list[str], text: str) -> None:
     """Exit status 1, and a line that says what to do."""
-    done = run_otelflow(folder, "check", *words)
-    assert done.returncode == 1
-    assert text in done.stdout + done.stderr
+    result = run_otelflow(folder, "check", *words)
+    assert result.returncode == 1
+    assert text in result.stdout + result.stderr
 
 
 def test_check_without_a_configuration_fails(tmp_path: Path) -> None:
     """Exit status 1, and one line."""
-    done = run_otelflow(tmp_path, "check")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("otelflow: There is no configuration here")
+    result = run_otelflow(tmp_path, "check")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("otelflow: There is no configuration here")
 
 
 def test_check_prints_the_schema(tmp_path: Path) -> None:
     """Editors can read it from a file. No file is written."""
     import json
 
-    done: Any = run_otelflow(tmp_path, "check", "--schema")
-    assert json.loads(done.stdout)["title"] == "otelflow.toml"
+    result: Any = run_otelflow(tmp_path, "check", "--schema")
+    assert json.loads(result.stdout)["title"] == "otelflow.toml"
     assert os.listdir(tmp_path) == []

@@ -280,8 +280,8 @@ def test_objects_of_a_module_are_destroyed_at_exit(tmp_path: Path) -> None:
     )
     for words in (["main.py"], ["-m", "otelflow.cli", "run", "main.py"]):
         (tmp_path / "out.gz").unlink(missing_ok=True)
-        done = programs.python("-W", "ignore", *words, cwd=tmp_path, OTEL_TRACES_EXPORTER="none")
-        assert done.returncode == 0, done.stderr
+        result = programs.python("-W", "ignore", *words, cwd=tmp_path, OTEL_TRACES_EXPORTER="none")
+        assert result.returncode == 0, result.stderr
         import gzip
 
         assert gzip.decompress((tmp_path / "out.gz").read_bytes()) == b"data" * 10
@@ -326,9 +326,9 @@ def test_a_program_has_the_same_environment_as_with_python(tmp_path: Path, words
     (tmp_path / "otelflow.toml").write_text('[[task]]\ntarget = "__main__:*"\n[[task]]\ntarget = "__main__:Point.*"\n')
 
     def output(*command: str) -> str:
-        done = programs.python(*command, *words, "x", "-y", cwd=tmp_path, OTEL_TRACES_EXPORTER="none")
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        result = programs.python(*command, *words, "x", "-y", cwd=tmp_path, OTEL_TRACES_EXPORTER="none")
+        assert result.returncode == 0, result.stderr
+        return result.stdout
 
     assert output("-m", "otelflow.cli", "run") == output()
 
@@ -336,9 +336,9 @@ def test_a_program_has_the_same_environment_as_with_python(tmp_path: Path, words
 def test_an_otelflow_error_of_the_program_has_a_traceback(tmp_path: Path) -> None:
     """The command prints only its own errors as one line."""
     (tmp_path / "program.py").write_text("import otelflow\notelflow.FlowRunConfig(max_tasks=-1)\n")
-    done = programs.command("run", "program.py", cwd=tmp_path, OTEL_TRACES_EXPORTER="none")
-    assert done.returncode == 1
-    assert done.stderr.startswith("Traceback (most recent call last):")
+    result = programs.command("run", "program.py", cwd=tmp_path, OTEL_TRACES_EXPORTER="none")
+    assert result.returncode == 1
+    assert result.stderr.startswith("Traceback (most recent call last):")
 
 
 def test_a_file_of_the_program_does_not_shadow_a_library(tmp_path: Path) -> None:
@@ -346,7 +346,7 @@ def test_a_file_of_the_program_does_not_shadow_a_library(tmp_path: Path) -> None
     (tmp_path / "queue.py").write_text("raise RuntimeError('not for you')\n")
     (tmp_path / "requests.py").write_text("raise RuntimeError('not for you')\n")
     (tmp_path / "program.py").write_text("print('ran')\n")
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-P", "-m", "otelflow.cli", "run", "program.py"]
         if sys.version_info >= (3, 11)
         else [str(Path(sys.executable).with_name("otelflow")), "run", "program.py"],
@@ -357,4 +357,4 @@ def test_a_file_of_the_program_does_not_shadow_a_library(tmp_path: Path) -> None
         timeout=60,
         check=False,
     )
-    assert (done.stdout, done.stderr) == ("ran\n", "")
+    assert (result.stdout, result.stderr) == ("ran\n", "")

@@ -29,9 +29,9 @@ WHOLE = {"main": None, "work": "main", "helper": "work", "both": "main", "reserv
 @pytest.mark.parametrize("how", [["nightly.py"], ["-m", "nightly"]])
 def test_a_program_is_instrumented_with_its_own_functions(folder: Path, sink: Sink, how: list[str]) -> None:
     """They run before the module has run to its end. The program keeps its arguments and exit status."""
-    done = run_otelflow(folder, "run", *how, "-x", "--", "y", sink=sink)
-    assert (done.returncode, done.stderr) == (7, "")
-    assert done.stdout == f"__main__ ['-x', '--', 'y'] {folder}\n"
+    result = run_otelflow(folder, "run", *how, "-x", "--", "y", sink=sink)
+    assert (result.returncode, result.stderr) == (7, "")
+    assert result.stdout == f"__main__ ['-x', '--', 'y'] {folder}\n"
     assert tree(sink, 8) == WHOLE
     (resource,) = {attributes_of(resource)["service.name"] for _, resource, _ in sink.spans}
     assert resource == "nightly"
@@ -41,19 +41,19 @@ def test_a_script_in_another_folder(folder: Path, sink: Sink, tmp_path: Path) ->
     """Its folder is on the path. The configuration is the one that --config names."""
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    done = run_otelflow(
+    result = run_otelflow(
         elsewhere, "run", "--config", "../otelflow.toml", "--service-name=night", "../nightly.py", sink=sink
     )
-    assert done.stdout == f"__main__ [] {folder}\n"
+    assert result.stdout == f"__main__ [] {folder}\n"
     assert tree(sink, 8) == WHOLE
     assert {attributes_of(resource)["service.name"] for _, resource, _ in sink.spans} == {"night"}
 
 
 def test_a_failing_program_keeps_its_traceback(folder: Path, sink: Sink) -> None:
     """The traceback begins in the program's file, and the exit status is Python's."""
-    done = run_otelflow(folder, "run", "nightly.py", "fail", sink=sink)
-    assert done.returncode == 1
-    lines = done.stderr.splitlines()
+    result = run_otelflow(folder, "run", "nightly.py", "fail", sink=sink)
+    assert result.returncode == 1
+    lines = result.stderr.splitlines()
     assert lines[:2] == ["Traceback (most recent call last):", f'  File "{folder}/nightly.py", line 20, in <module>']
     assert lines[-1] == "ValueError: as asked for"
     ((span, _, _),) = sink.wait_for(1)
@@ -72,19 +72,19 @@ def test_a_failing_program_keeps_its_traceback(folder: Path, sink: Sink) -> None
 )
 def test_a_program_that_cannot_be_run(folder: Path, words: list[str], text: str) -> None:
     """One line says what is wrong and what to do."""
-    done = run_otelflow(folder, "run", *words)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith(f"otelflow: {text}")
-    assert len(done.stderr.splitlines()) == 1
+    result = run_otelflow(folder, "run", *words)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"otelflow: {text}")
+    assert len(result.stderr.splitlines()) == 1
 
 
 def test_a_syntax_error_shows_pythons_message(folder: Path) -> None:
     """otelflow adds nothing to it."""
     (folder / "wrong.py").write_text("def f(:\n")
-    done = run_otelflow(folder, "run", "wrong.py")
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("SyntaxError")
-    assert "otelflow" not in done.stderr
+    result = run_otelflow(folder, "run", "wrong.py")
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith("SyntaxError")
+    assert "otelflow" not in result.stderr
 
 
 PROGRAM = """
@@ -107,8 +107,8 @@ if __name__ == "__main__":
 def test_a_command_and_its_children_are_instrumented(folder: Path, sink: Sink, method: str) -> None:
     """Also with each start method of multiprocessing; the exit status is the command's."""
     (folder / "program.py").write_text(PROGRAM)
-    done = run_otelflow(folder, "run", "--", sys.executable, "program.py", method, sink=sink, PYTHONPATH=str(folder))
-    assert done.returncode == 0, done.stderr
+    result = run_otelflow(folder, "run", "--", sys.executable, "program.py", method, sink=sink, PYTHONPATH=str(folder))
+    assert result.returncode == 0, result.stderr
     assert tree(sink, 8) == {"both": None, "reserve": "both"}
 
 
@@ -116,16 +116,16 @@ def test_a_command_keeps_its_own_sitecustomize(folder: Path, sink: Sink) -> None
     """Python imports the first ``sitecustomize`` on its path. Otelflow's runs the next one."""
     (folder / "site").mkdir()
     (folder / "site" / "sitecustomize.py").write_text("import sys; sys.own_site = 5\n")
-    done = run_otelflow(
+    result = run_otelflow(
         folder, "run", "--", sys.executable, "-c", "import sys; print(sys.own_site)", PYTHONPATH=str(folder / "site")
     )
-    assert done.stdout == "5\n"
+    assert result.stdout == "5\n"
 
 
 def test_a_command_with_a_python_without_otelflow(folder: Path) -> None:
     """It starts as usual."""
-    done = run_otelflow(folder, "run", "--", sys.executable, "-S", "-c", "import site; site.main(); print(5)")
-    assert (done.stdout, done.returncode) == ("5\n", 0)
+    result = run_otelflow(folder, "run", "--", sys.executable, "-S", "-c", "import site; site.main(); print(5)")
+    assert (result.stdout, result.returncode) == ("5\n", 0)
 
 
 def opentelemetry_instrument(
@@ -151,11 +151,11 @@ def opentelemetry_instrument(
 
 def test_opentelemetry_instrument_reads_the_file(folder: Path, sink: Sink) -> None:
     """Together with other instrumentations. A warning says that functions of ``__main__`` need ``otelflow run``."""
-    done = opentelemetry_instrument(folder, sys.executable, "nightly.py", sink=sink)
-    assert done.returncode == 7
+    result = opentelemetry_instrument(folder, sys.executable, "nightly.py", sink=sink)
+    assert result.returncode == 7
     assert tree(sink, 4) == {"both": None, "reserve": "both"}
     assert (
-        "only `otelflow run FILE.py` and `otelflow run -m MODULE` can instrument functions of __main__" in done.stderr
+        "only `otelflow run FILE.py` and `otelflow run -m MODULE` can instrument functions of __main__" in result.stderr
     )
     (sku, *_) = [attributes_of(span)["sku"] for span, _, _ in sink.spans if span.name == "reserve"]
     assert sku == "a"
@@ -163,7 +163,7 @@ def test_opentelemetry_instrument_reads_the_file(folder: Path, sink: Sink) -> No
 
 def test_the_instrumentor_instruments_and_uninstruments(folder: Path) -> None:
     """It has the methods of every OpenTelemetry instrumentor."""
-    done = programs.run(
+    result = programs.run(
         """
         import sys; sys.path.insert(0, "")
         from otelflow.instrumentation import OtelflowInstrumentor
@@ -175,7 +175,7 @@ def test_the_instrumentor_instruments_and_uninstruments(folder: Path) -> None:
         """,
         cwd=folder,
     )
-    assert done.said == {"first": "Wrapper", "then": "function"}
+    assert result.said == {"first": "Wrapper", "then": "function"}
 
 
 BAD = {
@@ -222,11 +222,11 @@ def test_the_service_runs_despite_errors_in_the_file(folder: Path, sink: Sink, w
     )
     variables = {"OTELFLOW_CONFIG": str(path), "PYTHONPATH": str(folder)}
     if starter == "otelflow run":
-        done = run_otelflow(folder, "run", "--", sys.executable, "app.py", sink=sink, **variables)
+        result = run_otelflow(folder, "run", "--", sys.executable, "app.py", sink=sink, **variables)
     else:
-        done = opentelemetry_instrument(folder, sys.executable, "app.py", sink=sink, **variables)
-    assert (done.returncode, done.stdout) == (0, "as ever\n(['a', 1], ['b', 2], ['c', 1])\n")
-    lines = [line for line in done.stderr.splitlines() if "otelflow" in line and "version" not in line]
+        result = opentelemetry_instrument(folder, sys.executable, "app.py", sink=sink, **variables)
+    assert (result.returncode, result.stdout) == (0, "as ever\n(['a', 1], ['b', 2], ['c', 1])\n")
+    lines = [line for line in result.stderr.splitlines() if "otelflow" in line and "version" not in line]
     assert [warning in line for line in lines] == ([] if warning is None else [True])
     is_readable = what not in ("invalid TOML", "a missing file")
     assert len(sink.wait_for(4 if is_readable else 0)) == (4 if is_readable else 0)

@@ -95,7 +95,7 @@ class _Finder(ast.NodeVisitor):
             self.visit(statement)
         self._scope.pop()
 
-    visit_AsyncFunctionDef = visit_ClassDef = visit_FunctionDef
+    visit_AsyncFunctionDef = visit_ClassDef = visit_FunctionDef  # noqa: N815  # names of ast's
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
         if node.value is not None:
