@@ -127,7 +127,7 @@ def test_check_warns_of_double_spans_and_held_functions(folder: Path) -> None:
         "!    9  task  shop.*:f*  2 functions: shop.stock:fail, shop.stock:fetch",
         "shop.stock:fail is also named at otelflow.toml:7, which takes effect",
         "!   11  flow  shop.api:handler",
-        "shop.api:handler is also held by shop.api.Route, whose calls make no spans. Name a function that it calls",
+        "shop.api:handler is also stored in shop.api.Route: its calls make no spans. Name a function that it calls",
         "otelflow.toml: 5 targets, 5 functions",
     ]
     assert run_check(folder, text, "--strict")[0] == 1

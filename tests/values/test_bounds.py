@@ -153,8 +153,9 @@ class Huge:
 
 
 @pytest.mark.parametrize("wrap", [lambda items: items, lambda items: dict(enumerate(items)), lambda items: [[items]]])
-def test_the_time_for_a_preview_is_bounded(wrap: Any) -> None:
+def test_the_time_for_a_preview_is_bounded(wrap: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of many values with a slow repr, some are shown. A mark says that the rest is left out."""
+    monkeypatch.setattr(_attribute, "_CAPTURE_SECONDS", 0.05)
     Slow.repr_count = 0
     json_text = to_json(wrap([Slow() for _ in range(100)]))
     assert json_text.was_cut

@@ -9,7 +9,7 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from otelflow_exporters._trace.file_index import Index, Source, UnreadableFile
 from otelflow_exporters._trace.filters import as_moment, as_seconds
@@ -209,6 +209,7 @@ def test_lengths_and_moments() -> None:
             as_moment(text)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 4 * 10**18))
 def test_timestamps_lose_nothing(moment: int) -> None:
     """A timestamp that is written and read again is the same."""
