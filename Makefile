@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PROJECTS := pyproject.toml exporters/pyproject.toml
 
-.PHONY: demo test e2e lint lifecycle soak bench bench-quick bench-instructions clean
+.PHONY: demo test e2e lint lifecycle soak mutants bench bench-quick bench-instructions clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/otelflow demo $(if $(FOLDER),"$(FOLDER)")
@@ -36,6 +36,12 @@ lifecycle: $(VENV)/.with-test
 	cd tests/long && ../../$(BIN)/python -m lifecycle $(ARGS)
 
 # ONLY="recording,wire" measures some groups of rows; the others stay as they were.
+# Random small changes of the code, each against the tests that reach it: N=20 SEED=3 ONLY=_propagation make mutants.
+mutants: N ?= 100
+mutants: SEED ?= 11
+mutants: $(VENV)/.with-test $(VENV)/.with-mutants
+	cd tests && ../$(BIN)/python -m mutants --number $(N) --seed $(SEED) $(if $(ONLY),--only "$(ONLY)")
+
 bench: $(VENV)/.with-bench
 	$(BIN)/python benchmarks/bench.py $(if $(ONLY),--only "$(ONLY)")
 
