@@ -1,1 +1,1 @@
-"""The dashboards of ``dashboards/grafana/dashboards``, made by ``python -m generate`` in the folder ``dashboards``."""
+"""Generate ``dashboards/grafana/dashboards``: run ``python -m generate`` in the folder ``dashboards``."""

@@ -1,4 +1,4 @@
-"""Every dashboard, as the JSON that is committed."""
+"""Build every dashboard as the JSON that is committed."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["as_json"]
 
 
 def as_json() -> dict[str, str]:
-    """Text by file name."""
-    made = {"flows.json": flows(), "one-flow.json": one_flow(), "itself.json": itself()}
+    """Return the JSON text of each dashboard by file name."""
+    dashboards = {"flows.json": flows(), "one-flow.json": one_flow(), "itself.json": itself()}
     return {
         name: json.dumps(dashboard.build(), cls=JSONEncoder, indent=2, sort_keys=True) + "\n"
-        for name, dashboard in made.items()
+        for name, dashboard in dashboards.items()
     }

@@ -1,4 +1,4 @@
-"""What a counter of Prometheus came to within a time, its first value included.
+"""Count the increase of a Prometheus counter within a time range, its first value included.
 
 ``increase()`` knows differences between samples, so what a series has when it first appears is never in it: the first
 failure of a flow (``error.type`` makes it a series of its own), the first spans that are dropped, and everything of a
@@ -11,20 +11,20 @@ from __future__ import annotations
 __all__ = ["counted", "each"]
 
 BEFORE = "1h"
-"""A series that had no value for so long before a time is new in it. Longer than an outage should be: what was counted
-before one would be counted again."""
+"""A series without a value for this long before a time range is new in it. It must be longer than an outage: otherwise
+the counts from before the outage would be counted again."""
 
 
 def counted(series: str, window: str = "$__range", ago: str = "") -> str:
-    """What it came to within a window that ends now, or ``ago``; for each series."""
+    """Return the increase of each series within a window that ends now, or ``ago``."""
     then = f" offset {ago}" if ago else ""
     new = f"last_over_time({series}[{window}]{then}) unless last_over_time({series}[{BEFORE}] offset {ago}{window})"
     return f"(({new}) or increase({series}[{window}]{then}))"
 
 
 def each(series: str, ago: str = "") -> str:
-    """What it came to in each interval of a graph. The intervals add up: ``increase(…[$__interval])`` misses what is
-    between the last sample of one and the first of the next."""
+    """Return the increase in each interval of a graph. The intervals add up: ``increase(…[$__interval])`` misses the
+    increase between the last sample of one interval and the first of the next."""
     then = f" offset {ago}" if ago else ""
     now = f"last_over_time({series}[$__interval]{then})"
     before = f"last_over_time({series}[{BEFORE}] offset {ago}$__interval)"

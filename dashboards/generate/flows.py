@@ -1,4 +1,4 @@
-"""The dashboard *Flows*: is something broken, what, and since when."""
+"""Build the dashboard *Flows*: is something broken, what is it, and since when."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ TO_FLOW = "/d/otelflow-one-flow?${__url_time_range}&var-flow=${__data.fields.flo
 
 
 def flows() -> dashboard.Dashboard:
-    """All flows of the chosen services."""
-    made = parts.page(
+    """Return the dashboard for all flows of the selected services."""
+    page = parts.page(
         "otelflow-flows", "Flows", "Is something broken, what, and since when. Services that use otelflow."
     )
     for variable in (
@@ -36,14 +36,14 @@ def flows() -> dashboard.Dashboard:
         parts.choice("searched", "Service in Jaeger", "otelflow_flow_duration_seconds_count, job", several=False),
         parts.source("tempo", "Tempo", "tempo"),
     ):
-        made = made.with_variable(variable)
-    made = _numbers(made)
-    made = _over_time(made.with_row(dashboard.Row("Since when")))
-    made = _worst(made.with_row(dashboard.Row("What")))
-    return _failures(made)
+        page = page.with_variable(variable)
+    page = _numbers(page)
+    page = _over_time(page.with_row(dashboard.Row("Since when")))
+    page = _worst(page.with_row(dashboard.Row("What")))
+    return _failures(page)
 
 
-def _numbers(made: dashboard.Dashboard) -> dashboard.Dashboard:
+def _numbers(page: dashboard.Dashboard) -> dashboard.Dashboard:
     runs, failed = f"sum({counted(RUNS)})", f"sum({counted(FAILED)})"
     ratio = f"({failed} or {runs} * 0) / ({runs} > 0)"
     for panel in (
@@ -93,11 +93,11 @@ def _numbers(made: dashboard.Dashboard) -> dashboard.Dashboard:
             colours=parts.NONE_IS_GOOD,
         ),
     ):
-        made = made.with_panel(panel)
-    return made
+        page = page.with_panel(panel)
+    return page
 
 
-def _over_time(made: dashboard.Dashboard) -> dashboard.Dashboard:
+def _over_time(page: dashboard.Dashboard) -> dashboard.Dashboard:
     lately = "$__rate_interval"
     share = f"sum by (otelflow_flow_name) ({counted(FAILED, lately)})"
     share += f" / sum by (otelflow_flow_name) ({counted(RUNS, lately)})"
@@ -158,16 +158,16 @@ def _over_time(made: dashboard.Dashboard) -> dashboard.Dashboard:
             parts.promql(f"sum by (otelflow_flow_name) (otelflow_flow_active{{{OF}}})", "{{otelflow_flow_name}}"),
         ),
     ):
-        made = made.with_panel(panel)
-    return made
+        page = page.with_panel(panel)
+    return page
 
 
-def _worst(made: dashboard.Dashboard) -> dashboard.Dashboard:
+def _worst(page: dashboard.Dashboard) -> dashboard.Dashboard:
     by = "otelflow_flow_name, otelflow_task_name"
     names = {"otelflow_flow_name": "flow", "otelflow_task_name": "task"}
     slow = f"topk(10, histogram_quantile(0.95, sum by (le, {by}) ({counted(TASK_BUCKETS)})))"
     most = f"topk(10, sum by ({by}, error_type) ({counted(TASKS_FAILED)}) > 0)"
-    made = made.with_panel(
+    page = page.with_panel(
         parts.columns(
             "Slowest tasks",
             "The ten tasks with the largest p95.",
@@ -178,7 +178,7 @@ def _worst(made: dashboard.Dashboard) -> dashboard.Dashboard:
             link=("flow", TO_FLOW),
         )
     )
-    return made.with_panel(
+    return page.with_panel(
         parts.columns(
             "Tasks that fail most",
             "The ten tasks with the most failures, by the class of the error.",
@@ -191,12 +191,12 @@ def _worst(made: dashboard.Dashboard) -> dashboard.Dashboard:
     )
 
 
-def _failures(made: dashboard.Dashboard) -> dashboard.Dashboard:
+def _failures(page: dashboard.Dashboard) -> dashboard.Dashboard:
     found = "Flows that failed, the newest first. A line leads to its trace."
     jaeger = parts.JaegerSearch("$searched", tags="otelflow.status=failed otelflow.kind=flow")
     tempo = '{ span.otelflow.kind = "flow" && span.otelflow.status = "failed" && resource.service.name =~ "$service" }'
-    made = made.with_row(dashboard.Row("Latest failures, in Jaeger"))
-    made = made.with_panel(
+    page = page.with_row(dashboard.Row("Latest failures, in Jaeger"))
+    page = page.with_panel(
         parts.traces(
             "Latest failures (Jaeger)",
             f'{found} Jaeger searches one service: "Service in Jaeger", above.',
@@ -207,4 +207,4 @@ def _failures(made: dashboard.Dashboard) -> dashboard.Dashboard:
     )
     row = dashboard.Row("Latest failures, in Tempo").collapsed(True)
     panel = parts.traces("Latest failures (Tempo)", found, parts.traceql(tempo), parts.TEMPO, NO_FAILURES)
-    return made.with_row(row.with_panel(panel))
+    return page.with_row(row.with_panel(panel))

@@ -1,4 +1,4 @@
-"""The dashboard *otelflow itself*: whether what the others show is all there is."""
+"""Build the dashboard *otelflow itself*: do the other dashboards show everything?"""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ NONE = "Nothing was left out"
 
 
 def itself() -> dashboard.Dashboard:
-    """Spans on their way from the services to the backend."""
-    made = parts.page("otelflow-itself", "otelflow itself", "Whether what the other dashboards show is all there is.")
-    made = made.with_variable(parts.source("metrics", "Metrics", "prometheus"))
-    made = made.with_variable(parts.choice("service", "Service", "otel_sdk_processor_span_processed_total, job"))
+    """Return the dashboard for the spans between the services and the backend."""
+    page = parts.page("otelflow-itself", "otelflow itself", "Whether what the other dashboards show is all there is.")
+    page = page.with_variable(parts.source("metrics", "Metrics", "prometheus"))
+    page = page.with_variable(parts.choice("service", "Service", "otel_sdk_processor_span_processed_total, job"))
     lost = f"round(sum({counted(PRODUCED)}) - sum({counted(DELIVERED)}) - (sum({WAITING}) or vector(0)))"
     p95 = f"histogram_quantile(0.95, sum by (le) ({counted(EXPORTS)}))"
     for panel in (
@@ -47,11 +47,11 @@ def itself() -> dashboard.Dashboard:
         parts.number("Waiting", "Spans in the queues now.", "short", f"sum({WAITING})", NOT_SENT, width=6),
         parts.number("p95 of an export", "How long the backend takes to answer.", "s", p95, NOT_SENT, width=6),
     ):
-        made = made.with_panel(panel)
-    return _over_time(made)
+        page = page.with_panel(panel)
+    return _over_time(page)
 
 
-def _over_time(made: dashboard.Dashboard) -> dashboard.Dashboard:
+def _over_time(page: dashboard.Dashboard) -> dashboard.Dashboard:
     lately = "$__rate_interval"
     quantiles = [
         parts.promql(f"histogram_quantile({share}, sum by (le) ({counted(EXPORTS, lately)}))", name, ref=ref)
@@ -86,5 +86,5 @@ def _over_time(made: dashboard.Dashboard) -> dashboard.Dashboard:
         ),
         parts.lines("How long an export takes", "Median and 99 %.", "s", NOT_SENT, *quantiles),
     ):
-        made = made.with_panel(panel)
-    return made
+        page = page.with_panel(panel)
+    return page

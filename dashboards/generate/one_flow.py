@@ -1,4 +1,4 @@
-"""The dashboard *One flow*: what it consists of, and how it was a week ago."""
+"""Build the dashboard *One flow*: its tasks, and how it ran a week ago."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ BEFORE = "Nothing from a week ago"
 
 
 def one_flow() -> dashboard.Dashboard:
-    """One flow and its tasks."""
-    made = parts.page("otelflow-one-flow", "One flow", "What a flow consists of, and how it was a week ago.")
+    """Return the dashboard for one flow and its tasks."""
+    page = parts.page("otelflow-one-flow", "One flow", "What a flow consists of, and how it was a week ago.")
     flow = 'otelflow_flow_duration_seconds_count{job=~"$service"}, otelflow_flow_name'
     task = f'{TASKS}_count{{job=~"$service",otelflow_flow_name="$flow"}}, otelflow_task_name'
     for variable in (
@@ -34,13 +34,13 @@ def one_flow() -> dashboard.Dashboard:
         parts.choice("searched", "Service in Jaeger", "otelflow_flow_duration_seconds_count, job", several=False),
         parts.source("tempo", "Tempo", "tempo"),
     ):
-        made = made.with_variable(variable)
-    made = _compared(made)
-    made = _tasks(made.with_row(dashboard.Row("Its tasks")))
-    return _runs(made)
+        page = page.with_variable(variable)
+    page = _compared(page)
+    page = _tasks(page.with_row(dashboard.Row("Its tasks")))
+    return _runs(page)
 
 
-def _compared(made: dashboard.Dashboard) -> dashboard.Dashboard:
+def _compared(page: dashboard.Dashboard) -> dashboard.Dashboard:
     def share(then: str) -> str:
         failed, runs = (f"sum({counted(of, ago=then)})" for of in (FAILED, RUNS))
         return f"({failed} or {runs} * 0) / ({runs} > 0)"
@@ -95,11 +95,11 @@ def _compared(made: dashboard.Dashboard) -> dashboard.Dashboard:
             bars=True,
         ),
     ):
-        made = made.with_panel(panel)
-    return made
+        page = page.with_panel(panel)
+    return page
 
 
-def _tasks(made: dashboard.Dashboard) -> dashboard.Dashboard:
+def _tasks(page: dashboard.Dashboard) -> dashboard.Dashboard:
     def of_tasks(part: str) -> str:
         return f"{TASKS}_{part}{{{TASK}}}"
 
@@ -112,7 +112,7 @@ def _tasks(made: dashboard.Dashboard) -> dashboard.Dashboard:
     buckets = f"sum by (le, otelflow_task_name) ({counted(of_tasks('bucket'))})"
     time_of = f"{by} ({each(of_tasks('sum'))})"
     failed = f'{TASKS}_count{{{TASK},otelflow_status="failed"}}'
-    made = made.with_panel(
+    page = page.with_panel(
         parts.columns(
             "Tasks",
             "What the flow's time goes into. Tasks within tasks count in both; tasks at once add up to more.",
@@ -128,7 +128,7 @@ def _tasks(made: dashboard.Dashboard) -> dashboard.Dashboard:
             {"otelflow_task_name": "task"},
         )
     )
-    made = made.with_panel(
+    page = page.with_panel(
         parts.lines(
             "Where the time goes",
             "Seconds that each task took, in each interval.",
@@ -138,7 +138,7 @@ def _tasks(made: dashboard.Dashboard) -> dashboard.Dashboard:
             bars=True,
         )
     )
-    made = made.with_panel(
+    page = page.with_panel(
         parts.lines(
             "p95 by task, and a week ago",
             "19 of 20 calls of the task took less.",
@@ -148,7 +148,7 @@ def _tasks(made: dashboard.Dashboard) -> dashboard.Dashboard:
             parts.promql(lately("1w"), "{{otelflow_task_name}}, a week ago", ref="B"),
         )
     )
-    return made.with_panel(
+    return page.with_panel(
         parts.lines(
             "Failures by task",
             "In each interval, by the class of the error.",
@@ -163,9 +163,9 @@ def _tasks(made: dashboard.Dashboard) -> dashboard.Dashboard:
     )
 
 
-def _runs(made: dashboard.Dashboard) -> dashboard.Dashboard:
+def _runs(page: dashboard.Dashboard) -> dashboard.Dashboard:
     about = '{service_name=~"$service"} | otelflow_flow_name="$flow"'
-    made = made.with_row(dashboard.Row("What it said and made")).with_panel(
+    page = page.with_row(dashboard.Row("What it said and made")).with_panel(
         parts.log_lines(
             "Messages and artifacts",
             "As log records, each with its trace: where services run with OTELFLOW_EVENTS=both.",
@@ -174,9 +174,9 @@ def _runs(made: dashboard.Dashboard) -> dashboard.Dashboard:
         )
     )
     said = "The flow's runs, the newest first. A line leads to its trace."
-    made = made.with_row(dashboard.Row("Its traces, in Jaeger")).with_panel(
+    page = page.with_row(dashboard.Row("Its traces, in Jaeger")).with_panel(
         parts.traces("Traces (Jaeger)", said, parts.JaegerSearch("$searched", operation="$flow"), parts.JAEGER, NO_RUNS)
     )
     query = '{ span.otelflow.kind = "flow" && name = "$flow" }'
     panel = parts.traces("Traces (Tempo)", said, parts.traceql(query), parts.TEMPO, NO_RUNS)
-    return made.with_row(dashboard.Row("Its traces, in Tempo").collapsed(True).with_panel(panel))
+    return page.with_row(dashboard.Row("Its traces, in Tempo").collapsed(True).with_panel(panel))

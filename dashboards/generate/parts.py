@@ -1,7 +1,7 @@
-"""What the dashboards are put together from: queries, panels and variables, alike in all of them.
+"""Queries, panels and variables that all dashboards are built from.
 
-Data sources are variables, so that a dashboard works with whatever names a Grafana has for them. A panel has no shorter
-way to be made than with title, description, unit and the words it shows where there is nothing to show.
+Data sources are variables, so that a dashboard works with any names of data sources. Every panel needs a title, a
+description, a unit, and the text that it shows without data.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ WIDTH = 24
 
 
 class JaegerSearch(Dataquery):
-    """Jaeger's search. The SDK has no builder for it; its fields are those of Grafana's Jaeger data source."""
+    """A search in Jaeger. The SDK has no builder for it; its fields are those of Grafana's Jaeger data source."""
 
     def __init__(self, service: str, operation: str = "", tags: str = "", limit: int = 20) -> None:
         self._fields = {
@@ -43,38 +43,38 @@ class JaegerSearch(Dataquery):
         return self
 
     def to_json(self) -> dict[str, Any]:
-        """As in the dashboard."""
+        """Return the query as it stands in the dashboard."""
         return {key: value for key, value in self._fields.items() if value != ""}
 
 
 def promql(expression: str, legend: str = "", *, ref: str = "A", exemplar: bool = False) -> prometheus.Dataquery:
-    """A query over the time that is looked at."""
+    """Return a query over the selected time range."""
     query = prometheus.Dataquery().datasource(METRICS).expr(expression).legend_format(legend).ref_id(ref).range()
-    # Services send each minute (OTEL_METRIC_EXPORT_INTERVAL); Grafana makes $__rate_interval four times this. Of 15 s,
-    # its default, it makes one minute, in which there are seldom two samples.
+    # Services send each minute (OTEL_METRIC_EXPORT_INTERVAL), and Grafana's $__rate_interval is four times this value.
+    # With the default of 15 s it would be one minute, which rarely has two samples.
     query = query.interval("1m")
     return query.exemplar(True) if exemplar else query
 
 
 def heat(expression: str) -> prometheus.Dataquery:
-    """The buckets of a histogram, for a heat map."""
+    """Return a query for the buckets of a histogram, for a heat map."""
     query = promql(expression, "{{le}}")
     return query.format(prometheus_models.PromQueryFormat.HEATMAP)
 
 
 def promql_now(expression: str, *, ref: str = "A") -> prometheus.Dataquery:
-    """A query for one value, at the end of the time that is looked at."""
-    made = prometheus.Dataquery().datasource(METRICS).expr(expression).ref_id(ref).instant()
-    return made.format(prometheus_models.PromQueryFormat.TABLE)
+    """Return a query for one value, at the end of the selected time range."""
+    query = prometheus.Dataquery().datasource(METRICS).expr(expression).ref_id(ref).instant()
+    return query.format(prometheus_models.PromQueryFormat.TABLE)
 
 
 def logql(expression: str) -> loki.Dataquery:
-    """Log lines, the newest first."""
+    """Return a query for log lines, the newest first."""
     return loki.Dataquery().datasource(LOGS).expr(expression).ref_id("A").max_lines(200)
 
 
 def traceql(expression: str) -> tempo.TempoQuery:
-    """Tempo's search."""
+    """Return a search in Tempo."""
     query = tempo.TempoQuery().datasource(TEMPO).query_type("traceql").query(expression).limit(20).ref_id("A")
     return query.filters([])
 
@@ -83,9 +83,9 @@ def traceql(expression: str) -> tempo.TempoQuery:
 
 
 def steps(*limits: tuple[float | None, str]) -> build.ThresholdsConfig:
-    """Colours by value; the first has no limit."""
-    made = [dashboard.Threshold(value=value, color=color) for value, color in limits]
-    return build.ThresholdsConfig().mode(dashboard.ThresholdsMode.ABSOLUTE).steps(made)
+    """Return colours by value; the first has no limit."""
+    thresholds = [dashboard.Threshold(value=value, color=color) for value, color in limits]
+    return build.ThresholdsConfig().mode(dashboard.ThresholdsMode.ABSOLUTE).steps(thresholds)
 
 
 ALWAYS_GREY = ((None, GREY),)
@@ -103,7 +103,7 @@ def number(
     colours: tuple[tuple[float | None, str], ...] = ALWAYS_GREY,
     width: int = 4,
 ) -> stat.Panel:
-    """One large number."""
+    """Return a panel with one large number."""
     panel = stat.Panel().title(title).description(description).unit(unit).no_value(empty).datasource(METRICS)
     panel = panel.with_target(promql_now(query)).thresholds(steps(*colours)).span(width).height(4)
     return panel.graph_mode(models.BigValueGraphMode.NONE)
@@ -120,7 +120,7 @@ def lines(
     colours: dict[str, str] | None = None,
     bars: bool = False,
 ) -> timeseries.Panel:
-    """Values over time; ``colours`` by the legend's name, where a name has a meaning."""
+    """Return a panel with values over time; ``colours`` maps names of the legend to colours."""
     panel = timeseries.Panel().title(title).description(description).unit(unit).no_value(empty).datasource(METRICS)
     legend = (
         common.VizLegendOptions().display_mode(models.LegendDisplayMode.LIST).placement(models.LegendPlacement.BOTTOM)
@@ -138,7 +138,7 @@ def lines(
 
 
 def heat_map(title: str, description: str, query: str, empty: str, *, width: int = 12) -> heatmap.Panel:
-    """How often which duration came, over time."""
+    """Return a heat map of durations over time."""
     panel = heatmap.Panel().title(title).description(description).unit("short").no_value(empty).datasource(METRICS)
     axis = heatmap.YAxisConfig().unit("s")
     colour = heatmap.HeatmapColorOptions().mode(HeatmapColorMode.SCHEME).scheme("Oranges").steps(64)
@@ -156,7 +156,7 @@ def columns(
     width: int = 12,
     link: tuple[str, str] | None = None,
 ) -> table.Panel:
-    """A table: ``queries`` by column, each with its unit; rows by the labels in ``names`` (label to heading)."""
+    """Return a table: ``queries`` by column, each with its unit; rows by the labels in ``names`` (label to heading)."""
     panel = table.Panel().title(title).description(description).no_value(empty).datasource(METRICS).unit("short")
     headings = dict(names)
     for ref, (heading, (query, _)) in zip("ABCDEFGH", queries.items(), strict=False):
@@ -185,13 +185,13 @@ def _order(headings: dict[str, str]) -> dict[str, int]:
 
 
 def traces(title: str, description: str, query: Any, source: models.DataSourceRef, empty: str) -> table.Panel:
-    """Traces that a search finds; each line leads to its trace."""
+    """Return a table of the traces that a search finds, each with a link to the trace."""
     panel = table.Panel().title(title).description(description).no_value(empty).datasource(source).unit("short")
     return panel.with_target(query).span(WIDTH).height(8)
 
 
 def log_lines(title: str, description: str, expression: str, empty: str) -> logs.Panel:
-    """Log lines as they came."""
+    """Return a panel with log lines in their order."""
     panel = logs.Panel().title(title).description(description).no_value(empty).datasource(LOGS).unit("short")
     panel = panel.show_time(True).wrap_log_message(True).sort_order(models.LogsSortOrder.DESCENDING)
     return panel.enable_log_details(True).with_target(logql(expression)).span(WIDTH).height(8)
@@ -201,22 +201,22 @@ def log_lines(title: str, description: str, expression: str, empty: str) -> logs
 
 
 def source(name: str, label: str, kind: str) -> build.DatasourceVariable:
-    """A data source that is chosen: the default one of its kind at first."""
+    """Return a variable for a data source; its first value is the default source of its kind."""
     return build.DatasourceVariable(name).label(label).type(kind)
 
 
 def choice(name: str, label: str, label_of_metric: str, *, several: bool = True) -> build.QueryVariable:
-    """Values of a label, asked of Prometheus."""
+    """Return a variable with the values of a label, which Prometheus is queried for."""
     variable = build.QueryVariable(name).label(label).datasource(METRICS).query(f"label_values({label_of_metric})")
     variable = variable.refresh(dashboard.VariableRefresh.ON_TIME_RANGE_CHANGED).sort(dashboard.VariableSort(1))
-    # Loki refuses a selector of which nothing has to be there; a task may run outside any flow.
+    # Loki rejects a selector that can match an empty value everywhere; a task may run outside any flow.
     everything = ".+" if name == "service" else ".*"
     return variable.multi(True).include_all(True).all_value(everything) if several else variable
 
 
 def page(uid: str, title: str, description: str) -> build.Dashboard:
-    """A dashboard without panels, with ways to the others that keep the time and what was chosen."""
+    """Return a dashboard without panels. Its links to the other dashboards keep the time range and the variables."""
     others = build.DashboardLink("otelflow").type(dashboard.DashboardLinkType.DASHBOARDS).tags(["otelflow"])
-    made = build.Dashboard(title).uid(uid).description(description).tags(["otelflow"]).editable()
-    made = made.link(others.as_dropdown(True).keep_time(True).include_vars(True)).refresh("30s").time("now-3h", "now")
-    return made.tooltip(dashboard.DashboardCursorSync.CROSSHAIR).timezone("browser")
+    board = build.Dashboard(title).uid(uid).description(description).tags(["otelflow"]).editable()
+    board = board.link(others.as_dropdown(True).keep_time(True).include_vars(True)).refresh("30s").time("now-3h", "now")
+    return board.tooltip(dashboard.DashboardCursorSync.CROSSHAIR).timezone("browser")
