@@ -46,7 +46,7 @@ def test_a_large_artifact_is_stored_whole(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "store"
     source = STORES + "run = makes(rows).execute()\nsay(event=event(), same=run.artifacts['rows'].data is rows)"
     done = program(source, OTELFLOW_ARTIFACT_STORE=folder.as_uri())
-    event, whole = done.said["event"], json.dumps(ROWS, ensure_ascii=False).encode()
+    event, whole = done.facts["event"], json.dumps(ROWS, ensure_ascii=False).encode()
     (file,) = stored_files(folder)
     body = file.read_bytes()
     assert json.loads(body) == ROWS
@@ -56,7 +56,7 @@ def test_a_large_artifact_is_stored_whole(tmp_path: Path) -> None:
     assert len(body) == pytest.approx(len(whole), rel=0.01)
     assert event["otelflow.artifact.data"].startswith('[{"id": 0, "name": "customer 0"')
     assert event["otelflow.artifact.type"] == "table"
-    assert done.said["same"] is True
+    assert done.facts["same"] is True
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     for above in (file.parent, file.parent.parent, folder, folder.parent):
         assert stat.S_IMODE(above.stat().st_mode) == 0o700
@@ -66,8 +66,8 @@ def test_an_artifact_that_fits_a_span_is_not_stored(tmp_path: Path) -> None:
     """The span has all of it, and the module of the store is not even loaded."""
     source = STORES + "makes([1, 2]).execute()\nsay(event=event(), loaded='otelflow._artifacts.store' in sys.modules)"
     done = program(source, OTELFLOW_ARTIFACT_STORE=tmp_path.as_uri())
-    assert done.said["event"]["otelflow.artifact.data"] == "[1, 2]"
-    assert done.said["loaded"] is False
+    assert done.facts["event"]["otelflow.artifact.data"] == "[1, 2]"
+    assert done.facts["loaded"] is False
     assert stored_files(tmp_path) == []
 
 
@@ -77,16 +77,16 @@ def test_without_a_store() -> None:
         STORES + "makes(rows).execute()\nfirst = event()\nmakes('x' * 5000).execute()\nsay(first=first, second=event())"
     )
     done = program(source)
-    assert "otelflow.artifact.uri" not in done.said["first"]
-    assert "otelflow.artifact.sha256" not in done.said["first"]
-    assert done.said["second"]["otelflow.artifact.size"] == 5000
+    assert "otelflow.artifact.uri" not in done.facts["first"]
+    assert "otelflow.artifact.sha256" not in done.facts["first"]
+    assert done.facts["second"]["otelflow.artifact.size"] == 5000
 
 
 def test_a_span_that_is_not_recorded_stores_nothing(tmp_path: Path) -> None:
     """No file is written, as no event would refer to it."""
     source = STORES + "makes(rows).execute()\nsay(spans=len(exporter.get_finished_spans()))"
     done = program(source, OTELFLOW_ARTIFACT_STORE=tmp_path.as_uri(), OTEL_TRACES_SAMPLER="always_off")
-    assert done.said == {"spans": 0}
+    assert done.facts == {"spans": 0}
     assert stored_files(tmp_path) == []
 
 
@@ -108,7 +108,7 @@ def test_a_workers_artifacts_are_stored_once(tmp_path: Path) -> None:
     )
     done = program(source, OTELFLOW_ARTIFACT_STORE=tmp_path.as_uri())
     (file,) = stored_files(tmp_path)
-    assert done.said == {"uris": [file.as_uri()], "loaded": False}, done.stderr
+    assert done.facts == {"uris": [file.as_uri()], "loaded": False}, done.stderr
 
 
 def test_after_a_fork(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_after_a_fork(tmp_path: Path) -> None:
         "say(child=os.waitpid(pid, 0)[1])"
     )
     done = program(source, OTELFLOW_ARTIFACT_STORE=tmp_path.as_uri())
-    assert done.said == {"child": 0}, done.stderr
+    assert done.facts == {"child": 0}, done.stderr
     first = {json.loads(path.read_bytes())[0] is True for path in stored_files(tmp_path)}
     assert (first, len(stored_files(tmp_path))) == ({True, False}, 3)
 
@@ -307,8 +307,8 @@ def test_without_fsspec(tmp_path: Path) -> None:
     )
     done = program(source, OTELFLOW_ARTIFACT_STORE="s3://bucket")
     assert done.stderr.count("pip install 'otelflow[artifacts]'") == 1
-    assert "otelflow.artifact.uri" not in done.said["event"]
-    assert done.said["event"]["otelflow.artifact.data"].startswith("[{")
+    assert "otelflow.artifact.uri" not in done.facts["event"]
+    assert done.facts["event"]["otelflow.artifact.data"].startswith("[{")
     done = program(source, OTELFLOW_ARTIFACT_STORE=str(tmp_path))
     assert len(stored_files(tmp_path)) == 1
 

@@ -31,7 +31,7 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def test_s3(s3: str) -> None:
     """The artifact is complete when the program has ended, at the URI that the event has."""
     source = STORES + "makes(rows).execute()\nsay(event=event(), dropped=stats().dropped)"
-    done = program(
+    result = program(
         source,
         OTELFLOW_ARTIFACT_STORE="s3://artifacts/runs",
         AWS_ENDPOINT_URL=s3,
@@ -44,10 +44,10 @@ def test_s3(s3: str) -> None:
     credentials = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
     client: Any = boto3.client("s3", endpoint_url=s3, **credentials)
     (stored_object,) = client.list_objects_v2(Bucket="artifacts")["Contents"]
-    assert done.said["event"]["otelflow.artifact.uri"] == f"s3://artifacts/{stored_object['Key']}", done.stderr
+    assert result.facts["event"]["otelflow.artifact.uri"] == f"s3://artifacts/{stored_object['Key']}", result.stderr
     body = client.get_object(Bucket="artifacts", Key=stored_object["Key"])["Body"].read()
     assert json.loads(body) == ROWS
-    assert "dropped" in done.said
+    assert "dropped" in result.facts
 
 
 def test_a_dead_s3(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_a_dead_s3(tmp_path: Path) -> None:
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as dead:
-        done = program(
+        result = program(
             STORES + "makes(rows).execute()\nsay(event=event())",
             timeout=30,
             OTELFLOW_ARTIFACT_STORE="s3://artifacts",
@@ -64,6 +64,6 @@ def test_a_dead_s3(tmp_path: Path) -> None:
             AWS_ACCESS_KEY_ID="test",
             AWS_SECRET_ACCESS_KEY="test",
         )
-    assert done.returncode == 0
-    assert "otelflow.artifact.data" in done.said["event"]
-    assert "Artifacts are not stored in s3://artifacts" in done.stderr or "could not be stored" in done.stderr
+    assert result.returncode == 0
+    assert "otelflow.artifact.data" in result.facts["event"]
+    assert "Artifacts are not stored in s3://artifacts" in result.stderr or "could not be stored" in result.stderr

@@ -308,7 +308,7 @@ def test_a_failed_call_leaves_only_text_in_memory() -> None:
         say(freed=[reference() is None for reference in references], messages=list(run.messages))
         """)
     expected = {"freed": [True, True], "messages": ["Error executing 'holds' task: no"]}
-    assert program.said == expected, program.stderr
+    assert program.facts == expected, program.stderr
 
 
 class RaisingSpan(NonRecordingSpan):

@@ -190,7 +190,7 @@ def test_a_burst_of_100_000_spans_is_delivered() -> None:
             OTEL_EXPORTER_OTLP_ENDPOINT=sink.endpoint,
             timeout=120,
         )
-        assert process.said == {"ok": True, "lost": {}}, process.stderr
+        assert process.facts == {"ok": True, "lost": {}}, process.stderr
         assert len(sink.spans) == 100_000
     finally:
         sink.close()

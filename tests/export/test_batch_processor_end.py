@@ -26,7 +26,7 @@ def test_a_child_does_not_use_its_parents_connections() -> None:
             """,
             OTEL_EXPORTER_OTLP_ENDPOINT=sink.endpoint,
         )
-        assert process.said == {"child": 0, "ok": True}, process.stderr
+        assert process.facts == {"child": 0, "ok": True}, process.stderr
         ids = [span.span_id for span, _, _ in sink.spans]
         assert (len(ids), len(set(ids))) == (82, 82)
     finally:
@@ -87,12 +87,12 @@ def test_otelflow_sets_no_signal_handlers_if_disabled_or_off_the_main_thread() -
         say(thread=signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
         """,
         OTEL_TRACES_EXPORTER="none",
-    ).said
+    ).facts
     off = programs.run(
         "import signal; configure(); say(off=signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)",
         OTEL_TRACES_EXPORTER="none",
         OTELFLOW_SIGNALS="false",
-    ).said
+    ).facts
     assert {**facts, **off} == {"thread": True, "off": True}
 
 
@@ -115,11 +115,11 @@ def test_a_flush_waits_until_the_spool_has_sent_its_folder(tmp_path: Path) -> No
     }
     say = "work(3).execute(); r = flush({}); say(ok=bool(r), delivered=r.delivered, pending=r.pending, lost=r.lost)"
     down = programs.run(f"configure(); {say.format(1)}", **environment)
-    assert down.said == {"ok": False, "delivered": 0, "pending": 4, "lost": {}}, down.stderr
+    assert down.facts == {"ok": False, "delivered": 0, "pending": 4, "lost": {}}, down.stderr
     sink = receivers.Sink(port)
     try:
         up = programs.run(f"configure(); {say.format(30)}", **environment)
-        assert up.said == {"ok": True, "delivered": 4, "pending": 0, "lost": {}}, up.stderr
+        assert up.facts == {"ok": True, "delivered": 4, "pending": 0, "lost": {}}, up.stderr
         assert len(sink.spans) == 8
     finally:
         sink.close()
@@ -137,8 +137,8 @@ def test_a_flush_after_shutdown_does_not_wait_for_the_spool(tmp_path: Path) -> N
         OTELFLOW_EXPORTER_SPOOL_DIR=str(tmp_path / "spool"),
         OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{free_ports(1)[0]}",
     )
-    assert (process.said["ok"], process.said["pending"]) == (False, 4), process.stderr
-    assert process.said["took"] < 5
+    assert (process.facts["ok"], process.facts["pending"]) == (False, 4), process.stderr
+    assert process.facts["took"] < 5
 
 
 def test_overflow_of_a_full_queue_goes_to_the_spool(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_overflow_of_a_full_queue_goes_to_the_spool(tmp_path: Path) -> None:
             OTEL_EXPORTER_OTLP_ENDPOINT=sink.endpoint,
             **environment,
         )
-        assert process.said == {"ok": True, "produced": 5001, "lost": {}}, process.stderr
+        assert process.facts == {"ok": True, "produced": 5001, "lost": {}}, process.stderr
         assert len({span.span_id for span, _, _ in sink.spans}) == 5001
     finally:
         sink.close()

@@ -54,7 +54,7 @@ def test_a_flow_arrives_complete_and_unchanged(receiver: receivers.Receiver, pro
         OTEL_EXPORTER_OTLP_COMPRESSION=compression,
     )
     assert process.returncode == 0, process.stderr
-    facts = process.said
+    facts = process.facts
     assert ("grpc" in facts["protocol"]) == (protocol == "grpc")
     expected = 1 + len(facts["tasks"]) + 2
     assert (facts["ok"], facts["delivered"]) == (True, expected)

@@ -29,7 +29,7 @@ number = 0
 for example in document.examples():
     number += 1
     example.evaluate()
-print("SAID {\\"examples\\": %d}" % number)
+print("FACTS {\\"examples\\": %d}" % number)
 """
 
 

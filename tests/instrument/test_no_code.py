@@ -175,7 +175,7 @@ def test_the_instrumentor_instruments_and_uninstruments(folder: Path) -> None:
         """,
         cwd=folder,
     )
-    assert result.said == {"first": "Wrapper", "then": "function"}
+    assert result.facts == {"first": "Wrapper", "then": "function"}
 
 
 BAD = {

@@ -75,9 +75,9 @@ def test_the_variables_of_a_row_set_path_and_headers(name: str, receiver: Any) -
     address = urlsplit(variables[endpoint])
     assert address.hostname == "localhost" or address.scheme == "https"
     variables[endpoint] = f"http://{host}:{port}{address.path}"
-    done = run("configure('backends'); work(1).execute(); say(whole=bool(flush()))", **variables)
-    assert done.said == {"whole": True}, done.stderr
-    assert done.stderr == ""
+    result = run("configure('backends'); work(1).execute(); say(whole=bool(flush()))", **variables)
+    assert result.facts == {"whole": True}, result.stderr
+    assert result.stderr == ""
     ((path, headers),) = receiver.requests
     assert path == (address.path if "TRACES" in endpoint else f"{address.path}/v1/traces")
     assert headers["content-type"] == "application/x-protobuf"
@@ -111,9 +111,9 @@ def send_flow(name: str, address: str) -> str:
     row = BACKENDS[name].items()
     variables = {key: re.sub(r"http://localhost:\d+", address, value).replace("EXPERIMENT", "0") for key, value in row}
     program = "configure('shop'); run = work(3); run.execute(); say(whole=bool(flush()), id=run.trace_id)"
-    done = run(program, **variables)
-    assert done.said["whole"], done.stderr
-    return str(done.said["id"])
+    result = run(program, **variables)
+    assert result.facts["whole"], result.stderr
+    return str(result.facts["id"])
 
 
 PHOENIX = tool("phoenix-20.26")
@@ -168,8 +168,10 @@ def test_mlflow_has_the_whole_trace(tmp_path: Path) -> None:
     with running_server([f"{MLFLOW}/bin/mlflow", "server", *options, "--workers", "1"], tmp_path, port):
         trace_id = send_flow("MLflow", address)
         command = [f"{MLFLOW}/bin/python", "-c", ASK_MLFLOW, address]
-        done = subprocess.run(command, env=clean_environment(), capture_output=True, text=True, check=True, timeout=120)
-    spans = json.loads(done.stdout.splitlines()[-1])
+        result = subprocess.run(
+            command, env=clean_environment(), capture_output=True, text=True, check=True, timeout=120
+        )
+    spans = json.loads(result.stdout.splitlines()[-1])
     assert {span["trace"].removeprefix("tr-") for span in spans} == {trace_id}
     (root,) = (span for span in spans if span["parent"] is None)
     steps = [span for span in spans if span is not root]

@@ -105,8 +105,8 @@ def assert_valid(*files: str) -> None:
     if binary is None:
         pytest.skip("the OpenTelemetry Collector is not built: run .ci/collector (needs Go)")
     arguments = [argument for file in files for argument in ("--config", file)]
-    done = subprocess.run([binary, "validate", *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    result = subprocess.run([binary, "validate", *arguments], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
 
 
 JAEGERS = [*sorted((ROOT / "dashboards" / "scale-out").glob("jaeger-*.yaml")), ROOT / "dashboards/jaeger/jaeger.yaml"]
@@ -120,10 +120,10 @@ def test_jaeger_accepts_its_files(path: Path) -> None:
         pytest.skip("Jaeger is not built: run .ci/jaeger (needs Go)")
     variables = dict.fromkeys(re.findall(r"\$\{env:(\w+)\}", path.read_text()), "given")
     environment = {**os.environ, **variables}
-    done = subprocess.run(
+    result = subprocess.run(
         [binary, "validate", "--config", path], env=environment, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr
 
 
 def test_loki_accepts_its_file() -> None:
@@ -132,13 +132,13 @@ def test_loki_accepts_its_file() -> None:
     if binary is None:
         pytest.skip("Loki is not built: run .ci/loki (needs Go)")
     config = ROOT / "dashboards" / "loki" / "loki.yaml"
-    done = subprocess.run(
+    result = subprocess.run(
         [binary, f"-config.file={config}", "-config.expand-env=true", "-verify-config"],
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr
 
 
 def test_grafana_finds_its_data_sources_and_dashboards() -> None:

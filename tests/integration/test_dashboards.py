@@ -32,7 +32,7 @@ def test_the_files_are_what_their_generator_writes() -> None:
     """`python -m generate` in the folder `dashboards` changes nothing."""
     pytest.importorskip("grafana_foundation_sdk", reason="grafana-foundation-sdk needs Python 3.11")
     program = "import json\nfrom generate.all import as_json\nprint(json.dumps(as_json()))"
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", program],
         cwd=FOLDER,
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
@@ -40,7 +40,7 @@ def test_the_files_are_what_their_generator_writes() -> None:
         text=True,
         check=True,
     )
-    assert json.loads(done.stdout) == {path.name: path.read_text(encoding="utf-8") for path in FILES}
+    assert json.loads(result.stdout) == {path.name: path.read_text(encoding="utf-8") for path in FILES}
 
 
 def test_a_round_trip_through_the_sdk_types_changes_nothing(dashboard: Any) -> None:
@@ -150,14 +150,14 @@ def test_traceql_parses(node_modules: Path) -> None:
         console.log(wrong ? "wrong" : "right");
     }
     """
-    done = subprocess.run(
+    result = subprocess.run(
         ["node", "-e", program, json.dumps([*queries, "{ span.x = } nothing"])],
         cwd=node_modules.parent,
         capture_output=True,
         text=True,
         check=True,
     )
-    assert done.stdout.split() == ["right", "right", "wrong"]
+    assert result.stdout.split() == ["right", "right", "wrong"]
 
 
 def test_promtool_accepts_the_alert_rules() -> None:
@@ -169,12 +169,12 @@ def test_promtool_accepts_the_alert_rules() -> None:
     tests = [str(path) for path in sorted((folder / "rules-tests").glob("*.yml"))]
     assert tests
     for arguments in (("check", "rules", "rules/otelflow.yml"), ("test", "rules", *tests)):
-        done = subprocess.run([promtool, *arguments], cwd=folder, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-    done = subprocess.run(
+        result = subprocess.run([promtool, *arguments], cwd=folder, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stdout + result.stderr
+    result = subprocess.run(
         [promtool, "check", "config", "prometheus.yml"], cwd=folder, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr
 
 
 PROGRAM = """
@@ -257,8 +257,8 @@ def test_processes_that_run_once_are_counted(tmp_path: Path) -> None:
     with running_backends() as backends:
         environment = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": backends.otlp, "OTELFLOW_QUEUE_SIZE": "50"}
         for args, code in (([], 0), (["fails"], 1), ([], 0)):
-            done = subprocess.run([sys.executable, program, *args], env=environment, capture_output=True, text=True)
-            assert done.returncode == code, done.stderr
+            result = subprocess.run([sys.executable, program, *args], env=environment, capture_output=True, text=True)
+            assert result.returncode == code, result.stderr
         until(lambda: len(backends.query("otelflow_flow_duration_seconds_count")) == 3, "metrics")
         assert {panel: panel_value(backends, panel) for panel in ("Runs", "Failures")} == {"Runs": 3, "Failures": 1}
         ((_, dropped),) = backends.query("sum(otelflow_dropped_total)")

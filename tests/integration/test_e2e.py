@@ -34,7 +34,7 @@ from otelflow import configure, current_flow, flow, flush, shutdown, stats, task
 from otelflow.propagate import propagating
 
 def say(**facts):
-    print("SAID " + json.dumps(facts))
+    print("FACTS " + json.dumps(facts))
 """
 
 BOTH_EXPORTERS = {"OTEL_TRACES_EXPORTER": "otlp,otelflow_jsonfile", "OTEL_LOGS_EXPORTER": "none"}
@@ -88,7 +88,7 @@ def assert_jaeger_has(backends: Backends, path: Path, seconds: float = 60) -> li
 def test_the_demo_arrives_in_jaeger(backends: Backends, tmp_path: Path) -> None:
     """Every span arrives with its messages, artifacts and results."""
     path = tmp_path / "sent.jsonl"
-    done = python(
+    result = python(
         *("-m", "otelflow.cli", "demo", str(Path(__file__).parents[1])),
         OTEL_EXPORTER_OTLP_ENDPOINT=backends.otlp,
         OTELFLOW_EXPORTER_JSONFILE_PATH=str(path),
@@ -96,10 +96,10 @@ def test_the_demo_arrives_in_jaeger(backends: Backends, tmp_path: Path) -> None:
         OTELFLOW_EVENTS="both",
         OTEL_TRACES_EXPORTER="otlp,otelflow_jsonfile",
     )
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr
     until(lambda: backends.query('otelflow_flow_duration_seconds_count{job="otelflow-demo"}'), "its metrics")
-    assert f"spans delivered to {backends.otlp}" in done.stdout
-    written = path if path.exists() else Path(done.stdout.split("page: ")[1].strip()).with_name("run.jsonl")
+    assert f"spans delivered to {backends.otlp}" in result.stdout
+    written = path if path.exists() else Path(result.stdout.split("page: ")[1].strip()).with_name("run.jsonl")
     sent = assert_jaeger_has(backends, written)
     assert len(sent) > 20
     assert {"otelflow.message", "otelflow.artifact", "otelflow.result"} <= {
@@ -144,7 +144,7 @@ say(whole=bool(flush()))
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
 def test_all_kinds_of_spans_arrive_in_jaeger(backends: Backends, tmp_path: Path, protocol: str) -> None:
     """Failures, links, large artifacts, non-ASCII names and OpenTelemetry's spans, over HTTP and gRPC."""
-    done = run(
+    result = run(
         MANY_KINDS,
         head=HEAD,
         OTEL_EXPORTER_OTLP_ENDPOINT=backends.otlp if protocol == "http/protobuf" else backends.otlp_grpc,
@@ -154,7 +154,7 @@ def test_all_kinds_of_spans_arrive_in_jaeger(backends: Backends, tmp_path: Path,
         OTELFLOW_MAX_SPAN_BYTES="250000",
         **BOTH_EXPORTERS,
     )
-    assert done.said == {"whole": True}, done.stderr
+    assert result.facts == {"whole": True}, result.stderr
     sent = assert_jaeger_has(backends, tmp_path / "sent.jsonl")
     assert Counter(span.name for span in sent)["fails"] == 2
     assert max(len(str(dict(event.attributes))) for span in sent for event in span.events) > 30_000
@@ -163,7 +163,7 @@ def test_all_kinds_of_spans_arrive_in_jaeger(backends: Backends, tmp_path: Path,
 
 def test_a_value_that_jaeger_cannot_store_is_truncated(backends: Backends) -> None:
     """With a value above 65,000 bytes, its storage would drop the span."""
-    done = run(
+    result = run(
         """
         configure("large")
         with get_tracer("by.hand").start_as_current_span("large", attributes={"body": "ä" * 100_000}) as span:
@@ -173,7 +173,7 @@ def test_a_value_that_jaeger_cannot_store_is_truncated(backends: Backends) -> No
         head=HEAD,
         OTEL_EXPORTER_OTLP_ENDPOINT=backends.otlp,
     )
-    assert done.said == {"whole": True}, done.stderr
+    assert result.facts == {"whole": True}, result.stderr
     (trace,) = until(lambda: backends.traces("large"), "the trace")
     (span,) = from_json({"data": [trace]})
     assert span.attributes["body"] == "ä" * 30_000
@@ -209,9 +209,9 @@ say(whole=bool(flush()), **ids)
 
 def test_search_finds_exactly_the_matching_traces(backends: Backends) -> None:
     """By flow, run, status, error and duration, as in a search on Jaeger's page."""
-    done = run(SEARCHED, head=HEAD, OTEL_EXPORTER_OTLP_ENDPOINT=backends.otlp, OTEL_METRICS_EXPORTER="none")
-    assert done.said["whole"] is True, done.stderr
-    ids = {name: {trace for trace, _ in done.said[name]} for name in ("quick", "slow", "failing")}
+    result = run(SEARCHED, head=HEAD, OTEL_EXPORTER_OTLP_ENDPOINT=backends.otlp, OTEL_METRICS_EXPORTER="none")
+    assert result.facts["whole"] is True, result.stderr
+    ids = {name: {trace for trace, _ in result.facts[name]} for name in ("quick", "slow", "failing")}
 
     def search(**query: Any) -> set[str]:
         return {trace["traceID"] for trace in backends.traces("searched", **query)}
@@ -226,7 +226,7 @@ def test_search_finds_exactly_the_matching_traces(backends: Backends) -> None:
     assert search(minDuration="250ms", operation="slow") == ids["slow"]
     assert search(minDuration="250ms") == ids["slow"]
     for name in ids:
-        for trace, run_id in done.said[name]:
+        for trace, run_id in result.facts[name]:
             assert search(tags={"otelflow.flow.run_id": run_id}) == {trace}
     answer = get_json(f"{backends.jaeger}/api/v3/operations", service="searched")
     operations = {operation["name"] for operation in answer["operations"]}
@@ -252,8 +252,8 @@ say(whole=bool(flush()), runs=len(set(runs)))
 
 def test_a_thousand_flows_at_once(backends: Backends) -> None:
     """Each flow is a trace of its own, with its own five tasks."""
-    done = run(CONCURRENT, head=HEAD, OTEL_EXPORTER_OTLP_ENDPOINT=backends.otlp)
-    assert done.said == {"whole": True, "runs": 1000}, done.stderr
+    result = run(CONCURRENT, head=HEAD, OTEL_EXPORTER_OTLP_ENDPOINT=backends.otlp)
+    assert result.facts == {"whole": True, "runs": 1000}, result.stderr
 
     def all_traces() -> Any:
         traces = backends.traces("concurrent", limit=1500)
@@ -275,7 +275,7 @@ def tag(span: dict[str, Any], key: str) -> Any:
 
 def test_a_flow_of_100_000_tasks(backends: Backends) -> None:
     """No span is lost, and Jaeger has them all."""
-    done = run(
+    result = run(
         """
         @task
         def step(): pass
@@ -295,8 +295,8 @@ def test_a_flow_of_100_000_tasks(backends: Backends) -> None:
         OTEL_EXPORTER_OTLP_ENDPOINT=backends.otlp,
         OTELFLOW_QUEUE_SIZE="150000",
     )
-    trace_id = done.said.pop("trace", None)
-    assert done.said == {"whole": True, "lost": {}, "delivered": 100_001}, done.stderr
+    trace_id = result.facts.pop("trace", None)
+    assert result.facts == {"whole": True, "lost": {}, "delivered": 100_001}, result.stderr
 
     def complete_trace() -> Any:
         trace = backends.trace(trace_id)
@@ -345,7 +345,7 @@ def test_restarts_lose_nothing(tmp_path: Path) -> None:
             servers.stop("collector")
             servers.start("collector")
             (tmp_path / "enough").touch()
-            facts = json.loads(program.communicate(timeout=90)[0].removeprefix("SAID "))
+            facts = json.loads(program.communicate(timeout=90)[0].removeprefix("FACTS "))
         assert (facts["whole"], facts["lost"]) == (True, {})
 
         def has_all_traces() -> Any:

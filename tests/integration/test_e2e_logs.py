@@ -49,9 +49,9 @@ def test_messages_and_artifacts_are_found_by_flow() -> None:
     """The dashboard's own query finds them. Each line has its trace, its severity and its data."""
     with running_backends(loki=True) as backends:
         until(lambda: ready(backends), "a Loki that is ready", 60)
-        done = run(PROGRAM, head="", OTEL_EXPORTER_OTLP_ENDPOINT=backends.otlp, OTELFLOW_EVENTS="both")
-        whole, trace_id = json.loads(done.stdout)
-        assert whole, done.stderr
+        result = run(PROGRAM, head="", OTEL_EXPORTER_OTLP_ENDPOINT=backends.otlp, OTELFLOW_EVENTS="both")
+        whole, trace_id = json.loads(result.stdout)
+        assert whole, result.stderr
         (query,) = {query.text for query in panel_queries(flow="nightly") if query.kind == "loki"}
         labels_by_line = until(lambda: by_line(lines(backends, query)), "lines", 30)
         assert {labels["trace_id"] for labels in labels_by_line.values()} == {trace_id}

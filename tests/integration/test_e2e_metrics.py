@@ -76,10 +76,10 @@ def test_prometheus_counts_every_run(backends: Backends, source: str) -> None:
     """Each flow and task counts once, with the same names and labels from either source. Sums are seconds."""
     sends = str(source == "sent").lower()
     start = time.time()
-    done = run(
+    result = run(
         RUN.replace("SERVICE", "counted"), head=HEAD, OTEL_EXPORTER_OTLP_ENDPOINT=backends.otlp, OTELFLOW_METRICS=sends
     )
-    assert done.stdout == "True\n", done.stderr
+    assert result.stdout == "True\n", result.stderr
     until(lambda: run_counts(backends, "counted") == EXPECTED, "numbers of what was run")
     ((_, seconds),) = backends.query('sum(otelflow_task_duration_seconds_sum{job="counted",otelflow_task_name="load"})')
     assert 14 * 0.002 <= seconds <= time.time() - start

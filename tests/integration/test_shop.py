@@ -353,10 +353,10 @@ def test_check_accepts_the_configuration(example: str) -> None:
     """It finds every target, and warns about none."""
     command = [services.script("otelflow"), "check", "--strict"]
     environment = programs.clean_environment(PYTHONDONTWRITEBYTECODE="1")
-    done: Any = subprocess.run(
+    result: Any = subprocess.run(
         command, cwd=EXAMPLES / example, env=environment, capture_output=True, text=True, timeout=60, check=False
     )
-    assert (done.returncode, done.stderr) == (0, "")
-    *targets, total = done.stdout.splitlines()
+    assert (result.returncode, result.stderr) == (0, "")
+    *targets, total = result.stdout.splitlines()
     assert [line[0] for line in targets] == ["✓"] * len(targets)
     assert total.startswith(f"otelflow.toml: {len(targets)} targets, ")

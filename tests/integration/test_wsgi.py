@@ -150,7 +150,7 @@ def folder(tmp_path: Path) -> Path:
 
 def clean_up(*arguments: str, environment: dict[str, str], prefix: list[str] | None = None) -> tuple[int, str, str]:
     """Run ``otelflow run clean_up.py``. Return its exit status, standard output and standard error."""
-    done = subprocess.run(
+    result = subprocess.run(
         [*(prefix or []), services.script("otelflow"), "run", "clean_up.py", *arguments],
         cwd=EXAMPLES / "nightly",
         env=environment,
@@ -159,7 +159,7 @@ def clean_up(*arguments: str, environment: dict[str, str], prefix: list[str] | N
         timeout=60,
         check=False,
     )
-    return done.returncode, done.stdout, done.stderr
+    return result.returncode, result.stdout, result.stderr
 
 
 @pytest.mark.parametrize("how", ["shell", "cron"])

@@ -126,7 +126,7 @@ def soak(
     }
     work = Path(__file__).with_name("soak_work.py")
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             [sys.executable, str(work), str(WARM_UP), str(warm_up), str(rounds), str(seconds)],
             env=clean_environment(**variables),
             capture_output=True,
@@ -138,9 +138,9 @@ def soak(
         is_finished.set()
         mode_changes.join()
         receiver.close()
-    if done.returncode:
-        raise SystemExit(done.stderr[-4000:])
-    return json.loads(done.stdout.splitlines()[-1]), receiver
+    if result.returncode:
+        raise SystemExit(result.stderr[-4000:])
+    return json.loads(result.stdout.splitlines()[-1]), receiver
 
 
 def checks(facts: dict[str, Any], receiver: Receiver | GrpcReceiver) -> list[tuple[str, object, object, bool]]:

@@ -15,7 +15,7 @@ from programs import clean_environment
 def test_ten_thousand_tasks_of_a_hundred_flows(runner: str) -> None:
     """Each task's span is there once, below its own flow. Each flow has only its own messages."""
     program = str(Path(__file__).parent / "stress.py")
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, program, runner],
         env=clean_environment(),
         capture_output=True,
@@ -23,8 +23,8 @@ def test_ten_thousand_tasks_of_a_hundred_flows(runner: str) -> None:
         timeout=300,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == {
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout.splitlines()[-1]) == {
         "flows": 100,
         "tasks": 10_000,
         "wrong parent": 0,

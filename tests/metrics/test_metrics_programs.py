@@ -22,7 +22,7 @@ def step(): pass
 def work(n=3):
     for _ in range(n): step()
 
-def say(**facts): print("SAID " + json.dumps(facts))
+def say(**facts): print("FACTS " + json.dumps(facts))
 
 def numbers(data):
     return {
@@ -60,16 +60,16 @@ QUIET = {"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "console"}
 )
 def test_metrics_are_enabled_in_code_or_by_a_variable(call: str, variables: dict[str, str], is_measured: bool) -> None:
     """Code overrides the variable. Metrics are sent at the end of the program, without a flush."""
-    done = run(f"{call}\nwork(3).execute()", head=HEAD, **QUIET, **variables)
-    assert done.returncode == 0
-    collections = console(done.stdout)
+    result = run(f"{call}\nwork(3).execute()", head=HEAD, **QUIET, **variables)
+    assert result.returncode == 0
+    collections = console(result.stdout)
     assert len(collections) == is_measured
     if is_measured:
         (resource,) = collections[0]["resource_metrics"]
         assert resource["resource"]["attributes"]["service.name"] == "shop"
         assert len(resource["resource"]["attributes"]["service.instance.id"]) == 36
     warning = "OTELFLOW_METRICS must be one of false, true, 0, 1; got 'perhaps'"
-    assert (warning in done.stderr) == ("perhaps" in variables.values())
+    assert (warning in result.stderr) == ("perhaps" in variables.values())
 
 
 def test_a_meter_provider_of_the_users_is_used() -> None:
@@ -83,27 +83,27 @@ def test_a_meter_provider_of_the_users_is_used() -> None:
     say(**said_by(reader))
     """
     for configure, exporters in (("configure('shop', metrics=True)", "console"), ("", "none")):
-        done = run(
+        result = run(
             program.replace("{configure}", configure),
             head=HEAD,
             OTELFLOW_METRICS="true",
             OTEL_TRACES_EXPORTER="none",
             OTEL_METRICS_EXPORTER=exporters,
         )
-        assert done.said["otelflow.task.duration work step completed"] == 3, done.stderr
-        assert done.said["otelflow.flow.active work"] == 0
-        assert console(done.stdout) == []
+        assert result.facts["otelflow.task.duration work step completed"] == 3, result.stderr
+        assert result.facts["otelflow.flow.active work"] == 0
+        assert console(result.stdout) == []
 
 
 def test_runs_before_configure_are_measured() -> None:
     """If the variable enables metrics, they are counted once, as are later runs."""
-    done = run(
+    result = run(
         "work(3).execute()\nconfigure('shop')\nconfigure('shop', metrics=True)\nwork(2).execute()",
         head=HEAD,
         OTELFLOW_METRICS="true",
         **QUIET,
     )
-    (collection,) = console(done.stdout)
+    (collection,) = console(result.stdout)
     (resource,) = collection["resource_metrics"]
     counted = {
         metric["name"]: [point.get("value", point.get("count")) for point in metric["data"]["data_points"]]
@@ -112,12 +112,12 @@ def test_runs_before_configure_are_measured() -> None:
     }
     assert counted["otelflow.task.duration"] == [5]
     assert counted["otelflow.flow.active"] == [0]
-    assert done.stderr == ""
+    assert result.stderr == ""
 
 
 def test_a_forked_child_counts_its_own() -> None:
     """It is another instance of the service, and does not repeat the parent's numbers."""
-    done = run(
+    result = run(
         """
         configure("shop", metrics=True)
         work(5).execute()
@@ -133,7 +133,7 @@ def test_a_forked_child_counts_its_own() -> None:
         head=HEAD,
         **QUIET,
     )
-    of_child, of_parent = (collection["resource_metrics"][0] for collection in console(done.stdout))
+    of_child, of_parent = (collection["resource_metrics"][0] for collection in console(result.stdout))
     instances = {resource["resource"]["attributes"]["service.instance.id"] for resource in (of_child, of_parent)}
     assert len(instances) == 2
     for resource, tasks in ((of_child, 2), (of_parent, 5)):
@@ -144,7 +144,7 @@ def test_a_forked_child_counts_its_own() -> None:
 
 def test_numbers_of_exports_are_metrics() -> None:
     """Produced, delivered and failed spans and the duration of exports: the numbers of ``stats()``."""
-    done = run(
+    result = run(
         """
         from opentelemetry import metrics
         from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
@@ -166,20 +166,20 @@ def test_numbers_of_exports_are_metrics() -> None:
         head=HEAD,
     )
     kind = "Half __main__.Half"
-    assert done.said["stats"] == {"export_failed": 5}
-    assert done.said["otelflow.dropped export_failed"] == 5
-    assert done.said[f"otel.sdk.processor.span.processed {kind}"] == 10
-    assert done.said[f"otel.sdk.processor.span.queue.size {kind}"] == 0
-    assert done.said[f"otel.sdk.exporter.span.exported {kind}"] == 5
-    assert done.said[f"otel.sdk.exporter.span.exported {kind} export_failed"] == 5
-    assert done.said[f"otel.sdk.exporter.operation.duration {kind}"] == 1
-    assert done.said[f"otel.sdk.exporter.operation.duration {kind} export_failed"] == 1
+    assert result.facts["stats"] == {"export_failed": 5}
+    assert result.facts["otelflow.dropped export_failed"] == 5
+    assert result.facts[f"otel.sdk.processor.span.processed {kind}"] == 10
+    assert result.facts[f"otel.sdk.processor.span.queue.size {kind}"] == 0
+    assert result.facts[f"otel.sdk.exporter.span.exported {kind}"] == 5
+    assert result.facts[f"otel.sdk.exporter.span.exported {kind} export_failed"] == 5
+    assert result.facts[f"otel.sdk.exporter.operation.duration {kind}"] == 1
+    assert result.facts[f"otel.sdk.exporter.operation.duration {kind} export_failed"] == 1
 
 
 def test_a_dead_collector_does_not_block_the_program() -> None:
     """The flush reports within its time that metrics were not sent. The end of the program logs it, without delay."""
     began = time.monotonic()
-    done = run(
+    result = run(
         """
         configure("shop", exporters=[], metrics=True)
         work(3).execute()
@@ -190,16 +190,16 @@ def test_a_dead_collector_does_not_block_the_program() -> None:
         head=HEAD,
         OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9",
     )
-    assert done.said["whole"] is False
-    assert done.said["lost"]["metrics_not_sent"] >= 1
-    assert done.said["seconds"] < 5
-    assert "metrics were not sent" in done.stderr
+    assert result.facts["whole"] is False
+    assert result.facts["lost"]["metrics_not_sent"] >= 1
+    assert result.facts["seconds"] < 5
+    assert "metrics were not sent" in result.stderr
     assert time.monotonic() - began < 30
 
 
 def test_the_sdks_own_switch_enables_metrics_of_exports() -> None:
     """The numbers have the names of the SDK's metrics for its own processor; there are no metrics of flows."""
-    done = run(
+    result = run(
         """
         from opentelemetry import metrics
         from opentelemetry.sdk.metrics import MeterProvider
@@ -217,6 +217,6 @@ def test_the_sdks_own_switch_enables_metrics_of_exports() -> None:
         OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED="true",
         OTEL_EXPORTER_OTLP_ENDPOINT="nowhere",
     )
-    assert done.said["processed"] == [[None, 3]], done.stderr
-    assert done.said["exported"] == [[None, 0], ["export_failed", 3]]
-    assert "otelflow.flow.duration" not in done.said["names"]
+    assert result.facts["processed"] == [[None, 3]], result.stderr
+    assert result.facts["exported"] == [[None, 0], ["export_failed", 3]]
+    assert "otelflow.flow.duration" not in result.facts["names"]

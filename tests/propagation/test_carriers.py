@@ -35,7 +35,7 @@ def test_a_carrier_can_be_used_again() -> None:
 @pytest.mark.parametrize("propagators", ["none", "b3", "tracecontex"])
 def test_propagators_that_are_not_installed(propagators: str) -> None:
     """W3C headers are written and read whatever OTEL_PROPAGATORS is. A wrong name is one log line."""
-    done = run(
+    result = run(
         """
         from otelflow.propagate import inject, attached
         from opentelemetry import trace
@@ -50,9 +50,9 @@ def test_propagators_that_are_not_installed(propagators: str) -> None:
         """,
         OTEL_PROPAGATORS=propagators,
     )
-    assert done.said == {"same": True, "name": "second", "trace": True}, done.stderr
+    assert result.facts == {"same": True, "name": "second", "trace": True}, result.stderr
     if propagators != "none":
-        assert f"OTEL_PROPAGATORS cannot be used (Propagator {propagators} not found" in done.stderr
+        assert f"OTEL_PROPAGATORS cannot be used (Propagator {propagators} not found" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -67,13 +67,13 @@ EXPECTED: dict[str, Any] = {
 @pytest.mark.parametrize("kind", pool_work.KINDS)
 def test_every_pool_gives_the_same_facts_as_threads(kind: str) -> None:
     """Spans, messages, artifacts, results, tasks, events and errors of jobs are the same, each once."""
-    done = program(f"""
+    result = program(f"""
         provide()
         with pool_of({kind!r}) as pool:
             say(**facts_of(pool, exporter))
         say(dropped=stats().dropped)
         """)
-    facts = done.said
+    facts = result.facts
     facts["heard"] = [tuple(pair) for pair in facts["heard"]]
     assert {name: facts[name] for name in EXPECTED} == EXPECTED
     assert {"step 1", "flow hears of 1"} <= set(facts["known at once"])
@@ -92,7 +92,7 @@ def test_every_pool_gives_the_same_facts_as_threads(kind: str) -> None:
 @pytest.mark.parametrize("kind", pool_work.PROCESSES)
 def test_a_worker_that_dies_loses_only_its_own_spans(kind: str) -> None:
     """The flow gets the executor's own exception, the loss is counted, and nothing hangs."""
-    done = program(f"""
+    result = program(f"""
         provide()
 
         @flow
@@ -108,10 +108,10 @@ def test_a_worker_that_dies_loses_only_its_own_spans(kind: str) -> None:
         names = sorted(span.name for span in exporter.get_finished_spans())
         say(status=run.status, value=run.return_value, names=names, dropped=stats().dropped)
         """)
-    assert done.said["status"] == "completed"
-    assert done.said["value"] in ("BrokenProcessPool", "TerminatedWorkerError", "KilledWorker")
-    assert done.said["names"] == ["loses", "step"]
-    assert done.said["dropped"] == {"worker_lost": 1}
+    assert result.facts["status"] == "completed"
+    assert result.facts["value"] in ("BrokenProcessPool", "TerminatedWorkerError", "KilledWorker")
+    assert result.facts["names"] == ["loses", "step"]
+    assert result.facts["dropped"] == {"worker_lost": 1}
 
 
 SCRIPT = """
@@ -139,8 +139,8 @@ say(value=run.return_value, messages=run.messages, tree=tree_of(exporter.get_fin
 @pytest.mark.parametrize("kind", ["loky", "dask"])
 def test_tasks_of_a_script_reach_workers_that_pickle_by_value(kind: str) -> None:
     """With cloudpickle, the tasks and lambdas of a script or notebook keep their decoration."""
-    done = program(SCRIPT.replace("KIND", repr(kind)))
-    assert done.said["value"] == 3
-    assert done.said["messages"] == ["local 1", "local 2"]
+    result = program(SCRIPT.replace("KIND", repr(kind)))
+    assert result.facts["value"] == 3
+    assert result.facts["messages"] == ["local 1", "local 2"]
     two = ["local", "completed", [["below", "completed", []]]]
-    assert done.said["tree"] == [["script", "completed", [two, two]]]
+    assert result.facts["tree"] == [["script", "completed", [two, two]]]

@@ -255,7 +255,7 @@ def test_the_users_own_baggage() -> None:
     finally:
         detach(token)
     assert "tenant=seven" in (sender.return_value or {})["baggage"]
-    done = run(
+    result = run(
         """
         from otelflow.propagate import inject
         from opentelemetry import baggage, context
@@ -268,7 +268,7 @@ def test_the_users_own_baggage() -> None:
         """,
         OTEL_PROPAGATORS="tracecontext",
     )
-    assert done.said["baggage"] == f"otelflow.flow.name=inject,otelflow.flow.run_id={done.said['run_id']}"
+    assert result.facts["baggage"] == f"otelflow.flow.name=inject,otelflow.flow.run_id={result.facts['run_id']}"
 
 
 def test_a_carrier_takes_precedence_over_the_running_flow(captured: Capture) -> None:
@@ -300,20 +300,20 @@ def test_two_programs_export_to_one_trace(sink: Sink) -> None:
         f"""
         from otelflow.propagate import attached
         configure()
-        with attached({first.said["carrier"]!r}):
+        with attached({first.facts["carrier"]!r}):
             step()
         """,
         OTEL_EXPORTER_OTLP_ENDPOINT=sink.endpoint,
     )
     above, below = (span for span, _, _ in sink.spans)
     assert (below.name, below.trace_id, below.parent_span_id) == ("step", above.trace_id, above.span_id)
-    assert first.said["run_id"] in str(below.attributes)
+    assert first.facts["run_id"] in str(below.attributes)
 
 
 @pytest.mark.parametrize("kind", ["fork", "spawn"])
 def test_a_worker_with_an_exporter_of_its_own_does_not_send_twice(kind: str, sink: Sink) -> None:
     """Only the submitting process exports otelflow's spans. The worker exports its other spans."""
-    done = run(
+    result = run(
         f"""
         if __name__ == "__main__":
             import multiprocessing
@@ -331,9 +331,9 @@ def test_a_worker_with_an_exporter_of_its_own_does_not_send_twice(kind: str, sin
         head=HEAD,
         OTEL_EXPORTER_OTLP_ENDPOINT=sink.endpoint,
     )
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr
     names = sorted(span.name for span, _, _ in sink.spans)
     assert names == ["other"] * 4 + ["step"] * 4 + ["whole"]
     spans = {span.span_id: span for span, _, _ in sink.spans}
     assert all(spans[span.parent_span_id].name == "step" for span in spans.values() if span.name == "other")
-    assert done.said["stats"] == 5
+    assert result.facts["stats"] == 5

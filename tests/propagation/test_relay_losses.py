@@ -125,7 +125,7 @@ def test_drops_in_a_worker_are_counted_in_the_submitting_process() -> None:
             one(pool, many).execute()
         say(dropped=stats().dropped)
         """)
-    assert done.said["dropped"] == {"events_over_span_limit": 74, "values_not_relayed": 1}
+    assert done.facts["dropped"] == {"events_over_span_limit": 74, "values_not_relayed": 1}
 
 
 def test_a_forked_process_that_submits() -> None:
@@ -142,7 +142,7 @@ def test_a_forked_process_that_submits() -> None:
                 run = one(pool, step, 1).execute()
             say(messages=run.messages, results=len(run.results), dropped=stats().dropped)
         """)
-    assert done.said == {"messages": ["step 1", "flow hears of 1"], "results": 1, "dropped": {}}
+    assert done.facts == {"messages": ["step 1", "flow hears of 1"], "results": 1, "dropped": {}}
 
 
 def test_an_unfinished_line_of_a_job_is_a_message(pool: Executor) -> None:
@@ -217,8 +217,8 @@ def test_dask_retries_and_awaits_jobs() -> None:
             run = whole().execute()
         say(value=run.return_value, tree=tree_of(exporter.get_finished_spans()))
         """)
-    assert done.said["value"] == [3, 4]
-    assert done.said["tree"] == [["whole", "completed", [["tries", "completed", []], ["waits", "completed", []]]]]
+    assert done.facts["value"] == [3, 4]
+    assert done.facts["tree"] == [["whole", "completed", [["tries", "completed", []], ["waits", "completed", []]]]]
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="new in Python 3.11")

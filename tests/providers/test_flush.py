@@ -202,7 +202,7 @@ work(700).execute()
 """,
             head=programs.HEAD + MEMORY,
         )
-        assert process.said == {"got": 701}
+        assert process.facts == {"got": 701}
         assert process.returncode == {"": 0, "sys.exit(3)": 3}.get(end, 1)
 
 

@@ -56,7 +56,7 @@ def test_exporters_are_found_by_name() -> None:
     by_environment = programs.run("configure(); work(1).execute(); shutdown()", OTEL_TRACES_EXPORTER="console")
     assert '"name": "work"' in by_environment.stdout
     none = programs.run("configure(); work(1).execute(); say(ok=bool(shutdown()))", OTEL_TRACES_EXPORTER="none")
-    assert none.said == {"ok": True}
+    assert none.facts == {"ok": True}
     assert none.stderr == ""
 
 
@@ -83,7 +83,7 @@ def test_an_existing_provider_is_used_unchanged(when: str) -> None:
     """
     head = provider + programs.HEAD if when == "before" else programs.HEAD + "work(1).execute()\n" + provider
     process = programs.run(body, head=head)
-    assert process.said == {
+    assert process.facts == {
         "same": True,
         "spans": 4,
         "ok": False,

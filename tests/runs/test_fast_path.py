@@ -385,4 +385,4 @@ for function in (sync, coroutine):
 def test_failed_runs_are_freed_without_the_garbage_collector() -> None:
     """The traceback of an exception has the frames of the runs that it passed through: they do not hold these runs.
     The test needs a process of its own, because a capture keeps events."""
-    assert programs.run(FREED).said == {"sync": True, "coroutine": True}
+    assert programs.run(FREED).facts == {"sync": True, "coroutine": True}

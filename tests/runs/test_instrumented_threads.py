@@ -83,8 +83,8 @@ def test_together_with_opentelemetrys_threading_instrumentation() -> None:
         head=programs.HEAD + JUDGE,
     )
     plain, ours = ("thread", "timer", "pool"), ("bound thread", "bound in a pool", "propagating pool")
-    assert program.said["before"] == {**dict.fromkeys(plain, NONE), **dict.fromkeys(ours, ALL)}, program.stderr
-    assert program.said["instrumented"] == dict.fromkeys([*plain, *ours], ALL), program.stderr
+    assert program.facts["before"] == {**dict.fromkeys(plain, NONE), **dict.fromkeys(ours, ALL)}, program.stderr
+    assert program.facts["instrumented"] == dict.fromkeys([*plain, *ours], ALL), program.stderr
     assert program.stderr == ""
 
 
@@ -119,5 +119,5 @@ def test_greenlets(first: str) -> None:
     )
     bound = ("called", "bound spawn", "bound map", "bound threads")
     expected = {**dict.fromkeys(bound, ALL), **dict.fromkeys(("spawn", "map", "threads"), NONE)}
-    assert program.said == expected, program.stderr
+    assert program.facts == expected, program.stderr
     assert program.stderr == ""

@@ -296,7 +296,7 @@ import sys
 @flow
 def nightly():
     step(1)
-    print("SAID " + json.dumps({"trace_id": current_flow().trace_id}), file=sys.__stdout__, flush=True)
+    print("FACTS " + json.dumps({"trace_id": current_flow().trace_id}), file=sys.__stdout__, flush=True)
     sys.stdin.readline()
     step(2)
 configure()
@@ -308,7 +308,7 @@ nightly().execute()
 
 def test_a_marker_is_sent_at_once(sink: Sink) -> None:
     """A marker does not wait for the batch; the spans of ended tasks are sent with it."""
-    done = run(
+    result = run(
         """
         @flow
         def nightly():
@@ -325,14 +325,14 @@ def test_a_marker_is_sent_at_once(sink: Sink) -> None:
         OTELFLOW_STARTED_MARKER_AFTER="0.2",
         OTEL_BSP_SCHEDULE_DELAY="600000",
     )
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr
     assert sorted(span.name for span, _, _ in sink.spans) == ["nightly (started)", "step"]
     assert {attributes_of(span)["otelflow.flow.name"] for span, _, _ in sink.spans} == {"nightly"}
 
 
 def test_a_forked_child_marks_its_own_flows(sink: Sink) -> None:
     """The parent marks its flow once; the child marks its own flow."""
-    done = run(
+    result = run(
         """
         import os, warnings
         warnings.simplefilter("ignore", DeprecationWarning)  # fork in a process with threads
@@ -356,7 +356,7 @@ def test_a_forked_child_marks_its_own_flows(sink: Sink) -> None:
         OTEL_EXPORTER_OTLP_ENDPOINT=sink.endpoint,
         OTELFLOW_STARTED_MARKER_AFTER="0.2",
     )
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr
     names = sorted(span.name for span, _, _ in sink.spans)
     assert names == ["inner", "inner (started)", "outer", "outer (started)"]
 
@@ -385,7 +385,7 @@ def test_jaeger_shows_a_flow_before_its_end(backends: Backends) -> None:
     with program:
         assert program.stdout is not None
         assert program.stdin is not None
-        trace_id = json.loads(program.stdout.readline().removeprefix("SAID "))["trace_id"]
+        trace_id = json.loads(program.stdout.readline().removeprefix("FACTS "))["trace_id"]
         before = until(lambda: backends.rows(trace_id, 2), "trace before the end", 60)
         program.stdin.write("go on\n")
         program.stdin.close()

@@ -265,7 +265,7 @@ def test_an_exporter_that_is_slow_or_exits() -> None:
         timeout=25,
     )
     expected = {"first": {"export_failed": 1}, "second": 1, "pending": 0, "in_time": True}
-    assert program.said == expected, program.stderr
+    assert program.facts == expected, program.stderr
 
 
 def test_an_async_main_in_a_transparent_flow() -> None:

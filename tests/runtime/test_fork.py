@@ -49,7 +49,7 @@ def test_each_span_is_exported_once(sink: Sink) -> None:
     quiet = {"PYTHONWARNINGS": "ignore::DeprecationWarning"}
     result = run(forking_program("step(1)"), OTEL_EXPORTER_OTLP_ENDPOINT=sink.endpoint, **quiet)
     assert result.stderr == ""
-    assert result.said["parent"]["status"] == "completed"
+    assert result.facts["parent"]["status"] == "completed"
     spans = {span.span_id: span for span, _, _ in sink.spans}
     assert len(spans) == len(sink.spans)
     assert Counter(span.name for span in spans.values()) == {"whole": 1, "forks": 1, "step": 2}
@@ -76,9 +76,9 @@ if run.return_value == "child":
 """,
         OTEL_EXPORTER_OTLP_ENDPOINT=sink.endpoint,
     )
-    assert result.said["events"] == [["task_start", "step"], ["flow_message", "step"], ["task_stop", "step"]]
-    assert result.said["dropped"] == {"after_fork": 2}
-    assert (result.said["stdout"], result.said["current"]) == ("TextIOWrapper", "None")
+    assert result.facts["events"] == [["task_start", "step"], ["flow_message", "step"], ["task_stop", "step"]]
+    assert result.facts["dropped"] == {"after_fork": 2}
+    assert (result.facts["stdout"], result.facts["current"]) == ("TextIOWrapper", "None")
     texts = [event for span, _, _ in sink.spans for event in span.events if event.name == "otelflow.message"]
     assert len(texts) == 3  # "before", and one of each step
 
@@ -87,7 +87,7 @@ def test_an_exception_in_the_child_is_unchanged() -> None:
     """An exception in the child passes through the inherited runs unchanged."""
     result = run(forking_program("raise LookupError('in the child')", exporters="[]"))
     assert "LookupError: in the child" in result.stderr
-    assert result.said["parent"]["status"] == "completed"
+    assert result.facts["parent"]["status"] == "completed"
 
 
 @pytest.mark.parametrize("exporter", ["otlp", "otelflow_spool"])
@@ -116,9 +116,9 @@ def test_a_child_forked_during_a_grpc_request_does_not_use_grpc(exporter: str, t
         )
     finally:
         receiver.close()
-    assert result.said["code"] == 0, result.stderr
-    assert result.said["seconds"] < 1
+    assert result.facts["code"] == 0, result.stderr
+    assert result.facts["seconds"] < 1
     is_spool = exporter == "otelflow_spool"
-    assert (result.said["lost"], result.said["pending"]) == (({}, 4) if is_spool else ({"refused": 2}, 0)), (
+    assert (result.facts["lost"], result.facts["pending"]) == (({}, 4) if is_spool else ({"refused": 2}, 0)), (
         result.stderr
     )

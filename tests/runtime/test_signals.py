@@ -66,14 +66,14 @@ def test_a_signal_handler_can_call_stats_during_counting(sink: Sink) -> None:
         """,
         sink,
     )
-    assert result.said == {"exact": True, "called": True}, result.stderr
+    assert result.facts == {"exact": True, "called": True}, result.stderr
 
 
 @linux
 def test_a_signal_ends_a_process_with_nothing_to_send_at_once(sink: Sink) -> None:
     """There is no thread, and the signal ends the process during any call."""
     result = run("configure(); say(names=names()); stuck()", sink)
-    assert (result.returncode, result.said) == (-signal.SIGTERM, {"names": []})
+    assert (result.returncode, result.facts) == (-signal.SIGTERM, {"names": []})
 
 
 @linux
@@ -94,7 +94,7 @@ def test_a_signal_ends_a_forked_child(sink: Sink) -> None:
         """,
         sink,
     )
-    assert (result.said, len(sink.spans)) == ({"codes": [-signal.SIGTERM, -signal.SIGTERM]}, 6), result.stderr
+    assert (result.facts, len(sink.spans)) == ({"codes": [-signal.SIGTERM, -signal.SIGTERM]}, 6), result.stderr
 
 
 @linux
@@ -112,7 +112,7 @@ def test_a_signal_to_a_child_does_not_end_its_parent(sink: Sink) -> None:
         """,
         sink,
     )
-    assert (result.returncode, result.said) == (0, {"lives": True})
+    assert (result.returncode, result.facts) == (0, {"lives": True})
 
 
 @linux
@@ -128,7 +128,7 @@ def test_a_handler_in_c_is_left_alone(sink: Sink) -> None:
         """,
         sink,
     )
-    assert (result.returncode, result.said) == (0, {"lives": True, "handler": True})
+    assert (result.returncode, result.facts) == (0, {"lives": True, "handler": True})
     assert "Current thread" in result.stderr or "Stack (most recent call first)" in result.stderr
 
 
@@ -144,11 +144,11 @@ def test_exec_sends_spans_and_raises_the_usual_errors(sink: Sink) -> None:
             except Exception as error:
                 caught.append(type(error).__name__)
         say(caught=caught)
-        os.execlp(sys.executable, "python", "-c", "print('SAID {\\"replaced\\": true}')")
+        os.execlp(sys.executable, "python", "-c", "print('FACTS {\\"replaced\\": true}')")
         """,
         sink,
     )
-    assert result.said == {"caught": ["FileNotFoundError", "ValueError", "TypeError"], "replaced": True}, result.stderr
+    assert result.facts == {"caught": ["FileNotFoundError", "ValueError", "TypeError"], "replaced": True}, result.stderr
     assert len(sink.spans) == 4
 
 
@@ -172,4 +172,4 @@ def test_signals_work_when_no_file_descriptor_is_left(sink: Sink) -> None:
         """,
         sink,
     )
-    assert (result.returncode, result.said, len(sink.spans)) == (-signal.SIGTERM, {"handler": True}, 1), result.stderr
+    assert (result.returncode, result.facts, len(sink.spans)) == (-signal.SIGTERM, {"handler": True}, 1), result.stderr

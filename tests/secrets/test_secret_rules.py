@@ -43,7 +43,7 @@ def test_custom_names_and_allowed_names_apply() -> None:
         OTELFLOW_SCRUB_NAMES="patient_id, iban",
         OTELFLOW_SCRUB_ALLOW="order_id,id_token",
     )
-    assert result.said == {
+    assert result.facts == {
         "patientId": "[redacted:name patient_id]",
         "text": "iban: [redacted:name iban], x",
         "order_id": "4111111111111111",
@@ -58,8 +58,8 @@ def test_custom_patterns_apply_and_invalid_ones_are_ignored() -> None:
         "say(**attributes(text='mail bob@example.org or ACME-1234', long='x ' * 1500 + 'ACME-1234'))",
         OTELFLOW_SCRUB_PATTERNS=r"[\w.]+@[\w.]+ ( ACME-\d+",
     )
-    assert result.said["text"] == "mail [redacted:pattern 1] or [redacted:pattern 3]"
-    assert "ACME-1234" not in result.said["long"]
+    assert result.facts["text"] == "mail [redacted:pattern 1] or [redacted:pattern 3]"
+    assert "ACME-1234" not in result.facts["long"]
     assert "Ignoring pattern 2 of OTELFLOW_SCRUB_PATTERNS" in result.stderr
 
 
@@ -69,15 +69,15 @@ def test_a_slow_pattern_is_disabled() -> None:
         "say(**attributes(text='a' * 24 + 'b'))\nsay(again=attributes(text='a' * 24 + 'b'), dropped=stats().dropped)",
         OTELFLOW_SCRUB_PATTERNS="(a+)+$",
     )
-    assert result.said["dropped"]["scrub_patterns_off"] == 1
+    assert result.facts["dropped"]["scrub_patterns_off"] == 1
     assert "Disabled pattern 1 of OTELFLOW_SCRUB_PATTERNS: it took more than 0.05 s" in result.stderr
 
 
 def test_scrubbing_can_be_disabled() -> None:
     """OTELFLOW_SCRUB=false leaves values unchanged. An invalid value is logged and ignored."""
-    assert run_program("say(**attributes(password='x'))", OTELFLOW_SCRUB="false").said == {"password": "x"}
+    assert run_program("say(**attributes(password='x'))", OTELFLOW_SCRUB="false").facts == {"password": "x"}
     result = run_program("say(**attributes(password='x'))", OTELFLOW_SCRUB="maybe")
-    assert result.said == {"password": "[redacted:name password]"}
+    assert result.facts == {"password": "[redacted:name password]"}
     assert "OTELFLOW_SCRUB must be one of true, false, 1, 0; got 'maybe'" in result.stderr
 
 
@@ -142,7 +142,7 @@ def test_a_callback_gets_bounded_texts(set_callback: Any) -> None:
 def test_configure_takes_the_callback() -> None:
     """configure(scrub=...) sets the callback. A value that is not callable is an error."""
     source = "configure(exporters=[], scrub=lambda name, text, rule: 'gone' if rule else None)"
-    assert run_program(source + "\nsay(**attributes(password='x'))").said == {"password": "gone"}
+    assert run_program(source + "\nsay(**attributes(password='x'))").facts == {"password": "gone"}
     with pytest.raises(ArgumentError, match="scrub=3"):
         configure(scrub=3)  # type: ignore[arg-type]
 
@@ -178,8 +178,8 @@ for part in {HOSTILE!r}:
 say(done=True)
 """
     assert run(
-        source, head="import json\ndef say(**facts): print('SAID ' + json.dumps(facts))\n", timeout=300
-    ).said == {"done": True}
+        source, head="import json\ndef say(**facts): print('FACTS ' + json.dumps(facts))\n", timeout=300
+    ).facts == {"done": True}
     assert resource.getrlimit(resource.RLIMIT_CPU) != (120, 120)
 
 

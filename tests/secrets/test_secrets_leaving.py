@@ -120,7 +120,7 @@ say(dropped=stats().dropped)
     result = run(source, OTELFLOW_ARTIFACT_STORE=tmp_path.as_uri(), OTELFLOW_ARTIFACT_STORE_MILLIS="30000")
     assert result.returncode == 0, result.stderr
     texts = [path.read_text() for path in tmp_path.rglob("*.*") if path.is_file()]
-    assert len(texts) == 2, (result.said, result.stderr)
+    assert len(texts) == 2, (result.facts, result.stderr)
     assert CANARY not in "".join(texts)
     assert sum("[redacted:private key]" in text for text in texts) == 1
     assert sum("[redacted:name password]" in text for text in texts) == 1
@@ -290,11 +290,11 @@ def test_incoming_baggage_is_copied_by_name_only(header: str, allowed: str, expe
     """By default nothing is copied. An allowed entry is cut and redacted, and cannot replace otelflow's attributes."""
     result = run(BAGGAGE, HEADER=header, OTELFLOW_BAGGAGE_ATTRIBUTES=allowed)
     assert result.returncode == 0, result.stderr
-    attributes = result.said["attributes"]
+    attributes = result.facts["attributes"]
     for key, value in expected.items():
         assert (attributes[key] == value) or (value == "cut" and len(attributes[key].encode()) <= 2048)
-    assert "hunter2" not in json.dumps(result.said)
-    assert "evil" not in json.dumps(result.said)
+    assert "hunter2" not in json.dumps(result.facts)
+    assert "evil" not in json.dumps(result.facts)
     if not expected:
-        assert "acme" not in json.dumps(result.said)
-    assert not any(key in result.said["task"] for key in expected if not key.startswith(("otelflow.", "code.")))
+        assert "acme" not in json.dumps(result.facts)
+    assert not any(key in result.facts["task"] for key in expected if not key.startswith(("otelflow.", "code.")))

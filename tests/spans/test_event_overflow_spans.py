@@ -44,8 +44,8 @@ def test_a_hundred_thousand_messages_arrive(sink: Sink) -> None:
     """Each arrives exactly once and in order, over OTLP, in child spans that are within all limits."""
     number = 100_000
     source = CARRIED.replace("sys.argv[1]", repr(sink.endpoint)).replace("sys.argv[2]", repr(number))
-    done = program(source, OTELFLOW_OVERFLOW="spans", timeout=120)
-    assert done.said == {"delivered": True, "dropped": {}}, done.stderr
+    result = program(source, OTELFLOW_OVERFLOW="spans", timeout=120)
+    assert result.facts == {"delivered": True, "dropped": {}}, result.stderr
     run_span, continuations = received_spans(sink)
     events = [event for span in (run_span, *continuations) for event in span.events]
     texts = [attributes_of(event).get(TEXT, "") for event in events if event.name == "otelflow.message"]
@@ -66,8 +66,8 @@ def test_a_hundred_thousand_messages_arrive(sink: Sink) -> None:
 def test_large_texts_in_child_spans(sink: Sink) -> None:
     """No span exceeds its limit in bytes, and no event is lost."""
     source = CARRIED.replace("sys.argv[1]", repr(sink.endpoint)).replace("sys.argv[2]", "300")
-    done = program(source.replace('{line}"', "{line} " + "x" * 1800 + '"'), OTELFLOW_OVERFLOW="spans")
-    assert done.said == {"delivered": True, "dropped": {}}, done.stderr
+    result = program(source.replace('{line}"', "{line} " + "x" * 1800 + '"'), OTELFLOW_OVERFLOW="spans")
+    assert result.facts == {"delivered": True, "dropped": {}}, result.stderr
     run_span, continuations = received_spans(sink)
     assert max(span.ByteSize() for span in (run_span, *continuations)) <= MAX_SPAN_BYTES
     lines = [
@@ -99,8 +99,10 @@ say(messages=len(run.messages), number=run.messages[450].attributes, events=len(
 
 def test_the_test_kit_shows_runs() -> None:
     """A continuation span is not shown as a run: the tree is the same, and the run has all its messages and events."""
-    done = program(IN_THE_KIT, OTELFLOW_OVERFLOW="spans")
-    assert done.said == {"messages": 500, "number": {"number": 450}, "events": 500, "spans": 2, "tree": 0}, done.stderr
+    result = program(IN_THE_KIT, OTELFLOW_OVERFLOW="spans")
+    assert result.facts == {"messages": 500, "number": {"number": 450}, "events": 500, "spans": 2, "tree": 0}, (
+        result.stderr
+    )
 
 
 REFUSED = """
@@ -133,5 +135,5 @@ say(events=len(span.events), lost=span.attributes["otelflow.dropped.events"], dr
 
 def test_a_sampler_that_refuses_child_spans() -> None:
     """The events of the refused child spans are counted."""
-    done = program(REFUSED, OTELFLOW_OVERFLOW="spans")
-    assert done.said == {"events": 96, "lost": 204, "dropped": {"events_over_span_limit": 204}}, done.stderr
+    result = program(REFUSED, OTELFLOW_OVERFLOW="spans")
+    assert result.facts == {"events": 96, "lost": 204, "dropped": {"events_over_span_limit": 204}}, result.stderr

@@ -70,7 +70,7 @@ def test_concurrent_tasks_are_children_of_their_own_flow(captured: Capture) -> N
 
 def test_a_context_implementation_of_the_users_own() -> None:
     """OTEL_PYTHON_CONTEXT may name another implementation than contextvars: otelflow uses it through the API."""
-    done = programs.run(
+    result = programs.run(
         """
         from opentelemetry import context
         class Own:
@@ -95,8 +95,8 @@ def test_a_context_implementation_of_the_users_own() -> None:
             return step()
         own.log.clear()
         run = work().execute()
-        print("SAID " + json.dumps({"value": run.return_value, "log": own.log, "left": len(own.current)}))
+        print("FACTS " + json.dumps({"value": run.return_value, "log": own.log, "left": len(own.current)}))
         """,
         head="",
     )
-    assert done.said == {"value": True, "log": ["attach", "attach", "detach", "detach"], "left": 0}, done.stderr
+    assert result.facts == {"value": True, "log": ["attach", "attach", "detach", "detach"], "left": 0}, result.stderr

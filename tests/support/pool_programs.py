@@ -28,7 +28,7 @@ def provide(**settings):
     trace.set_tracer_provider(provider)
 
 def say(**facts):
-    print("SAID " + json.dumps(facts), flush=True)
+    print("FACTS " + json.dumps(facts), flush=True)
 """
 
 

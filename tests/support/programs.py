@@ -27,7 +27,7 @@ def work(n=3):
     return [step(i) for i in range(n)]
 
 def say(**facts):
-    print("SAID " + json.dumps(facts))
+    print("FACTS " + json.dumps(facts))
 """
 
 
@@ -40,7 +40,7 @@ def clean_environment(**more: str) -> dict[str, str]:
 def run(source: str, *, head: str = HEAD, timeout: float = 60, cwd: Path | None = None, **environment: str) -> Any:
     """Run a program of ``head`` and ``source``, and return the completed process.
 
-    Its attribute ``said`` has the values that the program reported by ``say``.
+    Its attribute ``facts`` has the values that the program reported by ``say``.
     """
     result: Any = subprocess.run(
         [sys.executable, "-c", head + textwrap.dedent(source)],
@@ -51,10 +51,10 @@ def run(source: str, *, head: str = HEAD, timeout: float = 60, cwd: Path | None 
         cwd=cwd,
         check=False,
     )
-    result.said = {}
+    result.facts = {}
     for line in result.stdout.splitlines():
-        if line.startswith("SAID "):
-            result.said.update(json.loads(line[5:]))
+        if line.startswith("FACTS "):
+            result.facts.update(json.loads(line[6:]))
     return result
 
 

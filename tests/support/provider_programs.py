@@ -25,4 +25,4 @@ def reported_values(source: str, **environment: str) -> dict[str, Any]:
     """Run a program with an exporter ``memory``. Return its reported values; it must succeed."""
     result = programs.run(source, head=programs.HEAD + MEMORY, **environment)
     assert result.returncode == 0, result.stderr
-    return {**result.said, "stderr": result.stderr}
+    return {**result.facts, "stderr": result.stderr}

@@ -219,7 +219,7 @@ for _ in range(2):
 say(sent=sent(), same=trace.get_tracer_provider() is own, processors=len(own._active_span_processor._span_processors))
 """
     )
-    assert result.said == {"sent": ["late", "early"] * 2, "same": True, "processors": 2}, result.stderr
+    assert result.facts == {"sent": ["late", "early"] * 2, "same": True, "processors": 2}, result.stderr
 
 
 def test_a_provider_that_is_set_afterwards() -> None:
@@ -235,7 +235,7 @@ mixed().execute()
 say(sent=sent(), spans=len(captured.spans))
 """
     )
-    assert result.said == {"sent": ["step", "late", "early", "mixed"], "spans": 4}, result.stderr
+    assert result.facts == {"sent": ["step", "late", "early", "mixed"], "spans": 4}, result.stderr
     assert result.stderr == ""
 
 
@@ -256,7 +256,7 @@ say(under=nothing, after=sent())
 """,
         OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9",
     )
-    assert result.said == {"under": [], "after": ["step", "late", "early", "mixed"]}, result.stderr
+    assert result.facts == {"under": [], "after": ["step", "late", "early", "mixed"]}, result.stderr
     assert "Overriding of current TracerProvider is not allowed" in result.stderr
 
 
@@ -270,7 +270,7 @@ def test_the_environment_has_no_effect() -> None:
         OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT="1",
         OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT="2",
     )
-    assert result.said == {"ok": True}, result.stderr
+    assert result.facts == {"ok": True}, result.stderr
 
 
 def test_the_plugin_loads_no_sdk() -> None:
@@ -279,4 +279,4 @@ def test_the_plugin_loads_no_sdk() -> None:
         "import otelflow.pytest_plugin, sys\n"
         "say(loaded=[name for name in sys.modules if name.startswith(('opentelemetry.sdk', 'otelflow.testing'))])"
     )
-    assert result.said == {"loaded": []}
+    assert result.facts == {"loaded": []}

@@ -104,7 +104,7 @@ def test_nothing_is_captured_without_an_sdk() -> None:
 
         say(messages=makes().execute().messages, loaded="otelflow._artifacts.store" in sys.modules)
         """)
-    assert result.said == {"messages": ["a message"], "loaded": False}, result.stderr
+    assert result.facts == {"messages": ["a message"], "loaded": False}, result.stderr
 
 
 def test_arguments_of_an_unsampled_call_are_not_read(tmp_path: Any) -> None:
@@ -128,7 +128,7 @@ def test_arguments_of_an_unsampled_call_are_not_read(tmp_path: Any) -> None:
         cwd=tmp_path,
         PYTHONPATH=str(tmp_path),
     )
-    assert result.said == {"value": 1}, result.stderr
+    assert result.facts == {"value": 1}, result.stderr
 
 
 # --- time -----------------------------------------------------------------------------------------------------------

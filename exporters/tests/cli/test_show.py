@@ -34,9 +34,9 @@ def runs(tmp_path: Path) -> str:
 
 def test_trees_one_below_another(runs: str) -> None:
     """Runs are in the order of their start, each with its time and id."""
-    done = run_show(runs)
-    assert (done.exit_code, done.stderr) == (0, "")
-    first, second, third = done.stdout.split("\n\n")
+    result = run_show(runs)
+    assert (result.exit_code, result.stderr) == (0, "")
+    first, second, third = result.stdout.split("\n\n")
     assert first.splitlines()[0].endswith(f"  {1:032x}")
     assert first.splitlines()[2].startswith("└─ load")
     assert "✗ disk full" in second
@@ -70,12 +70,12 @@ def test_trees_one_below_another(runs: str) -> None:
 )
 def test_filters(runs: str, words: list[str], traces: list[int]) -> None:
     """A filter selects runs; all spans of a run are shown."""
-    done = run_show(runs, "--json", *words)
-    assert done.exit_code == 0
-    documents = [json.loads(line) for line in done.stdout.splitlines()]
+    result = run_show(runs, "--json", *words)
+    assert result.exit_code == 0
+    documents = [json.loads(line) for line in result.stdout.splitlines()]
     assert sorted({document["trace_id"] for document in documents}) == [f"{number:032x}" for number in traces]
     assert len(documents) == sum({1: 2, 2: 2, 3: 1}[number] for number in traces)
-    assert ("no run matches; 3 runs read" in done.stderr) is (not traces)
+    assert ("no run matches; 3 runs read" in result.stderr) is (not traces)
 
 
 def test_what_json_prints_can_be_shown_again(runs: str) -> None:
@@ -119,10 +119,10 @@ def test_a_torn_line_is_skipped_and_reported(tmp_path: Path, where: str) -> None
     lines.insert({"first": 0, "middle": 1, "last": 2}[where], torn)
     path = tmp_path / "torn.jsonl"
     path.write_text("\n\0\0\n" + "\n".join(lines))
-    done = run_show(str(path), "--list")
-    assert done.exit_code == 0
-    assert "(2 spans)" in done.stdout
-    assert done.stderr == f"otelflow show: 1 broken line of {path} skipped\n"
+    result = run_show(str(path), "--list")
+    assert result.exit_code == 0
+    assert "(2 spans)" in result.stdout
+    assert result.stderr == f"otelflow show: 1 broken line of {path} skipped\n"
 
 
 @pytest.mark.parametrize("content", [b"hello\n", b"\x89PNG\r\n\x1a\n", b"[1, 2]", b'{"a": 1}\n', b"[" * 100_000])
@@ -130,12 +130,12 @@ def test_a_file_without_spans_is_an_error(tmp_path: Path, content: bytes) -> Non
     """The command prints one line and ends with status 1. An empty file is not an error."""
     path = tmp_path / "other"
     path.write_bytes(content)
-    done = run_show(str(path))
-    assert (done.exit_code, done.stdout) == (1, "")
-    assert f"{path} contains no spans: it is neither OTLP JSON nor Jaeger JSON." in done.stderr
+    result = run_show(str(path))
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"{path} contains no spans: it is neither OTLP JSON nor Jaeger JSON." in result.stderr
     path.write_bytes(b"")
-    done = run_show(str(path))
-    assert (done.exit_code, done.stderr) == (0, "otelflow show: no run matches; 0 runs read\n")
+    result = run_show(str(path))
+    assert (result.exit_code, result.stderr) == (0, "otelflow show: no run matches; 0 runs read\n")
 
 
 def test_a_folder_cannot_be_read(tmp_path: Path) -> None:
@@ -152,9 +152,9 @@ def test_a_page_is_only_for_its_owner(runs: str, tmp_path: Path) -> None:
     assert '"hourly"' in page.read_text()
     assert '"nightly"' not in page.read_text()
     assert run_show(runs, "--html", "-", "--flow", "hourly").stdout == page.read_text()
-    done = run_show(runs, "--html", str(tmp_path / "no" / "run.html"))
-    assert done.exit_code == 1
-    assert "cannot be written: No such file or directory." in done.stderr
+    result = run_show(runs, "--html", str(tmp_path / "no" / "run.html"))
+    assert result.exit_code == 1
+    assert "cannot be written: No such file or directory." in result.stderr
 
 
 def test_incomplete_traces_are_shown(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def test_a_flow_whose_process_died_is_closed(backend: Backend, settings: dict[st
             start_flow("ended").end()
             flow = start_flow("died", customer="A-1")
             tracer.start_span("not a flow")
-            print('SAID {"span": "%016x", "trace": "%032x", "parent": "%016x", "start": %d}' % (
+            print('FACTS {"span": "%016x", "trace": "%032x", "parent": "%016x", "start": %d}' % (
                 flow.context.span_id, flow.context.trace_id, outer.context.span_id, flow.start_time), flush=True)
             die()
         """,
@@ -39,7 +39,7 @@ def test_a_flow_whose_process_died_is_closed(backend: Backend, settings: dict[st
         assert run("sys.exit(not exporter.force_flush(20_000))", head=HEAD, **settings).returncode == 0
     assert sorted(backend.names) == ["died", "ended"]
     ((span, resource, scope),) = [entry for entry in backend.spans if entry[0].name == "died"]
-    facts = process.said
+    facts = process.facts
     assert (span.span_id.hex(), span.trace_id.hex(), span.parent_span_id.hex(), span.start_time_unix_nano) == (
         facts["span"],
         facts["trace"],
@@ -119,13 +119,13 @@ def test_the_journal_does_not_grow_with_the_number_of_flows(settings: dict[str, 
         long = start_flow("long")
         for number in range(3000):
             start_flow("short").end()
-        print("SAID {\\"size\\": %d}" % os.path.getsize(exporter._spool._journal_path()), flush=True)
+        print("FACTS {\\"size\\": %d}" % os.path.getsize(exporter._spool._journal_path()), flush=True)
         die()
         """,
         head=HEAD,
         **settings,
     )
-    assert 0 < process.said["size"] < 600_000
+    assert 0 < process.facts["size"] < 600_000
     from otelflow_exporters._spool.open_flows import encode_closed_flows
 
     (journal,) = (path for path in (tmp_path / "spool").iterdir() if path.suffix == ".flows")

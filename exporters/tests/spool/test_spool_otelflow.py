@@ -24,7 +24,7 @@ def test_otelflow_reports_pending_and_lost_spans(backend: Backend, settings: dic
     say(down=[bool(report), report.delivered, report.pending, report.lost])
     """
     first = run(source, **settings)
-    assert first.said["down"] == [False, 0, 4, {}]
+    assert first.facts["down"] == [False, 0, 4, {}]
     backend.answers.extend([(200, {}, b""), (403, {}, b"")])
     backend.up()
     second = run(
@@ -38,9 +38,9 @@ def test_otelflow_reports_pending_and_lost_spans(backend: Backend, settings: dic
         """,
         **settings,
     )
-    assert second.said["first"] == [True, 0]
-    assert second.said["second"] == [False, 0, 0, {"refused": 4}]
-    assert second.said["stats"].get("refused") == 4
+    assert second.facts["first"] == [True, 0]
+    assert second.facts["second"] == [False, 0, 0, {"refused": 4}]
+    assert second.facts["stats"].get("refused") == 4
 
 
 def test_otelflow_reports_a_removed_folder(backend: Backend, settings: dict[str, str]) -> None:
@@ -62,10 +62,10 @@ def test_otelflow_reports_a_removed_folder(backend: Backend, settings: dict[str,
         """,
         **settings,
     )
-    assert process.said["first"] is True, process.stderr
-    assert process.said["waits"] == 4
-    assert process.said["after"] == [[False, 4, 0, {"spool_removed": 4}]] * 3
-    assert process.said["stats"] == [8, 4, 0, {"spool_removed": 4}]
+    assert process.facts["first"] is True, process.stderr
+    assert process.facts["waits"] == 4
+    assert process.facts["after"] == [[False, 4, 0, {"spool_removed": 4}]] * 3
+    assert process.facts["stats"] == [8, 4, 0, {"spool_removed": 4}]
     assert len(backend.count()) == 4
 
 
@@ -78,11 +78,11 @@ def test_the_spool_uses_the_arguments_of_configure(backend: Backend, settings: d
         run(f"{configure}; work().execute()", **settings)
         backend.up()
         process = run(f"{configure}; work().execute(); say(all=bool(flush(20)))", **settings)
-        assert (process.said, process.stderr) == ({"all": True}, "")
+        assert (process.facts, process.stderr) == ({"all": True}, "")
         assert len(backend.count()) == 8
         assert {headers["key"] for headers in backend.requests} == {"yes"}
         process = run("configure(headers={'key': 'other'}); work().execute(); say(all=bool(flush(20)))", **settings)
-        assert process.said == {"all": True}
+        assert process.facts == {"all": True}
         assert {headers["key"] for headers in elsewhere.requests} == {"other"}
         assert len(backend.count()) == 8
     finally:
@@ -104,7 +104,7 @@ def test_the_overflow_spool_uses_the_arguments_of_configure(backend: Backend, se
     try:
         configure = f"configure(endpoint={backend.endpoint!r}, headers={{'key': 'yes'}})"
         process = run(f"{configure}; work(100).execute(); say(all=bool(flush(20)), done=stats().delivered)", **settings)
-        assert process.said == {"all": True, "done": 101}, process.stderr
+        assert process.facts == {"all": True, "done": 101}, process.stderr
         assert len(backend.count()) == 101
         assert {headers["key"] for headers in backend.requests} == {"yes"}
         assert elsewhere.requests == []

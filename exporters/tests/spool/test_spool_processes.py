@@ -93,8 +93,8 @@ def test_spans_of_a_killed_process_are_sent_by_the_next(backend: Backend, settin
     """Any next process does that, without an export of its own."""
     assert run("tracer.start_span('a').end(); die()", head=HEAD, **settings).returncode == -9
     backend.up()
-    process = run("print('SAID {\"is_sent\": %s}' % str(exporter.force_flush()).lower())", head=HEAD, **settings)
-    assert process.said == {"is_sent": True}
+    process = run("print('FACTS {\"is_sent\": %s}' % str(exporter.force_flush()).lower())", head=HEAD, **settings)
+    assert process.facts == {"is_sent": True}
     assert backend.names == ["a"]
 
 
@@ -149,7 +149,7 @@ def test_a_forked_child_has_a_segment_of_its_own(backend: Backend, settings: dic
             tracer.start_span("child").end()
             os._exit(0)
         tracer.start_span("parent").end()
-        print('SAID {"pid": %d}' % os.getpid(), flush=True)
+        print('FACTS {"pid": %d}' % os.getpid(), flush=True)
         die()
         """,
         head=HEAD,
@@ -198,13 +198,13 @@ def test_many_forks_while_sending(backend: Backend, settings: dict[str, str]) ->
                 tracer.start_span(f"child {number}").end()
                 os._exit(0)
             children.append(pid)
-        print("SAID {\\"codes\\": %s}" % [os.waitpid(pid, 0)[1] for pid in children])
+        print("FACTS {\\"codes\\": %s}" % [os.waitpid(pid, 0)[1] for pid in children])
         exporter.force_flush(20_000)
         """,
         head=HEAD,
         **settings,
     )
-    assert process.said == {"codes": [0] * 20}
+    assert process.facts == {"codes": [0] * 20}
     backend.wait_for(120)
 
 
@@ -216,12 +216,12 @@ def test_a_limit_of_the_file_size(backend: Backend, settings: dict[str, str]) ->
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
         for number in range(100):
             tracer.start_span("s", attributes={"text": "x" * 1000}).end()
-        print('SAID {"pending": %d, "lost": %d}' % (exporter.account().pending, len(exporter.account().lost)))
+        print('FACTS {"pending": %d, "lost": %d}' % (exporter.account().pending, len(exporter.account().lost)))
         """,
         head=HEAD,
         **settings,
     )
-    assert process.said == {"pending": 100, "lost": 0}
+    assert process.facts == {"pending": 100, "lost": 0}
     backend.up()
     run("exporter.force_flush(20_000)", head=HEAD, **settings)
     assert len(backend.count()) == 100

@@ -126,10 +126,10 @@ def test_a_pipe_is_plain_text() -> None:
     """The output has no escape sequence."""
     import programs
 
-    done = programs.run(BUSY, head="")
-    assert done.returncode == 0
-    assert "\x1b" not in done.stderr + done.stdout
-    assert "load ×12" in done.stderr
+    result = programs.run(BUSY, head="")
+    assert result.returncode == 0
+    assert "\x1b" not in result.stderr + result.stdout
+    assert "load ×12" in result.stderr
 
 
 RAISES = (

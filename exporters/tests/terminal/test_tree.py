@@ -220,7 +220,7 @@ def test_in_a_program_that_does_not_use_otelflow() -> None:
     """OpenTelemetry's own configuration finds the exporter by OTEL_TRACES_EXPORTER. In a pipe it prints plain text."""
     variables = {name: value for name, value in os.environ.items() if not name.startswith("OTEL")}
     settings = {"OTEL_TRACES_EXPORTER": "otelflow_tree", "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", PLAIN],
         env={**variables, **settings},
         capture_output=True,
@@ -228,10 +228,10 @@ def test_in_a_program_that_does_not_use_otelflow() -> None:
         timeout=60,
         check=True,
     )
-    lines = done.stderr.splitlines()
+    lines = result.stderr.splitlines()
     assert lines[0].startswith("request ")
     assert lines[1].startswith("└─ query ")
-    assert "\x1b" not in done.stderr
+    assert "\x1b" not in result.stderr
 
 
 def test_colours_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -252,5 +252,5 @@ def can_make_a_pid_namespace() -> str | None:
     command = shutil.which("unshare")
     if command is None:
         return "there is no unshare here"
-    done: Any = subprocess.run([command, "--pid", "--fork", "true"], capture_output=True, check=False)
-    return None if done.returncode == 0 else "only root makes a PID namespace"
+    result: Any = subprocess.run([command, "--pid", "--fork", "true"], capture_output=True, check=False)
+    return None if result.returncode == 0 else "only root makes a PID namespace"
