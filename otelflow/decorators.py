@@ -144,8 +144,10 @@ def _transparent_flow(spec: Definition, cls: type[Flow[Any]]) -> Callable[..., A
         run = cls._create(wrapped, (), {})
         run._prepare(spec, wrapped, (), {}, False)
         run._transparent = True
-        shape = run._callable_kind()
-        return DRIVER_FOR[shape](run, body_with_hooks(run, wrapped, shape), args, kwargs, instance is not None)
+        callable_kind = run._callable_kind()
+        return DRIVER_FOR[callable_kind](
+            run, body_with_hooks(run, wrapped, callable_kind), args, kwargs, instance is not None
+        )
 
     return copy_name(call, spec)
 
@@ -216,8 +218,10 @@ def _custom_task(spec: Definition, cls: type[Task]) -> Callable[..., Any]:
     def call(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         run = cls._create(wrapped, (), {})
         run._prepare(spec, wrapped, (), {}, False)
-        shape = run._callable_kind()
-        return DRIVER_FOR[shape](run, body_with_hooks(run, wrapped, shape), args, kwargs, instance is not None)
+        callable_kind = run._callable_kind()
+        return DRIVER_FOR[callable_kind](
+            run, body_with_hooks(run, wrapped, callable_kind), args, kwargs, instance is not None
+        )
 
     return copy_name(call, spec)
 

@@ -252,7 +252,7 @@ _VERIFY_ERRORS = {
     62: ("is for another name", "Call the receiver by a name that is in its certificate."),
     64: ("is for another address", "Call the receiver by a name that is in its certificate."),
 }
-"""By OpenSSL's code of a verification error: a text, and advice ("" for :data:`_TRUST`)."""
+"""By OpenSSL's code of a verification error: a text, and advice ("" for :data:`_TRUST_ADVICE`)."""
 
 
 def _tls_failure(target: Endpoint, error: OSError) -> tuple[str, str]:

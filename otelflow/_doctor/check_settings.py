@@ -111,7 +111,7 @@ def check_settings(report: Report, secrets: Secrets) -> Any:
             _check_limits(report, getattr(provider, "_span_limits", None))
         _check_numbers(report)
     for text in dict.fromkeys(texts):
-        if "sampler" not in text.lower():  # _sampler() reports these
+        if "sampler" not in text.lower():  # _check_sampler() reports these
             report.warn("logged", secrets.redact(text))
     return resource
 

@@ -49,7 +49,7 @@ class Emitter(Protocol):
     _number: int
     _origin: Any
     _redacted: int
-    _relay: Any
+    _recorder: Any
     _spec: Any
     _span: Any
     _started_ns: int

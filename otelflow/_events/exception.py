@@ -41,8 +41,8 @@ _SHORT_LENGTH = min(MAX_VALUE_BYTES // 8, 256)
 def record_exception_event(run: Emitter, attributes: dict[str, Any], ns: int) -> None:
     """Add the exception event to the span of ``run``; in a worker process that exports log records, also relay it."""
     add_span_event(run, wire.EXCEPTION_EVENT, attributes, ns, attributes[_MESSAGE], _ERROR)
-    if ON_LOGS and run._relay is not None:
-        run._relay.record_event(run, "exception", ns, run._origin[0], (attributes,))
+    if ON_LOGS and run._recorder is not None:
+        run._recorder.record_event(run, "exception", ns, run._origin[0], (attributes,))
 
 
 def emit_failure(run: Emitter, error: BaseException) -> None:

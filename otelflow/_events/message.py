@@ -84,8 +84,8 @@ def send_message(
         run._target_memory.add_message((text, level, ns, raw, attributes or None, *run._task_number()))
     if config.log_to_console:
         console_line(ns, level, raw)
-    if run._relay is not None:
-        run._relay.record_event(run, "message", ns, origin[0], (level, raw, attributes))
+    if run._recorder is not None:
+        run._recorder.record_event(run, "message", ns, origin[0], (level, raw, attributes))
         return
     notify(_FLOW_MESSAGE, ns, origin, (raw, text), (truncated, truncated), level)
 

@@ -62,8 +62,8 @@ def emit_artifact(run: Emitter, key: str, data: object, description: str, kind: 
         counts.add(after_end_reason("artifact"))
         return
     run._target_memory.artifacts.append((key, data, description, kind, ns, *run._task_number()))
-    if run._relay is not None:
-        run._relay.record_event(run, "artifact", ns, origin[0], (key, data, description, kind))
+    if run._recorder is not None:
+        run._recorder.record_event(run, "artifact", ns, origin[0], (key, data, description, kind))
         return
     notify(_NEW_ARTIFACT, ns, origin, (description, key, data, kind), history_payload, _INFO)
 
@@ -120,8 +120,8 @@ def emit_result(run: Emitter, key: str, description: str, at: At | None = None) 
         counts.add(after_end_reason("result"))
         return
     run._target_memory.results.append((key, description, ns, *run._task_number()))
-    if run._relay is not None:
-        run._relay.record_event(run, "result", ns, origin[0], (key, description))
+    if run._recorder is not None:
+        run._recorder.record_event(run, "result", ns, origin[0], (key, description))
         return
     notify(
         _NEW_RESULT,

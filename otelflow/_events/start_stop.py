@@ -28,8 +28,8 @@ _remember = flow_events.remember
 
 def on_start(run: Emitter) -> None:
     """Report that a run has begun. Its span has the start attributes already."""
-    if run._relay is not None:
-        run._relay.record_start(run)
+    if run._recorder is not None:
+        run._recorder.record_start(run)
         return
     _remember((run._START, run._started_ns, run._origin, _NO_PAYLOAD, _INFO))
     if measures.on or flow_events.event_listeners:
@@ -58,8 +58,8 @@ def on_stop(run: Emitter) -> None:
     span = run._span
     if span is not None:
         _set_end_attributes(run, span)
-    if run._relay is not None:
-        run._relay.record_stop(run)
+    if run._recorder is not None:
+        run._recorder.record_stop(run)
     else:
         notify_stopped(run)
 

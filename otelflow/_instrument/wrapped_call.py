@@ -121,7 +121,7 @@ class _ShortTask(_InstrumentedTask):
             trace_id = parent.trace_id
         else:
             trace_id = parent.get_span_context().trace_id
-            if self._relay is not None or (trace_id and not parent.is_recording()):
+            if self._recorder is not None or (trace_id and not parent.is_recording()):
                 return super()._begin_span(source, context)
         name, attributes, started_ns = self._spec.wire_name, self._start_attributes(), self._started_ns
 
@@ -159,7 +159,7 @@ def make_instrumented_call(target: Target, function: Any) -> tuple[Call, Stop]:
     if target.kind == "task" and not definition.min_duration_ns and definition.paths is None:
         return _make_stoppable(make_task_call(definition), definition)
     new_run = _new_flow if target.kind == "flow" else _new_short_task if definition.min_duration_ns else _new_task
-    drive, has_paths = DRIVER_FOR[definition.shape], definition.paths is not None
+    drive, has_paths = DRIVER_FOR[definition.callable_kind], definition.paths is not None
 
     def call(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         run = new_run()

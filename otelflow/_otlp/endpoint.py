@@ -66,7 +66,7 @@ def otlp_setting(name: str, signal: str = "traces") -> Setting:
 class Endpoint(NamedTuple):
     """Endpoint of one signal: the URL, the protocol and the settings.
 
-    ``url`` is complete, with the signal's path for HTTP. It may contain a password: print :attr:`shown` or
+    ``url`` is complete, with the signal's path for HTTP. It may contain a password: print :attr:`display_url` or
     :attr:`bare_url` instead. The other settings are stored as text; methods parse those that can be invalid.
     """
 
@@ -120,11 +120,6 @@ class Endpoint(NamedTuple):
     def host_and_port(self) -> str:
         """``host:port`` for messages, always with a port."""
         return f"{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
-
-    @property
-    def is_local(self) -> bool:
-        """True if the host is a usual name of this machine."""
-        return self.host in ("localhost", "127.0.0.1", "::1")
 
     @property
     def tls(self) -> bool:

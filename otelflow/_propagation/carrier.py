@@ -157,7 +157,7 @@ def _flow_or_handle(name: str, run_id: str) -> Flow[Any]:
     flow: Flow[Any] | None = None if run is None else run._own_flow()
     if flow is not None and flow.run_id == run_id:
         return flow
-    return RemoteFlow(name, run_id, relay=None if run is None else run._relay, is_submitter=False)
+    return RemoteFlow(name, run_id, recorder=None if run is None else run._recorder, is_submitter=False)
 
 
 @contextmanager

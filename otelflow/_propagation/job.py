@@ -134,11 +134,11 @@ class Job(BoundFunction):
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
         run: Any = self._context.get(RUN_KEY)
-        relay = None if run is None else run._relay
+        recorder = None if run is None else run._recorder
         self._submitter = Submitter(
             None if run is None else run._own_flow(),
-            relay,
-            current_source() if relay is None else relay.source,
+            recorder,
+            current_source() if recorder is None else recorder.source,
             get_current_span(self._context),
             0 if run is None else run._number,
         )

@@ -44,7 +44,7 @@ class RemoteFlow(Flow[Any]):
         config: FlowRunConfig = DEFAULT_CONFIG,
         *,
         source: str | None = None,
-        relay: Any = None,
+        recorder: Any = None,
         captures: bool = False,
         prints_end_messages: bool = False,
         is_submitter: bool = True,
@@ -56,11 +56,11 @@ class RemoteFlow(Flow[Any]):
         self._memory = self._new_memory()
         self._join(None)
         self.data = cast("dict[str, Any]", _RefusedData(name))
-        self._capturing, self._relay, self._span_context = captures, relay, span_context
+        self._capturing, self._recorder, self._span_context = captures, recorder, span_context
         self._prints_end_messages = prints_end_messages
         if not is_submitter:  # not the flow of the job: its events have no way back, and go on spans of the job
             self._number = next_run_number()
-        self._has_way_back = relay is not None and is_submitter
+        self._has_way_back = recorder is not None and is_submitter
         self._origin_head = (source or _SPEC.source, *self._make_origin()[1:4])
 
     @property  # in Run, this is a field
@@ -90,7 +90,7 @@ class RemoteFlow(Flow[Any]):
     def _origin(self, _: Any) -> None:
         pass
 
-    def _ready(self) -> CallableKind:
+    def _check_ready(self) -> CallableKind:
         raise OtelflowError(
             f"{self!r} runs in another process. This is a handle, which cannot be executed. Call the flow's function "
             "to start a new run."
@@ -131,8 +131,8 @@ class NoFlow(Run):
     def _captures(self) -> bool:
         return False
 
-    def __init__(self, relay: Any) -> None:
-        self._relay = relay
+    def __init__(self, recorder: Any) -> None:
+        self._recorder = recorder
         self._origin = (_SPEC.source, (None, None), None, None, None)
 
     def _own_flow(self) -> None:

@@ -39,7 +39,7 @@ class Submitter(NamedTuple):
     """The place where a job was submitted. The job's events and spans are replayed there."""
 
     flow: Flow[Any] | None
-    relay: Any
+    recorder: Any
     """The recorder of this process, if it is a worker itself."""
     source: TracerSource | None
     """The source of the submitting run's spans."""
@@ -51,13 +51,13 @@ class Submitter(NamedTuple):
 
 def replay(report: JobReport, submitter: Submitter, job_outcome: Any) -> None:
     """Emit a job's events and spans as if it had run here. ``job_outcome`` is its return value or exception."""
-    relay = submitter.relay
-    add_span = _span_replayer(submitter.source) if relay is None else relay.record_worker_span
+    recorder = submitter.recorder
+    add_span = _span_replayer(submitter.source) if recorder is None else recorder.record_worker_span
     for fields in report.spans:
         add_span(fields)
     for reason, number in report.drop_counts.items():
         counts.add(reason, number)
-    runs: dict[int | None, Any] = {None: None if relay is None else NoFlow(relay), HANDLE: submitter.flow}
+    runs: dict[int | None, Any] = {None: None if recorder is None else NoFlow(recorder), HANDLE: submitter.flow}
     for entry in report.entries:
         try:
             if type(entry) is LinkEntry:
@@ -79,7 +79,7 @@ def _span_replayer(source: TracerSource | None) -> Any:
         try:
             replay_span(fields, tracer)
         except Exception as error:  # from the user's span processor, or an SDK with other internals
-            log_once(f"relay {type(error).__name__}", "Could not replay a span from a worker.", exc_info=True)
+            log_once(f"replay span {type(error).__name__}", "Could not replay a span from a worker.", exc_info=True)
 
     return replay_or_log
 

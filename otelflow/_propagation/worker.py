@@ -207,7 +207,7 @@ class WorkerJob:
             flow.run_id,
             flow.config,
             source=flow.source,
-            relay=recorder,
+            recorder=recorder,
             captures=flow.captures,
             prints_end_messages=flow.prints_end_messages,
             span_context=None if flow.span is None else span_context_from(flow.span),

@@ -28,6 +28,7 @@ class Definition:
         "_task_class",
         "attributes",
         "binds",
+        "callable_kind",
         "config",
         "dependencies",
         "is_named",
@@ -37,7 +38,6 @@ class Definition:
         "new_trace",
         "plan",
         "raise_on_error",
-        "shape",
         "source",
         "target",
         "wire_name",
@@ -64,7 +64,7 @@ class Definition:
         self.name = scrub_long(_check_name(kind, name) or target_name(target))
         self.wire_name, _ = scrub_and_truncate(self.name)
         self.source = function_name(target)
-        self.shape: CallableKind = kind_of(target)
+        self.callable_kind: CallableKind = kind_of(target)
         self.config = config
         self.raise_on_error = raise_on_error
         self.new_trace = new_trace

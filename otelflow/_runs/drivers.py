@@ -145,7 +145,7 @@ def copy_name(call: Callable[..., Any], spec: Definition) -> Callable[..., Any]:
 
     "never awaited" warnings and asyncio's description of tasks show that name. Plain functions need none.
     """
-    if spec.shape is CallableKind.CALL:
+    if spec.callable_kind is CallableKind.CALL:
         return call
     name, qualname = target_name(spec.target), getattr(spec.target, "__qualname__", spec.name)
     if inspect.iscoroutinefunction(call):  # its coroutines take their names from it
@@ -163,10 +163,10 @@ def copy_name(call: Callable[..., Any], spec: Definition) -> Callable[..., Any]:
 # --- hooks: a run whose class has on_start or on_stop runs a body that calls them ----------------------------------
 
 
-def body_with_hooks(run: Any, target: Body, shape: CallableKind) -> Body:
-    """Return the body for a driver of ``shape``: the target, or ``main`` if the class overrides it, with its hooks."""
+def body_with_hooks(run: Any, target: Body, callable_kind: CallableKind) -> Body:
+    """Return the body for a driver of ``callable_kind``: the target, or the class's own ``main``, with its hooks."""
     body = run.main if run._has_own_main else target
-    return _WITH_HOOKS[shape](run, body) if run._has_hooks else body
+    return _WITH_HOOKS[callable_kind](run, body) if run._has_hooks else body
 
 
 def _call_with_hooks(run: Run, body: Body) -> Body:

@@ -97,9 +97,9 @@ class Executable(RunApi):
         """Return the kind of callable to run: that of an overridden ``main``. If ``main`` is a plain function that
         wraps the target, the target's kind counts."""
         if not self._has_own_main:
-            return self._spec.shape
+            return self._spec.callable_kind
         own = kind_of(self.main)
-        return self._spec.shape if own is CallableKind.CALL and self._function is not None else own
+        return self._spec.callable_kind if own is CallableKind.CALL and self._function is not None else own
 
     def _check_ready(self) -> CallableKind:
         if self._function is None and not self._has_own_main:
@@ -134,9 +134,9 @@ class Executable(RunApi):
             f"Use {kind}(function, *args, **kwargs), or override main() in a subclass."
         )
 
-    def _drive(self, shape: CallableKind) -> Any:
-        body = body_with_hooks(self, self._function, shape)
-        return DRIVER_FOR[shape](self, body, self._args, self._kwargs, self._bound)
+    def _drive(self, callable_kind: CallableKind) -> Any:
+        body = body_with_hooks(self, self._function, callable_kind)
+        return DRIVER_FOR[callable_kind](self, body, self._args, self._kwargs, self._bound)
 
     def execute(self: Self) -> Self:
         """Run the function to its end.
@@ -152,8 +152,8 @@ class Executable(RunApi):
             OtelflowError: this object is running already.
             BaseException: the exception that the function raised, unless the flow or task tolerates it.
         """
-        shape = self._check_ready()
-        if shape.is_async:
+        callable_kind = self._check_ready()
+        if callable_kind.is_async:
             if loop_is_running():
                 warnings.warn(
                     f"{self.name!r} is async: execute() blocks the running event loop until the run has ended. "
@@ -163,7 +163,7 @@ class Executable(RunApi):
                 )
             run_to_end(self.execute_async)
         else:
-            self._run_to_end(shape)
+            self._run_to_end(callable_kind)
         return self
 
     async def execute_async(self: Self) -> Self:
@@ -177,19 +177,19 @@ class Executable(RunApi):
             OtelflowError: this object is running already.
             BaseException: the exception that the function raised, unless the flow or task tolerates it.
         """
-        shape = self._check_ready()
-        if shape is CallableKind.COROUTINE:
-            await self._drive(shape)
-        elif shape is CallableKind.ASYNC_GENERATOR:
-            async for _ in self._drive(shape):
+        callable_kind = self._check_ready()
+        if callable_kind is CallableKind.COROUTINE:
+            await self._drive(callable_kind)
+        elif callable_kind is CallableKind.ASYNC_GENERATOR:
+            async for _ in self._drive(callable_kind):
                 pass
         else:
-            self._run_to_end(shape)
+            self._run_to_end(callable_kind)
         return self
 
-    def _run_to_end(self, shape: CallableKind) -> None:
-        steps = self._drive(shape)
-        if shape is CallableKind.GENERATOR:
+    def _run_to_end(self, callable_kind: CallableKind) -> None:
+        steps = self._drive(callable_kind)
+        if callable_kind is CallableKind.GENERATOR:
             for _ in steps:
                 pass
 
@@ -203,11 +203,13 @@ class Executable(RunApi):
         return self._iterate(CallableKind.ASYNC_GENERATOR)  # type: ignore[no-any-return]
 
     def _iterate(self, expected: CallableKind) -> Any:
-        shape = self._check_ready()
-        if shape is not expected:
-            alternative = "`await`" if shape.is_async else "execute()"
-            raise ArgumentError(f"{self.name!r} is a {shape.value}, not a {expected.value}. Use {alternative} instead.")
-        return self._drive(shape)
+        callable_kind = self._check_ready()
+        if callable_kind is not expected:
+            alternative = "`await`" if callable_kind.is_async else "execute()"
+            raise ArgumentError(
+                f"{self.name!r} is a {callable_kind.value}, not a {expected.value}. Use {alternative} instead."
+            )
+        return self._drive(callable_kind)
 
 
 def name_methods_after(cls: type[Executable]) -> None:

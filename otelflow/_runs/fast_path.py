@@ -51,13 +51,13 @@ def _open(run: Any) -> Any:
     context = get_current()
     parent: Any = context.get(RUN_KEY)
     flow = None if parent is None else parent._flow
-    if flow is None or flow._relay is not None or flow._ended_ns:
+    if flow is None or flow._recorder is not None or flow._ended_ns:
         return _open_slowly(run)
     provider, source = tracer.cached_source
     if provider is not (tracer.override or tracer.provider_holder._TRACER_PROVIDER):
         source = current_source()  # before the clock is read: the first call loads the modules that a provider needs
     spec, number, ns = run._spec, next(run_ids._numbers), clock.now()
-    span = ids = token = run._relay = None
+    span = ids = token = run._recorder = None
     try:
         if source is not None:
             try:
@@ -158,7 +158,7 @@ def _close(run: Any, value: Any, token: Any) -> None:
                 log_end_error(error)
 
 
-def close_failed(run: Any, error: BaseException, token: Any, shape: CallableKind = CallableKind.CALL) -> bool:
+def close_failed(run: Any, error: BaseException, token: Any, callable_kind: CallableKind = CallableKind.CALL) -> bool:
     """End ``run`` with ``error``, as ``Run._close`` does. Return whether the error must reach the caller.
 
     ``token`` detaches the run's context.
@@ -168,7 +168,7 @@ def close_failed(run: Any, error: BaseException, token: Any, shape: CallableKind
     is_watched = flow_events.event_listeners or measures.on or flow._prints_end_messages
     if is_watched or not is_plain or (flow._capturing and run._lines is not None) or run_ids.is_forked_child:
         run._token = token
-        return run._close(None, error, shape)  # type: ignore[no-any-return]
+        return run._close(None, error, callable_kind)  # type: ignore[no-any-return]
     run.status, run.error = "failed", error
     span_end: tuple[dict[str, Any], str | None] = _NO_PAYLOAD, None
     try:
@@ -210,11 +210,11 @@ def make_task_call(spec: Definition) -> Call:
     cloudpickle pickles decorated functions of scripts by value, with the names that ``call`` uses. It pickles
     functions, classes and modules by name; it cannot pickle an object with a lock in it.
     """
-    if spec.shape is CallableKind.CALL:
+    if spec.callable_kind is CallableKind.CALL:
         return _make_bindable(spec, _function_call)
     return (
         _make_bindable(spec, _coroutine_call)
-        if spec.shape is CallableKind.COROUTINE
+        if spec.callable_kind is CallableKind.COROUTINE
         else copy_name(_generator_call(spec), spec)
     )
 
@@ -304,7 +304,7 @@ def _coroutine_call(spec: Definition, wrapped: Any, bound: bool = False) -> Call
 
 
 def _generator_call(spec: Definition) -> Call:
-    drive = DRIVER_FOR[spec.shape]
+    drive = DRIVER_FOR[spec.callable_kind]
 
     def call(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         run = Task.__new__(Task)

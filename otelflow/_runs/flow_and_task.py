@@ -106,7 +106,7 @@ class Flow(Executable, Generic[R]):
         return self
 
     def _join(self, above: Run | None) -> None:
-        self._flow, self._relay = self, None if above is None else above._relay
+        self._flow, self._recorder = self, None if above is None else above._recorder
         self._is_outermost = above is None or self._spec.new_trace
         self._initial_data = dict(self.data)
         self._ref = weakref.ref(self)
@@ -129,8 +129,8 @@ class Flow(Executable, Generic[R]):
         span = super()._start_span(source, set_span_in_context(INVALID_SPAN, context))
         if span is not None and parent_span.is_recording():
             parent_span.add_link(span.get_span_context())
-        elif span is not None and self._relay is not None:
-            self._relay.record_link(span.get_span_context())
+        elif span is not None and self._recorder is not None:
+            self._recorder.record_link(span.get_span_context())
         return span
 
     def _start_attributes(self) -> SharedAttributes:
@@ -285,11 +285,11 @@ class Task(Executable):
     def _join(self, above: Any) -> None:
         flow = above if above is None or above._is_flow else above._own_flow()
         if flow is None:
-            self._flow_ref, self._relay = None, None if above is None else above._relay
+            self._flow_ref, self._recorder = None, None if above is None else above._recorder
             return
         self._flow, self._flow_ref = flow, flow._ref
-        if flow._relay is not self._relay:
-            self._relay = flow._relay
+        if flow._recorder is not self._recorder:
+            self._recorder = flow._recorder
         self._needs_injection = self._spec.needs_injection or flow._dependency_values or self._has_own_dependencies
         if flow._ended_ns:  # the task starts after its flow ended: its span has the right parent, the flow is closed
             counts.add(after_end_reason("task"))
@@ -336,8 +336,8 @@ class Task(Executable):
     def _send_end_messages(self) -> None:
         self._log_end(self._flow.flow_config, "Task", f"task '{self.name}'")
 
-    def _record_error(self, error: BaseException, shape: CallableKind) -> None:
-        super()._record_error(error, shape)
+    def _record_error(self, error: BaseException, callable_kind: CallableKind) -> None:
+        super()._record_error(error, callable_kind)
         if self.status == "failed" and self._flow is not None:
             self._flow._memory.count_failed_task()
 

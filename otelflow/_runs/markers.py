@@ -68,7 +68,7 @@ class StartedMarkers:
         elif not marks_at_once:
             return
         context = flow._span_context
-        if context is None or not context.trace_flags & 1 or tracer.is_overridden() or flow._relay is not None:
+        if context is None or not context.trace_flags & 1 or tracer.is_overridden() or flow._recorder is not None:
             return  # not sampled; or captured by a test, which sees running flows; or in a worker, which does not send
         if marks_at_once:
             _send_started(flow)

@@ -16,14 +16,14 @@ run's number when an exception ended it. So the traceback shows which runs the e
 written on the exception, and no frame holds the run, which holds the exception."""
 
 
-def status_of(error: BaseException, shape: CallableKind) -> str:
+def status_of(error: BaseException, callable_kind: CallableKind) -> str:
     """Map an exception to a run status. Cancellation and normal exits are not failures."""
     if isinstance(error, Exception):
         return "failed"
     if isinstance(error, SystemExit):
         return "completed" if error.code in (None, 0) else "failed"
     if isinstance(error, GeneratorExit):
-        return "cancelled" if shape is CallableKind.COROUTINE else "completed"
+        return "cancelled" if callable_kind is CallableKind.COROUTINE else "completed"
     # By name: asyncio's and trio's classes are not subclasses of Exception, and trio may not be installed.
     stops = isinstance(error, KeyboardInterrupt) or type(error).__name__ in ("CancelledError", "Cancelled")
     return "cancelled" if stops else "failed"

@@ -49,8 +49,8 @@ class Run:
         "_needs_injection",
         "_number",
         "_origin",
+        "_recorder",
         "_redacted",
-        "_relay",
         "_span",
         "_span_context",
         "_spec",
@@ -99,7 +99,7 @@ class Run:
     _context: Context
     _origin: Any
     """The origin of this run's events; set until the run ends."""
-    _relay: Any
+    _recorder: Any
     """In a worker process, the recorder that takes all events, instead of an exporter and listeners."""
     _lines: stdout_capture.Lines | None = None
     _failure: tuple[str, str, str | None] | None = None
@@ -119,7 +119,8 @@ class Run:
 
     def _blank(self) -> None:
         """Fill the slots of an object that has not run yet."""
-        self._flow = self._flow_ref = self._span = self._span_context = self._token = self._origin = self._relay = None
+        self._flow = self._flow_ref = self._span = self._span_context = None
+        self._token = self._origin = self._recorder = None
         self._number = self._started_ns = self._ended_ns = self._events = self._cut = self._redacted = 0
         self._needs_injection = True
 
@@ -221,7 +222,7 @@ class Run:
             self._number = next(run_ids._numbers)
             self._join(context.get(RUN_KEY))
             # before the clock is read: the first call loads the modules that a provider needs
-            source = current_source() if self._relay is None else self._relay.source
+            source = current_source() if self._recorder is None else self._recorder.source
             self._started_ns = clock.now()
             if source is not None and SUPPRESS_KEY not in context:
                 span = self._start_span(source, context)
@@ -281,13 +282,13 @@ class Run:
     def _resume(self) -> None:
         self._token = attach(self._context)
 
-    def _close(self, value: Any, error: BaseException | None, shape: CallableKind = CallableKind.CALL) -> bool:
+    def _close(self, value: Any, error: BaseException | None, callable_kind: CallableKind = CallableKind.CALL) -> bool:
         """End the run with ``value`` or ``error``. Return whether the error must reach the caller.
 
         Raises nothing except a listener's KeyboardInterrupt.
         """
         if run_ids.is_forked_child and run_ids.is_inherited(self._number):
-            self._close_inherited(value, error, shape)
+            self._close_inherited(value, error, callable_kind)
             return error is not None and not self._tolerates(error)
         try:
             try:
@@ -297,7 +298,7 @@ class Run:
                     self.status = "completed"
                     self.return_value = value
                 else:
-                    self._record_error(error, shape)
+                    self._record_error(error, callable_kind)
                 if self._flow is not None and self._flow._prints_end_messages:
                     self._send_end_messages()
             finally:
@@ -319,12 +320,12 @@ class Run:
                     self._after_stop()
         return error is not None and not self._tolerates(error)
 
-    def _close_inherited(self, value: Any, error: BaseException | None, shape: CallableKind) -> None:
+    def _close_inherited(self, value: Any, error: BaseException | None, callable_kind: CallableKind) -> None:
         """End a run in a forked child that the parent process started.
 
         The object gets its outcome in this process. The span and the events are left to the parent.
         """
-        self.status = "completed" if error is None else status_of(error, shape)
+        self.status = "completed" if error is None else status_of(error, callable_kind)
         self.return_value, self.error = value, None if self.status == "completed" else error
         self._ended_ns = clock.now()
         detach(self._token)
@@ -332,8 +333,8 @@ class Run:
         if self._is_flow:
             self._after_stop()
 
-    def _record_error(self, error: BaseException, shape: CallableKind) -> None:
-        self.status = status_of(error, shape)
+    def _record_error(self, error: BaseException, callable_kind: CallableKind) -> None:
+        self.status = status_of(error, callable_kind)
         if self.status == "completed":
             return
         self.error = error
@@ -347,8 +348,8 @@ class Run:
         try:
             finish_events(self, span)
             span.end(self._ended_ns or None)  # type: ignore[union-attr]
-            if self._relay is not None:
-                self._relay.record_span(span)
+            if self._recorder is not None:
+                self._recorder.record_span(span)
         except Exception as error:  # raised by the user's span processor
             log_end_error(error)
 

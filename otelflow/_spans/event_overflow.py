@@ -1,7 +1,8 @@
 """Keep the events that a span has no room for: hold the newest until the run ends, or write all to child spans.
 
-The SDK's span keeps a number of events (128 by default, ``OTEL_SPAN_EVENT_COUNT_LIMIT``) and drops the oldest without a
-warning. It has no limit in bytes. So the first half of the events goes on the span immediately; the rest comes here.
+The SDK's span keeps a limited number of events (128 by default, ``OTEL_SPAN_EVENT_COUNT_LIMIT``) and drops the oldest
+without a warning. It has no limit in bytes. So events up to half of that limit (three quarters with
+``OTELFLOW_OVERFLOW=spans``) go on the span immediately; later ones come here.
 https://opentelemetry.io/docs/specs/otel/trace/sdk/#span-limits
 """
 
@@ -156,7 +157,7 @@ class ContinuationSpans:
 
     def __init__(self, run: Any, span: Any) -> None:
         self._lock = threading.RLock()
-        self._span, self._recorder = span, run._relay
+        self._span, self._recorder = span, run._recorder
         self._name = f"{getattr(span, 'name', None) or scrub_and_truncate(run.name)[0]} (continued)"
         self._max_events = event_limit(span)
         self._reserve = 0 if self._max_events == sys.maxsize else (self._max_events - run._events + 2) // 2

@@ -36,7 +36,7 @@ def has_audience(run: Any) -> bool:
     """Return whether an event of ``run`` would reach a span or a log. If not, callers do not prepare its attributes."""
     span = run._span
     try:
-        return (ON_SPANS and span is not None and span.is_recording()) or (ON_LOGS and run._relay is None)
+        return (ON_SPANS and span is not None and span.is_recording()) or (ON_LOGS and run._recorder is None)
     except Exception as error:
         log_span_error("is_recording", error)
         return False
@@ -94,7 +94,7 @@ def add_counted_event(
                 is_recorded = not run._ended_ns or _has_event(span, ns)
             else:
                 is_recorded = _add_beyond_limit(run, span, HeldEvent(name, attributes, ns, size, has_priority))
-        if ON_LOGS and is_recorded and run._relay is None:
+        if ON_LOGS and is_recorded and run._recorder is None:
             log_event(span, name, body, {**_name_attributes(run), **attributes}, level, ns)
     except Exception as error:
         log_span_error("add_event", error)

@@ -76,8 +76,8 @@ class _LoggedRun(Run):
         if config.print_finished_message:
             emit_message(self, 10, f"Finished {what}")
 
-    def _record_error(self, error: BaseException, shape: CallableKind) -> None:
-        super()._record_error(error, shape)
+    def _record_error(self, error: BaseException, callable_kind: CallableKind) -> None:
+        super()._record_error(error, callable_kind)
         if self.status != "failed":
             return
         text = scrub_long(f"Error executing {self._title()}: {safe_str(error)}")
