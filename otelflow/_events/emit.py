@@ -41,8 +41,8 @@ class Emitter(Protocol):
 
     _START: ClassVar[FlowRunEventType]
     _STOP: ClassVar[FlowRunEventType]
-    _cut: int
-    _direct: int
+    _truncated: int
+    _direct_limit: int
     _ended_ns: int
     _events: int
     _failure: tuple[str, str, str | None] | None
@@ -53,7 +53,7 @@ class Emitter(Protocol):
     _spec: Any
     _span: Any
     _started_ns: int
-    _weight: int
+    _event_bytes: int
 
     @property
     def error(self) -> BaseException | None: ...
@@ -97,7 +97,7 @@ def truncate_counted(run: Emitter, text: str) -> str:
     """Truncate clean text to the largest size of a span value, and count the truncation."""
     truncated, was_cut = truncate(text)
     if was_cut:
-        run._cut += 1
+        run._truncated += 1
         counts.add(VALUES)
     return truncated
 

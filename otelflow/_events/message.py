@@ -99,6 +99,6 @@ def _message_attributes(run: Emitter, text: str, level: int, extra: dict[str, An
         for key, value in extra.items():
             attributes[key], was_cut = to_attribute(key, value)
             if was_cut:
-                run._cut += 1
+                run._truncated += 1
                 counts.add(VALUES)
     return attributes

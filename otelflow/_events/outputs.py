@@ -77,7 +77,7 @@ def _artifact_attributes(run: Emitter, key: str, data: object, description: str,
         _DATA: preview.text,
     }
     if preview.was_cut:
-        run._cut += 1
+        run._truncated += 1
         counts.add(VALUES)
     size, digest = preview.size, preview.sha256
     if _STORE and preview.was_cut:

@@ -116,8 +116,8 @@ def end_attributes_and_failure(run: Emitter) -> tuple[dict[str, Any], str | None
     if run.status == "failed" and run.error is not None:
         kind, description, _ = run._failure or _describe_failure(run, run.error)
         attributes = {**attributes, wire.ERROR_TYPE: kind}
-    if run._cut:
-        attributes = {**attributes, wire.DROPPED_VALUES: run._cut}
+    if run._truncated:
+        attributes = {**attributes, wire.DROPPED_VALUES: run._truncated}
     if run._redacted:
         attributes = {**attributes, wire.REDACTED: run._spec.attributes.get(wire.REDACTED, 0) + run._redacted}
     return attributes, description

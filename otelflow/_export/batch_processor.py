@@ -83,10 +83,10 @@ class BatchProcessor:
         self.name = name
         self.kind = component_type(exporter)
         self.exporter = exporter
-        self._is_sender = hasattr(exporter, "requests") and hasattr(exporter, "send")
-        self._is_storage = hasattr(exporter, "account")
+        self._exporter_sends = hasattr(exporter, "requests") and hasattr(exporter, "send")
+        self._exporter_stores = hasattr(exporter, "account")
         self._batch_size = min(batch_size or 512, queue_size)
-        is_adaptive = batch_size is None and self._is_sender
+        is_adaptive = batch_size is None and self._exporter_sends
         self._max_batch_size = min(_ADAPTIVE_BATCH, queue_size) if is_adaptive else self._batch_size
         self._delay, self._wait, self._overflow = delay, wait, overflow
         self._queue = Queue(queue_size, queue_bytes, self._on_threshold)
@@ -103,7 +103,7 @@ class BatchProcessor:
         self._flush_callers: set[object] = set()
         """Callers that wait for an empty queue. None stands for callers that do not wait."""
         self._progress = Progress(self._finished_count)
-        self._stopping = self._exporter_is_down = self._is_starting = False
+        self._stopping = self._exporter_is_shut_down = self._is_starting = False
         self._thread: threading.Thread | None = None
 
     # --- calls on the program's threads -------------------------------------------------------------------------
@@ -148,14 +148,14 @@ class BatchProcessor:
         while queue.is_over_limit and self._overflow is None:
             self._drop(1, QUEUE_FULL)
         while queue.is_over_limit and self._overflow is not None:
-            for item in queue.drop(1):
+            for item in queue.pop_oldest(1):
                 self._overflowed += 1
                 self._overflow.put(item)
 
     def _drop(self, number: int, reason: str) -> None:
         """Drop the oldest items. The lock makes every report count them either as waiting or as lost."""
         with self._queue.lock:
-            dropped = len(self._queue.drop(number))
+            dropped = len(self._queue.pop_oldest(number))
             self._count_loss(reason, dropped)
         self._log_loss(reason, dropped)
 
@@ -223,7 +223,7 @@ class BatchProcessor:
     def _export(self, batch: list[Any]) -> None:
         reason, detail = NOT_ENCODED, ""
         try:
-            if not (self._send_batch(batch) if self._is_sender else self._export_batch(batch)):
+            if not (self._send_batch(batch) if self._exporter_sends else self._export_batch(batch)):
                 return  # the time is over: the items in flight stay pending
         except BaseException as raised:  # a SystemExit of an exporter must not end the thread
             _logger.warning("The exporter %s could not send a batch.", self.name, exc_info=True)
@@ -241,7 +241,7 @@ class BatchProcessor:
                 _logger.warning("The exporter %s raised; %d items are lost.", self.name, number, exc_info=True)
                 error = error_type(raised)
             self._measure_request(time.perf_counter() - start, error)
-            is_counted = self._is_storage and error == EXPORT_FAILED  # the exporter counts it, with a reason
+            is_counted = self._exporter_stores and error == EXPORT_FAILED  # the exporter counts it, with a reason
             self._record_result(number, None if error is None or is_counted else EXPORT_FAILED, error or "")
         return True
 
@@ -288,9 +288,9 @@ class BatchProcessor:
 
     def _shut_exporter_down(self) -> None:
         with self._queue.lock:
-            if self._exporter_is_down:
+            if self._exporter_is_shut_down:
                 return
-            self._exporter_is_down = True
+            self._exporter_is_shut_down = True
         self._progress.give_up()
         try:
             self.exporter.shutdown()
@@ -304,8 +304,8 @@ class BatchProcessor:
         with self._queue.lock:
             delivered, lost, pending = self._delivered, dict(self._lost), self._queue.in_flight + len(self._queue)
             produced = self._finished_count() + pending
-        others = [self.exporter.account()] if self._is_storage else []
-        if self._is_storage:
+        others = [self.exporter.account()] if self._exporter_stores else []
+        if self._exporter_stores:
             delivered = others[0].delivered
         if self._overflow is not None:
             others.append(self._overflow.stats())
@@ -346,11 +346,11 @@ class BatchProcessor:
 
     def _flush_storage(self, end: float | None, patience: float | None) -> bool:
         """Wait until a storing exporter has delivered all items. Return whether that is so; limits as in drain()."""
-        if not self._is_storage:
+        if not self._exporter_stores:
             return True
         while True:
             before = self.exporter.account()
-            if self._exporter_is_down:  # it was shut down and sends nothing
+            if self._exporter_is_shut_down:  # it was shut down and sends nothing
                 return not before.pending
             limits = [seconds_left(end), None if patience is None else min(patience, _STORAGE_PATIENCE)]
             seconds = min((limit for limit in limits if limit is not None), default=30.0)
@@ -394,7 +394,7 @@ class BatchProcessor:
         limit = time.monotonic() + min(seconds, _SHUTDOWN_SECONDS)
         if self._thread is not None:
             self._thread.join(min(0.1, seconds))
-        if not self._exporter_is_down:
+        if not self._exporter_is_shut_down:
             run_in_background(self._shut_exporter_down, limit)
         elif self._thread is not None:
             self._thread.join(max(0.0, limit - time.monotonic()))

@@ -66,7 +66,7 @@ class Queue:
         self.room.set()
         return items
 
-    def drop(self, number: int) -> list[Any]:
+    def pop_oldest(self, number: int) -> list[Any]:
         """Remove up to ``number`` of the oldest items and return them; they do not count as in flight."""
         with self.lock:
             return self._pop(number)

@@ -60,7 +60,7 @@ class _RunWithArguments(Run):
     def _start_span(self, source: TracerSource, context: Context) -> Span | None:
         arguments, self._arguments = self._arguments, None
         if arguments is not None and _may_record(context.get(SPAN_KEY)):
-            self._argument_attributes, self._cut = self._spec.paths.read(*arguments)
+            self._argument_attributes, self._truncated = self._spec.paths.read(*arguments)
         return self._begin_span(source, context)
 
     def _begin_span(self, source: TracerSource, context: Context) -> Span | None:

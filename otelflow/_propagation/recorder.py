@@ -20,9 +20,9 @@ from otelflow._values.attribute import to_attribute
 from otelflow.config import OTELFLOW_QUEUE_SIZE, number_from_environment
 from otelflow.context import current_run
 
-__all__ = ["HANDLE", "EventEntry", "JobReport", "LinkEntry", "Recorder", "StartEntry", "StopEntry"]
+__all__ = ["SUBMITTING_FLOW", "EventEntry", "JobReport", "LinkEntry", "Recorder", "StartEntry", "StopEntry"]
 
-HANDLE = 0
+SUBMITTING_FLOW = 0
 """Number of the flow that submitted the job, in fields that name a run by its number."""
 
 
@@ -90,7 +90,7 @@ class Recorder:
         self._max_entries = max_entries
         self._entries: deque[Any] = deque()
         self._spans: deque[Any] = deque(maxlen=max_entries)
-        self._open_runs = {HANDLE}
+        self._open_runs = {SUBMITTING_FLOW}
         self._dropped = 0
         self._is_finished = False
         self._last_stop: tuple[StopEntry, Any] | None = None

@@ -12,7 +12,7 @@ from opentelemetry.trace import NonRecordingSpan, Span
 from otelflow._events import emit, exception, outputs, start_stop
 from otelflow._events.message import emit_message as emit_message
 from otelflow._propagation.pickling import replay_span, span_context_from, unpack
-from otelflow._propagation.recorder import HANDLE, EventEntry, JobReport, LinkEntry, StartEntry, StopEntry
+from otelflow._propagation.recorder import SUBMITTING_FLOW, EventEntry, JobReport, LinkEntry, StartEntry, StopEntry
 from otelflow._propagation.remote_flow import NoFlow
 from otelflow._runs.definition import Definition
 from otelflow._runs.flow_and_task import Flow, Task
@@ -57,7 +57,10 @@ def replay(report: JobReport, submitter: Submitter, job_outcome: Any) -> None:
         add_span(fields)
     for reason, number in report.drop_counts.items():
         counts.add(reason, number)
-    runs: dict[int | None, Any] = {None: None if recorder is None else NoFlow(recorder), HANDLE: submitter.flow}
+    runs: dict[int | None, Any] = {
+        None: None if recorder is None else NoFlow(recorder),
+        SUBMITTING_FLOW: submitter.flow,
+    }
     for entry in report.entries:
         try:
             if type(entry) is LinkEntry:
@@ -104,7 +107,7 @@ def _replay_start(runs: dict[int | None, Any], entry: StartEntry, _: Any) -> Non
     if entry.is_flow:
         run._spec, run._given_run_id, run.flow_config, run.data = _FLOW, entry.run_id, _REPLAY_CONFIG, {}
         run._memory = run._new_memory()
-        run._join(runs[HANDLE] or runs[None])
+        run._join(runs[SUBMITTING_FLOW] or runs[None])
     else:
         run._spec = _TASK
         run._join(runs.get(entry.flow) or runs[None])

@@ -124,7 +124,7 @@ class Executable(RunApi):
         self.error = self.return_value = self._span_context = None
         self._failure: tuple[str, str, str | None] | None = None
         self.__dict__.pop("_lines", None)
-        self._ended_ns = self._events = self._cut = self._redacted = 0
+        self._ended_ns = self._events = self._truncated = self._redacted = 0
         self.__dict__.pop("_overflow", None)
 
     def _nothing_to_run_error(self) -> Exception:

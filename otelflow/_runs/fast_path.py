@@ -76,7 +76,7 @@ def _open(run: Any) -> Any:
         run._needs_injection = (
             spec.needs_injection or flow._dependency_values or flow_events.event_listeners or measures.on
         )
-        run._ended_ns = run._cut = run._redacted = run._events = 0
+        run._ended_ns = run._truncated = run._redacted = run._events = 0
         run._origin = origin = (spec.source, flow._names, spec.name, number, ids)
         values = context.copy()
         values[RUN_KEY] = run
@@ -123,7 +123,7 @@ def _close(run: Any, value: Any, token: Any) -> None:
     """End ``run`` with ``value``, as ``Run._close`` does."""
     flow = run._flow
     if (
-        run._cut
+        run._truncated
         or run._redacted
         or flow._prints_end_messages
         or (flow._capturing and run._lines is not None)
@@ -181,7 +181,7 @@ def close_failed(run: Any, error: BaseException, token: Any, callable_kind: Call
         finally:
             run._ended_ns = ended_ns = clock.now()
             failure = run._failure
-            if failure is None or failure[2] is None or run._cut or run._redacted:
+            if failure is None or failure[2] is None or run._truncated or run._redacted:
                 span_end = end_attributes_and_failure(run)
                 notify_stopped(run)
             else:

@@ -40,9 +40,9 @@ class Run:
     __slots__ = (
         "__dict__",
         "__weakref__",
-        "_cut",
-        "_direct",
+        "_direct_limit",
         "_ended_ns",
+        "_event_bytes",
         "_events",
         "_flow",
         "_flow_ref",
@@ -56,7 +56,7 @@ class Run:
         "_spec",
         "_started_ns",
         "_token",
-        "_weight",
+        "_truncated",
     )
 
     _START: ClassVar[FlowRunEventType]
@@ -105,11 +105,11 @@ class Run:
     _failure: tuple[str, str, str | None] | None = None
     """Of an exception that began here: its type, its description on the span, and its text (None unless clean)."""
     _events: int
-    _direct: int
+    _direct_limit: int
     """How many events are added to the span at once. Set when the first event is added."""
-    _weight: int
+    _event_bytes: int
     """Bytes of the events on the span. Set when the first event is added."""
-    _cut: int
+    _truncated: int
     _redacted: int
 
     def __new__(cls: type[Self], *_: Any, **__: Any) -> Self:
@@ -121,7 +121,7 @@ class Run:
         """Fill the slots of an object that has not run yet."""
         self._flow = self._flow_ref = self._span = self._span_context = None
         self._token = self._origin = self._recorder = None
-        self._number = self._started_ns = self._ended_ns = self._events = self._cut = self._redacted = 0
+        self._number = self._started_ns = self._ended_ns = self._events = self._truncated = self._redacted = 0
         self._needs_injection = True
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -21,11 +21,11 @@ from otelflow._runtime.drop_counts import EVENTS, VALUES, counts
 from otelflow._runtime.log_once import log_span_error
 from otelflow._runtime.run_ids import run_id
 from otelflow._spans.span_limits import (
-    CARRIES,
     DIRECT_BYTES,
     END_BYTES,
     MAX_EVENT_BYTES,
     MAX_SPAN_BYTES,
+    USES_CHILD_SPANS,
     estimated_size,
     event_limit,
     truncate_attributes,
@@ -59,8 +59,8 @@ class HeldEvent:
 
 def add_event(span: Any, name: str, attributes: dict[str, Any], ns: int) -> None:
     """Add an event to ``span``. The attributes are scrubbed, and nobody changes the dict any more."""
-    if hasattr(type(span), "add_clean_event"):  # a lean span
-        span.add_clean_event(name, attributes, ns)
+    if hasattr(type(span), "add_scrubbed_event"):  # a lean span
+        span.add_scrubbed_event(name, attributes, ns)
     else:
         span.add_event(name, attributes, ns)
 
@@ -70,14 +70,14 @@ class TailBuffer:
 
     def __init__(self, run: Any, span: Any) -> None:
         self._lock = threading.RLock()  # a signal handler may add an event while its thread holds the lock
-        self._plain: deque[HeldEvent] = deque()
+        self._ordinary: deque[HeldEvent] = deque()
         self._priority: deque[HeldEvent] = deque()
         self._next_number = self._size = self._left_out = 0
-        self._gap: HeldEvent | None = None
+        self._first_left_out: HeldEvent | None = None
         """The first event that was left out. The gap event takes its place."""
-        self._direct = min(run._events - 1, event_limit(span))
-        self._capacity = event_limit(span) - self._direct
-        room = MAX_SPAN_BYTES - END_BYTES - run._weight - estimated_size(getattr(span, "attributes", None) or {})
+        self._direct_count = min(run._events - 1, event_limit(span))
+        self._capacity = event_limit(span) - self._direct_count
+        room = MAX_SPAN_BYTES - END_BYTES - run._event_bytes - estimated_size(getattr(span, "attributes", None) or {})
         self._room = max(room, MAX_SPAN_BYTES // 8)
         self._is_closed = False
 
@@ -88,7 +88,7 @@ class TailBuffer:
                 return False
             event.number = self._next_number
             self._next_number += 1
-            (self._priority if event.has_priority else self._plain).append(event)
+            (self._priority if event.has_priority else self._ordinary).append(event)
             self._size += event.size
             if self._size > self._room or self._next_number > self._capacity:
                 self._make_room(self._capacity, run)
@@ -97,7 +97,7 @@ class TailBuffer:
     def withdraw(self, event: HeldEvent) -> bool:
         """Remove an event that came too late. Return False if it is on the span already."""
         with self._lock:
-            events = self._priority if event.has_priority else self._plain
+            events = self._priority if event.has_priority else self._ordinary
             if event not in events:
                 return False
             events.remove(event)
@@ -107,21 +107,21 @@ class TailBuffer:
     def _make_room(self, max_events: int, run: Any) -> None:
         if self._size > self._room:
             self._shorten(run)
-        while self._size > self._room or len(self._plain) + len(self._priority) > max_events:
-            oldest = (self._plain or self._priority).popleft()
+        while self._size > self._room or len(self._ordinary) + len(self._priority) > max_events:
+            oldest = (self._ordinary or self._priority).popleft()
             self._size -= oldest.size
             self._left_out += 1
-            if self._gap is None or oldest.number < self._gap.number:
-                self._gap = oldest
+            if self._first_left_out is None or oldest.number < self._first_left_out.number:
+                self._first_left_out = oldest
 
     def _shorten(self, run: Any) -> None:
-        for event in (*self._plain, *self._priority):
+        for event in (*self._ordinary, *self._priority):
             if self._size <= self._room:
                 return
             if not event.is_short:
                 self._size -= event.size
                 number = event.shorten()
-                run._cut += number
+                run._truncated += number
                 counts.add(VALUES, number)
                 self._size += event.size
 
@@ -132,15 +132,18 @@ class TailBuffer:
         """
         with self._lock:
             self._is_closed = True
-            room = max(0, event_limit(span) - len(getattr(span, "events", None) or range(self._direct)))
+            room = max(0, event_limit(span) - len(getattr(span, "events", None) or range(self._direct_count)))
             self._make_room(room, run)
             if self._left_out and room > 1:
                 self._make_room(room - 1, run)
-            events = [*self._plain, *self._priority]
-            if self._gap is not None and room > 1:
-                self._gap.name, self._gap.attributes = wire.GAP_EVENT, {wire.DROPPED_EVENTS: self._left_out}
-                events.append(self._gap)
-            self._plain.clear()
+            events = [*self._ordinary, *self._priority]
+            if self._first_left_out is not None and room > 1:
+                self._first_left_out.name, self._first_left_out.attributes = (
+                    wire.GAP_EVENT,
+                    {wire.DROPPED_EVENTS: self._left_out},
+                )
+                events.append(self._first_left_out)
+            self._ordinary.clear()
             self._priority.clear()
         counts.add(EVENTS, self._left_out)
         for event in sorted(events, key=lambda event: event.number):
@@ -174,11 +177,13 @@ class ContinuationSpans:
             if self._is_closed:
                 return False
             goes_on_run_span = (
-                event.has_priority and self._reserve > 0 and run._weight + event.size <= DIRECT_BYTES + MAX_EVENT_BYTES
+                event.has_priority
+                and self._reserve > 0
+                and run._event_bytes + event.size <= DIRECT_BYTES + MAX_EVENT_BYTES
             )
             if goes_on_run_span:
                 self._reserve -= 1
-                run._weight += event.size
+                run._event_bytes += event.size
             else:
                 if self._pending and (
                     len(self._pending) >= self._max_events or self._size + event.size > MAX_SPAN_BYTES - 2 * END_BYTES
@@ -265,7 +270,7 @@ def overflow_of(run: Any, span: Any) -> TailBuffer | ContinuationSpans:
     """
     overflow: Any = run.__dict__.get("_overflow")
     if overflow is None:
-        cls = ContinuationSpans if CARRIES and event_limit(span) > 0 else TailBuffer
+        cls = ContinuationSpans if USES_CHILD_SPANS and event_limit(span) > 0 else TailBuffer
         overflow = run.__dict__.setdefault("_overflow", cls(run, span))
-        run._direct = 0
+        run._direct_limit = 0
     return overflow  # type: ignore[no-any-return]

@@ -162,7 +162,7 @@ class LeanSpan(Span):
         if has_ended:
             _logger.warning("Tried calling %s on an ended span.", "_add_event")
 
-    def add_clean_event(self, name: str, attributes: dict[str, Any], timestamp: int) -> None:
+    def add_scrubbed_event(self, name: str, attributes: dict[str, Any], timestamp: int) -> None:
         """Add an event like :meth:`add_event`, with scrubbed attributes in a dict that nobody changes any more.
 
         Most of the cost of ``add_event`` is its check of each attribute, and the objects that hold them.

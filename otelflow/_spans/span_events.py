@@ -84,12 +84,12 @@ def add_counted_event(
         if ON_SPANS and span is not None and (not ON_LOGS or span.is_recording()):  # else has_audience() has checked
             number, weight = run._events, size
             if number:
-                weight += run._weight
+                weight += run._event_bytes
             else:
-                run._weight, run._direct = 0, direct_events(span)
+                run._event_bytes, run._direct_limit = 0, direct_events(span)
             run._events = number = number + 1
-            if number <= run._direct and weight <= DIRECT_BYTES and size <= MAX_EVENT_BYTES:
-                run._weight = weight
+            if number <= run._direct_limit and weight <= DIRECT_BYTES and size <= MAX_EVENT_BYTES:
+                run._event_bytes = weight
                 add_event(span, name, attributes, ns)
                 is_recorded = not run._ended_ns or _has_event(span, ns)
             else:
@@ -109,10 +109,10 @@ def _add_beyond_limit(run: Any, span: Any, event: HeldEvent) -> bool:
     """Add a large event, or one beyond the number or bytes that go on the span immediately."""
     if event.size > MAX_EVENT_BYTES:
         number = event.shorten()
-        run._cut += number
+        run._truncated += number
         counts.add(VALUES, number)
-    if run._events <= run._direct and run._weight + event.size <= DIRECT_BYTES:
-        run._weight += event.size
+    if run._events <= run._direct_limit and run._event_bytes + event.size <= DIRECT_BYTES:
+        run._event_bytes += event.size
         event.add_to(span)
         return not run._ended_ns or _has_event(span, event.ns)
     overflow = overflow_of(run, span)
@@ -133,8 +133,8 @@ def finish_events(run: Any, span: Any) -> None:
     missing = 0
     if overflow is not None:
         missing = overflow.close(span, run)
-        if run._cut:  # the overflow may have truncated more values to make room
-            span.set_attribute(wire.DROPPED_VALUES, run._cut)
+        if run._truncated:  # the overflow may have truncated more values to make room
+            span.set_attribute(wire.DROPPED_VALUES, run._truncated)
     dropped = getattr(span, "dropped_events", 0)
     if isinstance(dropped, int) and dropped:
         counts.add(EVENTS, dropped)

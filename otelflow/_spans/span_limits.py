@@ -9,11 +9,11 @@ from otelflow._values.text import truncate
 from otelflow.config import OTELFLOW_MAX_SPAN_BYTES, OTELFLOW_OVERFLOW, choice_from_environment, number_from_environment
 
 __all__ = [
-    "CARRIES",
     "DIRECT_BYTES",
     "END_BYTES",
     "MAX_EVENT_BYTES",
     "MAX_SPAN_BYTES",
+    "USES_CHILD_SPANS",
     "direct_events",
     "estimated_size",
     "event_limit",
@@ -29,7 +29,7 @@ DIRECT_BYTES = MAX_SPAN_BYTES // 2
 MAX_EVENT_BYTES = MAX_SPAN_BYTES // 4
 """Largest size of one event, in bytes."""
 
-CARRIES = choice_from_environment(OTELFLOW_OVERFLOW, ("count", "spans")) == "spans"
+USES_CHILD_SPANS = choice_from_environment(OTELFLOW_OVERFLOW, ("count", "spans")) == "spans"
 """True if events that a span has no room for go to child spans."""
 
 _PREVIEW_BYTES = 256
@@ -58,7 +58,7 @@ def direct_events(span: Any) -> int:
     cached = _cache
     if cached[0] is not limits:  # all spans of one tracer have the same limits
         limit = event_limit(span)
-        number = limit if limit == sys.maxsize else limit - limit // 4 if CARRIES else limit // 2
+        number = limit if limit == sys.maxsize else limit - limit // 4 if USES_CHILD_SPANS else limit // 2
         cached = _cache = (limits, number)
     return cached[1]
 

@@ -169,7 +169,7 @@ def test_a_decorated_function_is_pickled_by_its_own_name() -> None:
     assert pickle.loads(pickle.dumps(renamed)) is renamed
     assert pickle.loads(pickle.dumps(Shop.of_class))(1) == 1
     assert pickle.loads(pickle.dumps(Shop.static))(1) == 1
-    with pytest.raises(pickle.PicklingError, match="not found under that name"):
+    with pytest.raises(pickle.PicklingError, match="does not have it under that name"):
         pickle.dumps(local)
 
 

@@ -118,12 +118,12 @@ def is_free(lock: Any) -> bool:
     return results == [True]
 
 
-@pytest.mark.parametrize("name", ["finish", "conclude", "add_clean_event"])
+@pytest.mark.parametrize("name", ["finish", "conclude", "add_scrubbed_event"])
 def test_a_ctrl_c_leaves_no_lock_locked(name: str) -> None:
     """A lock that stays locked would block the end of the flow."""
     start = lean_tracer.starter_for(TracerProvider(shutdown_on_exit=False).get_tracer("otelflow"))
     assert start is not None
-    arguments: Any = {"finish": ({}, 5), "conclude": ({}, "no"), "add_clean_event": ("message", {}, 5)}[name]
+    arguments: Any = {"finish": ({}, 5), "conclude": ({}, "no"), "add_scrubbed_event": ("message", {}, 5)}[name]
     for number in itertools.count(1):
         span = start("task", Context(), (START,), 10)
         was_interrupted = interrupted(partial(getattr(span, name), *arguments), number)

@@ -67,7 +67,7 @@ class SegmentWriter:
         self._file: int | None = None
         self._size = self._bytes_since_check = 0
         self._created = 0.0
-        self._marker, self._path = b"", ""
+        self._file_id, self._path = b"", ""
         self._is_registering = False
         self._is_writing = self._is_unsynced = False
         self._deferred_records: deque[tuple[bytes, int]] = deque()
@@ -141,7 +141,7 @@ class SegmentWriter:
         """
         file = self._open_segment(length)
         try:
-            write_all(file, pack(self._marker, payload, spans))
+            write_all(file, pack(self._file_id, payload, spans))
         except OSError:
             with contextlib.suppress(OSError):
                 os.ftruncate(file, self._size)
@@ -160,11 +160,11 @@ class SegmentWriter:
             self._seal()
         if self._file is None:
             self.register()
-            self._marker = os.urandom(8)
-            self._path = self._folder.new_segment(self.identity, self._marker)
+            self._file_id = os.urandom(8)
+            self._path = self._folder.new_segment(self.identity, self._file_id)
             file = os.open(self._path, _OPEN_FLAGS, 0o600)
             try:
-                write_all(file, file_header(self._marker))
+                write_all(file, file_header(self._file_id))
             except OSError:
                 os.close(file)
                 with contextlib.suppress(OSError):
