@@ -47,7 +47,7 @@ _logger = logging.getLogger("otelflow")
 
 class ExportStats(NamedTuple):
     """Numbers of one exporter's items since the start of the process, by result. ``pending`` items wait or are in
-    flight; with an exporter that stores items until they are delivered, all items in its storage."""
+    flight; an exporter that stores items until they are delivered adds those in its storage."""
 
     produced: int
     delivered: int
@@ -59,8 +59,8 @@ class BatchProcessor:
     """Exports items (ended spans, log records) with one exporter, in batches, on a thread that starts with the first.
 
     ``queue_size`` and ``batch_size`` are numbers of items, ``queue_bytes`` the bytes of the large ones, ``delay`` the
-    seconds an item may wait for others. ``batch_size`` None means 512, or up to 4,096 waiting items with otelflow's
-    exporter. ``put`` waits up to ``wait`` seconds for room in a full queue. Then the oldest item moves to ``overflow``,
+    seconds an item may wait for others. ``batch_size`` None means 512; an exporter with ``send`` gets up to 4,096 if so
+    many wait. ``put`` waits up to ``wait`` seconds for room. Then the oldest item moves to ``overflow``,
     or is lost if that is None.
 
     An exporter with ``requests`` and ``send`` (see :class:`otelflow._export.delivery.Exporter`) gets retries while its
@@ -101,7 +101,7 @@ class BatchProcessor:
         self._delivered = self._overflowed = 0
         self._lost: dict[str, int] = {}
         self._flush_callers: set[object] = set()
-        """Callers that wait for an empty queue. None stands for callers that do not wait."""
+        """Callers that wait for an empty queue. None stands for start_flush(), which does not wait."""
         self._progress = Progress(self._finished_count)
         self._stopping = self._exporter_is_shut_down = self._is_starting = False
         self._thread: threading.Thread | None = None
@@ -144,7 +144,7 @@ class BatchProcessor:
             end = time.monotonic() + self._wait
             while queue.is_over_limit and (seconds := end - time.monotonic()) > 0:
                 self._wake_up.set()
-                queue.room.wait(min(seconds, 0.05))  # it wakes one thread, and several may wait
+                queue.room.wait(min(seconds, 0.05))  # room.set() wakes one of several: look again
         while queue.is_over_limit and self._overflow is None:
             self._drop(1, QUEUE_FULL)
         while queue.is_over_limit and self._overflow is not None:
@@ -167,7 +167,7 @@ class BatchProcessor:
     def _count_loss(self, reason: str, number: int) -> None:
         if number:
             self._lost.setdefault(reason, 0)
-            self._lost[reason] += number  # no call in between: a signal handler could run after it
+            self._lost[reason] += number  # no call between read and write: a signal handler could run there
 
     def _log_loss(self, reason: str, number: int, detail: str = "") -> None:
         if number:
@@ -217,14 +217,14 @@ class BatchProcessor:
     def _set_threshold(self, number: int) -> None:
         """Set the queue length at which ``put`` calls :meth:`_on_threshold`. While stopping, every put does."""
         self._queue.threshold = number
-        if self._stopping:  # checked last: else the thread could overwrite the 0 of stop()
+        if self._stopping:  # checked last: stop() may have set 0 just before the line above
             self._queue.threshold = 0
 
     def _export(self, batch: list[Any]) -> None:
         reason, detail = NOT_ENCODED, ""
         try:
             if not (self._send_batch(batch) if self._exporter_sends else self._export_batch(batch)):
-                return  # the time is over: the items in flight stay pending
+                return  # this processor stops: the items in flight stay pending
         except BaseException as raised:  # a SystemExit of an exporter must not end the thread
             _logger.warning("The exporter %s could not send a batch.", self.name, exc_info=True)
             reason, detail = EXPORT_FAILED, error_type(raised)
@@ -277,7 +277,7 @@ class BatchProcessor:
 
     def _pause(self, seconds: float, is_minimum: bool) -> bool:
         start = time.monotonic()
-        self._flush_callers.discard(None)  # it stands for one try only; the callers that wait stay in the set
+        self._flush_callers.discard(None)  # start_flush() asked for one try only; the callers that wait stay
         while not self._stopping:
             limit = seconds if is_minimum or not self._flush_callers else min(seconds, _FLUSH_PAUSE)
             rest = start + limit - time.monotonic()
@@ -382,7 +382,7 @@ class BatchProcessor:
             self._overflow.stop(seconds_left(end), patience, since)
 
     def patience_left(self, patience: float, since: float) -> float:
-        """Return the rest of ``patience`` seconds without progress since ``since``; at least a quarter of them."""
+        """Return what is left of ``patience`` seconds since the last progress or ``since``; at least a quarter."""
         return max(patience / 4, seconds_left(self._progress.last_advance(since) + patience) or 0.0)
 
     def _join_thread(self, end: float | None, patience: float | None, since: float | None) -> None:

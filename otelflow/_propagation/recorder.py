@@ -120,7 +120,7 @@ class Recorder:
     def record_event(self, run: Any, kind: str, ns: int, source: str, facts: tuple[Any, ...]) -> None:
         """Record an event of a run; see :class:`EventEntry`."""
         number = run._number
-        if number not in self._open_runs:  # the handle of another flow has no way back: use the current run
+        if number not in self._open_runs:  # events of another remote flow cannot be returned: use the current run
             inner = current_run()
             number = number if inner is None else inner._number
         if number in self._open_runs and self._check_room():
@@ -154,7 +154,7 @@ class Recorder:
             self._entries.append(LinkEntry(ids_of(context)))
 
     def record_worker_span(self, fields: tuple[Any, ...]) -> None:
-        """Record a span that ended in a worker of this worker, as a tuple of its fields."""
+        """Record a span that ended in a worker process that this worker started, as a tuple of its fields."""
         if self._is_finished:
             counts.add(AFTER_JOB)
         else:

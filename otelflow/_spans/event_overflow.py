@@ -58,7 +58,7 @@ class HeldEvent:
 
 
 def add_event(span: Any, name: str, attributes: dict[str, Any], ns: int) -> None:
-    """Add an event to ``span``. The attributes are scrubbed, and nobody changes the dict any more."""
+    """Add an event to ``span``. The caller scrubbed the attributes, and must not change the dict later."""
     if hasattr(type(span), "add_scrubbed_event"):  # a lean span
         span.add_scrubbed_event(name, attributes, ns)
     else:

@@ -113,7 +113,7 @@ class LeanSpan(Span):
         super().set_attributes(attributes)
 
     def conclude(self, attributes: dict[str, Any], failure: str | None = None) -> None:
-        """Set the attributes of the end, scrubbed and in a dict that nobody changes any more.
+        """Set the attributes of the end. The caller has scrubbed them, and must not change the dict afterwards.
 
         ``failure`` is the description of the error status; None if the run did not fail.
         """
@@ -163,7 +163,7 @@ class LeanSpan(Span):
             _logger.warning("Tried calling %s on an ended span.", "_add_event")
 
     def add_scrubbed_event(self, name: str, attributes: dict[str, Any], timestamp: int) -> None:
-        """Add an event like :meth:`add_event`, with scrubbed attributes in a dict that nobody changes any more.
+        """Add an event like :meth:`add_event`. The caller scrubbed the attributes, and must not change the dict later.
 
         Most of the cost of ``add_event`` is its check of each attribute, and the objects that hold them.
         """
