@@ -102,11 +102,11 @@ def test_a_recorder_takes_nothing_for_a_run_that_has_ended() -> None:
 def test_a_span_from_a_worker_below_that_comes_after_the_job() -> None:
     """Its own way back is closed already: it is counted, and not in the report."""
     recorder = Recorder(None)
-    recorder.ended_below(("in time",))
+    recorder.record_worker_span(("in time",))
     report = recorder.finish(None, None)
-    recorder.ended_below(("too late",))
+    recorder.record_worker_span(("too late",))
     assert report.spans == [("in time",)]
-    assert recorder.finish(None, None).left_out == {"after_job": 1}
+    assert recorder.finish(None, None).drop_counts == {"after_job": 1}
 
 
 @pytest.mark.parametrize("kind", ["spawn"])

@@ -130,10 +130,10 @@ def test_a_flush_is_false_while_artifacts_are_not_stored(put: str, tmp_path: Pat
         configure(exporters=[memory])
         @flow
         def storing(this_flow=None): this_flow.add_artifact(key="whole", data="x" * 100_000)
-        class Place:
+        class Broken:
             def open(self): pass
             def put(self, path, body): {put}
-        otelflow._artifacts.store.place_of = lambda _: Place()
+        otelflow._artifacts.store.storage_for = lambda _: Broken()
         storing().execute(); report = flush(0.5)
         say(ok=bool(report), lost=report.lost, delivered=report.delivered)
         sys.stdout.flush(); os._exit(0)
