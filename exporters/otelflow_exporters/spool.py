@@ -105,7 +105,6 @@ class SpoolSpanExporter(SpanExporter):
 
     def _set_up(self, targets: list[Destination]) -> None:
         self._is_shut_down = False
-        self._reported_losses = 0
         self._spool = Spool(
             Settings(
                 folder_of_environment(),
@@ -196,8 +195,7 @@ class SpoolSpanExporter(SpanExporter):
         if self._is_shut_down:
             return False
         is_empty = self._spool.flush(timeout_millis / 1000)
-        losses_before, self._reported_losses = self._reported_losses, self._spool.losses
-        return is_empty and losses_before == self._reported_losses
+        return not self._spool.take_new_losses() and is_empty
 
     def shutdown(self) -> None:
         """Send for at most ``OTELFLOW_EXPORTER_SPOOL_EXIT`` seconds, then stop. A second call does nothing."""

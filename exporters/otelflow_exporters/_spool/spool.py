@@ -120,7 +120,7 @@ class Spool:
         self._direct_senders = [new_sender(destination) for destination in self._destinations]
         self._direct_lock = threading.RLock()
         self._last_recovery = 0.0
-        self.losses = 0
+        self.losses = self._reported_losses = 0
         """Number of lost spans of any process that this process has noticed."""
 
     def __repr__(self) -> str:
@@ -196,6 +196,12 @@ class Spool:
                 self._lost[reason] = self._lost.get(reason, 0) + spans
                 self._lost_in_folder += spans
         self._warn_once(f"lost {reason}", f"lost {spans} spans ({reason}); run `otelflow spool status` for details")
+
+    def take_new_losses(self) -> int:
+        """Return how many lost spans this process noticed since the last call. A forked child starts at 0."""
+        with self._count_lock:
+            new_losses, self._reported_losses = self.losses - self._reported_losses, self.losses
+        return new_losses
 
     def account(self) -> SpoolStats:
         """Count the spans of this process, and the spans in the folder."""

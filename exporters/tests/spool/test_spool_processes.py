@@ -208,6 +208,26 @@ def test_many_forks_while_sending(backend: Backend, settings: dict[str, str]) ->
     backend.wait_for(120)
 
 
+def test_a_child_reports_only_its_own_losses(backend: Backend, settings: dict[str, str]) -> None:
+    """The parent reported a loss. The first force_flush of its child is True, as the child lost nothing."""
+    backend.up()
+    process = run(
+        """
+        span = tracer.start_span("ends before it starts")
+        span._start_time = -1
+        span.end()
+        results = [exporter.force_flush(20_000), exporter.force_flush(20_000)]
+        pid = os.fork()
+        if not pid:
+            os._exit(not exporter.force_flush(20_000))
+        print("FACTS {\\"codes\\": %s}" % [*map(int, results), os.waitpid(pid, 0)[1]])
+        """,
+        head=HEAD,
+        **settings,
+    )
+    assert process.facts == {"codes": [0, 1, 0]}, process.stderr
+
+
 def test_a_limit_of_the_file_size(backend: Backend, settings: dict[str, str]) -> None:
     """A process whose files may have 20 kB at most begins a new file. Nothing is lost, and it is not stopped."""
     process = run(
