@@ -46,6 +46,7 @@ __all__ = [
     "names_from_environment",
     "number_from_environment",
     "seconds_from_environment",
+    "whole_number_from_environment",
 ]
 
 OTELFLOW_MAX_VALUE_BYTES = "OTELFLOW_MAX_VALUE_BYTES"
@@ -162,6 +163,24 @@ def number_from_environment(variable: str, default: float, least: float = 0) -> 
     Returns:
         The number, or ``default``.
     """
+    return _read_number(variable, default, least, "number")
+
+
+def whole_number_from_environment(variable: str, default: int, least: int = 0) -> int:
+    """Return the whole number in an environment variable. Log a warning if it has another value.
+
+    Args:
+        variable: name of the environment variable.
+        default: the number if the variable is empty, unset or wrong.
+        least: the smallest number that is allowed.
+
+    Returns:
+        The number without a fraction, or ``default``.
+    """
+    return int(_read_number(variable, default, least, "whole number"))
+
+
+def _read_number(variable: str, default: float, least: float, kind: str) -> float:
     text = os.environ.get(variable, "").strip()
     if not text:
         return default
@@ -171,7 +190,7 @@ def number_from_environment(variable: str, default: float, least: float = 0) -> 
         number = least - 1
     if least <= number < float("inf"):
         return number
-    _logger.warning("%s must be a number, at least %g; got %r. Using %g.", variable, least, text, default)
+    _logger.warning("%s must be a %s, at least %s; got %r. Using %s.", variable, kind, least, text, default)
     return default
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from otelflow._runtime.drop_counts import LISTENER_ERRORS, counts
 from otelflow._runtime.log_once import log_once
 from otelflow._runtime.stdout_capture import muted_threads
-from otelflow.config import OTELFLOW_HISTORY_SIZE, number_from_environment
+from otelflow.config import OTELFLOW_HISTORY_SIZE, whole_number_from_environment
 from otelflow.errors import ArgumentError
 from otelflow.events import FlowRunEvent, event_of, record_of
 
@@ -57,7 +57,7 @@ class FlowEvents:
 
     def __init__(self, history_size: int | None = None) -> None:
         if history_size is None:
-            history_size = int(number_from_environment(OTELFLOW_HISTORY_SIZE, 1000))
+            history_size = whole_number_from_environment(OTELFLOW_HISTORY_SIZE, 1000)
         self.event_listeners: list[Listener] = []
         self._history: deque[tuple[Any, ...]] = deque(maxlen=history_size)
         self.remember = self._history.append

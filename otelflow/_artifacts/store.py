@@ -31,6 +31,7 @@ from otelflow.config import (
     OTELFLOW_ARTIFACT_STORE_MILLIS,
     OTELFLOW_EXIT_SECONDS,
     number_from_environment,
+    whole_number_from_environment,
 )
 from otelflow.context import SUPPRESS_KEY
 
@@ -261,7 +262,7 @@ def _open(url: str) -> Store:
     global _store
     with _lock:
         if _store is None:
-            max_bytes = number_from_environment(OTELFLOW_ARTIFACT_STORE_MAX_BYTES, 16 << 20, least=1)
+            max_bytes = whole_number_from_environment(OTELFLOW_ARTIFACT_STORE_MAX_BYTES, 16 << 20, least=1)
             millis = number_from_environment(OTELFLOW_ARTIFACT_STORE_MILLIS, 1000, least=1)
             _store = Store(url, int(max_bytes), millis / 1000)
             # The store must close before the standard library's thread pools, which a file system may need to resolve

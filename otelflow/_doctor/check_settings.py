@@ -27,6 +27,7 @@ from otelflow.config import (
     OTELFLOW_QUEUE_SIZE,
     choice_from_environment,
     number_from_environment,
+    whole_number_from_environment,
 )
 from otelflow.errors import near_names
 
@@ -344,8 +345,8 @@ def _check_limits(report: Report, limits: Any) -> None:
 
 def _check_numbers(report: Report) -> None:
     queue = queue_settings()
-    number_from_environment(OTELFLOW_MAX_VALUE_BYTES, 2048, 64)
-    number_from_environment(OTELFLOW_HISTORY_SIZE, 1000)
+    whole_number_from_environment(OTELFLOW_MAX_VALUE_BYTES, 2048, 64)
+    whole_number_from_environment(OTELFLOW_HISTORY_SIZE, 1000)
     exit_seconds = number_from_environment(OTELFLOW_EXIT_SECONDS, EXIT_SECONDS)
     events = choice_from_environment(OTELFLOW_EVENTS, ("span", "logs", "both"))
     names = (OTELFLOW_QUEUE_SIZE, "OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE")

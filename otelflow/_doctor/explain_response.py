@@ -15,7 +15,7 @@ from otelflow._doctor.check_headers import header_names
 from otelflow._doctor.check_network import HTTP1, HTTP2, NOTHING, TLS
 from otelflow._doctor.report import Secrets
 from otelflow._otlp.endpoint import GRPC_PORT, HTTP_PORT, Endpoint
-from otelflow.config import number_from_environment
+from otelflow.config import whole_number_from_environment
 
 __all__ = ["Explanation", "clock_skew", "explain", "may_be_wrong_protocol"]
 
@@ -241,10 +241,10 @@ def _size_advice(target: Endpoint, size: int) -> str:
     limit = "max_recv_msg_size_mib" if target.is_grpc else "max_request_body_size"
     if not size:
         return f"Raise the receiver's limit ({limit} of a Collector): it does not even accept one span."
-    batch = number_from_environment("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512, 1)
+    batch = whole_number_from_environment("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512, 1)
     return (
         f"Raise the receiver's limit ({limit} of a Collector), or set OTEL_BSP_MAX_EXPORT_BATCH_SIZE to fewer spans "
-        f"than {batch:g}."
+        f"than {batch}."
     )
 
 

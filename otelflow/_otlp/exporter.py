@@ -13,7 +13,7 @@ from typing import Any
 from otelflow._otlp.endpoint import Endpoint
 from otelflow._otlp.response import Response, Sender
 from otelflow._secrets.urls import url_without_credentials
-from otelflow.config import OTELFLOW_MAX_REQUEST_BYTES, number_from_environment
+from otelflow.config import OTELFLOW_MAX_REQUEST_BYTES, whole_number_from_environment
 
 __all__ = ["OtlpExporter", "make_otlp", "new_sender", "requests"]
 
@@ -55,7 +55,7 @@ def requests(spans: Sequence[Any]) -> Iterator[tuple[bytes, Sequence[Any]]]:
     """Yield ``spans`` in requests of at most ``OTELFLOW_MAX_REQUEST_BYTES``, in order. A larger one has one span."""
     from otelflow._otlp.request_encoder import encode_parts
 
-    max_bytes = number_from_environment(OTELFLOW_MAX_REQUEST_BYTES, _MAX_REQUEST_BYTES, 1000)
+    max_bytes = whole_number_from_environment(OTELFLOW_MAX_REQUEST_BYTES, _MAX_REQUEST_BYTES, 1000)
     return encode_parts(spans, int(max_bytes))
 
 

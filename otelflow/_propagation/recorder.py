@@ -17,7 +17,7 @@ from otelflow._propagation.pickling import (
 )
 from otelflow._runtime.drop_counts import AFTER_JOB, RELAY_FULL, counts
 from otelflow._values.attribute import to_attribute
-from otelflow.config import OTELFLOW_QUEUE_SIZE, number_from_environment
+from otelflow.config import OTELFLOW_QUEUE_SIZE, whole_number_from_environment
 from otelflow.context import current_run
 
 __all__ = ["SUBMITTING_FLOW", "EventEntry", "JobReport", "LinkEntry", "Recorder", "StartEntry", "StopEntry"]
@@ -86,7 +86,7 @@ class Recorder:
         self.source = source
         """The source of the job's spans; None if the submitting process makes no spans."""
         if max_entries is None:
-            max_entries = int(number_from_environment(OTELFLOW_QUEUE_SIZE, 50_000, 1))
+            max_entries = whole_number_from_environment(OTELFLOW_QUEUE_SIZE, 50_000, 1)
         self._max_entries = max_entries
         self._entries: deque[Any] = deque()
         self._spans: deque[Any] = deque(maxlen=max_entries)

@@ -6,7 +6,12 @@ import sys
 from typing import Any
 
 from otelflow._values.text import truncate
-from otelflow.config import OTELFLOW_MAX_SPAN_BYTES, OTELFLOW_OVERFLOW, choice_from_environment, number_from_environment
+from otelflow.config import (
+    OTELFLOW_MAX_SPAN_BYTES,
+    OTELFLOW_OVERFLOW,
+    choice_from_environment,
+    whole_number_from_environment,
+)
 
 __all__ = [
     "DIRECT_BYTES",
@@ -20,7 +25,7 @@ __all__ = [
     "truncate_attributes",
 ]
 
-MAX_SPAN_BYTES = int(number_from_environment(OTELFLOW_MAX_SPAN_BYTES, 65_536, least=4096))
+MAX_SPAN_BYTES = whole_number_from_environment(OTELFLOW_MAX_SPAN_BYTES, 65_536, least=4096)
 """Largest size of a span's attributes and events, in bytes."""
 
 DIRECT_BYTES = MAX_SPAN_BYTES // 2

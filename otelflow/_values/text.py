@@ -8,7 +8,7 @@ import re
 from otelflow._secrets.patterns import MIN_SECRET_LENGTH, is_harmless
 from otelflow._values import scrub
 from otelflow._values.scrub import scrub_text
-from otelflow.config import OTELFLOW_MAX_VALUE_BYTES, number_from_environment
+from otelflow.config import OTELFLOW_MAX_VALUE_BYTES, whole_number_from_environment
 
 __all__ = [
     "MAX_VALUE_BYTES",
@@ -21,7 +21,7 @@ __all__ = [
     "truncate",
 ]
 
-MAX_VALUE_BYTES = int(number_from_environment(OTELFLOW_MAX_VALUE_BYTES, 2048, least=64))
+MAX_VALUE_BYTES = whole_number_from_environment(OTELFLOW_MAX_VALUE_BYTES, 2048, least=64)
 """Maximum size of one value on a span, in bytes of UTF-8, including the mark of a cut."""
 
 

@@ -146,7 +146,7 @@ def test_a_sampler_is_explained(sampler: str, argument: str, text: str) -> None:
 def test_values_that_configure_would_log() -> None:
     """The doctor reports the log message and the number that is used instead."""
     diagnosis = quick(OTEL_BSP_MAX_QUEUE_SIZE="lots", OTEL_BSP_MAX_EXPORT_BATCH_SIZE="64")
-    assert "OTEL_BSP_MAX_QUEUE_SIZE must be a number, at least 1; got 'lots'" in diagnosis.of("logged")
+    assert "OTEL_BSP_MAX_QUEUE_SIZE must be a whole number, at least 1; got 'lots'" in diagnosis.of("logged")
     assert diagnosis.of("queue").startswith("ok: at most 100,000 spans, 64 in a batch")
 
 

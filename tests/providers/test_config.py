@@ -9,6 +9,7 @@ import pytest
 from conftest import texts
 
 from otelflow import FlowRunConfig, flow, task
+from otelflow._export.settings import queue_settings
 from otelflow.errors import ArgumentError, ConfigError
 from otelflow.testing import Capture
 
@@ -179,3 +180,28 @@ def test_a_config_is_immutable() -> None:
     """Several flows may share one object."""
     with pytest.raises(AttributeError):
         FlowRunConfig().print_logs = True  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "message"),
+    [
+        ("OTELFLOW_QUEUE_BYTES", "lots", "must be a whole number, at least 1; got 'lots'. Using 256000000."),
+        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "0", "must be a whole number, at least 1; got '0'. Using 512."),
+        ("OTEL_BSP_SCHEDULE_DELAY", "inf", "must be a number, at least 1; got 'inf'. Using 5000."),
+    ],
+)
+def test_the_log_names_the_wrong_value_and_the_value_in_use(
+    variable: str, text: str, message: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The number in use is written in full."""
+    monkeypatch.setenv(variable, text)
+    queue_settings()
+    assert [record.getMessage() for record in caplog.records] == [f"{variable} {message}"]
+
+
+def test_a_batch_size_that_is_not_set_is_the_exporters_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exporter of otelflow sends larger batches if many spans wait; a number in the environment is a limit."""
+    monkeypatch.delenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", raising=False)
+    assert queue_settings()["batch_size"] is None
+    monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "64")
+    assert queue_settings()["batch_size"] == 64
