@@ -110,13 +110,14 @@ def _applied(mutant: Mutant) -> Iterator[None]:
 def _pass(tests: list[str], limit: float) -> bool:
     """Run tests, the first failure ends them; return whether all pass within ``limit`` seconds."""
     options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "--no-header", "--tb=no"]
+    run_id = f"MUTANTS_RUN={os.getpid()}.{time.monotonic_ns()}"
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as listed:
         listed.write("\n".join(tests))
         listed.flush()
         process = subprocess.Popen(
             [sys.executable, "-m", "pytest", *options, f"@{listed.name}"],
             cwd=ROOT,
-            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **dict([run_id.split("=")])},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
@@ -126,9 +127,16 @@ def _pass(tests: list[str], limit: float) -> bool:
         except subprocess.TimeoutExpired:  # an endless loop, a lock that stays shut: it was noticed
             return False
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            _kill_all(run_id.encode())
             process.wait()
+
+
+def _kill_all(variable: bytes) -> None:
+    """Kill every process with an environment variable: programs of tests have sessions of their own, and loop on."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended, or is another user's
+            if variable in (folder / "environ").read_bytes().split(b"\0"):
+                os.kill(int(folder.name), signal.SIGKILL)
 
 
 def _is_equivalent(mutant: Mutant) -> bool:
