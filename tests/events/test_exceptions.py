@@ -234,7 +234,7 @@ def test_the_short_path_for_clean_texts_has_the_same_results(
         task_run = captured.tasks[-1]
         span_events = [(event.name, dict(event.attributes or {})) for event in task_run.events]
         console = [line.partition(" | ")[2] for line in capsys.readouterr().out.splitlines()]
-        messages = [(str(text), text.raw, text.log_level, text.task_name, text.attributes) for text in run.messages]
+        messages = [(str(one), one.raw, one.log_level, one.task_name, one.attributes) for one in run.messages]
         payloads = [[event.event_data.data for event in events] for events in (listened, flow_events.history())]
         message_data = [[data["message_data"] for data in some if "message_data" in data] for some in payloads]
         attributes = {key: value for key, value in task_run.attributes.items() if not key.endswith("run_id")}
