@@ -173,9 +173,7 @@ class Executable(RunApi):
             This object; ``return_value`` and ``error`` hold the outcome.
 
         Raises:
-            NothingToRun: the object has no function, and its class does not override ``main``.
-            OtelflowError: this object is running already.
-            BaseException: the exception that the function raised, unless the flow or task tolerates it.
+            BaseException: the same as :meth:`execute`.
         """
         callable_kind = self._check_ready()
         if callable_kind is CallableKind.COROUTINE:
@@ -218,7 +216,8 @@ def name_methods_after(cls: type[Executable]) -> None:
     Python's own errors show it: ``Flow.log_info() missing 1 required positional argument``, not ``RunApi.log_info()``.
     ``main`` is not copied: ``_has_own_main`` depends on its identity.
     """
-    for name, method in {**vars(RunApi), **vars(Executable)}.items():
+    for name in {**vars(RunApi), **vars(Executable)}:
+        method = getattr(cls, name)  # a class in between may override it
         if isinstance(method, FunctionType) and not name.startswith("_") and name not in ("main", *vars(cls)):
             copied = FunctionType(method.__code__, method.__globals__, name, method.__defaults__, method.__closure__)
             copied.__kwdefaults__, copied.__annotations__ = method.__kwdefaults__, method.__annotations__
