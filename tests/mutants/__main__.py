@@ -17,10 +17,11 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from difflib import unified_diff
 from pathlib import Path
 
 from mutants.mutations import Mutant, mutants_in
-from mutants.reach import Reach, find_reach
+from mutants.reach import Reach, find_reach, git
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -40,7 +41,7 @@ def main() -> int:
     parser.add_argument("--only", default="", metavar="TEXT", help="mutants of files with TEXT in their path")
     parser.add_argument("--reach-from", nargs="*", default=[], metavar="TESTS", help="look only at these tests")
     options = parser.parse_args()
-    if _git("status", "--porcelain", "--", "otelflow", "exporters/otelflow_exporters"):
+    if git(ROOT, "status", "--porcelain", "--", "otelflow", "exporters/otelflow_exporters"):
         parser.error("the code has uncommitted changes, which a mutant could spoil: commit or stash them")
     reach = find_reach(ROOT, ROOT / ".mutants", options.reach_from)
     began = time.monotonic()
@@ -55,7 +56,7 @@ def main() -> int:
 
 def sample(number: int, seed: int, only: str) -> list[Mutant]:
     """Return ``number`` mutants, the same for the same seed and code."""
-    sources = {path: (ROOT / path).read_bytes() for path in _git("ls-files", *CODE).splitlines() if only in path}
+    sources = {path: (ROOT / path).read_bytes() for path in git(ROOT, "ls-files", *CODE).splitlines() if only in path}
     mutants = [mutant for path, source in sorted(sources.items()) for mutant in mutants_in(path, source)]
     random.Random(seed).shuffle(mutants)
     chosen = (mutant for mutant in mutants if mutant.compiles(sources[mutant.path]))
@@ -110,14 +111,14 @@ def _applied(mutant: Mutant) -> Iterator[None]:
 def _pass(tests: list[str], limit: float) -> bool:
     """Run tests, the first failure ends them; return whether all pass within ``limit`` seconds."""
     options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "--no-header", "--tb=no"]
-    run_id = f"MUTANTS_RUN={os.getpid()}.{time.monotonic_ns()}"
+    run_id = f"{os.getpid()}.{time.monotonic_ns()}"
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as listed:
         listed.write("\n".join(tests))
         listed.flush()
         process = subprocess.Popen(
             [sys.executable, "-m", "pytest", *options, f"@{listed.name}"],
             cwd=ROOT,
-            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **dict([run_id.split("=")])},
+            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "MUTANTS_RUN": run_id},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
@@ -127,7 +128,7 @@ def _pass(tests: list[str], limit: float) -> bool:
         except subprocess.TimeoutExpired:  # an endless loop, a lock that stays shut: it was noticed
             return False
         finally:
-            _kill_all(run_id.encode())
+            _kill_all(f"MUTANTS_RUN={run_id}".encode())
             process.wait()
 
 
@@ -146,13 +147,7 @@ def _is_equivalent(mutant: Mutant) -> bool:
 
 
 def _diff(before: str, after: str) -> str:
-    from difflib import unified_diff
-
     return "\n".join(list(unified_diff(before.splitlines(), after.splitlines(), n=2, lineterm=""))[2:])
-
-
-def _git(*words: str) -> str:
-    return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
 
 if __name__ == "__main__":

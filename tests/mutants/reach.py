@@ -8,18 +8,19 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import coverage
 
-__all__ = ["Reach", "find_reach"]
+__all__ = ["Reach", "find_reach", "git"]
 
 _HERE = Path(__file__).parent
 _MOST_SECONDS = 60
 """Of the tests that one mutant is given."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Reach:
     """The tests that reach each line of each file, and the seconds that each test takes."""
 
@@ -49,18 +50,15 @@ class Reach:
                 chosen.append(self.tests[test])
         return chosen, seconds
 
-    @property
+    @cached_property
     def _width(self) -> Counter[int]:
-        if not hasattr(self, "_widths"):
-            widths = Counter(test for of_file in self.lines.values() for tests in of_file.values() for test in tests)
-            object.__setattr__(self, "_widths", widths)
-        widths_of: Counter[int] = self.__dict__["_widths"]
-        return widths_of
+        """The number of lines that each test reaches."""
+        return Counter(test for of_file in self.lines.values() for tests in of_file.values() for test in tests)
 
 
 def find_reach(root: Path, folder: Path, arguments: list[str]) -> Reach:
     """Return what an earlier run found out about this commit, or run the suite under coverage (half an hour)."""
-    commit = _git(root, "rev-parse", "HEAD")
+    commit = git(root, "rev-parse", "HEAD")
     found = folder / f"reach-{commit[:12]}.json"
     if not found.exists():
         folder.mkdir(exist_ok=True)
@@ -95,5 +93,6 @@ def _run(root: Path, folder: Path, arguments: list[str]) -> dict[str, object]:
     return {"tests": list(number), "seconds": list(seconds.values()), "lines": lines}
 
 
-def _git(root: Path, *words: str) -> str:
+def git(root: Path, *words: str) -> str:
+    """Return the output of a git command in ``root``."""
     return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
